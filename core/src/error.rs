@@ -1,0 +1,177 @@
+//! The one table of errors. Rust, C, Java, the command line and `docs/errors.md` all come from it.
+
+use std::fmt;
+
+/// The result of every fallible call.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+macro_rules! error_table {
+    ($( $number:literal $variant:ident $name:literal $text:literal $remedy:literal; )*) => {
+        /// What went wrong, as a stable number and name shared by all languages.
+        ///
+        /// Numbers are never reused: a retired one stays reserved in the table.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[non_exhaustive]
+        #[repr(u16)]
+        pub enum ErrorCode {
+            $( #[doc = $text] $variant = $number, )*
+        }
+
+        impl ErrorCode {
+            /// All codes in the order of their numbers.
+            pub const ALL: &'static [ErrorCode] = &[ $( ErrorCode::$variant, )* ];
+
+            /// The stable number, as documented in `docs/errors.md`.
+            pub const fn number(self) -> u16 { self as u16 }
+
+            /// The stable name in capitals, as C and Java spell it.
+            pub const fn name(self) -> &'static str {
+                match self { $( ErrorCode::$variant => $name, )* }
+            }
+
+            /// One sentence: what happened.
+            pub const fn text(self) -> &'static str {
+                match self { $( ErrorCode::$variant => $text, )* }
+            }
+
+            /// One sentence: what to do about it.
+            pub const fn remedy(self) -> &'static str {
+                match self { $( ErrorCode::$variant => $remedy, )* }
+            }
+        }
+    };
+}
+
+error_table! {
+    1 InvalidArgument "INVALID_ARGUMENT" "An argument is not acceptable." "Read the message: it names the argument, its value and what is allowed.";
+    2 InvalidName "INVALID_NAME" "The name of a fabric or object is not acceptable." "Use 1 to 64 characters out of A-Z, a-z, 0-9, '.', '_' and '-', not starting with '.'.";
+    3 NotFound "NOT_FOUND" "There is no such fabric, object or entry." "Check the name with `memora ls`, or open with `Create::OpenOrCreate`.";
+    4 AlreadyExists "ALREADY_EXISTS" "It exists already." "Open it instead of creating it, or remove it first with `memora rm`.";
+    5 PermissionDenied "PERMISSION_DENIED" "The operating system refuses access." "Ask the owner of the fabric for a group and mode, or set MEMORA_HOME to a directory of your own.";
+    6 NotOurs "NOT_OURS" "The file or directory is not a safe place for a fabric." "Use a directory that you own with mode 0700, without symbolic links.";
+    7 NotAFabric "NOT_A_FABRIC" "The file is not a Memora fabric, or it was truncated or overwritten." "Remove it with `memora rm` and let the next opener create it anew.";
+    8 LayoutMismatch "LAYOUT_MISMATCH" "The fabric was made with another layout." "Use the same version of Memora in all processes, or remove the fabric and create it anew.";
+    9 LimitTooSmall "LIMIT_TOO_SMALL" "The limit is too small." "Give at least the limit that the message names.";
+    10 NoSpace "NO_SPACE" "The file system or memory of the host has no room for more pages." "Enlarge the tmpfs (--shm-size, sizeLimit, mount -o remount,size=...), free space there, or open with a smaller limit.";
+    11 Full "FULL" "The fabric or object has no room for more data." "Create it with a larger limit, delete entries, or enable eviction.";
+    12 TooManyProcesses "TOO_MANY_PROCESSES" "All process entries of the fabric are taken by live processes." "Close attachments that are not needed, or create the fabric with a larger limit.";
+    13 TooManyThreads "TOO_MANY_THREADS" "All thread entries of the fabric are taken by live threads." "Use fewer threads on the fabric, or create it with a larger limit.";
+    14 TooManyObjects "TOO_MANY_OBJECTS" "The object directory of the fabric is full." "Use fewer objects, or create the fabric with a larger limit.";
+    15 WrongKind "WRONG_KIND" "The object exists as another kind." "Use another name, or open it as the kind that the message names.";
+    16 WrongOptions "WRONG_OPTIONS" "The object or fabric exists with other options." "Open it with the options that it was made with, which the message names, or without any.";
+    17 KeyTooLong "KEY_TOO_LONG" "The key is longer than the limit, or empty." "Use keys of 1 byte to the limit that the message names; hash longer ones.";
+    18 ValueTooLong "VALUE_TOO_LONG" "The value or message is longer than the limit." "Split it, or create the fabric or channel with larger chunks or lanes, as the message says.";
+    19 BufferTooSmall "BUFFER_TOO_SMALL" "The caller's buffer is too small; nothing was taken." "Call again with a buffer of at least the length that the message names.";
+    20 NotANumber "NOT_A_NUMBER" "The entry is not a decimal number of 64 bits." "Increment only entries that were set as decimal text, or delete the entry first.";
+    21 CounterOverflow "COUNTER_OVERFLOW" "The counter would leave 64 bits; it is unchanged." "Reset the counter, or count in smaller units.";
+    22 Closed "CLOSED" "The handle was closed." "Open it again; do not use a handle after closing it.";
+    23 Forked "FORKED" "The handle belongs to the parent process of a fork." "Open the fabric anew in the child process.";
+    24 ReadOnly "READ_ONLY" "The attachment is read-only." "Open without `read_only`.";
+    25 Corrupt "CORRUPT" "The content of the fabric breaks its own rules." "Run `memora check NAME`; remove the fabric and let a store recover from its files.";
+    26 TimedOut "TIMED_OUT" "The time given for waiting is over." "Wait longer, or look with `memora stat` at who is slow.";
+    27 BackPressure "BACK_PRESSURE" "The ring is full: a subscriber is behind." "Try again later, wait with `send`, use larger lanes, or the overrun policy.";
+    28 Overrun "OVERRUN" "The subscriber was too slow and messages were overwritten." "Poll more often, use larger lanes, or the blocking policy.";
+    29 SubscriptionInUse "SUBSCRIPTION_IN_USE" "A live process holds the subscription of that name." "Use another name, or close the other subscriber.";
+    30 TooManySubscribers "TOO_MANY_SUBSCRIBERS" "All subscriber entries of the channel are taken." "Close subscribers that are not needed.";
+    31 TooManyPublishers "TOO_MANY_PUBLISHERS" "All lanes of the channel are taken by live producers." "Publish from fewer threads.";
+    32 Busy "BUSY" "Another process is doing this just now." "Try again.";
+    33 NotAStore "NOT_A_STORE" "The directory holds something else, another store or another version." "Give the directory of this store, or an empty one.";
+    34 JournalCorrupt "JOURNAL_CORRUPT" "A journal or checkpoint file has a bad record that is not its torn end." "Restore from a backup, or look at the file and offset that the message names.";
+    35 Poisoned "POISONED" "A sync of the store failed: it is read-only, because what reached the disk is not known." "Mend the disk, then remove the fabric and reopen the store: it recovers from its files.";
+    36 Io "IO" "The operating system reports an error." "Read the message: it names the call, the path and the system's reason.";
+    37 Unsupported "UNSUPPORTED" "This kernel, backend or build cannot do that." "Run `memora doctor`: it says what is missing.";
+    38 LibraryMissing "LIBRARY_MISSING" "The native library could not be loaded." "Set the property memora.library.path to the library, or java.io.tmpdir to a directory without noexec.";
+    39 Internal "INTERNAL" "A bug in Memora was stopped at the border." "Please report it with the message.";
+}
+
+/// An error: its code, what happened with the values, and the remedy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Error {
+    code: ErrorCode,
+    detail: Option<Box<str>>,
+    /// A number that belongs to the code: bytes needed, messages lost; 0 otherwise.
+    amount: u64,
+}
+
+impl Error {
+    /// An error whose text says what happened, with the values.
+    pub fn new(code: ErrorCode, detail: impl Into<String>) -> Error {
+        Error { code, detail: Some(detail.into().into_boxed_str()), amount: 0 }
+    }
+
+    /// An error with the number that belongs to its code (`BufferTooSmall`: bytes; `Overrun`: messages lost).
+    pub fn with_amount(code: ErrorCode, amount: u64, detail: impl Into<String>) -> Error {
+        Error { code, detail: Some(detail.into().into_boxed_str()), amount }
+    }
+
+    /// An error of the operating system, with the call and the path or object that it was made for.
+    pub fn io(call: &str, place: impl fmt::Display, error: &std::io::Error) -> Error {
+        let code = match error.raw_os_error() {
+            Some(libc::ENOENT) => ErrorCode::NotFound,
+            Some(libc::EEXIST) => ErrorCode::AlreadyExists,
+            Some(libc::EACCES | libc::EPERM | libc::EROFS) => ErrorCode::PermissionDenied,
+            Some(libc::ENOSPC | libc::EDQUOT | libc::ENOMEM) => ErrorCode::NoSpace,
+            Some(libc::ELOOP) => ErrorCode::NotOurs,
+            _ => ErrorCode::Io,
+        };
+        Error::new(code, format!("{call} {place}: {error}"))
+    }
+
+    /// What went wrong, for programs.
+    pub fn code(&self) -> ErrorCode {
+        self.code
+    }
+
+    /// The number that belongs to the code: bytes needed for `BufferTooSmall`, messages lost for `Overrun`; else 0.
+    pub fn amount(&self) -> u64 {
+        self.amount
+    }
+
+    /// What happened, with the values, without the remedy.
+    pub fn detail(&self) -> &str {
+        self.detail.as_deref().unwrap_or(self.code.text())
+    }
+
+    /// What to do about it.
+    pub fn remedy(&self) -> &'static str {
+        self.code.remedy()
+    }
+}
+
+/// The cheap form for hot paths: the code's own text.
+impl From<ErrorCode> for Error {
+    fn from(code: ErrorCode) -> Error {
+        Error { code, detail: None, amount: 0 }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.detail(), self.remedy())
+    }
+}
+
+impl std::error::Error for Error {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_and_names_are_unique_and_every_code_has_a_remedy() {
+        let mut numbers = std::collections::HashSet::new();
+        let mut names = std::collections::HashSet::new();
+        for code in ErrorCode::ALL {
+            assert!(numbers.insert(code.number()), "{code:?} reuses number {}", code.number());
+            assert!(names.insert(code.name()), "{code:?} reuses name {}", code.name());
+            assert!(code.text().ends_with('.') && code.remedy().ends_with('.'), "{code:?}");
+        }
+    }
+
+    #[test]
+    fn the_message_holds_what_happened_and_the_remedy() {
+        let error = Error::new(ErrorCode::Full, "Cache `prices` is full: 8 MiB of 8 MiB.");
+        let text = error.to_string();
+        assert!(text.contains("8 MiB of 8 MiB") && text.contains("larger limit"), "{text}");
+    }
+}

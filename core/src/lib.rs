@@ -1,0 +1,10 @@
+//! Memora: a shared-memory data fabric for the processes of one Linux host.
+#![deny(unsafe_code)]
+
+mod error;
+pub mod limits;
+
+#[macro_use]
+pub mod shm;
+
+pub use error::{Error, ErrorCode, Result};

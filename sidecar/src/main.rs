@@ -1,0 +1,2 @@
+//! Memora.
+fn main() {}
