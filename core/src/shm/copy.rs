@@ -1,0 +1,115 @@
+//! Copies between private memory and shared words.
+//!
+//! Short copies are relaxed 8-byte loads and stores. Long ones use the processor's string move on x86-64: written as
+//! assembly it is outside the memory model of the language, so a concurrent writer makes the bytes torn, not the
+//! program undefined. In both cases the caller validates after an acquire fence.
+
+use super::Shm;
+use super::atomic::Ordering::Relaxed;
+
+/// Bytes from which the string move wins over a loop of words (measured: break-even near 400).
+#[cfg(all(target_arch = "x86_64", not(memora_loom), not(miri)))]
+const LONG: usize = 512;
+
+/// # Safety
+/// `offset` is a multiple of 8 and `into.len()` rounded up to 8 bytes lie in the space.
+#[inline]
+pub(super) unsafe fn out(shm: &Shm, offset: u64, into: &mut [u8]) {
+    #[cfg(all(target_arch = "x86_64", not(memora_loom), not(miri)))]
+    if into.len() >= LONG {
+        // SAFETY: source range checked by the caller, destination is the whole slice; the direction flag is clear.
+        unsafe { string_move(shm.pointer(offset), into.as_mut_ptr(), into.len()) };
+        return;
+    }
+    let mut offset = offset;
+    let mut words = into.chunks_exact_mut(8);
+    for word in &mut words {
+        // SAFETY: within the range that the caller checked.
+        // ORDER Relaxed: bytes of a record or frame; the caller's acquire fence and re-check order them.
+        word.copy_from_slice(&unsafe { shm.a64(offset) }.load(Relaxed).to_le_bytes());
+        offset += 8;
+    }
+    let rest = words.into_remainder();
+    if !rest.is_empty() {
+        // SAFETY: the caller checked the range rounded up to whole words.
+        let word = unsafe { shm.a64(offset) }.load(Relaxed).to_le_bytes();
+        for (to, from) in rest.iter_mut().zip(word) {
+            *to = from;
+        }
+    }
+}
+
+/// # Safety
+/// As `out`, and the space is writable.
+#[inline]
+pub(super) unsafe fn into(shm: &Shm, offset: u64, from: &[u8]) {
+    let mut offset = offset;
+    #[allow(unused_mut)]
+    let mut from = from;
+    #[cfg(all(target_arch = "x86_64", not(memora_loom), not(miri)))]
+    if from.len() >= LONG {
+        let whole = from.len() & !7;
+        // SAFETY: destination range checked by the caller, source is a prefix of the slice.
+        unsafe { string_move(from.as_ptr(), shm.pointer(offset), whole) };
+        offset += whole as u64;
+        from = &from[whole..];
+    }
+    let mut words = from.chunks_exact(8);
+    for word in &mut words {
+        let word = u64::from_le_bytes(word.try_into().expect("a chunk of 8 bytes"));
+        // SAFETY: within the range that the caller checked, writable.
+        // ORDER Relaxed: the writer owns these bytes; the store that publishes them orders them.
+        unsafe { shm.a64(offset) }.store(word, Relaxed);
+        offset += 8;
+    }
+    let rest = words.remainder();
+    if !rest.is_empty() {
+        // SAFETY: the caller checked the range rounded up to whole words.
+        unsafe { shm.a64(offset) }.store(last_word(rest), Relaxed);
+    }
+}
+
+/// # Safety
+/// As `out`.
+#[inline]
+pub(super) unsafe fn equal(shm: &Shm, offset: u64, with: &[u8]) -> bool {
+    let mut offset = offset;
+    let mut words = with.chunks_exact(8);
+    for word in &mut words {
+        let word = u64::from_le_bytes(word.try_into().expect("a chunk of 8 bytes"));
+        // SAFETY: within the range that the caller checked.
+        // ORDER Relaxed: as in `out`.
+        if unsafe { shm.a64(offset) }.load(Relaxed) != word {
+            return false;
+        }
+        offset += 8;
+    }
+    let rest = words.remainder();
+    if rest.is_empty() {
+        return true;
+    }
+    let mask = (1u64 << (rest.len() * 8)) - 1;
+    // SAFETY: the caller checked the range rounded up to whole words.
+    unsafe { shm.a64(offset) }.load(Relaxed) & mask == last_word(rest)
+}
+
+/// Up to 7 bytes as a little-endian word filled up with zeros.
+#[inline]
+fn last_word(rest: &[u8]) -> u64 {
+    rest.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte))
+}
+
+/// # Safety
+/// Both ranges of `len` bytes are mapped, the destination is writable and owned by the caller.
+#[cfg(all(target_arch = "x86_64", not(memora_loom), not(miri)))]
+#[inline]
+unsafe fn string_move(from: *const u8, to: *mut u8, len: usize) {
+    // SAFETY: `rep movsb` reads and writes exactly the two ranges; the direction flag is clear at entry of `asm!`.
+    unsafe {
+        std::arch::asm!(
+            "rep movsb",
+            inout("rcx") len => _, inout("rdi") to => _, inout("rsi") from => _,
+            options(nostack, preserves_flags)
+        );
+    }
+}

@@ -1,0 +1,141 @@
+//! Named points at which a test kills or freezes the process.
+//!
+//! Around every store that others can see stands `kill_point!("layer.operation.where")`. Without the feature
+//! `kill-points` it is nothing at all. With it, `MEMORA_KILL_POINT=name:nth:kill` (or `stop`) makes the process send
+//! itself SIGKILL (or SIGSTOP) when it reaches the point for the nth time, counted from 1.
+
+/// Marks a kill point; the name must stand in [`NAMES`].
+macro_rules! kill_point {
+    ($name:literal) => {
+        #[cfg(feature = "kill-points")]
+        {
+            const INDEX: usize = $crate::shm::kill_point::index_of($name);
+            $crate::shm::kill_point::reached(INDEX);
+        }
+    };
+}
+
+/// Every kill point, by layer. A name is `layer.operation.where`.
+pub const NAMES: &[&str] = &[
+    // segment
+
+    // registry
+
+    // directory
+
+    // chunk
+
+    // table
+
+    // channel
+
+    // journal
+
+    // store
+
+    // the harness itself
+    "test.self",
+];
+
+/// The place of a name in [`NAMES`]; fails the build for an unknown one.
+pub const fn index_of(name: &str) -> usize {
+    let mut index = 0;
+    while index < NAMES.len() {
+        if equal(NAMES[index].as_bytes(), name.as_bytes()) {
+            return index;
+        }
+        index += 1;
+    }
+    panic!("this kill point does not stand in NAMES")
+}
+
+const fn equal(left: &[u8], right: &[u8]) -> bool {
+    if left.len() != right.len() {
+        return false;
+    }
+    let mut index = 0;
+    while index < left.len() {
+        if left[index] != right[index] {
+            return false;
+        }
+        index += 1;
+    }
+    true
+}
+
+#[cfg(feature = "kill-points")]
+mod armed {
+    use std::sync::OnceLock;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use super::NAMES;
+
+    static HITS: [AtomicU64; NAMES.len()] = [const { AtomicU64::new(0) }; NAMES.len()];
+    static ARMED: OnceLock<Option<Armed>> = OnceLock::new();
+
+    struct Armed {
+        index: usize,
+        nth: u64,
+        signal: libc::c_int,
+    }
+
+    /// Reads `name:nth:kill|stop`.
+    fn parse(text: &str) -> Option<Armed> {
+        let mut parts = text.split(':');
+        let (name, nth, action) = (parts.next()?, parts.next()?, parts.next()?);
+        let index = NAMES.iter().position(|known| *known == name)?;
+        let signal = match action {
+            "kill" => libc::SIGKILL,
+            "stop" => libc::SIGSTOP,
+            _ => return None,
+        };
+        Some(Armed { index, nth: nth.parse().ok()?, signal })
+    }
+
+    /// Counts the point and, if it is the armed one at its turn, sends this process the signal.
+    pub fn reached(index: usize) {
+        let hit = HITS[index].fetch_add(1, Ordering::Relaxed) + 1;
+        let armed = ARMED.get_or_init(|| {
+            let text = std::env::var("MEMORA_KILL_POINT").ok()?;
+            let armed = parse(&text);
+            assert!(armed.is_some(), "MEMORA_KILL_POINT={text} is not name:nth:kill|stop with a known name");
+            armed
+        });
+        if let Some(armed) = armed
+            && armed.index == index
+            && armed.nth == hit
+        {
+            // SAFETY: sends a signal to this very process.
+            unsafe { libc::kill(libc::getpid(), armed.signal) };
+            // SIGKILL and SIGSTOP take effect before kill() returns to this thread, except that another thread of the
+            // process may be chosen to start the stop: give way once.
+            std::thread::yield_now();
+        }
+    }
+
+    /// How often each point of [`NAMES`] was reached in this process.
+    pub fn hits() -> Vec<(&'static str, u64)> {
+        NAMES.iter().zip(&HITS).map(|(name, hits)| (*name, hits.load(Ordering::Relaxed))).collect()
+    }
+}
+
+#[cfg(feature = "kill-points")]
+pub use armed::{hits, reached};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_have_their_form() {
+        let mut seen = std::collections::HashSet::new();
+        for name in NAMES {
+            assert!(seen.insert(name), "{name} stands twice");
+            assert!(
+                name.split('.').count() >= 2 && !name.contains(':'),
+                "{name} is not layer.operation.where"
+            );
+        }
+        assert_eq!(NAMES[index_of("test.self")], "test.self");
+    }
+}

@@ -1,0 +1,463 @@
+//! A space of shared bytes and the two checked views on it.
+//!
+//! [`Block`] has a length known at compile time: its fields are reached with a constant offset that the compiler checks.
+//! [`Span`] has a length known at run time: each access compares with it. Both are made by a check against the mapped
+//! length, a private copy that no peer can change.
+
+use std::marker::PhantomData;
+
+use super::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64};
+use super::{align8, copy};
+use crate::error::{Error, ErrorCode, Result};
+
+#[cfg(not(memora_loom))]
+mod backing {
+    use super::*;
+    use crate::shm::map::Mapping;
+
+    /// A mapped range of bytes that other processes may change at any instant.
+    pub struct Shm {
+        base: *mut u8,
+        len: u64,
+        writable: bool,
+        /// Unmaps when dropped.
+        _mapping: Mapping,
+    }
+
+    // SAFETY: the mapping lives as long as the value, is not tied to a thread, and is only accessed through atomics and
+    // word-wise copies that tolerate concurrent writers.
+    unsafe impl Send for Shm {}
+    // SAFETY: as above; no method hands out a plain reference into the mapping.
+    unsafe impl Sync for Shm {}
+
+    impl Shm {
+        pub(in crate::shm) fn from_mapping(mapping: Mapping) -> Shm {
+            Shm { base: mapping.base(), len: mapping.len(), writable: mapping.writable(), _mapping: mapping }
+        }
+
+        /// Length of the space in bytes, as mapped: never re-read from shared memory.
+        #[inline]
+        pub fn len(&self) -> u64 {
+            self.len
+        }
+
+        /// False for a read-only mapping, on which a store would be a fault.
+        #[inline]
+        pub fn writable(&self) -> bool {
+            self.writable
+        }
+
+        /// # Safety
+        /// `offset..offset + width` lies in the space and `offset` is aligned to `width`.
+        #[inline]
+        pub(in crate::shm) unsafe fn pointer(&self, offset: u64) -> *mut u8 {
+            // SAFETY: the caller checked that the offset lies in the mapping.
+            unsafe { self.base.add(offset as usize) }
+        }
+
+        /// # Safety
+        /// As for `pointer`, with a width of 8.
+        #[inline]
+        pub(in crate::shm) unsafe fn a64(&self, offset: u64) -> &AtomicU64 {
+            // SAFETY: in range and aligned by the caller's check; the mapping outlives `&self`; atomics may be shared.
+            unsafe { AtomicU64::from_ptr(self.pointer(offset).cast()) }
+        }
+
+        /// # Safety
+        /// As for `pointer`, with a width of 4.
+        #[inline]
+        pub(in crate::shm) unsafe fn a32(&self, offset: u64) -> &AtomicU32 {
+            // SAFETY: as in `a64`.
+            unsafe { AtomicU32::from_ptr(self.pointer(offset).cast()) }
+        }
+
+        /// # Safety
+        /// As for `pointer`, with a width of 2.
+        #[inline]
+        pub(in crate::shm) unsafe fn a16(&self, offset: u64) -> &AtomicU16 {
+            // SAFETY: as in `a64`.
+            unsafe { AtomicU16::from_ptr(self.pointer(offset).cast()) }
+        }
+
+        /// # Safety
+        /// As for `pointer`, with a width of 1.
+        #[inline]
+        pub(in crate::shm) unsafe fn a8(&self, offset: u64) -> &AtomicU8 {
+            // SAFETY: as in `a64`.
+            unsafe { AtomicU8::from_ptr(self.pointer(offset)) }
+        }
+    }
+}
+
+#[cfg(memora_loom)]
+mod backing {
+    use super::*;
+    use std::sync::OnceLock;
+
+    /// A space of loom atomics, one object for each word and width, made at first touch.
+    ///
+    /// loom wants an atomic to be made before the threads that share it: a model touches every word that it uses from
+    /// its main thread first (initialising stores do that).
+    pub struct Shm {
+        len: u64,
+        words: Vec<OnceLock<AtomicU64>>,
+        halves: Vec<OnceLock<AtomicU32>>,
+        quarters: Vec<OnceLock<AtomicU16>>,
+        bytes: Vec<OnceLock<AtomicU8>>,
+    }
+
+    fn empty<T>(count: u64) -> Vec<OnceLock<T>> {
+        (0..count).map(|_| OnceLock::new()).collect()
+    }
+
+    impl Shm {
+        /// A zeroed private space of `len` bytes for a model.
+        pub fn heap(len: u64) -> Result<Shm> {
+            let len = align8(len);
+            Ok(Shm {
+                len,
+                words: empty(len / 8),
+                halves: empty(len / 4),
+                quarters: empty(len / 2),
+                bytes: empty(len),
+            })
+        }
+
+        /// Length of the space in bytes.
+        pub fn len(&self) -> u64 {
+            self.len
+        }
+
+        /// Models are always writable.
+        pub fn writable(&self) -> bool {
+            true
+        }
+
+        /// Nothing to reserve in a model.
+        pub fn populate(&self, _offset: u64, _len: u64) -> Result<()> {
+            Ok(())
+        }
+
+        pub(in crate::shm) unsafe fn a64(&self, offset: u64) -> &AtomicU64 {
+            self.words[offset as usize / 8].get_or_init(|| AtomicU64::new(0))
+        }
+
+        pub(in crate::shm) unsafe fn a32(&self, offset: u64) -> &AtomicU32 {
+            self.halves[offset as usize / 4].get_or_init(|| AtomicU32::new(0))
+        }
+
+        pub(in crate::shm) unsafe fn a16(&self, offset: u64) -> &AtomicU16 {
+            self.quarters[offset as usize / 2].get_or_init(|| AtomicU16::new(0))
+        }
+
+        pub(in crate::shm) unsafe fn a8(&self, offset: u64) -> &AtomicU8 {
+            self.bytes[offset as usize].get_or_init(|| AtomicU8::new(0))
+        }
+    }
+}
+
+pub use backing::Shm;
+
+#[cold]
+#[inline(never)]
+fn out_of_range(offset: u64, len: u64, total: u64) -> Error {
+    Error::new(
+        ErrorCode::Corrupt,
+        format!("Offset {offset} with length {len} leaves the mapped {total} bytes or is not aligned to 8."),
+    )
+}
+
+impl Shm {
+    /// A view of `N` bytes at `offset`, which must be a multiple of 8.
+    #[inline]
+    pub fn block<const N: usize>(&self, offset: u64) -> Result<Block<'_, N>> {
+        const { assert!(N.is_multiple_of(8)) };
+        if offset.is_multiple_of(8) && offset <= self.len() && self.len() - offset >= N as u64 {
+            Ok(Block { shm: self, offset, length: PhantomData })
+        } else {
+            Err(out_of_range(offset, N as u64, self.len()))
+        }
+    }
+
+    /// A view of `len` bytes, rounded up to whole words, at `offset`, which must be a multiple of 8.
+    #[inline]
+    pub fn span(&self, offset: u64, len: u64) -> Result<Span<'_>> {
+        if offset.is_multiple_of(8) && offset <= self.len() && self.len() - offset >= align8(len) {
+            Ok(Span { shm: self, offset, len: align8(len) })
+        } else {
+            Err(out_of_range(offset, len, self.len()))
+        }
+    }
+
+    /// Asks the processor to fetch the line at `offset`; does nothing for an offset outside the space.
+    #[inline]
+    pub fn prefetch(&self, offset: u64) {
+        #[cfg(all(target_arch = "x86_64", not(memora_loom)))]
+        if offset < self.len() {
+            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+            // SAFETY: the address lies in the mapping; a prefetch has no effect but on caches.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(self.pointer(offset).cast()) };
+        }
+        #[cfg(not(all(target_arch = "x86_64", not(memora_loom))))]
+        let _ = offset;
+    }
+}
+
+/// `N` bytes of a space, checked once; fields are reached at constant offsets that the compiler checks.
+#[derive(Clone, Copy)]
+pub struct Block<'a, const N: usize> {
+    shm: &'a Shm,
+    offset: u64,
+    length: PhantomData<[u8; N]>,
+}
+
+impl<'a, const N: usize> Block<'a, N> {
+    /// Where the block begins in the space.
+    #[inline]
+    pub fn offset(self) -> u64 {
+        self.offset
+    }
+
+    /// The space that the block lies in.
+    #[inline]
+    pub fn shm(self) -> &'a Shm {
+        self.shm
+    }
+
+    /// The 8-byte word at byte `AT` of the block.
+    #[inline]
+    pub fn u64<const AT: usize>(self) -> &'a AtomicU64 {
+        const { assert!(AT.is_multiple_of(8) && AT + 8 <= N) };
+        // SAFETY: the block was checked against the mapped length when made; `AT` is checked above.
+        unsafe { self.shm.a64(self.offset + AT as u64) }
+    }
+
+    /// The 4-byte word at byte `AT` of the block.
+    #[inline]
+    pub fn u32<const AT: usize>(self) -> &'a AtomicU32 {
+        const { assert!(AT.is_multiple_of(4) && AT + 4 <= N) };
+        // SAFETY: as in `u64`.
+        unsafe { self.shm.a32(self.offset + AT as u64) }
+    }
+
+    /// The 2-byte word at byte `AT` of the block.
+    #[inline]
+    pub fn u16<const AT: usize>(self) -> &'a AtomicU16 {
+        const { assert!(AT.is_multiple_of(2) && AT + 2 <= N) };
+        // SAFETY: as in `u64`.
+        unsafe { self.shm.a16(self.offset + AT as u64) }
+    }
+
+    /// The byte at byte `AT` of the block.
+    #[inline]
+    pub fn u8<const AT: usize>(self) -> &'a AtomicU8 {
+        const { assert!(AT < N) };
+        // SAFETY: as in `u64`.
+        unsafe { self.shm.a8(self.offset + AT as u64) }
+    }
+
+    /// Word `index` of the array of 8-byte words that begins at byte `AT` and ends with the block.
+    ///
+    /// # Panics
+    /// If the index leaves the block: a bug of the caller, who never takes an index from shared memory unchecked.
+    #[inline]
+    pub fn u64_at<const AT: usize>(self, index: usize) -> &'a AtomicU64 {
+        const { assert!(AT.is_multiple_of(8) && AT + 8 <= N) };
+        assert!(index < (N - AT) / 8, "index {index} leaves the block");
+        // SAFETY: the block was checked when made; the index is checked above.
+        unsafe { self.shm.a64(self.offset + (AT + index * 8) as u64) }
+    }
+
+    /// Word `index` of the array of 4-byte words that begins at byte `AT` and ends with the block.
+    ///
+    /// # Panics
+    /// As [`Block::u64_at`].
+    #[inline]
+    pub fn u32_at<const AT: usize>(self, index: usize) -> &'a AtomicU32 {
+        const { assert!(AT.is_multiple_of(4) && AT + 4 <= N) };
+        assert!(index < (N - AT) / 4, "index {index} leaves the block");
+        // SAFETY: the block was checked when made; the index is checked above.
+        unsafe { self.shm.a32(self.offset + (AT + index * 4) as u64) }
+    }
+
+    /// The block as a span, for copies.
+    #[inline]
+    pub fn span(self) -> Span<'a> {
+        Span { shm: self.shm, offset: self.offset, len: N as u64 }
+    }
+}
+
+/// A range of whole words of a space, checked once; each access is compared with its length.
+#[derive(Clone, Copy)]
+pub struct Span<'a> {
+    shm: &'a Shm,
+    offset: u64,
+    len: u64,
+}
+
+impl<'a> Span<'a> {
+    /// Where the span begins in the space.
+    #[inline]
+    pub fn offset(self) -> u64 {
+        self.offset
+    }
+
+    /// Length in bytes, a multiple of 8.
+    #[inline]
+    pub fn len(self) -> u64 {
+        self.len
+    }
+
+    /// The space that the span lies in.
+    #[inline]
+    pub fn shm(self) -> &'a Shm {
+        self.shm
+    }
+
+    #[inline]
+    fn check(self, at: u64, width: u64) -> Result<()> {
+        if at.is_multiple_of(width) && at <= self.len && self.len - at >= width {
+            Ok(())
+        } else {
+            Err(out_of_range(self.offset.saturating_add(at), width, self.shm.len()))
+        }
+    }
+
+    /// Checks a range that begins at a multiple of 8, rounded up to whole words.
+    #[inline]
+    fn check_words(self, at: u64, len: u64) -> Result<()> {
+        if at.is_multiple_of(8) && at <= self.len && self.len - at >= align8(len) {
+            Ok(())
+        } else {
+            Err(out_of_range(self.offset.saturating_add(at), len, self.shm.len()))
+        }
+    }
+
+    /// The 8-byte word at byte `at`.
+    #[inline]
+    pub fn u64(self, at: u64) -> Result<&'a AtomicU64> {
+        self.check(at, 8)?;
+        // SAFETY: the span was checked against the mapped length when made, `at` against the span above.
+        Ok(unsafe { self.shm.a64(self.offset + at) })
+    }
+
+    /// The 4-byte word at byte `at`.
+    #[inline]
+    pub fn u32(self, at: u64) -> Result<&'a AtomicU32> {
+        self.check(at, 4)?;
+        // SAFETY: as in `u64`.
+        Ok(unsafe { self.shm.a32(self.offset + at) })
+    }
+
+    /// A view of `N` bytes at byte `at`, a multiple of 8.
+    #[inline]
+    pub fn block<const N: usize>(self, at: u64) -> Result<Block<'a, N>> {
+        self.check_words(at, N as u64)?;
+        Ok(Block { shm: self.shm, offset: self.offset + at, length: PhantomData })
+    }
+
+    /// The part of `len` bytes, rounded up to whole words, that begins at byte `at`, a multiple of 8.
+    #[inline]
+    pub fn sub(self, at: u64, len: u64) -> Result<Span<'a>> {
+        self.check_words(at, len)?;
+        Ok(Span { shm: self.shm, offset: self.offset + at, len: align8(len) })
+    }
+
+    /// Copies bytes out, word by word with relaxed loads. What a concurrent writer does may be torn between words: the
+    /// caller validates afterwards.
+    #[inline]
+    pub fn copy_out(self, at: u64, into: &mut [u8]) -> Result<()> {
+        self.check_words(at, into.len() as u64)?;
+        // SAFETY: the range of whole words was checked above.
+        unsafe { copy::out(self.shm, self.offset + at, into) };
+        Ok(())
+    }
+
+    /// Copies bytes in, word by word with relaxed stores; the last word is filled up with zeros.
+    ///
+    /// Fails with `ReadOnly` on a read-only mapping.
+    #[inline]
+    pub fn copy_in(self, at: u64, from: &[u8]) -> Result<()> {
+        self.check_words(at, from.len() as u64)?;
+        if !self.shm.writable() {
+            return Err(ErrorCode::ReadOnly.into());
+        }
+        // SAFETY: the range of whole words was checked above and the mapping is writable.
+        unsafe { copy::into(self.shm, self.offset + at, from) };
+        Ok(())
+    }
+
+    /// Whether the bytes at `at` equal `with`, by relaxed loads.
+    #[inline]
+    pub fn equals(self, at: u64, with: &[u8]) -> Result<bool> {
+        self.check_words(at, with.len() as u64)?;
+        // SAFETY: the range of whole words was checked above.
+        Ok(unsafe { copy::equal(self.shm, self.offset + at, with) })
+    }
+
+    /// Stores zeros into whole words, with relaxed stores.
+    pub fn zero(self, at: u64, len: u64) -> Result<()> {
+        self.check_words(at, len)?;
+        if !self.shm.writable() {
+            return Err(ErrorCode::ReadOnly.into());
+        }
+        for word in 0..align8(len) / 8 {
+            // SAFETY: the range of whole words was checked above and the mapping is writable.
+            // ORDER Relaxed: bulk bytes of an exclusive owner; the word that publishes them orders them.
+            unsafe { self.shm.a64(self.offset + at + word * 8) }.store(0, super::atomic::Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    /// Asks the processor to fetch the line at byte `at`.
+    #[inline]
+    pub fn prefetch(self, at: u64) {
+        self.shm.prefetch(self.offset.saturating_add(at));
+    }
+}
+
+#[cfg(all(test, not(memora_loom)))]
+mod tests {
+    use super::*;
+    use crate::shm::atomic::Ordering::Relaxed;
+
+    #[test]
+    fn views_outside_the_space_or_unaligned_are_refused() {
+        let shm = Shm::heap(8192).unwrap();
+        for (offset, len) in
+            [(8192, 1), (8184, 9), (u64::MAX, 8), (u64::MAX - 7, u64::MAX), (4, 8), (0, 8193)]
+        {
+            let error = shm.span(offset, len).err().unwrap_or_else(|| panic!("{offset}+{len} accepted"));
+            assert_eq!(error.code(), ErrorCode::Corrupt);
+        }
+        assert!(shm.block::<64>(8192 - 56).is_err());
+        assert!(shm.block::<64>(8192 - 64).is_ok());
+        let span = shm.span(64, 100).unwrap();
+        assert_eq!(span.len(), 104);
+        assert!(span.u64(104).is_err() && span.u64(96).is_ok() && span.u64(97).is_err());
+        assert!(span.sub(8, 97).is_err() && span.copy_out(96, &mut [0; 9]).is_err());
+    }
+
+    #[test]
+    fn copies_of_every_length_come_back_and_touch_nothing_else() {
+        let shm = Shm::heap(65536).unwrap();
+        let span = shm.span(0, 65536).unwrap();
+        for len in (0..600).chain([1000, 4095, 4096, 5000]) {
+            let bytes: Vec<u8> = (0..len).map(|i| (i * 7 + len) as u8).collect();
+            span.u64(64 + align8(len as u64)).unwrap().store(u64::MAX, Relaxed);
+            span.copy_in(64, &bytes).unwrap();
+            assert_eq!(span.u64(64 + align8(len as u64)).unwrap().load(Relaxed), u64::MAX, "length {len}");
+            let mut back = vec![0; len];
+            span.copy_out(64, &mut back).unwrap();
+            assert_eq!(back, bytes);
+            assert!(span.equals(64, &bytes).unwrap());
+            if len > 0 {
+                back[len / 2] ^= 1;
+                assert!(!span.equals(64, &back).unwrap(), "length {len}");
+                back[len / 2] ^= 1;
+                back[len - 1] ^= 1;
+                assert!(!span.equals(64, &back).unwrap(), "length {len}");
+            }
+        }
+    }
+}
