@@ -1,1 +1,5 @@
-//! Memora.
+//! What the tests of Memora share: processes to kill and freeze, kill points, histories and their checkers.
+#![forbid(unsafe_code)]
+
+pub mod linearizability;
+pub use memora_stress::history;
