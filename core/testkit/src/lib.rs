@@ -2,4 +2,6 @@
 #![forbid(unsafe_code)]
 
 pub mod linearizability;
+pub mod process;
+pub mod queue_history;
 pub use memora_stress::history;
