@@ -13,6 +13,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::Pid;
@@ -180,9 +181,13 @@ impl Worker {
         let flags =
             WaitPidFlag::WSTOPPED | WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT | WaitPidFlag::WNOHANG;
         loop {
-            match waitid(id(), flags).expect("a child can be waited for") {
-                WaitStatus::Stopped(..) => return Standing::Stopped,
-                WaitStatus::Exited(..) | WaitStatus::Signaled(..) => return Standing::Ended,
+            match waitid(id(), flags) {
+                Ok(WaitStatus::Stopped(..)) => return Standing::Stopped,
+                // ECHILD: its end was collected before.
+                Ok(WaitStatus::Exited(..) | WaitStatus::Signaled(..)) | Err(Errno::ECHILD) => {
+                    return Standing::Ended;
+                }
+                Err(error) => panic!("cannot wait for {}: {error}", self.name),
                 _ if Instant::now() >= end => return Standing::Running,
                 _ => std::thread::sleep(Duration::from_millis(1)),
             }
