@@ -8,3 +8,4 @@ pub mod limits;
 pub mod shm;
 
 pub use error::{Error, ErrorCode, Result};
+pub use shm::{KernelFeatures, kernel_features};

@@ -13,6 +13,7 @@
 //! | `copy` | word-wise copies in and out, comparison |
 //! | `futex`, `fence`, `life` | sleeping and waking, the fence a sleeper pays for, proof of a thread's death |
 //! | `fork`, `time` | detection of a forked child, clocks |
+//! | `features` | what the running kernel allows |
 //! | `kill_point` | named points at which tests kill or freeze a process |
 #![allow(unsafe_code)]
 // A length here is a number of mapped bytes; nothing is ever empty.
@@ -22,6 +23,7 @@
 pub mod kill_point;
 pub mod atomic;
 mod copy;
+mod features;
 pub mod fence;
 pub mod fork;
 pub mod futex;
@@ -31,6 +33,7 @@ mod space;
 pub mod sysv;
 pub mod time;
 
+pub use features::{KernelFeatures, kernel_features};
 pub use space::{Block, Shm, Span};
 
 /// Bytes of a page: the unit of mapping, reserving and populating.
