@@ -6,6 +6,8 @@ pub mod limits;
 
 #[macro_use]
 pub mod shm;
+#[allow(dead_code)]
+mod journal;
 
 pub use error::{Error, ErrorCode, Result};
 pub use shm::{KernelFeatures, kernel_features};

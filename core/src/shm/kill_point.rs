@@ -30,8 +30,29 @@ pub const NAMES: &[&str] = &[
     // channel
 
     // journal
-
+    "journal.lead.claimed",
+    "journal.epoch.drawn",
+    "journal.file.before_create",
+    "journal.file.created",
+    "journal.file.reserved",
+    "journal.file.header_written",
+    "journal.file.before_install",
+    "journal.file.installed",
+    "journal.batch.before_write",
+    "journal.batch.written",
+    "journal.batch.before_sync",
+    "journal.batch.synced",
+    "journal.tail.moved",
+    "journal.flush.before_settle",
+    "journal.flush.settled",
+    "journal.durable.moved",
+    "journal.lead.before_release",
+    "journal.lead.released",
     // store
+    "store.identity.before_write",
+    "store.identity.before_rename",
+    "store.identity.renamed",
+    "store.identity.locked",
 
     // the harness itself
     "test.self",

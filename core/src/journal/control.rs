@@ -1,0 +1,160 @@
+//! The shared words of a journal: 128 bytes in the control chunk of the object that owns it.
+//!
+//! ```text
+//!  0 leader u64   {term, owner, beat}            32 event u32     bumped when `durable` moves, futex
+//!  8 tail u64     lsn up to which all is synced  36 health u32    0 well, 1 no space, 2 poisoned, 3 cannot write
+//! 16 epoch u64    flushes begun                  40 written u64   bytes since the last checkpoint began
+//! 24 durable u64  flush up to which all is safe  48 spare u64     lsn of a prepared file, sector 0
+//! 56 capacity u64 bytes of a file   64 flushes  72 batches  80 records  88 bytes   (counters)   96 zeros
+//! ```
+
+use crate::error::{Error, ErrorCode, Result};
+use crate::shm::Block;
+use crate::shm::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use super::lsn::Lsn;
+
+/// Bytes of the control words.
+pub const CONTROL_LEN: usize = 128;
+
+/// What the last attempt to write said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Health {
+    /// Writes are accepted.
+    Well = 0,
+    /// The file system is full: writes are refused until a retry succeeds.
+    NoSpace = 1,
+    /// A sync failed: writes are refused for ever.
+    Poisoned = 2,
+    /// Writing fails for another reason: writes are refused until a retry succeeds.
+    CannotWrite = 3,
+}
+
+/// The shared words, checked once.
+#[derive(Clone, Copy)]
+pub struct Control<'a>(pub Block<'a, CONTROL_LEN>);
+
+impl<'a> Control<'a> {
+    /// Leadership of the flush.
+    pub fn leader(self) -> &'a AtomicU64 {
+        self.0.u64::<0>()
+    }
+
+    /// Up to where the journal is synced.
+    pub fn tail(self) -> &'a AtomicU64 {
+        self.0.u64::<8>()
+    }
+
+    /// Number of flushes begun.
+    pub fn epoch(self) -> &'a AtomicU64 {
+        self.0.u64::<16>()
+    }
+
+    /// Number of the flush up to which everything is safe.
+    pub fn durable(self) -> &'a AtomicU64 {
+        self.0.u64::<24>()
+    }
+
+    /// Bumped when `durable` moves.
+    pub fn event(self) -> &'a AtomicU32 {
+        self.0.u32::<32>()
+    }
+
+    /// Bytes written since the last checkpoint began.
+    pub fn written(self) -> &'a AtomicU64 {
+        self.0.u64::<40>()
+    }
+
+    /// A file that stands ready.
+    pub fn spare(self) -> &'a AtomicU64 {
+        self.0.u64::<48>()
+    }
+
+    /// Bytes of a journal file.
+    pub fn capacity(self) -> &'a AtomicU64 {
+        self.0.u64::<56>()
+    }
+
+    /// Flushes that wrote something.
+    pub fn flushes(self) -> &'a AtomicU64 {
+        self.0.u64::<64>()
+    }
+
+    /// Batches written.
+    pub fn batches(self) -> &'a AtomicU64 {
+        self.0.u64::<72>()
+    }
+
+    /// Records written.
+    pub fn records(self) -> &'a AtomicU64 {
+        self.0.u64::<80>()
+    }
+
+    /// Bytes written.
+    pub fn bytes(self) -> &'a AtomicU64 {
+        self.0.u64::<88>()
+    }
+
+    /// The words of a new journal: terms, epochs and files begin after all that its directory holds.
+    pub fn init(self, term: u32, epoch: u64, capacity: u64) {
+        // ORDER Relaxed: the object that holds the words is not yet in use.
+        self.leader().store(super::leader::LeaderWord::free(term).0, Ordering::Relaxed);
+        self.tail().store(Lsn::NONE.0, Ordering::Relaxed);
+        self.epoch().store(epoch, Ordering::Relaxed);
+        self.durable().store(epoch, Ordering::Relaxed);
+        self.spare().store(0, Ordering::Relaxed);
+        self.written().store(0, Ordering::Relaxed);
+        self.capacity().store(capacity, Ordering::Relaxed);
+        self.0.u32::<36>().store(Health::Well as u32, Ordering::Release);
+    }
+
+    /// What the last attempt to write said.
+    #[inline]
+    pub fn health(self) -> Health {
+        // ORDER Relaxed: a flag that stands for itself.
+        match self.0.u32::<36>().load(Ordering::Relaxed) {
+            0 => Health::Well,
+            1 => Health::NoSpace,
+            3 => Health::CannotWrite,
+            _ => Health::Poisoned,
+        }
+    }
+
+    /// Remembers what an attempt said. Poison stays.
+    pub fn set_health(self, health: Health) {
+        let word = self.0.u32::<36>();
+        let mut seen = word.load(Ordering::Relaxed);
+        while seen != Health::Poisoned as u32 && seen != health as u32 {
+            match word.compare_exchange(seen, health as u32, Ordering::AcqRel, Ordering::Relaxed) {
+                Ok(_) => break,
+                Err(now) => seen = now,
+            }
+        }
+    }
+
+    /// Refuses a write before it changes anything.
+    #[inline]
+    pub fn accept(self) -> Result<()> {
+        match self.health() {
+            Health::Well => Ok(()),
+            Health::NoSpace => Err(Error::new(
+                ErrorCode::NoSpace,
+                "The file system of the store's directory is full: the write was refused, nothing changed.",
+            )),
+            Health::Poisoned => Err(ErrorCode::Poisoned.into()),
+            Health::CannotWrite => Err(Error::new(
+                ErrorCode::Io,
+                "The store's directory cannot be written: the write was refused, nothing changed.",
+            )),
+        }
+    }
+
+    /// Moves `durable` up to `epoch` and wakes all who wait for it.
+    pub fn advance_durable(self, epoch: u64) {
+        // ORDER Release [journal-durable]: whoever reads the number may rely on the files; pairs with `sync::wait`.
+        self.durable().fetch_max(epoch, Ordering::AcqRel);
+        self.event().fetch_add(1, Ordering::AcqRel);
+        crate::shm::futex::wake(self.event(), u32::MAX);
+    }
+}

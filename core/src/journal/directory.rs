@@ -1,0 +1,154 @@
+//! One directory, one store, one fabric at a time.
+//!
+//! The file `STORE` names the store and the fabric that holds it in memory. Each process of that fabric which has the
+//! store open holds byte 0 of the file `LOCK` shared, by an open file description of its own: the kernel lets go when the
+//! process dies, in every namespace. A process of another fabric may take the directory over only by getting that byte
+//! alone, that is, when no process of the old fabric has the store open. Openers exclude each other by byte 1.
+
+use std::time::{Duration, Instant};
+
+use super::append::failed;
+use super::files::{FileLayer, LockMode};
+use super::layout::{FORMAT_VERSION, FileName, IDENTITY_LEN, IDENTITY_NAME, Identity, IdentityRefused, LOCK_NAME};
+use crate::error::{Error, ErrorCode, Result};
+
+const IN_USE: u64 = 0;
+const OPENING: u64 = 1;
+/// The locks of a killed process are free only after its memory was given back: 0.1 s for each GB.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+fn lock_within(files: &dyn FileLayer, byte: u64, mode: LockMode, patience: Duration) -> Result<bool> {
+    let start = Instant::now();
+    loop {
+        if files.lock(byte, mode).map_err(|e| failed(files, "lock", LOCK_NAME, &e))? {
+            return Ok(true);
+        }
+        if start.elapsed() >= patience {
+            return Ok(false);
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Reads the identity; `None` in a directory without one.
+pub fn read_identity(files: &dyn FileLayer) -> Result<Option<Identity>> {
+    let file = match files.open(IDENTITY_NAME) {
+        Ok(file) => file,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(failed(files, "open", IDENTITY_NAME, &error)),
+    };
+    let mut bytes = vec![0; IDENTITY_LEN + 1];
+    let len = file.read_at(0, &mut bytes).map_err(|e| failed(files, "read", IDENTITY_NAME, &e))?;
+    match Identity::decode(&bytes[..len]) {
+        Ok(identity) => Ok(Some(identity)),
+        Err(IdentityRefused::Version(version)) => Err(Error::new(
+            ErrorCode::NotAStore,
+            format!("{} holds a store of format version {version}; this is version {FORMAT_VERSION}.", files.place()),
+        )),
+        Err(IdentityRefused::Damaged) => Err(Error::new(
+            ErrorCode::JournalCorrupt,
+            format!("{}/{IDENTITY_NAME} at byte 0: not a valid identity file.", files.place()),
+        )),
+    }
+}
+
+fn write_identity(files: &dyn FileLayer, identity: &Identity) -> Result<()> {
+    let temporary = format!("{IDENTITY_NAME}.tmp");
+    match files.remove(&temporary) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(failed(files, "unlink", &temporary, &error));
+        }
+        _ => {}
+    }
+    kill_point!("store.identity.before_write");
+    let file = files.create(&temporary).map_err(|e| failed(files, "create", &temporary, &e))?;
+    file.write_at(0, &identity.encode()).map_err(|e| failed(files, "write", &temporary, &e))?;
+    file.sync().map_err(|e| failed(files, "fdatasync", &temporary, &e))?;
+    kill_point!("store.identity.before_rename");
+    files.rename(&temporary, IDENTITY_NAME).map_err(|e| failed(files, "rename", IDENTITY_NAME, &e))?;
+    kill_point!("store.identity.renamed");
+    files.sync_names().map_err(|e| failed(files, "fsync", IDENTITY_NAME, &e))
+}
+
+/// The store in memory, as the opener knows it.
+pub struct Claimant<'a> {
+    pub name: &'a str,
+    pub fabric: [u8; 16],
+    /// The store's uuid where the object in memory already has one; else none is known yet.
+    pub store: Option<[u8; 16]>,
+    /// The uuid that a new store gets.
+    pub fresh: [u8; 16],
+}
+
+/// Takes a share of the directory for this process and returns the store's uuid.
+///
+/// Refused with `NotAStore`: a directory of another store, of another version, with files that are not ours and no
+/// identity, or without the files of a store that is in memory. Refused with `Busy`: one that a living process of
+/// another fabric has open.
+pub fn enter(files: &dyn FileLayer, claimant: &Claimant<'_>) -> Result<[u8; 16]> {
+    if !lock_within(files, OPENING, LockMode::Exclusive, PATIENCE)? {
+        return Err(Error::new(ErrorCode::Busy, format!("Another process is opening {}.", files.place())));
+    }
+    let result = enter_alone(files, claimant);
+    if result.is_err() {
+        let _ = files.lock(IN_USE, LockMode::Free);
+    }
+    let _ = files.lock(OPENING, LockMode::Free);
+    result
+}
+
+fn enter_alone(files: &dyn FileLayer, claimant: &Claimant<'_>) -> Result<[u8; 16]> {
+    let identity = read_identity(files)?;
+    if let Some(found) = &identity {
+        if found.name != claimant.name || claimant.store.is_some_and(|store| store != found.store) {
+            return Err(Error::new(
+                ErrorCode::NotAStore,
+                format!(
+                    "{} belongs to the store `{}` with id {}.",
+                    files.place(),
+                    found.name,
+                    uuid::Uuid::from_bytes(found.store)
+                ),
+            ));
+        }
+        if found.fabric == claimant.fabric {
+            // Shared against shared never conflicts; an opener of another fabric is excluded by the opening byte.
+            if !lock_within(files, IN_USE, LockMode::Shared, PATIENCE)? {
+                return Err(Error::new(ErrorCode::Busy, format!("Another fabric has {} open.", files.place())));
+            }
+            return Ok(found.store);
+        }
+    } else {
+        if claimant.store.is_some() {
+            return Err(Error::new(
+                ErrorCode::NotAStore,
+                format!("{} does not hold the files of the store `{}` any more.", files.place(), claimant.name),
+            ));
+        }
+        let names = files.names().map_err(|e| Error::io("readdir", files.place(), &e))?;
+        let foreign = names.iter().find(|name| {
+            name.as_str() != LOCK_NAME && *name != "lost+found" && FileName::parse(name) != Some(FileName::Unfinished)
+        });
+        if let Some(foreign) = foreign {
+            return Err(Error::new(
+                ErrorCode::NotAStore,
+                format!("{} is not empty and not a store: it holds `{foreign}`.", files.place()),
+            ));
+        }
+    }
+    // Ours from now on, if nobody of the fabric that it names holds it.
+    if !lock_within(files, IN_USE, LockMode::Exclusive, PATIENCE)? {
+        return Err(Error::new(
+            ErrorCode::Busy,
+            format!("A living process of another fabric has the store in {} open.", files.place()),
+        ));
+    }
+    kill_point!("store.identity.locked");
+    let store = identity.map_or(claimant.fresh, |found| found.store);
+    let mine = Identity { store, fabric: claimant.fabric, name: claimant.name.to_owned() };
+    write_identity(files, &mine)?;
+    if !files.lock(IN_USE, LockMode::Shared).map_err(|e| failed(files, "lock", LOCK_NAME, &e))? {
+        return Err(Error::new(ErrorCode::Busy, format!("Another fabric has {} open.", files.place())));
+    }
+    Ok(store)
+}

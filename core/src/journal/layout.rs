@@ -1,0 +1,538 @@
+//! The bytes of the files: names, file headers, batches, records, the manifest, the identity of a directory.
+//!
+//! Everything is little endian. A journal or checkpoint file is a header of 4096 bytes and then batches, each at a
+//! multiple of 512 bytes. A batch is a header of 64 bytes and a body of records, filled up with zeros to the next
+//! multiple of 512, so that no sector that was ever synced is written again.
+//!
+//! **A batch is valid if and only if** its magic stands there, its header checksum fits, its file tag is that of the file
+//! that it is read from, its `lsn` names the very place at which it stands, its body length is within bounds, and the
+//! body checksum fits. **A file ends** at the first place that holds no valid batch. That end is *torn* (and legal) unless
+//! something says that it was synced: a later valid batch of the file with `synced_lsn` beyond the end, or the header of
+//! the next file with `previous` beyond it. Then the file is corrupt, and that is an error, never a shorter journal.
+//!
+//! ```text
+//! lsn, tail, previous:   | term 20 | file number 20 | sector 24 |       sector = byte / 512 in that file
+//! ```
+
+use super::lsn::Lsn;
+
+/// Bytes of a sector: batches begin at multiples of it.
+pub const SECTOR: u64 = 512;
+/// Bytes of the header of a file; the first batch follows.
+pub const FILE_HEADER_LEN: u64 = 4096;
+/// The first sector that can hold a batch.
+pub const FIRST_SECTOR: u32 = (FILE_HEADER_LEN / SECTOR) as u32;
+/// Bytes of a batch header.
+pub const BATCH_HEADER_LEN: usize = 64;
+/// Bytes of a record's header in a batch.
+pub const RECORD_HEADER_LEN: usize = 32;
+/// Bytes of a body from which a batch is cut.
+pub const BATCH_CUT: usize = 1 << 20;
+/// Bytes. No body is longer: the cut and one largest record.
+pub const BODY_LEN_MAX: usize = BATCH_CUT + (2 << 20);
+/// Version of all formats of this file.
+pub const FORMAT_VERSION: u32 = 1;
+
+const FILE_MAGIC: u64 = u64::from_le_bytes(*b"MEMORAJ1");
+const BATCH_MAGIC: u32 = u32::from_le_bytes(*b"MBT1");
+const MANIFEST_MAGIC: u64 = u64::from_le_bytes(*b"MEMORAM1");
+const IDENTITY_MAGIC: u64 = u64::from_le_bytes(*b"MEMORAS1");
+
+/// Bytes of a manifest.
+pub const MANIFEST_LEN: usize = 128;
+/// Bytes of the identity file.
+pub const IDENTITY_LEN: usize = 192;
+/// Name of the identity file.
+pub const IDENTITY_NAME: &str = "STORE";
+/// Name of the file that carries the locks of the attached processes.
+pub const LOCK_NAME: &str = "LOCK";
+
+fn u32_at(bytes: &[u8], at: usize) -> u32 {
+    bytes.get(at..at + 4).map_or(0, |b| u32::from_le_bytes(b.try_into().expect("four bytes")))
+}
+
+fn u64_at(bytes: &[u8], at: usize) -> u64 {
+    bytes.get(at..at + 8).map_or(0, |b| u64::from_le_bytes(b.try_into().expect("eight bytes")))
+}
+
+fn put32(bytes: &mut [u8], at: usize, value: u32) {
+    bytes[at..at + 4].copy_from_slice(&value.to_le_bytes());
+}
+
+fn put64(bytes: &mut [u8], at: usize, value: u64) {
+    bytes[at..at + 8].copy_from_slice(&value.to_le_bytes());
+}
+
+/// What a file of the directory is, as its name says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum FileName {
+    /// `journal.<term>.<number>`
+    Journal { term: u32, number: u32 },
+    /// `checkpoint.<term>`
+    Checkpoint { term: u32 },
+    /// `MANIFEST.<term>`
+    Manifest { term: u32 },
+    /// A file that was being written under a private name when its writer died.
+    Unfinished,
+}
+
+impl FileName {
+    /// Reads a name; `None` for one that is not of ours.
+    pub fn parse(name: &str) -> Option<FileName> {
+        if name.ends_with(".tmp") {
+            return Some(FileName::Unfinished);
+        }
+        let number = |text: &str| (text.len() == 7).then(|| text.parse::<u32>().ok()).flatten();
+        let mut parts = name.split('.');
+        let parsed = match (parts.next()?, parts.next(), parts.next()) {
+            ("journal", Some(term), Some(file)) => FileName::Journal { term: number(term)?, number: number(file)? },
+            ("checkpoint", Some(term), None) => FileName::Checkpoint { term: number(term)? },
+            ("MANIFEST", Some(term), None) => FileName::Manifest { term: number(term)? },
+            _ => return None,
+        };
+        parts.next().is_none().then_some(parsed)
+    }
+
+    /// The term in the name; 0 for an unfinished file.
+    pub fn term(self) -> u32 {
+        match self {
+            FileName::Journal { term, .. } | FileName::Checkpoint { term } | FileName::Manifest { term } => term,
+            FileName::Unfinished => 0,
+        }
+    }
+}
+
+impl std::fmt::Display for FileName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            FileName::Journal { term, number } => write!(f, "journal.{term:07}.{number:07}"),
+            FileName::Checkpoint { term } => write!(f, "checkpoint.{term:07}"),
+            FileName::Manifest { term } => write!(f, "MANIFEST.{term:07}"),
+            FileName::Unfinished => write!(f, "*.tmp"),
+        }
+    }
+}
+
+/// The number that all batches of one file carry, so that a batch of another file or store is never taken for its own.
+pub fn file_tag(store: &[u8; 16], name: FileName) -> u64 {
+    let (kind, term, number) = match name {
+        FileName::Journal { term, number } => (1u64, term, number),
+        FileName::Checkpoint { term } => (2, term, 0),
+        FileName::Manifest { term } => (3, term, 0),
+        FileName::Unfinished => (4, 0, 0),
+    };
+    u64_at(store, 0) ^ u64_at(store, 8).rotate_left(17) ^ (kind << 60 | u64::from(term) << 32 | u64::from(number))
+}
+
+/// The header of a journal or checkpoint file.
+///
+/// ```text
+///  0 magic 8 | 8 version 4 | 12 crc32c of 16..64 4 | 16 store 16 | 32 tag 8 | 40 capacity 8 | 48 previous lsn 8
+/// 56 created, wall ms 8 | 64 zeros up to 4096
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FileHeader {
+    pub store: [u8; 16],
+    pub tag: u64,
+    pub capacity: u64,
+    /// Up to where the file before this one was synced when this one was begun; `Lsn::NONE` for the first.
+    pub previous: Lsn,
+    pub created_ms: u64,
+}
+
+impl FileHeader {
+    /// The 4096 bytes.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut bytes = vec![0; FILE_HEADER_LEN as usize];
+        put64(&mut bytes, 0, FILE_MAGIC);
+        put32(&mut bytes, 8, FORMAT_VERSION);
+        bytes[16..32].copy_from_slice(&self.store);
+        put64(&mut bytes, 32, self.tag);
+        put64(&mut bytes, 40, self.capacity);
+        put64(&mut bytes, 48, self.previous.0);
+        put64(&mut bytes, 56, self.created_ms);
+        let crc = crc32c::crc32c(&bytes[16..64]);
+        put32(&mut bytes, 12, crc);
+        bytes
+    }
+
+    /// Reads a header; `None` if it is not one, or one of another version.
+    pub fn decode(bytes: &[u8]) -> Option<FileHeader> {
+        if bytes.len() < 64
+            || u64_at(bytes, 0) != FILE_MAGIC
+            || u32_at(bytes, 8) != FORMAT_VERSION
+            || u32_at(bytes, 12) != crc32c::crc32c(&bytes[16..64])
+        {
+            return None;
+        }
+        Some(FileHeader {
+            store: bytes[16..32].try_into().expect("sixteen bytes"),
+            tag: u64_at(bytes, 32),
+            capacity: u64_at(bytes, 40),
+            previous: Lsn(u64_at(bytes, 48)),
+            created_ms: u64_at(bytes, 56),
+        })
+    }
+}
+
+/// The header of a batch.
+///
+/// ```text
+///  0 magic 4 | 4 crc32c of 8..64 4 | 8 crc32c of the body 4 | 12 body length 4 | 16 tag 8 | 24 lsn 8 | 32 synced lsn 8
+/// 40 epoch 8 | 48 wall ms 8 | 56 records 4 | 60 zero 4
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BatchHeader {
+    pub body_crc: u32,
+    pub body_len: u32,
+    pub tag: u64,
+    /// The place of this very batch.
+    pub lsn: Lsn,
+    /// Everything below was synced when this batch was written.
+    pub synced_lsn: Lsn,
+    /// The flush that it belongs to.
+    pub epoch: u64,
+    pub wall_ms: u64,
+    pub count: u32,
+}
+
+impl BatchHeader {
+    /// The 64 bytes.
+    pub fn encode(&self) -> [u8; BATCH_HEADER_LEN] {
+        let mut bytes = [0; BATCH_HEADER_LEN];
+        put32(&mut bytes, 0, BATCH_MAGIC);
+        put32(&mut bytes, 8, self.body_crc);
+        put32(&mut bytes, 12, self.body_len);
+        put64(&mut bytes, 16, self.tag);
+        put64(&mut bytes, 24, self.lsn.0);
+        put64(&mut bytes, 32, self.synced_lsn.0);
+        put64(&mut bytes, 40, self.epoch);
+        put64(&mut bytes, 48, self.wall_ms);
+        put32(&mut bytes, 56, self.count);
+        let crc = crc32c::crc32c(&bytes[8..]);
+        put32(&mut bytes, 4, crc);
+        bytes
+    }
+
+    /// Reads a header; `None` if it is not a whole one. The caller compares tag and place.
+    pub fn decode(bytes: &[u8]) -> Option<BatchHeader> {
+        let bytes = bytes.get(..BATCH_HEADER_LEN)?;
+        if u32_at(bytes, 0) != BATCH_MAGIC || u32_at(bytes, 4) != crc32c::crc32c(&bytes[8..]) {
+            return None;
+        }
+        let header = BatchHeader {
+            body_crc: u32_at(bytes, 8),
+            body_len: u32_at(bytes, 12),
+            tag: u64_at(bytes, 16),
+            lsn: Lsn(u64_at(bytes, 24)),
+            synced_lsn: Lsn(u64_at(bytes, 32)),
+            epoch: u64_at(bytes, 40),
+            wall_ms: u64_at(bytes, 48),
+            count: u32_at(bytes, 56),
+        };
+        (header.body_len as usize <= BODY_LEN_MAX && header.body_len > 0).then_some(header)
+    }
+}
+
+/// Bytes that a batch with a body of `body_len` takes in its file.
+pub fn batch_len(body_len: usize) -> u64 {
+    ((BATCH_HEADER_LEN + body_len) as u64).next_multiple_of(SECTOR)
+}
+
+/// A record as the files hold it: the state of one key when its flush looked at it.
+///
+/// ```text
+///  0 order 8 | 8 expiry, wall ms 8 (0 never) | 16 value length 4 | 20 client flags 4 | 24 key length 2 | 26 kind 1
+/// 27 zeros 5 | 32 key | value | zeros to a multiple of 8
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Record<'a> {
+    /// Number of this state of the key: of all states of one key that stand in the files, the highest wins.
+    pub order: u64,
+    /// Wall clock in ms from which the entry is gone; 0 = never.
+    pub expiry_ms: u64,
+    pub flags: u32,
+    pub key: &'a [u8],
+    /// `None` for a tombstone.
+    pub value: Option<&'a [u8]>,
+}
+
+impl<'a> Record<'a> {
+    /// Bytes in a body.
+    pub fn encoded_len(&self) -> usize {
+        (RECORD_HEADER_LEN + self.key.len() + self.value.map_or(0, <[u8]>::len)).next_multiple_of(8)
+    }
+
+    /// Appends the record to a body.
+    pub fn encode(&self, body: &mut Vec<u8>) {
+        let start = body.len();
+        body.extend_from_slice(&self.order.to_le_bytes());
+        body.extend_from_slice(&self.expiry_ms.to_le_bytes());
+        body.extend_from_slice(&(self.value.map_or(0, <[u8]>::len) as u32).to_le_bytes());
+        body.extend_from_slice(&self.flags.to_le_bytes());
+        body.extend_from_slice(&(self.key.len() as u16).to_le_bytes());
+        body.push(if self.value.is_some() { 1 } else { 2 });
+        body.extend_from_slice(&[0; 5]);
+        body.extend_from_slice(self.key);
+        body.extend_from_slice(self.value.unwrap_or_default());
+        body.resize(start + self.encoded_len(), 0);
+    }
+
+    /// Reads the record at the start of `body`; `None` if there is no whole one. The second value is its length.
+    pub fn decode(body: &'a [u8]) -> Option<(Record<'a>, usize)> {
+        let header = body.get(..RECORD_HEADER_LEN)?;
+        let value_len = u32_at(header, 16) as usize;
+        let key_len = usize::from(u16::from_le_bytes([header[24], header[25]]));
+        let key_end = RECORD_HEADER_LEN + key_len;
+        let end = key_end.checked_add(value_len)?;
+        let key = body.get(RECORD_HEADER_LEN..key_end)?;
+        let value = body.get(key_end..end)?;
+        let value = match header[26] {
+            1 => Some(value),
+            2 if value.is_empty() => None,
+            _ => return None,
+        };
+        let total = end.next_multiple_of(8);
+        if total > body.len() || key.is_empty() {
+            return None;
+        }
+        let record =
+            Record { order: u64_at(header, 0), expiry_ms: u64_at(header, 8), flags: u32_at(header, 20), key, value };
+        Some((record, total))
+    }
+}
+
+/// Names the checkpoint that counts and where the journal begins that must be replayed over it.
+///
+/// ```text
+///  0 magic 8 | 8 version 4 | 12 crc32c of 16..128 4 | 16 store 16 | 32 term 4 | 36 zero 4 | 40 first epoch 8
+/// 48 last epoch 8 | 56 first lsn 8 | 64 checkpoint bytes 8 | 72 records 8 | 80 order floor 8 | 88 wall ms 8 | 96 zeros
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Manifest {
+    pub store: [u8; 16],
+    /// Term of the checkpoint; its file is `checkpoint.<term>`.
+    pub term: u32,
+    /// Batches of earlier epochs are contained in the checkpoint and do not count.
+    pub first_epoch: u64,
+    /// Durable epoch when the checkpoint was complete.
+    pub last_epoch: u64,
+    /// Earlier journal files do not count.
+    pub first: Lsn,
+    /// Bytes of the checkpoint file up to the end of its last batch.
+    pub checkpoint_len: u64,
+    pub records: u64,
+    /// No state of a key that is gone from the files has a higher order.
+    pub order_floor: u64,
+    pub wall_ms: u64,
+}
+
+impl Manifest {
+    /// The bytes of the file.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut bytes = vec![0; MANIFEST_LEN];
+        put64(&mut bytes, 0, MANIFEST_MAGIC);
+        put32(&mut bytes, 8, FORMAT_VERSION);
+        bytes[16..32].copy_from_slice(&self.store);
+        put32(&mut bytes, 32, self.term);
+        let words = [
+            self.first_epoch,
+            self.last_epoch,
+            self.first.0,
+            self.checkpoint_len,
+            self.records,
+            self.order_floor,
+            self.wall_ms,
+        ];
+        for (index, word) in words.into_iter().enumerate() {
+            put64(&mut bytes, 40 + index * 8, word);
+        }
+        let crc = crc32c::crc32c(&bytes[16..]);
+        put32(&mut bytes, 12, crc);
+        bytes
+    }
+
+    /// Reads a manifest; `None` if it is not a whole one of this version.
+    pub fn decode(bytes: &[u8]) -> Option<Manifest> {
+        if bytes.len() != MANIFEST_LEN
+            || u64_at(bytes, 0) != MANIFEST_MAGIC
+            || u32_at(bytes, 8) != FORMAT_VERSION
+            || u32_at(bytes, 12) != crc32c::crc32c(&bytes[16..])
+        {
+            return None;
+        }
+        Some(Manifest {
+            store: bytes[16..32].try_into().expect("sixteen bytes"),
+            term: u32_at(bytes, 32),
+            first_epoch: u64_at(bytes, 40),
+            last_epoch: u64_at(bytes, 48),
+            first: Lsn(u64_at(bytes, 56)),
+            checkpoint_len: u64_at(bytes, 64),
+            records: u64_at(bytes, 72),
+            order_floor: u64_at(bytes, 80),
+            wall_ms: u64_at(bytes, 88),
+        })
+    }
+}
+
+/// Says which store the directory belongs to and which fabric holds that store in memory.
+///
+/// ```text
+///  0 magic 8 | 8 version 4 | 12 crc32c of 16..192 4 | 16 store 16 | 32 fabric 16 | 48 name length 4 | 52 zero 4
+/// 56 name 64 | 120 zeros up to 192
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    pub store: [u8; 16],
+    pub fabric: [u8; 16],
+    pub name: String,
+}
+
+/// Why an identity file is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IdentityRefused {
+    /// Another version of the format.
+    Version(u32),
+    /// Not an identity file, or a damaged one.
+    Damaged,
+}
+
+impl Identity {
+    /// The bytes of the file.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut bytes = vec![0; IDENTITY_LEN];
+        put64(&mut bytes, 0, IDENTITY_MAGIC);
+        put32(&mut bytes, 8, FORMAT_VERSION);
+        bytes[16..32].copy_from_slice(&self.store);
+        bytes[32..48].copy_from_slice(&self.fabric);
+        let name = &self.name.as_bytes()[..self.name.len().min(64)];
+        put32(&mut bytes, 48, name.len() as u32);
+        bytes[56..56 + name.len()].copy_from_slice(name);
+        let crc = crc32c::crc32c(&bytes[16..]);
+        put32(&mut bytes, 12, crc);
+        bytes
+    }
+
+    /// Reads the file.
+    pub fn decode(bytes: &[u8]) -> Result<Identity, IdentityRefused> {
+        if bytes.len() != IDENTITY_LEN || u64_at(bytes, 0) != IDENTITY_MAGIC {
+            return Err(IdentityRefused::Damaged);
+        }
+        if u32_at(bytes, 8) != FORMAT_VERSION {
+            return Err(IdentityRefused::Version(u32_at(bytes, 8)));
+        }
+        if u32_at(bytes, 12) != crc32c::crc32c(&bytes[16..]) {
+            return Err(IdentityRefused::Damaged);
+        }
+        let len = u32_at(bytes, 48) as usize;
+        let name = bytes[56..120].get(..len).ok_or(IdentityRefused::Damaged)?;
+        Ok(Identity {
+            store: bytes[16..32].try_into().expect("sixteen bytes"),
+            fabric: bytes[32..48].try_into().expect("sixteen bytes"),
+            name: String::from_utf8(name.to_vec()).map_err(|_| IdentityRefused::Damaged)?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn names_come_back_and_foreign_names_are_not_ours() {
+        for name in [
+            FileName::Journal { term: 1, number: 0 },
+            FileName::Journal { term: 1048575, number: 77 },
+            FileName::Checkpoint { term: 12 },
+            FileName::Manifest { term: 9 },
+        ] {
+            assert_eq!(FileName::parse(&name.to_string()), Some(name));
+        }
+        for name in ["STORE", "journal", "journal.1", "journal.0000001.x", "journal.0000001.0000002.3", "data.db"] {
+            assert_eq!(FileName::parse(name), None, "{name}");
+        }
+        assert_eq!(FileName::parse("MANIFEST.0000001.tmp"), Some(FileName::Unfinished));
+    }
+
+    fn manifest() -> Manifest {
+        Manifest {
+            store: [7; 16],
+            term: 3,
+            first_epoch: 10,
+            last_epoch: 12,
+            first: Lsn::new(1, 2, 8),
+            checkpoint_len: 99,
+            records: 5,
+            order_floor: 44,
+            wall_ms: 1,
+        }
+    }
+
+    #[test]
+    fn a_flipped_bit_anywhere_in_a_header_manifest_or_identity_is_detected() {
+        let header = FileHeader {
+            store: [1; 16],
+            tag: 2,
+            capacity: 1 << 20,
+            previous: Lsn::new(1, 1, 9),
+            created_ms: 4,
+        };
+        let batch = BatchHeader {
+            body_crc: 1,
+            body_len: 8,
+            tag: 3,
+            lsn: Lsn::new(1, 0, 8),
+            synced_lsn: Lsn::new(1, 0, 8),
+            epoch: 4,
+            wall_ms: 5,
+            count: 1,
+        };
+        let identity = Identity { store: [1; 16], fabric: [2; 16], name: "flights".into() };
+        assert_eq!(FileHeader::decode(&header.encode()), Some(header));
+        assert_eq!(BatchHeader::decode(&batch.encode()), Some(batch));
+        assert_eq!(Manifest::decode(&manifest().encode()), Some(manifest()));
+        assert_eq!(Identity::decode(&identity.encode()), Ok(identity.clone()));
+        for bit in 0..64 * 8 {
+            let mut bytes = header.encode();
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(FileHeader::decode(&bytes), None, "header bit {bit}");
+            let mut bytes = batch.encode();
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(BatchHeader::decode(&bytes), None, "batch bit {bit}");
+        }
+        for bit in 0..MANIFEST_LEN * 8 {
+            let mut bytes = manifest().encode();
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(Manifest::decode(&bytes), None, "manifest bit {bit}");
+        }
+        for bit in 0..IDENTITY_LEN * 8 {
+            let mut bytes = identity.encode();
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            assert!(Identity::decode(&bytes).is_err(), "identity bit {bit}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn records_come_back_and_any_bytes_decode_without_panic(
+            order: u64, expiry_ms: u64, flags: u32,
+            key in proptest::collection::vec(any::<u8>(), 1..300),
+            value in proptest::option::of(proptest::collection::vec(any::<u8>(), 0..500)),
+            noise in proptest::collection::vec(any::<u8>(), 0..200),
+        ) {
+            let record = Record { order, expiry_ms, flags, key: &key, value: value.as_deref() };
+            let mut body = Vec::new();
+            record.encode(&mut body);
+            prop_assert_eq!(body.len(), record.encoded_len());
+            prop_assert_eq!(Record::decode(&body), Some((record, body.len())));
+            for cut in 0..body.len() {
+                prop_assert_eq!(Record::decode(&body[..cut]), None);
+            }
+            let _ = Record::decode(&noise);
+            let _ = BatchHeader::decode(&noise);
+            let _ = Manifest::decode(&noise);
+            let _ = Identity::decode(&noise);
+        }
+    }
+}

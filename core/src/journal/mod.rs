@@ -1,0 +1,48 @@
+//! The journal: write-ahead log files in a directory, the leader who writes them, and reading them back.
+//!
+//! # What stands in the files
+//! Not operations but **states**: a record says "this key had this value, and this is state number `order` of the key".
+//! A flush draws its number (`epoch`), then looks at every key that changed and writes the state that is current *at that
+//! moment*. Of all states of a key the highest `order` wins at replay, in whatever order files and batches are read. So
+//! writing something twice is harmless, and so is a leader who was stopped, deposed, and writes on when it wakes.
+//!
+//! # Who writes
+//! The leader: a word with a term ([`leader`]). Whoever needs durability and finds nobody leading leads one flush for all
+//! who wait (`sync`). A new term begins a new file.
+//!
+//! # What counts as durable
+//! What stood in a file that was synced *and* whose writer then still led. A failed sync poisons the journal for good.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `layout`, `lsn` | every byte of the files |
+//! | `control` | the shared words |
+//! | `files` | the trait of all file calls, and the real ones |
+//! | `leader` | who writes: claim, beat, deposition |
+//! | `append` | batches, rolling to the next file |
+//! | `sync` | group commit |
+//! | `replay` | reading back, torn ends, corruption |
+//! | `directory` | identity of a directory, exclusion of a second fabric |
+//! | `check` | verifies the files without a fabric |
+
+pub mod append;
+pub mod check;
+pub mod control;
+pub mod directory;
+pub mod files;
+pub mod layout;
+pub mod leader;
+pub mod lsn;
+pub mod replay;
+#[cfg(all(test, not(memora_loom)))]
+mod sim;
+pub mod sync;
+#[cfg(all(test, not(memora_loom)))]
+mod tests;
+
+pub use append::{Batches, Journal};
+pub use control::{Control, Health};
+pub use files::{FileLayer, RealFiles};
+pub use layout::Record;
+pub use lsn::Lsn;
+pub use sync::{Caller, Source};

@@ -1,0 +1,319 @@
+//! Reading the files back: which count, where each ends, and whether that end is legal.
+//!
+//! Replay knows no order: every record says its own `order`, and of all records of one key the highest wins. So files may
+//! be read in any sequence, a record may stand in them twice, and a leader that was deposed may still have written.
+
+use std::collections::BTreeMap;
+
+use super::append::failed;
+use super::files::{FileLayer, LogFile};
+use super::layout::{
+    BATCH_HEADER_LEN, BatchHeader, FILE_HEADER_LEN, FIRST_SECTOR, FileHeader, FileName, MANIFEST_LEN, Manifest,
+    Record, SECTOR, batch_len, file_tag,
+};
+use super::lsn::Lsn;
+use crate::error::{Error, ErrorCode, Result};
+
+/// What the directory holds.
+#[derive(Clone, Debug, Default)]
+pub struct Survey {
+    /// The manifest with the highest term.
+    pub manifest: Option<Manifest>,
+    /// Journal files that count, in the order of their places.
+    pub journals: Vec<Lsn>,
+    /// Names that no longer count and may be removed.
+    pub obsolete: Vec<String>,
+    /// The highest term in any name.
+    pub term_max: u32,
+    /// Bytes of all files of ours.
+    pub bytes: u64,
+}
+
+/// What replay found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Replayed {
+    pub term_max: u32,
+    pub epoch_max: u64,
+    pub order_max: u64,
+    /// The latest wall clock of any batch, ms.
+    pub wall_ms: u64,
+    pub records: u64,
+    pub bytes: u64,
+    /// Journal files whose last batch was torn by a crash.
+    pub torn: u32,
+}
+
+/// How far replay has come: for a progress bar.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    pub bytes_done: u64,
+    pub bytes_total: u64,
+    pub records: u64,
+}
+
+fn corrupt(files: &dyn FileLayer, name: FileName, byte: u64, what: &str) -> Error {
+    Error::new(ErrorCode::JournalCorrupt, format!("{}/{name} at byte {byte}: {what}.", files.place()))
+}
+
+/// Lists the directory and reads the manifests.
+pub fn survey(files: &dyn FileLayer, store: &[u8; 16]) -> Result<Survey> {
+    let names = files.names().map_err(|e| Error::io("readdir", files.place(), &e))?;
+    let mut found = Survey::default();
+    let mut all = Vec::new();
+    for text in names {
+        let Some(name) = FileName::parse(&text) else { continue };
+        found.term_max = found.term_max.max(name.term());
+        if let FileName::Manifest { .. } = name {
+            let file = files.open(&text).map_err(|e| failed(files, "open", &text, &e))?;
+            let mut bytes = vec![0; MANIFEST_LEN + 1];
+            let len = file.read_at(0, &mut bytes).map_err(|e| failed(files, "read", &text, &e))?;
+            let manifest = Manifest::decode(&bytes[..len])
+                .filter(|manifest| manifest.store == *store && manifest.term == name.term())
+                .ok_or_else(|| corrupt(files, name, 0, "not a valid manifest of this store"))?;
+            if found.manifest.is_none_or(|seen| seen.term < manifest.term) {
+                found.manifest = Some(manifest);
+            }
+        }
+        all.push((name, text));
+    }
+    for (name, text) in all {
+        let counts = match (name, &found.manifest) {
+            (FileName::Unfinished, _) => false,
+            (FileName::Manifest { term } | FileName::Checkpoint { term }, Some(manifest)) => term == manifest.term,
+            // A checkpoint without its manifest was not finished.
+            (FileName::Manifest { .. } | FileName::Checkpoint { .. }, None) => false,
+            (FileName::Journal { term, number }, manifest) => {
+                let place = Lsn::new(term, number, FIRST_SECTOR);
+                let counts = manifest.is_none_or(|m| place.at_sector(FIRST_SECTOR) >= m.first.at_sector(FIRST_SECTOR));
+                if counts {
+                    found.journals.push(place);
+                }
+                counts
+            }
+        };
+        if counts {
+            let file = files.open(&text).map_err(|e| failed(files, "open", &text, &e))?;
+            found.bytes += file.len().map_err(|e| failed(files, "stat", &text, &e))?;
+        } else {
+            found.obsolete.push(text);
+        }
+    }
+    found.journals.sort();
+    if let Some(manifest) = &found.manifest {
+        let name = FileName::Checkpoint { term: manifest.term };
+        files.open(&name.to_string()).map_err(|e| {
+            corrupt(files, name, 0, &format!("the manifest names this checkpoint, but it cannot be opened: {e}"))
+        })?;
+    }
+    Ok(found)
+}
+
+/// Reads a file front to back through a private window.
+struct Reader<'a> {
+    file: &'a dyn LogFile,
+    window: Vec<u8>,
+    at: u64,
+}
+
+impl<'a> Reader<'a> {
+    fn new(file: &'a dyn LogFile) -> Reader<'a> {
+        Reader { file, window: Vec::new(), at: 0 }
+    }
+
+    /// The bytes at a place: fewer than asked at the end of the file.
+    fn bytes(&mut self, at: u64, len: usize) -> std::io::Result<&[u8]> {
+        const WINDOW: usize = 1 << 20;
+        let inside = at >= self.at && at + len as u64 <= self.at + self.window.len() as u64;
+        if !inside {
+            self.window.resize(len.max(WINDOW), 0);
+            let filled = self.file.read_at(at, &mut self.window)?;
+            self.window.truncate(filled);
+            self.at = at;
+        }
+        let from = (at - self.at) as usize;
+        Ok(&self.window[from..self.window.len().min(from + len)])
+    }
+}
+
+/// Where and how a file ended.
+#[derive(Clone, Copy, Debug)]
+struct End {
+    place: Lsn,
+    /// Something stood behind the end: a batch that was cut off.
+    torn: bool,
+    header: Option<FileHeader>,
+}
+
+/// A valid batch at a place; `None` if there is none. The header comes back alone if only the body is bad.
+fn batch_at(
+    reader: &mut Reader<'_>,
+    tag: u64,
+    place: Lsn,
+) -> std::io::Result<Option<(BatchHeader, bool)>> {
+    let Some(header) = BatchHeader::decode(reader.bytes(place.byte(), BATCH_HEADER_LEN)?) else { return Ok(None) };
+    if header.tag != tag || header.lsn != place {
+        return Ok(None);
+    }
+    let len = header.body_len as usize;
+    let body = reader.bytes(place.byte() + BATCH_HEADER_LEN as u64, len)?;
+    let whole = body.len() == len && crc32c::crc32c(body) == header.body_crc;
+    Ok(Some((header, whole)))
+}
+
+/// Reads the batches of one file in order and hands each to `visit`.
+fn read_file(
+    files: &dyn FileLayer,
+    store: &[u8; 16],
+    name: FileName,
+    first: Lsn,
+    visit: &mut dyn FnMut(&BatchHeader, &[u8]) -> Result<()>,
+) -> Result<End> {
+    let failed = |e: std::io::Error| failed(files, "read", name, &e);
+    let file = files.open(&name.to_string()).map_err(|e| super::append::failed(files, "open", name, &e))?;
+    let len = file.len().map_err(failed)?;
+    let tag = file_tag(store, name);
+    let mut reader = Reader::new(&*file);
+    let header = FileHeader::decode(reader.bytes(0, FILE_HEADER_LEN as usize).map_err(failed)?);
+    if let Some(header) = &header
+        && (header.store != *store || header.tag != tag)
+    {
+        return Err(corrupt(files, name, 0, "the file belongs to another store or carries another name"));
+    }
+    let mut place = first;
+    while let Some((batch, true)) = batch_at(&mut reader, tag, place).map_err(failed)? {
+        let body = reader.bytes(place.byte() + BATCH_HEADER_LEN as u64, batch.body_len as usize).map_err(failed)?;
+        visit(&batch, body)?;
+        place = place.at_sector(place.sector() + (batch_len(batch.body_len as usize) / SECTOR) as u32);
+    }
+    // Behind the end: a batch that says that it was written when the end was already synced proves a hole.
+    let mut torn = false;
+    let mut sector = place.sector();
+    while u64::from(sector) * SECTOR < len {
+        let behind = place.at_sector(sector);
+        let bytes = reader.bytes(behind.byte(), BATCH_HEADER_LEN).map_err(failed)?;
+        torn |= bytes.iter().any(|byte| *byte != 0);
+        if BatchHeader::decode(bytes).is_some_and(|batch| batch.synced_lsn > place)
+            && let Some((batch, true)) = batch_at(&mut reader, tag, behind).map_err(failed)?
+        {
+            return Err(corrupt(
+                files,
+                name,
+                place.byte(),
+                &format!("no valid batch, but the one at byte {} was written after it was synced", batch.lsn.byte()),
+            ));
+        }
+        sector += 1;
+    }
+    if header.is_none() && place != first {
+        return Err(corrupt(files, name, 0, "the file header is damaged, though batches follow"));
+    }
+    Ok(End { place, torn, header })
+}
+
+/// Reads the records of a body.
+fn records(
+    files: &dyn FileLayer,
+    name: FileName,
+    batch: &BatchHeader,
+    body: &[u8],
+    visit: &mut dyn FnMut(&Record<'_>) -> Result<()>,
+) -> Result<()> {
+    let mut rest = body;
+    for _ in 0..batch.count {
+        let Some((record, len)) = Record::decode(rest) else {
+            return Err(corrupt(files, name, batch.lsn.byte(), "a record of the batch is malformed"));
+        };
+        visit(&record)?;
+        rest = &rest[len..];
+    }
+    if !rest.is_empty() {
+        return Err(corrupt(files, name, batch.lsn.byte(), "the batch has more bytes than records"));
+    }
+    Ok(())
+}
+
+/// Reads everything that counts and hands each record to `visit`, in no particular order.
+pub fn replay(
+    files: &dyn FileLayer,
+    store: &[u8; 16],
+    survey: &Survey,
+    progress: &mut dyn FnMut(Progress),
+    visit: &mut dyn FnMut(&Record<'_>) -> Result<()>,
+) -> Result<Replayed> {
+    let mut result = Replayed { term_max: survey.term_max, ..Replayed::default() };
+    let mut say = |result: &Replayed| {
+        progress(Progress {
+            bytes_done: result.bytes,
+            bytes_total: survey.bytes.max(result.bytes),
+            records: result.records,
+        });
+    };
+    let mut first_epoch = 0;
+    if let Some(manifest) = &survey.manifest {
+        first_epoch = manifest.first_epoch;
+        result.epoch_max = manifest.last_epoch.max(first_epoch);
+        result.order_max = manifest.order_floor;
+        result.wall_ms = manifest.wall_ms;
+        let name = FileName::Checkpoint { term: manifest.term };
+        let mut count = 0;
+        let first = Lsn::new(manifest.term, 0, FIRST_SECTOR);
+        let end = read_file(files, store, name, first, &mut |batch, body| {
+            records(files, name, batch, body, &mut |record| {
+                count += 1;
+                result.order_max = result.order_max.max(record.order);
+                visit(record)
+            })?;
+            result.records += u64::from(batch.count);
+            result.bytes += batch_len(body.len());
+            say(&result);
+            Ok(())
+        })?;
+        if end.header.is_none() || end.place.byte() != manifest.checkpoint_len || count != manifest.records {
+            let what = format!(
+                "the checkpoint ends here with {count} records; its manifest says byte {} and {} records",
+                manifest.checkpoint_len, manifest.records
+            );
+            return Err(corrupt(files, name, end.place.byte(), &what));
+        }
+    }
+    let mut ends: BTreeMap<u64, End> = BTreeMap::new();
+    for &place in &survey.journals {
+        let name = FileName::Journal { term: place.term(), number: place.number() };
+        let end = read_file(files, store, name, place, &mut |batch, body| {
+            result.epoch_max = result.epoch_max.max(batch.epoch);
+            result.wall_ms = result.wall_ms.max(batch.wall_ms);
+            result.bytes += batch_len(body.len());
+            // A batch of an earlier epoch was complete before the checkpoint looked at anything: it is contained there.
+            if batch.epoch >= first_epoch {
+                records(files, name, batch, body, &mut |record| {
+                    result.order_max = result.order_max.max(record.order);
+                    visit(record)
+                })?;
+                result.records += u64::from(batch.count);
+            }
+            say(&result);
+            Ok(())
+        })?;
+        result.torn += u32::from(end.torn);
+        ends.insert(place.at_sector(0).0, end);
+    }
+    // Each file says up to where its predecessor was synced when it began.
+    for end in ends.values() {
+        let Some(header) = &end.header else { continue };
+        let previous = header.previous;
+        let counts = survey.manifest.is_none_or(|m| previous.at_sector(0) >= m.first.at_sector(0));
+        if previous == Lsn::NONE || previous.sector() <= FIRST_SECTOR || !counts {
+            continue;
+        }
+        let name = FileName::Journal { term: previous.term(), number: previous.number() };
+        match ends.get(&previous.at_sector(0).0) {
+            Some(before) if before.place >= previous => {}
+            Some(before) => {
+                let what = format!("no valid batch, but the file was synced up to byte {}", previous.byte());
+                return Err(corrupt(files, name, before.place.byte(), &what));
+            }
+            None => return Err(corrupt(files, name, 0, "the file is missing, though a later one follows it")),
+        }
+    }
+    Ok(result)
+}

@@ -1,0 +1,416 @@
+//! The journal against a toy table on a disk in memory: faults at every call, power cuts, bit rot.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::append::Batches;
+use super::control::{CONTROL_LEN, Control, Health};
+use super::files::FileLayer;
+use super::layout::{FILE_HEADER_LEN, FileName, Record};
+use super::leader::{LeaderWord, claim};
+use super::replay::{Replayed, replay, survey};
+use super::sim::{Disk, Fault, Random};
+use super::{Caller, Journal, Lsn, Source};
+use crate::error::{ErrorCode, Result};
+use crate::shm::Shm;
+use crate::shm::atomic::Ordering;
+
+const STORE: [u8; 16] = [9; 16];
+const CAPACITY: u64 = 64 << 10;
+const PATIENCE: Duration = Duration::from_secs(10);
+
+type State = (u64, Option<Vec<u8>>);
+
+/// Keys with their states, and which changed since they were last settled.
+#[derive(Default)]
+struct Toy {
+    inner: Mutex<ToyInner>,
+}
+
+#[derive(Default)]
+struct ToyInner {
+    states: BTreeMap<Vec<u8>, State>,
+    changed: BTreeMap<Vec<u8>, u64>,
+    /// Every state that ever was published.
+    history: HashMap<(Vec<u8>, u64), Option<Vec<u8>>>,
+}
+
+impl Toy {
+    fn set(&self, key: &[u8], value: Option<&[u8]>) -> u64 {
+        let mut inner = self.inner.lock().unwrap();
+        let order = inner.states.get(key).map_or(1, |state| state.0 + 1);
+        let value = value.map(<[u8]>::to_vec);
+        inner.states.insert(key.to_vec(), (order, value.clone()));
+        inner.changed.insert(key.to_vec(), order);
+        inner.history.insert((key.to_vec(), order), value);
+        order
+    }
+
+    fn published(&self, key: &[u8], state: &State) -> bool {
+        self.inner.lock().unwrap().history.get(&(key.to_vec(), state.0)) == Some(&state.1)
+    }
+}
+
+impl Source for Toy {
+    type Taken = BTreeMap<Vec<u8>, u64>;
+
+    fn collect(&self, batches: &mut Batches<'_>) -> Result<Self::Taken> {
+        let (taken, states) = {
+            let inner = self.inner.lock().unwrap();
+            (inner.changed.clone(), inner.states.clone())
+        };
+        for key in taken.keys() {
+            let (order, value) = &states[key];
+            batches.push(&Record { order: *order, expiry_ms: 0, flags: 0, key, value: value.as_deref() })?;
+        }
+        Ok(taken)
+    }
+
+    fn settle(&self, taken: Self::Taken) -> Result<()> {
+        let mut inner = self.inner.lock().unwrap();
+        for (key, order) in taken {
+            if inner.changed.get(&key) == Some(&order) {
+                inner.changed.remove(&key);
+            }
+        }
+        Ok(())
+    }
+}
+
+struct Rig {
+    disk: Disk,
+    journal: Journal,
+    shm: Shm,
+    toy: Toy,
+}
+
+impl Rig {
+    fn new(disk: &Disk) -> Rig {
+        let shm = Shm::heap(4096).unwrap();
+        Control(shm.block::<CONTROL_LEN>(0).unwrap()).init(1, 0, CAPACITY);
+        let journal = Journal::new(Arc::new(disk.clone()), STORE);
+        Rig { disk: disk.clone(), journal, shm, toy: Toy::default() }
+    }
+
+    fn control(&self) -> Control<'_> {
+        Control(self.shm.block::<CONTROL_LEN>(0).unwrap())
+    }
+
+    fn sync(&self, me: u16) -> Result<()> {
+        let ticket = self.journal.ticket(self.control());
+        self.journal.wait(self.control(), &Caller { me, is_dead: &|_| false }, &self.toy, ticket, PATIENCE)
+    }
+
+    fn open(&self) -> Result<()> {
+        let caller = Caller { me: 1, is_dead: &|_| false };
+        self.journal.lead(self.control(), &caller, PATIENCE, |reign| self.journal.ensure_room(self.control(), reign))
+    }
+}
+
+/// What replay makes of a disk: the state with the highest order of each key.
+fn recover(disk: &Disk) -> Result<(BTreeMap<Vec<u8>, State>, Replayed)> {
+    let found = survey(disk, &STORE)?;
+    let mut states: BTreeMap<Vec<u8>, State> = BTreeMap::new();
+    let replayed = replay(disk, &STORE, &found, &mut |_| {}, &mut |record| {
+        let state = states.entry(record.key.to_vec()).or_default();
+        if record.order > state.0 {
+            *state = (record.order, record.value.map(<[u8]>::to_vec));
+        }
+        Ok(())
+    })?;
+    Ok((states, replayed))
+}
+
+/// Nothing acknowledged is lost, nothing is invented.
+fn assert_recovers(toy: &Toy, acknowledged: &BTreeMap<Vec<u8>, u64>, disk: &Disk, what: &str) {
+    let (states, _) = recover(disk).unwrap_or_else(|error| panic!("{what}: {error}\n{:#?}", disk.trace()));
+    for (key, order) in acknowledged {
+        let found = states.get(key).map_or(0, |state| state.0);
+        assert!(found >= *order, "{what}: key {key:?} acknowledged at {order}, found {found}");
+    }
+    for (key, state) in &states {
+        assert!(toy.published(key, state), "{what}: key {key:?} has the invented state {state:?}");
+    }
+}
+
+/// A seeded run of sets and deletes with a sync after each few; returns what was acknowledged when it stopped.
+fn workload(rig: &Rig, seed: u64, steps: u32) -> BTreeMap<Vec<u8>, u64> {
+    let mut random = Random(seed);
+    let mut acknowledged = BTreeMap::new();
+    let mut open: BTreeMap<Vec<u8>, u64> = BTreeMap::new();
+    if rig.open().is_err() {
+        return acknowledged;
+    }
+    for _ in 0..steps {
+        let key = format!("key{}", random.below(6)).into_bytes();
+        let size = if random.below(8) == 0 { 20_000 } else { random.below(300) };
+        let value = vec![random.next() as u8; size as usize];
+        let order = rig.toy.set(&key, (random.below(4) != 0).then_some(&value[..]));
+        open.insert(key, order);
+        if random.below(3) == 0 && rig.sync(1).is_ok() {
+            acknowledged.append(&mut open);
+        }
+    }
+    acknowledged
+}
+
+#[test]
+fn what_was_synced_survives_every_power_cut() {
+    for seed in 0..60 {
+        let disk = Disk::default();
+        let rig = Rig::new(&disk);
+        let acknowledged = workload(&rig, seed, 40);
+        assert!(!acknowledged.is_empty());
+        let mut random = Random(seed ^ 0xdead);
+        for cut in 0..8 {
+            assert_recovers(&rig.toy, &acknowledged, &disk.power_cut(&mut random), &format!("seed {seed} cut {cut}"));
+        }
+    }
+}
+
+#[test]
+fn a_failing_call_at_every_place_loses_nothing_acknowledged() {
+    for seed in 0..4 {
+        let calls = {
+            let disk = Disk::default();
+            workload(&Rig::new(&disk), seed, 25);
+            disk.calls()
+        };
+        assert!(calls > 20);
+        for call in 1..=calls {
+            for fault in [Fault::Once(libc::EIO), Fault::Once(libc::ENOSPC), Fault::FullFrom] {
+                let disk = Disk::default();
+                disk.fail_at(call, fault);
+                let rig = Rig::new(&disk);
+                let acknowledged = workload(&rig, seed, 25);
+                let what = format!("seed {seed} call {call} {fault:?}");
+                assert_recovers(&rig.toy, &acknowledged, &disk, &what);
+                let mut random = Random(call);
+                assert_recovers(&rig.toy, &acknowledged, &disk.power_cut(&mut random), &what);
+                // Once the disk is well again everything can be made durable, unless a sync failed.
+                disk.heal();
+                let poisoned = rig.control().health() == Health::Poisoned;
+                assert_eq!(rig.sync(1).is_ok(), !poisoned, "{what}");
+                if !poisoned {
+                    let all = rig.toy.inner.lock().unwrap().states.iter().map(|(k, s)| (k.clone(), s.0)).collect();
+                    assert_recovers(&rig.toy, &all, &disk.power_cut(&mut random), &what);
+                    assert_eq!(rig.control().health(), Health::Well);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_failed_sync_poisons_for_good_and_a_full_disk_only_until_there_is_room() {
+    let disk = Disk::default();
+    let rig = Rig::new(&disk);
+    rig.open().unwrap();
+    rig.toy.set(b"a", Some(b"1"));
+    rig.sync(1).unwrap();
+    // write, then sync: the second call from now fails.
+    disk.fail_at(disk.calls() + 2, Fault::Once(libc::EIO));
+    rig.toy.set(b"a", Some(b"2"));
+    assert_eq!(rig.sync(1).unwrap_err().code(), ErrorCode::Poisoned);
+    disk.heal();
+    assert_eq!(rig.sync(1).unwrap_err().code(), ErrorCode::Poisoned, "never retried");
+    assert_eq!(rig.control().accept().unwrap_err().code(), ErrorCode::Poisoned);
+
+    let disk = Disk::default();
+    let rig = Rig::new(&disk);
+    rig.open().unwrap();
+    disk.fail_at(disk.calls() + 1, Fault::FullFrom);
+    let mut refused = false;
+    for step in 0..200u32 {
+        if rig.control().accept().is_err() {
+            refused = true;
+            break;
+        }
+        rig.toy.set(b"big", Some(&vec![step as u8; 900]));
+        // The write itself hits the preallocated blocks of a real disk; here it fails as well.
+        let _ = rig.sync(1);
+    }
+    assert!(refused);
+    assert_eq!(rig.control().accept().unwrap_err().code(), ErrorCode::NoSpace);
+    disk.heal();
+    rig.sync(1).unwrap();
+    assert!(rig.control().accept().is_ok());
+}
+
+#[test]
+fn the_end_may_be_torn_at_every_byte() {
+    let disk = Disk::default();
+    let rig = Rig::new(&disk);
+    rig.open().unwrap();
+    rig.toy.set(b"first", Some(b"kept"));
+    rig.sync(1).unwrap();
+    let name = FileName::Journal { term: 1, number: 0 }.to_string();
+    let before = disk.content(&name);
+    let end = Lsn(rig.control().tail().load(Ordering::Relaxed)).byte() as usize;
+    rig.toy.set(b"second", Some(&[7; 900]));
+    rig.sync(1).unwrap();
+    let after = disk.content(&name);
+    let whole = Lsn(rig.control().tail().load(Ordering::Relaxed)).byte() as usize;
+    assert!(whole > end + 900);
+    for cut in end..=whole {
+        disk.edit(&name, |bytes| {
+            bytes.clone_from(&before);
+            bytes[end..cut].copy_from_slice(&after[end..cut]);
+        });
+        let (states, replayed) = recover(&disk).unwrap();
+        assert_eq!(states[&b"first"[..]], (1, Some(b"kept".to_vec())), "cut at {cut}");
+        // The filling of the last sector carries nothing.
+        let complete = after[cut..whole].iter().all(|byte| *byte == 0);
+        assert_eq!(states.contains_key(&b"second"[..]), complete, "cut at {cut}");
+        assert_eq!(replayed.torn, u32::from(!complete && cut > end), "cut at {cut}");
+    }
+}
+
+#[test]
+fn a_flipped_bit_before_synced_data_is_corruption_and_names_file_and_offset() {
+    let disk = Disk::default();
+    let rig = Rig::new(&disk);
+    rig.open().unwrap();
+    for step in 0..4u8 {
+        rig.toy.set(&[b'k', step], Some(&[step; 40]));
+        rig.sync(1).unwrap();
+    }
+    let name = FileName::Journal { term: 1, number: 0 }.to_string();
+    let good = disk.content(&name);
+    let end = Lsn(rig.control().tail().load(Ordering::Relaxed)).byte() as usize;
+    let last = end - 512;
+    for batch in (FILE_HEADER_LEN as usize..last).step_by(512) {
+        // Header 64 bytes, record 32 + key 2 + value 40, filled up to 80.
+        for bit in (0..(64 + 80) * 8).filter(|bit| (bit / 8) % 64 < 60 || bit / 8 >= 64) {
+            disk.edit(&name, |bytes| {
+                bytes.clone_from(&good);
+                bytes[batch + bit / 8] ^= 1 << (bit % 8);
+            });
+            let error = recover(&disk).map(|_| ()).expect_err(&format!("batch {batch} bit {bit}"));
+            assert_eq!(error.code(), ErrorCode::JournalCorrupt);
+            assert!(error.detail().contains(&name) && error.detail().contains(&batch.to_string()), "{error}");
+        }
+    }
+    // The last batch: nothing proves that it was synced, so it is a torn end, but never a wrong value.
+    for bit in 0..(64 + 80) * 8 {
+        disk.edit(&name, |bytes| {
+            bytes.clone_from(&good);
+            bytes[last + bit / 8] ^= 1 << (bit % 8);
+        });
+        let (states, _) = recover(&disk).unwrap();
+        for (key, state) in &states {
+            assert!(rig.toy.published(key, state), "bit {bit}");
+        }
+        assert!(states.len() >= 3);
+    }
+    // The header of the file.
+    for bit in 0..64 * 8 {
+        disk.edit(&name, |bytes| {
+            bytes.clone_from(&good);
+            bytes[bit / 8] ^= 1 << (bit % 8);
+        });
+        assert_eq!(recover(&disk).map(|_| ()).unwrap_err().code(), ErrorCode::JournalCorrupt, "bit {bit}");
+    }
+}
+
+#[test]
+fn a_short_or_missing_earlier_file_is_corruption() {
+    let disk = Disk::default();
+    let rig = Rig::new(&disk);
+    rig.open().unwrap();
+    for step in 0..8u8 {
+        rig.toy.set(&[b'k', step], Some(&vec![step; 20_000]));
+        rig.sync(1).unwrap();
+    }
+    assert!(Lsn(rig.control().tail().load(Ordering::Relaxed)).number() >= 2, "it rolled");
+    assert_eq!(recover(&disk).unwrap().0.len(), 8);
+    let first = FileName::Journal { term: 1, number: 0 }.to_string();
+    let good = disk.content(&first);
+    disk.edit(&first, |bytes| bytes[FILE_HEADER_LEN as usize + 20_480 + 512..].fill(0));
+    assert_eq!(recover(&disk).map(|_| ()).unwrap_err().code(), ErrorCode::JournalCorrupt);
+    disk.edit(&first, |bytes| bytes.clone_from(&good));
+    disk.remove(&first).unwrap();
+    let error = recover(&disk).map(|_| ()).unwrap_err();
+    assert!(error.code() == ErrorCode::JournalCorrupt && error.detail().contains(&first), "{error}");
+}
+
+#[test]
+fn a_deposed_leader_moves_nothing_and_its_late_batches_harm_nothing() {
+    let disk = Disk::default();
+    let rig = Rig::new(&disk);
+    rig.open().unwrap();
+    let control = rig.control();
+    rig.toy.set(b"a", Some(b"old"));
+    let sleeper =
+        claim(control.leader(), 5, &|_| false, &super::leader::Watch::new(), false).unwrap().expect("nobody leads");
+    let mut late = rig.journal.begin(control, &sleeper, control.epoch().fetch_add(1, Ordering::SeqCst) + 1);
+    let taken = rig.toy.collect(&mut late).unwrap();
+    // It stops here; another finds it dead, flushes a newer state and a deletion.
+    let successor = Caller { me: 6, is_dead: &|thread| thread == 5 };
+    rig.toy.set(b"a", Some(b"new"));
+    rig.toy.set(b"b", Some(b"kept"));
+    let ticket = rig.journal.ticket(control);
+    rig.journal.wait(control, &successor, &rig.toy, ticket, PATIENCE).unwrap();
+    let tail = control.tail().load(Ordering::Relaxed);
+    assert_eq!(Lsn(tail).term(), 2);
+    // It wakes and goes on.
+    assert_eq!(late.seal().unwrap_err().code(), ErrorCode::Busy);
+    assert_eq!(control.tail().load(Ordering::Relaxed), tail);
+    drop(sleeper);
+    assert_eq!(LeaderWord(control.leader().load(Ordering::Relaxed)).term(), 2);
+    drop(taken);
+    let acknowledged = BTreeMap::from([(b"a".to_vec(), 2), (b"b".to_vec(), 1)]);
+    assert_recovers(&rig.toy, &acknowledged, &disk, "late batch");
+}
+
+#[test]
+fn many_threads_commit_at_once_and_what_each_was_told_survives() {
+    let disk = Disk::default();
+    let rig = Rig::new(&disk);
+    rig.open().unwrap();
+    let acknowledged = Mutex::new(BTreeMap::new());
+    std::thread::scope(|scope| {
+        for thread in 0..4u16 {
+            let (rig, acknowledged) = (&rig, &acknowledged);
+            scope.spawn(move || {
+                for step in 0..50u32 {
+                    let key = format!("{thread}.{}", step % 7).into_bytes();
+                    let order = rig.toy.set(&key, Some(&step.to_le_bytes()));
+                    rig.sync(thread + 1).unwrap();
+                    acknowledged.lock().unwrap().insert(key, order);
+                }
+            });
+        }
+    });
+    assert_recovers(&rig.toy, &acknowledged.into_inner().unwrap(), &disk.power_cut(&mut Random(1)), "threads");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
+    #[test]
+    fn random_damage_gives_an_error_or_published_states_only(
+        seed in 0u64..1000, damage in proptest::collection::vec((any::<u32>(), any::<u8>()), 1..6),
+    ) {
+        let disk = Disk::default();
+        let rig = Rig::new(&disk);
+        workload(&rig, seed, 20);
+        let names: Vec<_> = disk.names().unwrap();
+        for (at, byte) in damage {
+            let name = &names[at as usize % names.len()];
+            disk.edit(name, |bytes| {
+                let at = at as usize % bytes.len();
+                bytes[at] = byte;
+            });
+        }
+        match recover(&disk) {
+            Ok((states, _)) => for (key, state) in &states {
+                prop_assert!(rig.toy.published(key, state));
+            },
+            Err(error) => prop_assert_eq!(error.code(), ErrorCode::JournalCorrupt),
+        }
+    }
+}
