@@ -6,7 +6,7 @@ pub mod limits;
 
 #[macro_use]
 pub mod shm;
-#[allow(dead_code)]
+#[allow(dead_code, unused_imports)]
 mod journal;
 
 pub use error::{Error, ErrorCode, Result};

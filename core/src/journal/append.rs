@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex};
 use super::control::{Control, Health};
 use super::files::{FileLayer, LogFile};
 use super::layout::{
-    BATCH_CUT, BATCH_HEADER_LEN, BatchHeader, FILE_HEADER_LEN, FIRST_SECTOR, FileHeader, FileName, Record, SECTOR,
-    batch_len, file_tag,
+    BATCH_CUT, BATCH_HEADER_LEN, BatchHeader, FILE_HEADER_LEN, FIRST_SECTOR, FileHeader, FileName, Record,
+    SECTOR, batch_len, file_tag,
 };
 use super::leader::{Reign, Watch};
 use super::lsn::Lsn;
@@ -32,7 +32,12 @@ pub fn deposed() -> Error {
     Error::new(ErrorCode::Busy, "Another process took over flushing: this one was stopped for too long.")
 }
 
-pub(super) fn failed(files: &dyn FileLayer, call: &str, name: impl std::fmt::Display, error: &std::io::Error) -> Error {
+pub(super) fn failed(
+    files: &dyn FileLayer,
+    call: &str,
+    name: impl std::fmt::Display,
+    error: &std::io::Error,
+) -> Error {
     Error::io(call, format_args!("{}/{name}", files.place()), error)
 }
 
@@ -82,7 +87,8 @@ impl Journal {
             Err(error) => return Err(failed(&*self.files, "create", name, &error)),
         };
         kill_point!("journal.file.created");
-        let reserved = file.reserve(capacity).and_then(|()| file.sync()).and_then(|()| self.files.sync_names());
+        let reserved =
+            file.reserve(capacity).and_then(|()| file.sync()).and_then(|()| self.files.sync_names());
         if let Err(error) = reserved {
             // The blocks that were taken go back: a half-reserved file would only make a full disk fuller.
             let _ = self.files.remove(&text);
@@ -130,7 +136,12 @@ impl Journal {
     }
 
     /// A sync failed: what reached the disk is not known, so nothing is written any more.
-    pub(super) fn poison(&self, control: Control<'_>, name: impl std::fmt::Display, error: &std::io::Error) -> Error {
+    pub(super) fn poison(
+        &self,
+        control: Control<'_>,
+        name: impl std::fmt::Display,
+        error: &std::io::Error,
+    ) -> Error {
         control.set_health(Health::Poisoned);
         control.event().fetch_add(1, Ordering::AcqRel);
         crate::shm::futex::wake(control.event(), u32::MAX);
@@ -262,7 +273,8 @@ impl Batches<'_> {
             None => self.journal.file(self.next)?,
         };
         kill_point!("journal.batch.before_write");
-        file.write_at(self.next.byte(), &bytes).map_err(|e| failed(&*self.journal.files, "write", name, &e))?;
+        file.write_at(self.next.byte(), &bytes)
+            .map_err(|e| failed(&*self.journal.files, "write", name, &e))?;
         kill_point!("journal.batch.written");
         self.file = Some(file);
         self.unsynced = true;

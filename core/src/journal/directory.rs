@@ -9,7 +9,9 @@ use std::time::{Duration, Instant};
 
 use super::append::failed;
 use super::files::{FileLayer, LockMode};
-use super::layout::{FORMAT_VERSION, FileName, IDENTITY_LEN, IDENTITY_NAME, Identity, IdentityRefused, LOCK_NAME};
+use super::layout::{
+    FORMAT_VERSION, FileName, IDENTITY_LEN, IDENTITY_NAME, Identity, IdentityRefused, LOCK_NAME,
+};
 use crate::error::{Error, ErrorCode, Result};
 
 const IN_USE: u64 = 0;
@@ -43,7 +45,10 @@ pub fn read_identity(files: &dyn FileLayer) -> Result<Option<Identity>> {
         Ok(identity) => Ok(Some(identity)),
         Err(IdentityRefused::Version(version)) => Err(Error::new(
             ErrorCode::NotAStore,
-            format!("{} holds a store of format version {version}; this is version {FORMAT_VERSION}.", files.place()),
+            format!(
+                "{} holds a store of format version {version}; this is version {FORMAT_VERSION}.",
+                files.place()
+            ),
         )),
         Err(IdentityRefused::Damaged) => Err(Error::new(
             ErrorCode::JournalCorrupt,
@@ -114,7 +119,10 @@ fn enter_alone(files: &dyn FileLayer, claimant: &Claimant<'_>) -> Result<[u8; 16
         if found.fabric == claimant.fabric {
             // Shared against shared never conflicts; an opener of another fabric is excluded by the opening byte.
             if !lock_within(files, IN_USE, LockMode::Shared, PATIENCE)? {
-                return Err(Error::new(ErrorCode::Busy, format!("Another fabric has {} open.", files.place())));
+                return Err(Error::new(
+                    ErrorCode::Busy,
+                    format!("Another fabric has {} open.", files.place()),
+                ));
             }
             return Ok(found.store);
         }
@@ -122,12 +130,18 @@ fn enter_alone(files: &dyn FileLayer, claimant: &Claimant<'_>) -> Result<[u8; 16
         if claimant.store.is_some() {
             return Err(Error::new(
                 ErrorCode::NotAStore,
-                format!("{} does not hold the files of the store `{}` any more.", files.place(), claimant.name),
+                format!(
+                    "{} does not hold the files of the store `{}` any more.",
+                    files.place(),
+                    claimant.name
+                ),
             ));
         }
         let names = files.names().map_err(|e| Error::io("readdir", files.place(), &e))?;
         let foreign = names.iter().find(|name| {
-            name.as_str() != LOCK_NAME && *name != "lost+found" && FileName::parse(name) != Some(FileName::Unfinished)
+            name.as_str() != LOCK_NAME
+                && *name != "lost+found"
+                && FileName::parse(name) != Some(FileName::Unfinished)
         });
         if let Some(foreign) = foreign {
             return Err(Error::new(

@@ -127,7 +127,8 @@ impl RealFiles {
 
     fn open_at(&self, name: &str, flags: OFlag) -> io::Result<RealFile> {
         let flags = flags | OFlag::O_RDWR | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        let fd = openat(&self.directory, name, flags, Mode::from_bits_truncate(self.mode)).map_err(io_error)?;
+        let fd =
+            openat(&self.directory, name, flags, Mode::from_bits_truncate(self.mode)).map_err(io_error)?;
         let file = std::fs::File::from(fd);
         if !file.metadata()?.is_file() {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
@@ -149,8 +150,13 @@ impl FileLayer for RealFiles {
     }
 
     fn names(&self) -> io::Result<Vec<String>> {
-        let own = openat(&self.directory, ".", OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
-            .map_err(io_error)?;
+        let own = openat(
+            &self.directory,
+            ".",
+            OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC,
+            Mode::empty(),
+        )
+        .map_err(io_error)?;
         let mut directory = nix::dir::Dir::from_fd(own).map_err(io_error)?;
         let mut names = Vec::new();
         for entry in directory.iter() {

@@ -85,7 +85,9 @@ impl FileName {
         let number = |text: &str| (text.len() == 7).then(|| text.parse::<u32>().ok()).flatten();
         let mut parts = name.split('.');
         let parsed = match (parts.next()?, parts.next(), parts.next()) {
-            ("journal", Some(term), Some(file)) => FileName::Journal { term: number(term)?, number: number(file)? },
+            ("journal", Some(term), Some(file)) => {
+                FileName::Journal { term: number(term)?, number: number(file)? }
+            }
             ("checkpoint", Some(term), None) => FileName::Checkpoint { term: number(term)? },
             ("MANIFEST", Some(term), None) => FileName::Manifest { term: number(term)? },
             _ => return None,
@@ -96,7 +98,9 @@ impl FileName {
     /// The term in the name; 0 for an unfinished file.
     pub fn term(self) -> u32 {
         match self {
-            FileName::Journal { term, .. } | FileName::Checkpoint { term } | FileName::Manifest { term } => term,
+            FileName::Journal { term, .. } | FileName::Checkpoint { term } | FileName::Manifest { term } => {
+                term
+            }
             FileName::Unfinished => 0,
         }
     }
@@ -121,7 +125,9 @@ pub fn file_tag(store: &[u8; 16], name: FileName) -> u64 {
         FileName::Manifest { term } => (3, term, 0),
         FileName::Unfinished => (4, 0, 0),
     };
-    u64_at(store, 0) ^ u64_at(store, 8).rotate_left(17) ^ (kind << 60 | u64::from(term) << 32 | u64::from(number))
+    u64_at(store, 0)
+        ^ u64_at(store, 8).rotate_left(17)
+        ^ (kind << 60 | u64::from(term) << 32 | u64::from(number))
 }
 
 /// The header of a journal or checkpoint file.
@@ -296,8 +302,13 @@ impl<'a> Record<'a> {
         if total > body.len() || key.is_empty() {
             return None;
         }
-        let record =
-            Record { order: u64_at(header, 0), expiry_ms: u64_at(header, 8), flags: u32_at(header, 20), key, value };
+        let record = Record {
+            order: u64_at(header, 0),
+            expiry_ms: u64_at(header, 8),
+            flags: u32_at(header, 20),
+            key,
+            value,
+        };
         Some((record, total))
     }
 }
@@ -449,7 +460,9 @@ mod tests {
         ] {
             assert_eq!(FileName::parse(&name.to_string()), Some(name));
         }
-        for name in ["STORE", "journal", "journal.1", "journal.0000001.x", "journal.0000001.0000002.3", "data.db"] {
+        for name in
+            ["STORE", "journal", "journal.1", "journal.0000001.x", "journal.0000001.0000002.3", "data.db"]
+        {
             assert_eq!(FileName::parse(name), None, "{name}");
         }
         assert_eq!(FileName::parse("MANIFEST.0000001.tmp"), Some(FileName::Unfinished));

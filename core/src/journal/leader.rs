@@ -201,7 +201,14 @@ mod tests {
         assert!(leader.holds(), "another thread died");
         inherit(&word, 5);
         assert!(!leader.holds());
-        assert_eq!(LeaderWord(word.load(Ordering::Relaxed)), LeaderWord::new(2, 0, LeaderWord(word.load(Ordering::Relaxed)).beat()));
-        assert_eq!(claim(&word, 7, &alive, &watch, true).unwrap().expect("free").term(), 3, "asked for a new term");
+        assert_eq!(
+            LeaderWord(word.load(Ordering::Relaxed)),
+            LeaderWord::new(2, 0, LeaderWord(word.load(Ordering::Relaxed)).beat())
+        );
+        assert_eq!(
+            claim(&word, 7, &alive, &watch, true).unwrap().expect("free").term(),
+            3,
+            "asked for a new term"
+        );
     }
 }

@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use super::append::failed;
 use super::files::{FileLayer, LogFile};
 use super::layout::{
-    BATCH_HEADER_LEN, BatchHeader, FILE_HEADER_LEN, FIRST_SECTOR, FileHeader, FileName, MANIFEST_LEN, Manifest,
-    Record, SECTOR, batch_len, file_tag,
+    BATCH_HEADER_LEN, BatchHeader, FILE_HEADER_LEN, FIRST_SECTOR, FileHeader, FileName, MANIFEST_LEN,
+    Manifest, Record, SECTOR, batch_len, file_tag,
 };
 use super::lsn::Lsn;
 use crate::error::{Error, ErrorCode, Result};
@@ -79,12 +79,15 @@ pub fn survey(files: &dyn FileLayer, store: &[u8; 16]) -> Result<Survey> {
     for (name, text) in all {
         let counts = match (name, &found.manifest) {
             (FileName::Unfinished, _) => false,
-            (FileName::Manifest { term } | FileName::Checkpoint { term }, Some(manifest)) => term == manifest.term,
+            (FileName::Manifest { term } | FileName::Checkpoint { term }, Some(manifest)) => {
+                term == manifest.term
+            }
             // A checkpoint without its manifest was not finished.
             (FileName::Manifest { .. } | FileName::Checkpoint { .. }, None) => false,
             (FileName::Journal { term, number }, manifest) => {
                 let place = Lsn::new(term, number, FIRST_SECTOR);
-                let counts = manifest.is_none_or(|m| place.at_sector(FIRST_SECTOR) >= m.first.at_sector(FIRST_SECTOR));
+                let counts =
+                    manifest.is_none_or(|m| place.at_sector(FIRST_SECTOR) >= m.first.at_sector(FIRST_SECTOR));
                 if counts {
                     found.journals.push(place);
                 }
@@ -102,7 +105,12 @@ pub fn survey(files: &dyn FileLayer, store: &[u8; 16]) -> Result<Survey> {
     if let Some(manifest) = &found.manifest {
         let name = FileName::Checkpoint { term: manifest.term };
         files.open(&name.to_string()).map_err(|e| {
-            corrupt(files, name, 0, &format!("the manifest names this checkpoint, but it cannot be opened: {e}"))
+            corrupt(
+                files,
+                name,
+                0,
+                &format!("the manifest names this checkpoint, but it cannot be opened: {e}"),
+            )
         })?;
     }
     Ok(found)
@@ -145,12 +153,10 @@ struct End {
 }
 
 /// A valid batch at a place; `None` if there is none. The header comes back alone if only the body is bad.
-fn batch_at(
-    reader: &mut Reader<'_>,
-    tag: u64,
-    place: Lsn,
-) -> std::io::Result<Option<(BatchHeader, bool)>> {
-    let Some(header) = BatchHeader::decode(reader.bytes(place.byte(), BATCH_HEADER_LEN)?) else { return Ok(None) };
+fn batch_at(reader: &mut Reader<'_>, tag: u64, place: Lsn) -> std::io::Result<Option<(BatchHeader, bool)>> {
+    let Some(header) = BatchHeader::decode(reader.bytes(place.byte(), BATCH_HEADER_LEN)?) else {
+        return Ok(None);
+    };
     if header.tag != tag || header.lsn != place {
         return Ok(None);
     }
@@ -181,7 +187,8 @@ fn read_file(
     }
     let mut place = first;
     while let Some((batch, true)) = batch_at(&mut reader, tag, place).map_err(failed)? {
-        let body = reader.bytes(place.byte() + BATCH_HEADER_LEN as u64, batch.body_len as usize).map_err(failed)?;
+        let body =
+            reader.bytes(place.byte() + BATCH_HEADER_LEN as u64, batch.body_len as usize).map_err(failed)?;
         visit(&batch, body)?;
         place = place.at_sector(place.sector() + (batch_len(batch.body_len as usize) / SECTOR) as u32);
     }
@@ -199,7 +206,10 @@ fn read_file(
                 files,
                 name,
                 place.byte(),
-                &format!("no valid batch, but the one at byte {} was written after it was synced", batch.lsn.byte()),
+                &format!(
+                    "no valid batch, but the one at byte {} was written after it was synced",
+                    batch.lsn.byte()
+                ),
             ));
         }
         sector += 1;
@@ -312,7 +322,9 @@ pub fn replay(
                 let what = format!("no valid batch, but the file was synced up to byte {}", previous.byte());
                 return Err(corrupt(files, name, before.place.byte(), &what));
             }
-            None => return Err(corrupt(files, name, 0, "the file is missing, though a later one follows it")),
+            None => {
+                return Err(corrupt(files, name, 0, "the file is missing, though a later one follows it"));
+            }
         }
     }
     Ok(result)

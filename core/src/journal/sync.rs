@@ -110,7 +110,12 @@ impl Journal {
         result.map(|()| true)
     }
 
-    fn flush<S: Source>(&self, control: Control<'_>, reign: &super::leader::Reign<'_>, source: &S) -> Result<()> {
+    fn flush<S: Source>(
+        &self,
+        control: Control<'_>,
+        reign: &super::leader::Reign<'_>,
+        source: &S,
+    ) -> Result<()> {
         // ORDER SeqCst [journal-epoch]: the number is drawn before anything is looked at; pairs with `ticket`.
         let epoch = control.epoch().fetch_add(1, Ordering::SeqCst) + 1;
         fence(Ordering::SeqCst);

@@ -106,7 +106,8 @@ impl Rig {
 
     fn open(&self) -> Result<()> {
         let caller = Caller { me: 1, is_dead: &|_| false };
-        self.journal.lead(self.control(), &caller, PATIENCE, |reign| self.journal.ensure_room(self.control(), reign))
+        self.journal
+            .lead(self.control(), &caller, PATIENCE, |reign| self.journal.ensure_room(self.control(), reign))
     }
 }
 
@@ -166,7 +167,12 @@ fn what_was_synced_survives_every_power_cut() {
         assert!(!acknowledged.is_empty());
         let mut random = Random(seed ^ 0xdead);
         for cut in 0..8 {
-            assert_recovers(&rig.toy, &acknowledged, &disk.power_cut(&mut random), &format!("seed {seed} cut {cut}"));
+            assert_recovers(
+                &rig.toy,
+                &acknowledged,
+                &disk.power_cut(&mut random),
+                &format!("seed {seed} cut {cut}"),
+            );
         }
     }
 }
@@ -195,7 +201,8 @@ fn a_failing_call_at_every_place_loses_nothing_acknowledged() {
                 let poisoned = rig.control().health() == Health::Poisoned;
                 assert_eq!(rig.sync(1).is_ok(), !poisoned, "{what}");
                 if !poisoned {
-                    let all = rig.toy.inner.lock().unwrap().states.iter().map(|(k, s)| (k.clone(), s.0)).collect();
+                    let all =
+                        rig.toy.inner.lock().unwrap().states.iter().map(|(k, s)| (k.clone(), s.0)).collect();
                     assert_recovers(&rig.toy, &all, &disk.power_cut(&mut random), &what);
                     assert_eq!(rig.control().health(), Health::Well);
                 }
@@ -344,8 +351,9 @@ fn a_deposed_leader_moves_nothing_and_its_late_batches_harm_nothing() {
     rig.open().unwrap();
     let control = rig.control();
     rig.toy.set(b"a", Some(b"old"));
-    let sleeper =
-        claim(control.leader(), 5, &|_| false, &super::leader::Watch::new(), false).unwrap().expect("nobody leads");
+    let sleeper = claim(control.leader(), 5, &|_| false, &super::leader::Watch::new(), false)
+        .unwrap()
+        .expect("nobody leads");
     let mut late = rig.journal.begin(control, &sleeper, control.epoch().fetch_add(1, Ordering::SeqCst) + 1);
     let taken = rig.toy.collect(&mut late).unwrap();
     // It stops here; another finds it dead, flushes a newer state and a deletion.
@@ -385,7 +393,12 @@ fn many_threads_commit_at_once_and_what_each_was_told_survives() {
             });
         }
     });
-    assert_recovers(&rig.toy, &acknowledged.into_inner().unwrap(), &disk.power_cut(&mut Random(1)), "threads");
+    assert_recovers(
+        &rig.toy,
+        &acknowledged.into_inner().unwrap(),
+        &disk.power_cut(&mut Random(1)),
+        "threads",
+    );
 }
 
 proptest! {

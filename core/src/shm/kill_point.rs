@@ -53,7 +53,6 @@ pub const NAMES: &[&str] = &[
     "store.identity.before_rename",
     "store.identity.renamed",
     "store.identity.locked",
-
     // the harness itself
     "test.self",
 ];
