@@ -9,13 +9,12 @@ use std::time::{Duration, Instant};
 
 use super::append::failed;
 use super::files::{FileLayer, LockMode};
-use super::layout::{
-    FORMAT_VERSION, FileName, IDENTITY_LEN, IDENTITY_NAME, Identity, IdentityRefused, LOCK_NAME,
-};
+use super::layout::{FORMAT_VERSION, IDENTITY_LEN, IDENTITY_NAME, Identity, IdentityRefused, LOCK_NAME};
 use crate::error::{Error, ErrorCode, Result};
 
 const IN_USE: u64 = 0;
 const OPENING: u64 = 1;
+const TEMPORARY_NAME: &str = "STORE.tmp";
 /// The locks of a killed process are free only after its memory was given back: 0.1 s for each GB.
 const PATIENCE: Duration = Duration::from_secs(3);
 
@@ -58,19 +57,19 @@ pub fn read_identity(files: &dyn FileLayer) -> Result<Option<Identity>> {
 }
 
 fn write_identity(files: &dyn FileLayer, identity: &Identity) -> Result<()> {
-    let temporary = format!("{IDENTITY_NAME}.tmp");
-    match files.remove(&temporary) {
+    let temporary = TEMPORARY_NAME;
+    match files.remove(temporary) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            return Err(failed(files, "unlink", &temporary, &error));
+            return Err(failed(files, "unlink", temporary, &error));
         }
         _ => {}
     }
     kill_point!("store.identity.before_write");
-    let file = files.create(&temporary).map_err(|e| failed(files, "create", &temporary, &e))?;
-    file.write_at(0, &identity.encode()).map_err(|e| failed(files, "write", &temporary, &e))?;
-    file.sync().map_err(|e| failed(files, "fdatasync", &temporary, &e))?;
+    let file = files.create(temporary).map_err(|e| failed(files, "create", temporary, &e))?;
+    file.write_at(0, &identity.encode()).map_err(|e| failed(files, "write", temporary, &e))?;
+    file.sync().map_err(|e| failed(files, "fdatasync", temporary, &e))?;
     kill_point!("store.identity.before_rename");
-    files.rename(&temporary, IDENTITY_NAME).map_err(|e| failed(files, "rename", IDENTITY_NAME, &e))?;
+    files.rename(temporary, IDENTITY_NAME).map_err(|e| failed(files, "rename", IDENTITY_NAME, &e))?;
     kill_point!("store.identity.renamed");
     files.sync_names().map_err(|e| failed(files, "fsync", IDENTITY_NAME, &e))
 }
@@ -138,11 +137,8 @@ fn enter_alone(files: &dyn FileLayer, claimant: &Claimant<'_>) -> Result<[u8; 16
             ));
         }
         let names = files.names().map_err(|e| Error::io("readdir", files.place(), &e))?;
-        let foreign = names.iter().find(|name| {
-            name.as_str() != LOCK_NAME
-                && *name != "lost+found"
-                && FileName::parse(name) != Some(FileName::Unfinished)
-        });
+        let foreign =
+            names.iter().find(|name| ![LOCK_NAME, TEMPORARY_NAME, "lost+found"].contains(&name.as_str()));
         if let Some(foreign) = foreign {
             return Err(Error::new(
                 ErrorCode::NotAStore,

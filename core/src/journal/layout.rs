@@ -68,40 +68,40 @@ fn put64(bytes: &mut [u8], at: usize, value: u64) {
 pub enum FileName {
     /// `journal.<term>.<number>`
     Journal { term: u32, number: u32 },
-    /// `checkpoint.<term>`
-    Checkpoint { term: u32 },
+    /// `checkpoint.<term>.<part>`
+    Checkpoint { term: u32, part: u32 },
     /// `MANIFEST.<term>`
     Manifest { term: u32 },
-    /// A file that was being written under a private name when its writer died.
-    Unfinished,
+    /// `MANIFEST.<term>.tmp`: under its private name until it is complete.
+    Unfinished { term: u32 },
 }
 
 impl FileName {
     /// Reads a name; `None` for one that is not of ours.
     pub fn parse(name: &str) -> Option<FileName> {
-        if name.ends_with(".tmp") {
-            return Some(FileName::Unfinished);
-        }
         let number = |text: &str| (text.len() == 7).then(|| text.parse::<u32>().ok()).flatten();
         let mut parts = name.split('.');
         let parsed = match (parts.next()?, parts.next(), parts.next()) {
             ("journal", Some(term), Some(file)) => {
                 FileName::Journal { term: number(term)?, number: number(file)? }
             }
-            ("checkpoint", Some(term), None) => FileName::Checkpoint { term: number(term)? },
+            ("checkpoint", Some(term), Some(part)) => {
+                FileName::Checkpoint { term: number(term)?, part: number(part)? }
+            }
             ("MANIFEST", Some(term), None) => FileName::Manifest { term: number(term)? },
+            ("MANIFEST", Some(term), Some("tmp")) => FileName::Unfinished { term: number(term)? },
             _ => return None,
         };
         parts.next().is_none().then_some(parsed)
     }
 
-    /// The term in the name; 0 for an unfinished file.
+    /// The term in the name.
     pub fn term(self) -> u32 {
         match self {
-            FileName::Journal { term, .. } | FileName::Checkpoint { term } | FileName::Manifest { term } => {
-                term
-            }
-            FileName::Unfinished => 0,
+            FileName::Journal { term, .. }
+            | FileName::Checkpoint { term, .. }
+            | FileName::Manifest { term }
+            | FileName::Unfinished { term } => term,
         }
     }
 }
@@ -110,9 +110,9 @@ impl std::fmt::Display for FileName {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             FileName::Journal { term, number } => write!(f, "journal.{term:07}.{number:07}"),
-            FileName::Checkpoint { term } => write!(f, "checkpoint.{term:07}"),
+            FileName::Checkpoint { term, part } => write!(f, "checkpoint.{term:07}.{part:07}"),
             FileName::Manifest { term } => write!(f, "MANIFEST.{term:07}"),
-            FileName::Unfinished => write!(f, "*.tmp"),
+            FileName::Unfinished { term } => write!(f, "MANIFEST.{term:07}.tmp"),
         }
     }
 }
@@ -121,9 +121,9 @@ impl std::fmt::Display for FileName {
 pub fn file_tag(store: &[u8; 16], name: FileName) -> u64 {
     let (kind, term, number) = match name {
         FileName::Journal { term, number } => (1u64, term, number),
-        FileName::Checkpoint { term } => (2, term, 0),
+        FileName::Checkpoint { term, part } => (2, term, part),
         FileName::Manifest { term } => (3, term, 0),
-        FileName::Unfinished => (4, 0, 0),
+        FileName::Unfinished { term } => (4, term, 0),
     };
     u64_at(store, 0)
         ^ u64_at(store, 8).rotate_left(17)
@@ -316,21 +316,22 @@ impl<'a> Record<'a> {
 /// Names the checkpoint that counts and where the journal begins that must be replayed over it.
 ///
 /// ```text
-///  0 magic 8 | 8 version 4 | 12 crc32c of 16..128 4 | 16 store 16 | 32 term 4 | 36 zero 4 | 40 first epoch 8
+///  0 magic 8 | 8 version 4 | 12 crc32c of 16..128 4 | 16 store 16 | 32 term 4 | 36 parts 4 | 40 first epoch 8
 /// 48 last epoch 8 | 56 first lsn 8 | 64 checkpoint bytes 8 | 72 records 8 | 80 order floor 8 | 88 wall ms 8 | 96 zeros
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Manifest {
     pub store: [u8; 16],
-    /// Term of the checkpoint; its file is `checkpoint.<term>`.
+    /// Term of the checkpoint; its files are `checkpoint.<term>.<part>`.
     pub term: u32,
+    pub parts: u32,
     /// Batches of earlier epochs are contained in the checkpoint and do not count.
     pub first_epoch: u64,
     /// Durable epoch when the checkpoint was complete.
     pub last_epoch: u64,
     /// Earlier journal files do not count.
     pub first: Lsn,
-    /// Bytes of the checkpoint file up to the end of its last batch.
+    /// Bytes of all parts, each up to the end of its last batch.
     pub checkpoint_len: u64,
     pub records: u64,
     /// No state of a key that is gone from the files has a higher order.
@@ -346,6 +347,7 @@ impl Manifest {
         put32(&mut bytes, 8, FORMAT_VERSION);
         bytes[16..32].copy_from_slice(&self.store);
         put32(&mut bytes, 32, self.term);
+        put32(&mut bytes, 36, self.parts);
         let words = [
             self.first_epoch,
             self.last_epoch,
@@ -375,6 +377,7 @@ impl Manifest {
         Some(Manifest {
             store: bytes[16..32].try_into().expect("sixteen bytes"),
             term: u32_at(bytes, 32),
+            parts: u32_at(bytes, 36),
             first_epoch: u64_at(bytes, 40),
             last_epoch: u64_at(bytes, 48),
             first: Lsn(u64_at(bytes, 56)),
@@ -455,8 +458,9 @@ mod tests {
         for name in [
             FileName::Journal { term: 1, number: 0 },
             FileName::Journal { term: 1048575, number: 77 },
-            FileName::Checkpoint { term: 12 },
+            FileName::Checkpoint { term: 12, part: 3 },
             FileName::Manifest { term: 9 },
+            FileName::Unfinished { term: 9 },
         ] {
             assert_eq!(FileName::parse(&name.to_string()), Some(name));
         }
@@ -465,13 +469,13 @@ mod tests {
         {
             assert_eq!(FileName::parse(name), None, "{name}");
         }
-        assert_eq!(FileName::parse("MANIFEST.0000001.tmp"), Some(FileName::Unfinished));
     }
 
     fn manifest() -> Manifest {
         Manifest {
             store: [7; 16],
             term: 3,
+            parts: 1,
             first_epoch: 10,
             last_epoch: 12,
             first: Lsn::new(1, 2, 8),

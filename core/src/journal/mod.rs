@@ -21,12 +21,14 @@
 //! | `leader` | who writes: claim, beat, deposition |
 //! | `append` | batches, rolling to the next file |
 //! | `sync` | group commit |
+//! | `checkpoint` | checkpoint file, manifest, removal of what is obsolete |
 //! | `replay` | reading back, torn ends, corruption |
 //! | `directory` | identity of a directory, exclusion of a second fabric |
 //! | `check` | verifies the files without a fabric |
 
 pub mod append;
 pub mod check;
+pub mod checkpoint;
 pub mod control;
 pub mod directory;
 pub mod files;

@@ -77,42 +77,38 @@ pub fn survey(files: &dyn FileLayer, store: &[u8; 16]) -> Result<Survey> {
         all.push((name, text));
     }
     for (name, text) in all {
-        let counts = match (name, &found.manifest) {
-            (FileName::Unfinished, _) => false,
-            (FileName::Manifest { term } | FileName::Checkpoint { term }, Some(manifest)) => {
-                term == manifest.term
+        let place = match name {
+            FileName::Journal { term, number } => Lsn::new(term, number, FIRST_SECTOR),
+            _ => Lsn::NONE,
+        };
+        // What is older than the manifest is contained in it. What is newer and no journal is not finished, and perhaps
+        // being written: it does not count, and is not ours to remove.
+        let (counts, obsolete) = match (name, &found.manifest) {
+            (FileName::Journal { .. }, Some(manifest)) => {
+                let counts = place >= manifest.first.at_sector(FIRST_SECTOR);
+                (counts, !counts)
             }
-            // A checkpoint without its manifest was not finished.
-            (FileName::Manifest { .. } | FileName::Checkpoint { .. }, None) => false,
-            (FileName::Journal { term, number }, manifest) => {
-                let place = Lsn::new(term, number, FIRST_SECTOR);
-                let counts =
-                    manifest.is_none_or(|m| place.at_sector(FIRST_SECTOR) >= m.first.at_sector(FIRST_SECTOR));
-                if counts {
-                    found.journals.push(place);
-                }
-                counts
+            (FileName::Journal { .. }, None) => (true, false),
+            (FileName::Checkpoint { term, part }, Some(manifest)) => {
+                (term == manifest.term && part < manifest.parts, term < manifest.term)
             }
+            (_, Some(manifest)) => {
+                (name == FileName::Manifest { term: manifest.term }, name.term() < manifest.term)
+            }
+            (_, None) => (false, false),
         };
         if counts {
             let file = files.open(&text).map_err(|e| failed(files, "open", &text, &e))?;
             found.bytes += file.len().map_err(|e| failed(files, "stat", &text, &e))?;
-        } else {
+            if place != Lsn::NONE {
+                found.journals.push(place);
+            }
+        }
+        if obsolete {
             found.obsolete.push(text);
         }
     }
     found.journals.sort();
-    if let Some(manifest) = &found.manifest {
-        let name = FileName::Checkpoint { term: manifest.term };
-        files.open(&name.to_string()).map_err(|e| {
-            corrupt(
-                files,
-                name,
-                0,
-                &format!("the manifest names this checkpoint, but it cannot be opened: {e}"),
-            )
-        })?;
-    }
     Ok(found)
 }
 
@@ -175,7 +171,10 @@ fn read_file(
     visit: &mut dyn FnMut(&BatchHeader, &[u8]) -> Result<()>,
 ) -> Result<End> {
     let failed = |e: std::io::Error| failed(files, "read", name, &e);
-    let file = files.open(&name.to_string()).map_err(|e| super::append::failed(files, "open", name, &e))?;
+    let file = files.open(&name.to_string()).map_err(|e| match e.kind() {
+        std::io::ErrorKind::NotFound => corrupt(files, name, 0, "the file is missing, though it counts"),
+        _ => super::append::failed(files, "open", name, &e),
+    })?;
     let len = file.len().map_err(failed)?;
     let tag = file_tag(store, name);
     let mut reader = Reader::new(&*file);
@@ -264,26 +263,35 @@ pub fn replay(
         result.epoch_max = manifest.last_epoch.max(first_epoch);
         result.order_max = manifest.order_floor;
         result.wall_ms = manifest.wall_ms;
-        let name = FileName::Checkpoint { term: manifest.term };
         let mut count = 0;
-        let first = Lsn::new(manifest.term, 0, FIRST_SECTOR);
-        let end = read_file(files, store, name, first, &mut |batch, body| {
-            records(files, name, batch, body, &mut |record| {
-                count += 1;
-                result.order_max = result.order_max.max(record.order);
-                visit(record)
+        let mut len = 0;
+        let mut last = (FileName::Manifest { term: manifest.term }, 0);
+        for part in 0..manifest.parts {
+            let name = FileName::Checkpoint { term: manifest.term, part };
+            let first = Lsn::new(manifest.term, part, FIRST_SECTOR);
+            let end = read_file(files, store, name, first, &mut |batch, body| {
+                records(files, name, batch, body, &mut |record| {
+                    count += 1;
+                    result.order_max = result.order_max.max(record.order);
+                    visit(record)
+                })?;
+                result.records += u64::from(batch.count);
+                result.bytes += batch_len(body.len());
+                say(&result);
+                Ok(())
             })?;
-            result.records += u64::from(batch.count);
-            result.bytes += batch_len(body.len());
-            say(&result);
-            Ok(())
-        })?;
-        if end.header.is_none() || end.place.byte() != manifest.checkpoint_len || count != manifest.records {
+            if end.header.is_none() {
+                return Err(corrupt(files, name, 0, "the file header is damaged"));
+            }
+            len += end.place.byte();
+            last = (name, end.place.byte());
+        }
+        if len != manifest.checkpoint_len || count != manifest.records {
             let what = format!(
-                "the checkpoint ends here with {count} records; its manifest says byte {} and {} records",
+                "the checkpoint ends here with {len} bytes and {count} records; its manifest says {} and {}",
                 manifest.checkpoint_len, manifest.records
             );
-            return Err(corrupt(files, name, end.place.byte(), &what));
+            return Err(corrupt(files, last.0, last.1, &what));
         }
     }
     let mut ends: BTreeMap<u64, End> = BTreeMap::new();

@@ -53,6 +53,12 @@ pub const NAMES: &[&str] = &[
     "store.identity.before_rename",
     "store.identity.renamed",
     "store.identity.locked",
+    "store.checkpoint.before_sync",
+    "store.checkpoint.synced",
+    "store.manifest.before_rename",
+    "store.manifest.renamed",
+    "store.manifest.durable",
+    "store.checkpoint.removing",
     // the harness itself
     "test.self",
 ];

@@ -1,0 +1,185 @@
+//! The files of a checkpoint: a file of batches, then the manifest that makes it count, then removing what is obsolete.
+//!
+//! A checkpoint counts from the moment at which its manifest has its name and that name is durable. Whatever dies before
+//! leaves a file that nobody counts; whatever dies after leaves old files that nobody counts. Removal only ever touches
+//! what is older than a manifest that stands, so a late remover of an old term is harmless.
+
+use super::append::{Journal, failed};
+use super::files::LogFile;
+use super::layout::{
+    BATCH_CUT, BatchHeader, FIRST_SECTOR, FileHeader, FileName, Manifest, Record, SECTOR, batch_len, file_tag,
+};
+use super::lsn::Lsn;
+use super::replay::survey;
+use crate::error::Result;
+
+/// Bytes from which the next part of a checkpoint is begun.
+const PART_BYTES: u64 = 1 << 30;
+
+/// The files of a checkpoint that is being written.
+pub struct CheckpointFile<'a> {
+    journal: &'a Journal,
+    file: Box<dyn LogFile>,
+    next: Lsn,
+    epoch: u64,
+    body: Vec<u8>,
+    count: u32,
+    /// Of the parts before this one.
+    done: u64,
+    records: u64,
+}
+
+fn name_of(place: Lsn) -> FileName {
+    FileName::Checkpoint { term: place.term(), part: place.number() }
+}
+
+fn begin_part(journal: &Journal, place: Lsn) -> Result<Box<dyn LogFile>> {
+    let files = &*journal.files;
+    let name = name_of(place);
+    let text = name.to_string();
+    match files.remove(&text) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(failed(files, "unlink", name, &error));
+        }
+        _ => {}
+    }
+    let file = files.create(&text).map_err(|e| failed(files, "create", name, &e))?;
+    let header = FileHeader {
+        store: journal.store,
+        tag: file_tag(&journal.store, name),
+        capacity: 0,
+        previous: Lsn::NONE,
+        created_ms: crate::shm::time::wall_ms(),
+    };
+    match file.write_at(0, &header.encode()) {
+        Ok(()) => Ok(file),
+        Err(error) => {
+            let _ = files.remove(&text);
+            Err(failed(files, "write", name, &error))
+        }
+    }
+}
+
+impl<'a> CheckpointFile<'a> {
+    /// Begins the first file of a term.
+    pub fn create(journal: &'a Journal, term: u32, epoch: u64) -> Result<CheckpointFile<'a>> {
+        let next = Lsn::new(term, 0, FIRST_SECTOR);
+        let file = begin_part(journal, next)?;
+        Ok(CheckpointFile { journal, file, next, epoch, body: Vec::new(), count: 0, done: 0, records: 0 })
+    }
+
+    /// Adds a record.
+    pub fn push(&mut self, record: &Record<'_>) -> Result<()> {
+        record.encode(&mut self.body);
+        self.count += 1;
+        self.records += 1;
+        if self.body.len() >= BATCH_CUT { self.cut() } else { Ok(()) }
+    }
+
+    fn cut(&mut self) -> Result<()> {
+        if self.count == 0 {
+            return Ok(());
+        }
+        if self.next.byte() >= PART_BYTES {
+            self.sync()?;
+            self.done += self.next.byte();
+            self.next = Lsn::new(self.next.term(), self.next.number() + 1, FIRST_SECTOR);
+            self.file = begin_part(self.journal, self.next)?;
+        }
+        let name = name_of(self.next);
+        let header = BatchHeader {
+            body_crc: crc32c::crc32c(&self.body),
+            body_len: self.body.len() as u32,
+            tag: file_tag(&self.journal.store, name),
+            lsn: self.next,
+            synced_lsn: Lsn::NONE,
+            epoch: self.epoch,
+            wall_ms: crate::shm::time::wall_ms(),
+            count: self.count,
+        };
+        let len = batch_len(self.body.len());
+        let mut bytes = Vec::with_capacity(len as usize);
+        bytes.extend_from_slice(&header.encode());
+        bytes.extend_from_slice(&self.body);
+        bytes.resize(len as usize, 0);
+        self.file
+            .write_at(self.next.byte(), &bytes)
+            .map_err(|e| failed(&*self.journal.files, "write", name, &e))?;
+        self.next = self.next.at_sector(self.next.sector() + (len / SECTOR) as u32);
+        self.body.clear();
+        self.count = 0;
+        Ok(())
+    }
+
+    /// A failed sync of a file that does not count yet is the failure of this checkpoint, nothing more.
+    fn sync(&self) -> Result<()> {
+        self.file.sync().map_err(|e| failed(&*self.journal.files, "fdatasync", name_of(self.next), &e))
+    }
+
+    /// Writes the rest and syncs. Returns the parts, their length in bytes and the number of records.
+    pub fn finish(&mut self) -> Result<(u32, u64, u64)> {
+        self.cut()?;
+        kill_point!("store.checkpoint.before_sync");
+        self.sync()?;
+        kill_point!("store.checkpoint.synced");
+        Ok((self.next.number() + 1, self.done + self.next.byte(), self.records))
+    }
+
+    /// Gives the space back after a failure.
+    pub fn abandon(self) {
+        for part in 0..=self.next.number() {
+            let name = FileName::Checkpoint { term: self.next.term(), part };
+            let _ = self.journal.files.remove(&name.to_string());
+        }
+    }
+}
+
+impl Journal {
+    /// Makes a complete checkpoint count. `still_leads` is asked last before the name is given.
+    pub fn publish_manifest(&self, manifest: &Manifest, still_leads: &dyn Fn() -> bool) -> Result<()> {
+        let files = &*self.files;
+        let (temporary, name) =
+            (FileName::Unfinished { term: manifest.term }, FileName::Manifest { term: manifest.term });
+        let text = temporary.to_string();
+        match files.remove(&text) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(failed(files, "unlink", temporary, &error));
+            }
+            _ => {}
+        }
+        let file = files.create(&text).map_err(|e| failed(files, "create", temporary, &e))?;
+        let written =
+            file.write_at(0, &manifest.encode()).and_then(|()| file.sync()).and_then(|()| files.sync_names());
+        if let Err(error) = written {
+            let _ = files.remove(&text);
+            return Err(failed(files, "write", temporary, &error));
+        }
+        kill_point!("store.manifest.before_rename");
+        if !still_leads() {
+            let _ = files.remove(&text);
+            return Err(super::append::deposed());
+        }
+        files.rename(&text, &name.to_string()).map_err(|e| failed(files, "rename", name, &e))?;
+        kill_point!("store.manifest.renamed");
+        files.sync_names().map_err(|e| failed(files, "fsync", name, &e))?;
+        kill_point!("store.manifest.durable");
+        Ok(())
+    }
+
+    /// Removes all files that the manifest in force has made obsolete. Returns how many.
+    pub fn remove_obsolete(&self) -> Result<u32> {
+        let mut removed = 0;
+        for name in survey(&*self.files, &self.store)?.obsolete {
+            match self.files.remove(&name) {
+                Ok(()) => removed += 1,
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                Err(error) => return Err(failed(&*self.files, "unlink", &name, &error)),
+            }
+            kill_point!("store.checkpoint.removing");
+        }
+        if removed > 0 {
+            self.files.sync_names().map_err(|e| failed(&*self.files, "fsync", "", &e))?;
+        }
+        Ok(removed)
+    }
+}
