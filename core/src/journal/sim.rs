@@ -13,6 +13,8 @@ pub enum Fault {
     Once(i32),
     /// This and every later call that would take space, with ENOSPC; others work.
     FullFrom,
+    /// The power is gone: this and every later call fails and does nothing.
+    DeadFrom,
 }
 
 #[derive(Default, Clone)]
@@ -39,6 +41,8 @@ struct State {
     next_id: u64,
     calls: u64,
     fault: Option<(u64, Fault)>,
+    /// Runs once, behind the next sync.
+    after_sync: Option<Box<dyn FnOnce() + Send>>,
     /// What the calls were, for the message of a failing test.
     trace: Vec<String>,
 }
@@ -89,6 +93,11 @@ impl Disk {
     /// Fails the call with this number, counted from 1 since the disk was made.
     pub fn fail_at(&self, call: u64, fault: Fault) {
         self.state().fault = Some((call, fault));
+    }
+
+    /// Runs `hook` behind the next sync, before its caller knows.
+    pub fn after_next_sync(&self, hook: impl FnOnce() + Send + 'static) {
+        self.state().after_sync = Some(Box::new(hook));
     }
 
     pub fn heal(&self) {
@@ -158,12 +167,17 @@ impl Disk {
 }
 
 impl State {
+    fn dead(&self) -> bool {
+        matches!(self.fault, Some((call, Fault::DeadFrom)) if call <= self.calls)
+    }
+
     /// Counts a call and says whether it fails.
     fn call(&mut self, what: String, takes_space: bool) -> io::Result<()> {
         self.calls += 1;
         let fault = match self.fault {
             Some((call, Fault::Once(errno))) if call == self.calls => Some(errno),
             Some((call, Fault::FullFrom)) if call <= self.calls && takes_space => Some(libc::ENOSPC),
+            Some((call, Fault::DeadFrom)) if call <= self.calls => Some(libc::EIO),
             _ => None,
         };
         self.trace.push(format!("{} {what}{}", self.calls, if fault.is_some() { " FAILS" } else { "" }));
@@ -259,7 +273,11 @@ impl LogFile for SimFile {
     fn write_at(&self, at: u64, bytes: &[u8]) -> io::Result<()> {
         let mut state = self.disk.state();
         let result = state.call(format!("write {} {at}+{}", self.name, bytes.len()), true);
-        let bytes = if result.is_ok() { bytes } else { &bytes[..bytes.len() / 2] };
+        let bytes = match (&result, state.dead()) {
+            (Ok(()), _) => bytes,
+            (Err(_), false) => &bytes[..bytes.len() / 2],
+            (Err(_), true) => return result,
+        };
         let content = state.files.get_mut(&self.id).unwrap();
         write_into(&mut content.now, at, bytes);
         content.pending.push((at, bytes.to_vec()));
@@ -278,12 +296,20 @@ impl LogFile for SimFile {
     fn sync(&self) -> io::Result<()> {
         let mut state = self.disk.state();
         let result = state.call(format!("sync {}", self.name), false);
+        if state.dead() {
+            return result;
+        }
+        let hook = state.after_sync.take();
         let content = state.files.get_mut(&self.id).unwrap();
         if result.is_ok() {
             content.durable = content.now.clone();
         }
         // After a failed sync the kernel calls the pages clean: they are never written again.
         content.pending.clear();
+        drop(state);
+        if let Some(hook) = hook {
+            hook();
+        }
         result
     }
 }

@@ -264,6 +264,80 @@ fn a_failing_call_at_every_place_loses_nothing_acknowledged() {
 }
 
 #[test]
+fn the_power_may_go_at_every_call() {
+    for seed in 0..12 {
+        let calls = {
+            let disk = Disk::default();
+            workload(&Rig::new(&disk), seed, 30);
+            disk.calls()
+        };
+        for call in 1..=calls {
+            let disk = Disk::default();
+            disk.fail_at(call, Fault::DeadFrom);
+            let rig = Rig::new(&disk);
+            let acknowledged = workload(&rig, seed, 30);
+            let mut random = Random(seed << 32 | call);
+            for cut in 0..4 {
+                let what = format!("seed {seed} call {call} cut {cut}");
+                assert_recovers(&rig.toy, &acknowledged, &disk.power_cut(&mut random), &what);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_leader_deposed_while_it_syncs_acknowledges_nothing() {
+    let disk = Disk::default();
+    let rig = Arc::new(Rig::new(&disk));
+    rig.open().unwrap();
+    rig.toy.set(b"a", Some(b"1"));
+    let deposer = Arc::clone(&rig);
+    disk.after_next_sync(move || super::leader::inherit(deposer.control().leader(), 5));
+    let caller = Caller { me: 5, is_dead: &|_| false };
+    let before =
+        (rig.control().tail().load(Ordering::Relaxed), rig.control().durable().load(Ordering::Relaxed));
+    let error = rig.journal.flush_if_free(rig.control(), &caller, &rig.toy).unwrap_err();
+    assert_eq!(error.code(), ErrorCode::Busy);
+    let after =
+        (rig.control().tail().load(Ordering::Relaxed), rig.control().durable().load(Ordering::Relaxed));
+    assert_eq!(before, after, "neither the tail nor the durable epoch moved");
+    assert!(rig.toy.inner.lock().unwrap().changed.contains_key(&b"a"[..]), "and nothing counts as flushed");
+    rig.sync(6).unwrap();
+    assert_recovers(
+        &rig.toy,
+        &BTreeMap::from([(b"a".to_vec(), 1)]),
+        &disk.power_cut(&mut Random(3)),
+        "successor",
+    );
+}
+
+#[test]
+fn batches_of_an_epoch_before_the_checkpoint_do_not_count() {
+    let disk = Disk::default();
+    let rig = Rig::new(&disk);
+    rig.open().unwrap();
+    rig.toy.set(b"a", Some(b"1"));
+    rig.sync(1).unwrap();
+    let epoch = rig.control().durable().load(Ordering::Relaxed);
+    for (first_epoch, expected) in [(epoch, 1), (epoch + 1, 0)] {
+        let manifest = Manifest {
+            store: STORE,
+            term: 1 + first_epoch as u32,
+            parts: 0,
+            first_epoch,
+            last_epoch: 0,
+            first: Lsn::NONE,
+            checkpoint_len: 0,
+            records: 0,
+            order_floor: 0,
+            wall_ms: 0,
+        };
+        rig.journal.publish_manifest(&manifest, &|| true).unwrap();
+        assert_eq!(recover(&disk).unwrap().0.len(), expected);
+    }
+}
+
+#[test]
 fn a_failed_sync_poisons_for_good_and_a_full_disk_only_until_there_is_room() {
     let disk = Disk::default();
     let rig = Rig::new(&disk);
