@@ -24,7 +24,24 @@ pub const NAMES: &[&str] = &[
     // directory
 
     // chunk
-
+    "chunk.allocate.before_open",
+    "chunk.allocate.opened",
+    "chunk.allocate.described",
+    "chunk.append.written",
+    "chunk.append.below_tail",
+    "chunk.settle.before",
+    "chunk.settle.after",
+    "chunk.retire.before",
+    "chunk.retire.quiet",
+    "chunk.free.before",
+    "chunk.free.after",
+    "chunk.pin.announced",
+    "chunk.clean.before_evicting",
+    "chunk.clean.evicting",
+    "chunk.clean.before_quiesce",
+    "chunk.inherit.before_settle",
+    "chunk.inherit.before_free",
+    "chunk.inherit.before_unclean",
     // table
 
     // channel

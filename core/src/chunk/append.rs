@@ -1,0 +1,228 @@
+//! The owner's side of a chunk of records: finding room and appending.
+//!
+//! A record is written above the tail, where nobody looks; then the tail moves over it; then its publisher swings a slot.
+//! A thread that dies in between leaves bytes above the tail, or a record that nothing points to.
+
+use super::layout::{Class, Kind, State, at};
+use super::record::{self, HEADER_BYTES, Head, RECORD_ALIGN};
+use super::{Actor, ChunkId, Need, Pool};
+use crate::error::{Error, ErrorCode, Result};
+use crate::shm::align8;
+use crate::shm::atomic::Ordering;
+
+/// Marks the word of an entry that names the chunk which its thread cleans, not one that it fills.
+pub(super) const CLEANING: u32 = 1 << 31;
+
+/// A record that was appended and is not published yet. It must be published or given up before the thread does anything
+/// that may seal its chunk.
+#[derive(Clone, Copy, Debug)]
+pub struct Appended {
+    /// Where the record stands in the segment.
+    pub offset: u64,
+    /// Its id: the public version.
+    pub id: u64,
+    /// Bytes of the record.
+    pub bytes: u64,
+    /// The chunk that holds it.
+    pub chunk: ChunkId,
+}
+
+/// What stands in the extended header of a store record when it is appended.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Extension {
+    /// Decided epoch, or 0.
+    pub stamp: u64,
+    /// Slot word that the record replaces.
+    pub prev: u64,
+    /// Changes of this key.
+    pub count: u32,
+    /// Checksum, or 0.
+    pub crc: u32,
+}
+
+impl Pool {
+    /// The chunk under `key` (an object, or an object with [`CLEANING`]) in the caller's entry.
+    #[inline]
+    pub(super) fn entry_chunk(&self, me: Actor<'_>, key: u32) -> Option<ChunkId> {
+        for step in 0..8 {
+            // ORDER Relaxed: private to the owner of the entry.
+            let word = me.open.u64_at::<0>((key as usize + step) & 7).load(Ordering::Relaxed);
+            if word as u32 == key && word >> 32 != 0 {
+                return Some(ChunkId((word >> 32) as u32));
+            }
+        }
+        None
+    }
+
+    /// Names a chunk in the caller's entry; puts the one away that has to give way.
+    pub(super) fn set_entry_chunk(&self, me: Actor<'_>, key: u32, chunk: Option<ChunkId>) -> Result<()> {
+        // ORDER Relaxed: the words are private to the owner of the entry.
+        let word = |step: usize| me.open.u64_at::<0>((key as usize + step) & 7);
+        let place = (0..8)
+            .map(word)
+            .find(|word| {
+                word.load(Ordering::Relaxed) as u32 == key && word.load(Ordering::Relaxed) >> 32 != 0
+            })
+            .or_else(|| (0..8).map(word).find(|word| word.load(Ordering::Relaxed) == 0))
+            .unwrap_or_else(|| word(0));
+        let old = place.load(Ordering::Relaxed);
+        place.store(chunk.map_or(0, |chunk| key as u64 | (chunk.0 as u64) << 32), Ordering::Relaxed);
+        if old >> 32 != 0 && old as u32 != key {
+            let old_chunk = ChunkId((old >> 32) as u32);
+            if old as u32 & CLEANING != 0 {
+                self.put_back(me, old_chunk)?
+            } else {
+                self.settle(me, old_chunk)?
+            }
+        }
+        Ok(())
+    }
+
+    /// The caller's open chunk of `object` and its tail, if it has room for `bytes`.
+    #[inline]
+    pub fn room(
+        &self,
+        me: Actor<'_>,
+        class: Class,
+        object: u32,
+        bytes: u64,
+    ) -> Result<Option<(ChunkId, u64)>> {
+        let Some(chunk) = self.entry_chunk(me, object) else { return Ok(None) };
+        let Ok(descriptor) = self.descriptor(chunk) else { return Ok(None) };
+        // ORDER Relaxed: own words, except that the state says whether they are still so.
+        let state = State(descriptor.u64::<{ at::STATE }>().load(Ordering::Relaxed));
+        let mine = state.0 as u32 == State::new(Kind::Open, class, me.index, 0).0 as u32
+            && descriptor.u32::<{ at::OBJECT }>().load(Ordering::Relaxed) == object;
+        let tail = descriptor.u64::<{ at::TAIL }>().load(Ordering::Relaxed);
+        let fits = tail.is_multiple_of(RECORD_ALIGN)
+            && tail.checked_add(bytes).is_some_and(|end| end <= self.geometry().chunk_bytes);
+        Ok((mine && fits).then_some((chunk, tail)))
+    }
+
+    /// Seals the caller's open chunk of `object`, if it has one, and opens another.
+    pub fn next_chunk(&self, me: Actor<'_>, class: Class, object: u32, need: Need) -> Result<()> {
+        let chunk = self.allocate(me, class, object, need)?;
+        if let Some(old) = self.entry_chunk(me, object) {
+            self.settle(me, old)?;
+        }
+        self.set_entry_chunk(me, object, Some(chunk))
+    }
+
+    /// Seals the caller's open chunk of `object`, if it has one: others may then clean it.
+    pub fn seal_mine(&self, me: Actor<'_>, object: u32) -> Result<()> {
+        if let Some(old) = self.entry_chunk(me, object) {
+            self.settle(me, old)?;
+            self.set_entry_chunk(me, object, None)?;
+        }
+        Ok(())
+    }
+
+    /// Appends a record at the place that [`Pool::room`] gave for its bytes. With `head.id` 0 it gets a new id.
+    #[inline]
+    pub fn append(
+        &self,
+        place: (ChunkId, u64),
+        head: &Head,
+        extension: Option<&Extension>,
+        key: &[u8],
+        value: &[u8],
+    ) -> Result<Appended> {
+        let (chunk, tail) = place;
+        let header = if extension.is_some() { record::EXTENDED_BYTES } else { HEADER_BYTES };
+        let bytes = record::record_bytes(header, key.len() as u64, value.len() as u64);
+        let span = self.span(chunk)?.sub(tail, bytes)?;
+        span.copy_in(header, key)?;
+        span.copy_in(header + align8(key.len() as u64), value)?;
+        self.finish(place, head, extension, bytes)
+    }
+
+    /// Appends a copy of the record at `from`, whose header was read into `head` and whose bytes are known to stay: the
+    /// cleaner's way to move it. Keeps the id.
+    pub fn append_copy(
+        &self,
+        place: (ChunkId, u64),
+        from: u64,
+        header: u64,
+        head: &Head,
+    ) -> Result<Appended> {
+        let bytes = head.bytes(header);
+        let (source, target) = (self.shm().span(from, bytes)?, self.span(place.0)?.sub(place.1, bytes)?);
+        let mut buffer = [0u8; 512];
+        let mut at = HEADER_BYTES;
+        while at < bytes {
+            let piece = &mut buffer[..(bytes - at).min(512) as usize];
+            source.copy_out(at, piece)?;
+            target.copy_in(at, piece)?;
+            at += piece.len() as u64;
+        }
+        self.finish(place, head, None, bytes)
+    }
+
+    #[inline]
+    fn finish(
+        &self,
+        (chunk, tail): (ChunkId, u64),
+        head: &Head,
+        extension: Option<&Extension>,
+        bytes: u64,
+    ) -> Result<Appended> {
+        let descriptor = self.descriptor(chunk)?;
+        let offset = self.geometry().chunk_offset(chunk) + tail;
+        if tail + bytes > self.geometry().chunk_bytes {
+            return Err(no_room(bytes, self.geometry().chunk_bytes));
+        }
+        // ORDER Relaxed: the owner's bytes; the id, the tail and then the slot order them.
+        if let Some(extension) = extension {
+            let block = self.shm().block::<{ record::EXTENDED_BYTES as usize }>(offset)?;
+            block.u64::<{ record::at::STAMP }>().store(extension.stamp, Ordering::Relaxed);
+            block.u64::<{ record::at::PREV }>().store(extension.prev, Ordering::Relaxed);
+            let count_crc = extension.count as u64 | (extension.crc as u64) << 32;
+            block.u64::<{ record::at::COUNT_CRC }>().store(count_crc, Ordering::Relaxed);
+        }
+        let block = self.shm().block::<{ HEADER_BYTES as usize }>(offset)?;
+        block.u64::<{ record::at::LENGTHS }>().store(head.lengths_word(), Ordering::Relaxed);
+        block.u64::<{ record::at::EXPIRY }>().store(head.expiry_word(), Ordering::Relaxed);
+        let id = if head.id != 0 {
+            head.id
+        } else {
+            descriptor.u64::<{ at::SEQ }>().load(Ordering::Relaxed) << 20 | tail / RECORD_ALIGN
+        };
+        // DIES BEFORE: bytes above the tail, which nobody reads.
+        kill_point!("chunk.append.written");
+        // ORDER Release [record-id]: the fields come before the id; pairs with `Head::read`.
+        block.u64::<{ record::at::ID }>().store(id, Ordering::Release);
+        // ORDER Release [chunk-tail]: the record comes before the tail; pairs with the load in `Pool::tail`.
+        descriptor.u64::<{ at::TAIL }>().store(tail + bytes, Ordering::Release);
+        // DIES AFTER: a whole record that nothing points to, thus dead.
+        kill_point!("chunk.append.below_tail");
+        Ok(Appended { offset, id, bytes, chunk })
+    }
+
+    /// Bytes appended to a chunk so far, all of them whole records; never more than the chunk holds.
+    #[inline]
+    pub fn tail(&self, chunk: ChunkId) -> Result<u64> {
+        // ORDER Acquire [chunk-tail]: the records below are whole.
+        let tail = self.descriptor(chunk)?.u64::<{ at::TAIL }>().load(Ordering::Acquire);
+        if tail > self.geometry().chunk_bytes || !tail.is_multiple_of(RECORD_ALIGN) {
+            return Err(Error::new(
+                ErrorCode::Corrupt,
+                format!("Chunk {} claims {tail} bytes of records.", chunk.0),
+            ));
+        }
+        Ok(tail)
+    }
+
+    /// The record was not published and never will be: its bytes are dead.
+    pub fn give_up(&self, record: &Appended) -> Result<()> {
+        let generation = self.dead_generation(record.chunk)?;
+        self.add_dead(record.chunk, generation, record.bytes)
+    }
+}
+
+#[cold]
+fn no_room(bytes: u64, chunk_bytes: u64) -> Error {
+    Error::new(
+        ErrorCode::Internal,
+        format!("A record of {bytes} bytes was to be appended where a chunk of {chunk_bytes} ends."),
+    )
+}

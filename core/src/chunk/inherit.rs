@@ -1,0 +1,59 @@
+//! What a dead thread leaves in the pool, and who gets it.
+
+use super::layout::{Class, Kind, State, at, unpair};
+use super::{ChunkId, Pool};
+use crate::error::Result;
+use crate::shm::atomic::Ordering;
+
+/// Takes over every chunk that `thread` owned. The caller has proof that the thread is dead (or is the thread itself,
+/// leaving). `referenced` says whether a chunk of class `Control` or `Lane` can be reached from the object directory or
+/// from its object. Repeating it is harmless.
+pub fn inherit(pool: &Pool, thread: u16, referenced: &dyn Fn(ChunkId) -> bool) -> Result<()> {
+    for chunk in pool.used_chunks() {
+        let seen = pool.state(chunk)?;
+        if seen.owner() != thread {
+            continue;
+        }
+        let (Some(kind), Some(class)) = (seen.kind(), seen.class()) else { continue };
+        let descriptor = pool.descriptor(chunk)?;
+        match kind {
+            Kind::Open => {
+                let settle = match class {
+                    // An empty one goes straight back.
+                    class if class.has_records() => pool.tail(chunk).unwrap_or(0) > 0,
+                    Class::Buckets => is_child(pool, chunk)?,
+                    _ => referenced(chunk),
+                };
+                if settle {
+                    kill_point!("chunk.inherit.before_settle");
+                    pool.transition(
+                        descriptor,
+                        seen,
+                        State::new(class.settled(), class, 0, seen.generation()),
+                    );
+                } else {
+                    kill_point!("chunk.inherit.before_free");
+                    pool.retire(chunk, seen)?;
+                }
+            }
+            // Cleaning is derived from the slots: the next cleaner begins again.
+            Kind::Evicting => {
+                kill_point!("chunk.inherit.before_unclean");
+                pool.transition(descriptor, seen, State::new(Kind::Sealed, class, 0, seen.generation()));
+            }
+            _ => {}
+        }
+    }
+    pool.recount()
+}
+
+/// Whether the split that the chunk was made for names it as a child.
+fn is_child(pool: &Pool, chunk: ChunkId) -> Result<bool> {
+    // ORDER Relaxed: the owner is dead, all its stores are visible.
+    let (parent, generation) =
+        unpair(pool.descriptor(chunk)?.u64::<{ at::PARENT }>().load(Ordering::Relaxed));
+    let Ok(descriptor) = pool.descriptor(ChunkId(parent)) else { return Ok(false) };
+    // ORDER Acquire [index-split]: pairs with the compare-and-swap that starts a split.
+    let (left, right) = unpair(descriptor.u64::<{ at::SPLIT }>().load(Ordering::Acquire));
+    Ok(pool.state(ChunkId(parent))?.generation() == generation && (left == chunk.0 || right == chunk.0))
+}

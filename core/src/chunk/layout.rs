@@ -1,0 +1,281 @@
+//! Bytes of a chunk descriptor, and its state word as a type.
+//!
+//! ```text
+//! descriptor (128 B; line 0 is read by many, line 1 is written by the owner at each append)
+//!   0 state    u64  {kind 8 | class 8 | owner thread 12 | 0 4 | generation 32}, lowest bits first
+//!   8 seq      u64  unique number of this use of the chunk: orders chunks, and begins every record id
+//!  16 object   u32  the object that the chunk belongs to
+//!  20 run_len  u32  chunks of a contiguous run, in its first descriptor; 1 for a single chunk
+//!  24 aux      u64  index chunk: its place in the directory, see the table's layout
+//!  32 flushed  u64  store: {position / 16 : 24 | 0 : 20 | term : 20}, how far the journal has this chunk
+//!  40 split    u64  index chunk: {left child 32 | right child 32}, 0 when it was never split
+//!  48 dead     u64  {bytes 32 | generation 32}: bytes of records that nothing points to any more
+//!  56 parent   u64  index chunk: {parent 32 | generation of the parent 32}, while it is not yet in the directory
+//!  64 tail     u64  bytes appended; everything below it is whole records
+//!  72 cursor   u64  hint: the next bucket of a split; or {position 32 | thread 32} of a cleaner
+//! ```
+//! Descriptor 0 describes no chunk: chunk 0 is never handed out, so that 0 can mean none. Its words are the pool's own:
+//! ```text
+//!   8 sequence u64  the last number given to a use of a chunk
+//!  16 taken    u64  {count 32 | changes 32}: chunks that are not free; drifts by one when a process is killed in between
+//!  24 hints    u32 x 4  chunks that were freed lately
+//!  40 committed u64 all chunks from this number on were never used
+//! ```
+
+use super::ChunkId;
+
+/// Bytes of one descriptor.
+pub const DESCRIPTOR_BYTES: u64 = 128;
+
+/// Field offsets within a descriptor.
+pub mod at {
+    pub const STATE: usize = 0;
+    pub const SEQ: usize = 8;
+    pub const OBJECT: usize = 16;
+    pub const RUN_LEN: usize = 20;
+    pub const AUX: usize = 24;
+    pub const FLUSHED: usize = 32;
+    pub const SPLIT: usize = 40;
+    pub const DEAD: usize = 48;
+    pub const PARENT: usize = 56;
+    pub const TAIL: usize = 64;
+    pub const CURSOR: usize = 72;
+
+    /// In descriptor 0.
+    pub const POOL_SEQUENCE: usize = 8;
+    pub const POOL_TAKEN: usize = 16;
+    pub const POOL_HINTS: usize = 24;
+    pub const POOL_COMMITTED: usize = 40;
+}
+
+/// Words of hints in descriptor 0.
+pub const HINT_COUNT: usize = 4;
+
+const _: () = assert!(at::CURSOR + 8 <= DESCRIPTOR_BYTES as usize);
+const _: () = assert!(at::POOL_HINTS + 4 * HINT_COUNT <= at::POOL_COMMITTED);
+const _: () = assert!(at::TAIL == 64, "the tail has a line of its own");
+
+/// What a chunk is used for just now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Kind {
+    /// Never used: its pages are not reserved yet.
+    Virgin = 0,
+    /// Free, pages reserved.
+    Free = 1,
+    /// Exclusively its owner's, who alone writes into it.
+    Open = 2,
+    /// Full of records; nobody writes into it any more.
+    Sealed = 3,
+    /// A cleaner moves what is live out of it.
+    Evicting = 4,
+    /// Nothing points to it any more; waits until nobody has it pinned.
+    Quiesce = 5,
+    /// First chunk of a record that is larger than a chunk (reserved).
+    RunHead = 6,
+    /// Another chunk of such a record (reserved).
+    RunContinued = 7,
+    /// In use by an object for its control area or its index.
+    Index = 8,
+    /// In use by a channel for lanes.
+    Lane = 9,
+}
+
+/// What the bytes of a chunk are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Class {
+    /// Nothing: the chunk is free.
+    None = 0,
+    /// Records of a cache: the young ones (reserved for eviction).
+    Small = 1,
+    /// Records of a cache.
+    Main = 2,
+    /// Records of a store, with the extended header.
+    Store = 3,
+    /// Nodes of an ordered index (reserved).
+    Node = 4,
+    /// Records of a work queue (reserved).
+    Queue = 5,
+    /// Records of a log (reserved).
+    Log = 6,
+    /// The control area of an object.
+    Control = 7,
+    /// Buckets of a table.
+    Buckets = 8,
+    /// Lanes of a channel.
+    Lane = 9,
+}
+
+impl Class {
+    /// Whether chunks of this class hold records, which are appended, sealed and cleaned.
+    pub const fn has_records(self) -> bool {
+        matches!(self, Class::Small | Class::Main | Class::Store | Class::Node | Class::Queue | Class::Log)
+    }
+
+    /// What an open chunk of this class becomes when its owner is ready with it.
+    pub const fn settled(self) -> Kind {
+        match self {
+            Class::Control | Class::Buckets => Kind::Index,
+            Class::Lane => Kind::Lane,
+            _ => Kind::Sealed,
+        }
+    }
+}
+
+/// The state word of a descriptor.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct State(pub u64);
+
+impl State {
+    pub const fn new(kind: Kind, class: Class, owner: u16, generation: u32) -> State {
+        State(kind as u64 | (class as u64) << 8 | ((owner as u64) & 0xfff) << 16 | (generation as u64) << 32)
+    }
+
+    /// None for a number that is no kind: damaged content.
+    pub const fn kind(self) -> Option<Kind> {
+        Some(match self.0 as u8 {
+            0 => Kind::Virgin,
+            1 => Kind::Free,
+            2 => Kind::Open,
+            3 => Kind::Sealed,
+            4 => Kind::Evicting,
+            5 => Kind::Quiesce,
+            6 => Kind::RunHead,
+            7 => Kind::RunContinued,
+            8 => Kind::Index,
+            9 => Kind::Lane,
+            _ => return None,
+        })
+    }
+
+    /// None for a number that is no class: damaged content.
+    pub const fn class(self) -> Option<Class> {
+        Some(match (self.0 >> 8) as u8 {
+            0 => Class::None,
+            1 => Class::Small,
+            2 => Class::Main,
+            3 => Class::Store,
+            4 => Class::Node,
+            5 => Class::Queue,
+            6 => Class::Log,
+            7 => Class::Control,
+            8 => Class::Buckets,
+            9 => Class::Lane,
+            _ => return None,
+        })
+    }
+
+    /// Index of the thread entry that owns the chunk; 0 for none.
+    pub const fn owner(self) -> u16 {
+        (self.0 >> 16) as u16 & 0xfff
+    }
+
+    /// Counts how often the chunk was freed.
+    pub const fn generation(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
+
+    pub fn is(self, kind: Kind) -> bool {
+        self.kind() == Some(kind)
+    }
+}
+
+impl std::fmt::Debug for State {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match (self.kind(), self.class()) {
+            (Some(kind), Some(class)) => {
+                write!(f, "{kind:?} {class:?} of thread {} generation {}", self.owner(), self.generation())
+            }
+            _ => write!(f, "{:#018x}", self.0),
+        }
+    }
+}
+
+/// The word `dead`: bytes that nothing points to, valid for one generation of the chunk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Dead(pub u64);
+
+impl Dead {
+    pub const fn new(generation: u32, bytes: u32) -> Dead {
+        Dead(bytes as u64 | (generation as u64) << 32)
+    }
+
+    pub const fn bytes(self) -> u32 {
+        self.0 as u32
+    }
+
+    pub const fn generation(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
+}
+
+/// Two chunk ids in one word: the children of a split, or a parent and its generation.
+pub const fn pair(low: u32, high: u32) -> u64 {
+    low as u64 | (high as u64) << 32
+}
+
+/// The halves of [`pair`].
+pub const fn unpair(word: u64) -> (u32, u32) {
+    (word as u32, (word >> 32) as u32)
+}
+
+/// Where the pool's parts stand in a segment: a private copy, checked when it was made.
+#[derive(Clone, Copy, Debug)]
+pub struct PoolGeometry {
+    /// Bytes of a chunk, a power of two.
+    pub chunk_bytes: u64,
+    /// Descriptors, and chunks in the arena, chunk 0 included.
+    pub chunk_count: u32,
+    /// Where descriptor 0 begins.
+    pub table_offset: u64,
+    /// Where chunk 0 begins.
+    pub arena_offset: u64,
+}
+
+impl PoolGeometry {
+    /// Where the bytes of a chunk begin.
+    #[inline]
+    pub const fn chunk_offset(&self, chunk: ChunkId) -> u64 {
+        self.arena_offset + chunk.0 as u64 * self.chunk_bytes
+    }
+
+    /// The chunk that holds the byte at `offset`, if one does.
+    #[inline]
+    pub const fn chunk_of(&self, offset: u64) -> Option<ChunkId> {
+        if offset < self.arena_offset + self.chunk_bytes {
+            return None;
+        }
+        let index = (offset - self.arena_offset) >> self.chunk_bytes.trailing_zeros();
+        if index < self.chunk_count as u64 { Some(ChunkId(index as u32)) } else { None }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_state_word_gives_back_its_parts() {
+        let state = State::new(Kind::Evicting, Class::Store, 0xabc, 0xdead_beef);
+        assert_eq!(
+            (state.kind(), state.class(), state.owner(), state.generation()),
+            (Some(Kind::Evicting), Some(Class::Store), 0xabc, 0xdead_beef)
+        );
+        assert_eq!(State(0).kind(), Some(Kind::Virgin));
+        assert_eq!(State(0xff).kind(), None);
+        assert_eq!(State(0xff00).class(), None);
+    }
+
+    #[test]
+    fn offsets_outside_the_arena_belong_to_no_chunk() {
+        let geometry =
+            PoolGeometry { chunk_bytes: 1 << 14, chunk_count: 4, table_offset: 4096, arena_offset: 8192 };
+        assert_eq!(geometry.chunk_of(0), None);
+        assert_eq!(geometry.chunk_of(8192), None, "chunk 0 is never used");
+        assert_eq!(geometry.chunk_of(8192 + (1 << 14)), Some(ChunkId(1)));
+        assert_eq!(geometry.chunk_of(geometry.chunk_offset(ChunkId(3)) + 16383), Some(ChunkId(3)));
+        assert_eq!(geometry.chunk_of(geometry.chunk_offset(ChunkId(3)) + 16384), None);
+        assert_eq!(geometry.chunk_of(u64::MAX), None);
+    }
+}

@@ -1,0 +1,82 @@
+//! The pool of equal chunks: who owns which, what is in it, and how it becomes free again.
+//!
+//! A chunk has one state word. A thread takes a free chunk by one compare-and-swap and then owns its bytes alone; it
+//! appends records, or lays out a control area, buckets or lanes. Ownership ends by the owner's own act or by its proven
+//! death, never by time. What is live in a chunk of records is not counted but derived: a record is live if a slot points
+//! to it. So nothing leaks when a process is killed, and recovery is a walk over the descriptors.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `layout` | bytes of a descriptor, the state word as a type |
+//! | `state` | the state machine as a table |
+//! | `pool` | [`Pool`]: allocate, settle, release, spans, counts |
+//! | `record` | the header of a record |
+//! | `append` | the owner's side of a chunk of records |
+//! | `walk` | all records of a chunk |
+//! | `pin` | [`Guard`]: keeps a chunk from being reused |
+//! | `clean` | choosing and taking chunks that hold dead records |
+//! | `inherit` | what a dead thread leaves |
+//! | `check` | every invariant of the pool |
+//!
+//! # For users of the pool
+//! * [`Pool::allocate`] and [`Pool::allocate_run`] give chunks that are `Open` and yours alone. Their bytes are whatever
+//!   was there before: zero what you need zeroed.
+//! * Make the chunk reachable (from a directory cell, a lane table), then [`Pool::settle`] it. If you die in between, the
+//!   reaper asks its `referenced` function and settles or frees it.
+//! * [`Pool::release`] gives a chunk back, whether it was open and never reachable or in use and now unlinked. It becomes
+//!   free when no pin holds it.
+//! * Functions that act take an [`Actor`]: the calling thread's entry in the registry.
+
+mod append;
+mod check;
+mod clean;
+mod inherit;
+pub mod layout;
+mod pin;
+mod pool;
+pub mod record;
+pub mod state;
+mod walk;
+
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(all(test, not(memora_loom)))]
+mod tests;
+
+pub use append::{Appended, Extension};
+pub use check::check;
+pub use inherit::inherit;
+pub use layout::{Class, Kind, PoolGeometry, State};
+pub use pin::Guard;
+pub use pool::{Need, Pool};
+pub use walk::{Walk, Walked};
+
+use crate::error::Result;
+use crate::shm::Block;
+
+/// Number of a chunk in its fabric; 0 means none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ChunkId(pub u32);
+
+/// What the pool needs to know of the segment and the registry.
+pub trait Ground: Send + Sync {
+    /// Reserves the pages of a range, so that touching them cannot fail. Repeating it is harmless.
+    fn commit(&self, offset: u64, len: u64) -> Result<()>;
+    /// Whether the kernel proved the holder of this thread entry dead.
+    fn thread_is_dead(&self, thread: u16) -> bool;
+    /// Attached threads, live or not yet reaped.
+    fn thread_count(&self) -> u32;
+    /// Shows every pin of every attached thread: chunk numbers, zeros included or not.
+    fn each_pin(&self, visit: &mut dyn FnMut(u32));
+}
+
+/// The calling thread, as its entry in the registry shows it.
+#[derive(Clone, Copy)]
+pub struct Actor<'a> {
+    /// Index of the entry, from 1.
+    pub index: u16,
+    /// The entry's pins: 8 chunk numbers, 0 for none. Stored by the owner, read by whoever frees chunks.
+    pub pins: Block<'a, 32>,
+    /// The entry's open chunks: 8 words {object 32 | chunk 32}, private to the owner.
+    pub open: Block<'a, 64>,
+}

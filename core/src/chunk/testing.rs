@@ -1,0 +1,77 @@
+//! A pool without a segment or a registry, for tests and models.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex};
+
+use super::{Actor, Ground, Pool, PoolGeometry};
+use crate::error::Result;
+use crate::shm::Shm;
+use crate::shm::atomic::Ordering;
+
+/// Bytes for each thread: its pins and its open chunks.
+const ACTOR_BYTES: u64 = 128;
+
+/// Threads are entries in front of the descriptors; the test says who is dead.
+pub struct Stage {
+    shm: Arc<Shm>,
+    threads: u16,
+    dead: Mutex<HashSet<u16>>,
+}
+
+impl Stage {
+    /// A pool of `chunk_count` chunks (chunk 0 included) for `threads` threads, indices 1 to `threads`.
+    pub fn pool(threads: u16, chunk_count: u32, chunk_bytes: u64) -> (Arc<Stage>, Arc<Pool>) {
+        let table_offset = ACTOR_BYTES * (threads as u64 + 1);
+        let arena_offset = table_offset + 128 * chunk_count as u64;
+        let shm = Arc::new(Shm::heap(arena_offset + chunk_bytes * chunk_count as u64).unwrap());
+        let stage = Arc::new(Stage { shm: shm.clone(), threads, dead: Mutex::default() });
+        let geometry = PoolGeometry { chunk_bytes, chunk_count, table_offset, arena_offset };
+        let pool = Arc::new(Pool::new(shm, geometry, stage.clone()).unwrap());
+        (stage, pool)
+    }
+
+    /// The entry of a thread.
+    pub fn actor(&self, index: u16) -> Actor<'_> {
+        assert!(index >= 1 && index <= self.threads);
+        let offset = ACTOR_BYTES * index as u64;
+        Actor { index, pins: self.shm.block(offset).unwrap(), open: self.shm.block(offset + 64).unwrap() }
+    }
+
+    /// From now on the kernel says that this thread is dead.
+    pub fn kill(&self, index: u16) {
+        self.dead.lock().unwrap().insert(index);
+    }
+
+    /// What the registry does when it reaps a thread, once its heirs were asked: the entry is as new.
+    pub fn clear(&self, index: u16) {
+        let actor = self.actor(index);
+        for place in 0..8 {
+            actor.pins.u32_at::<0>(place).store(0, Ordering::Release);
+            actor.open.u64_at::<0>(place).store(0, Ordering::Release);
+        }
+        self.dead.lock().unwrap().remove(&index);
+    }
+}
+
+impl Ground for Stage {
+    fn commit(&self, _offset: u64, _len: u64) -> Result<()> {
+        Ok(())
+    }
+
+    fn thread_is_dead(&self, thread: u16) -> bool {
+        self.dead.lock().unwrap().contains(&thread)
+    }
+
+    fn thread_count(&self) -> u32 {
+        self.threads as u32
+    }
+
+    fn each_pin(&self, visit: &mut dyn FnMut(u32)) {
+        for index in 1..=self.threads {
+            for place in 0..8 {
+                // ORDER Acquire [unpin]: what was done under the pin is seen before the chunk is reused.
+                visit(self.actor(index).pins.u32_at::<0>(place).load(Ordering::Acquire));
+            }
+        }
+    }
+}

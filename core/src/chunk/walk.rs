@@ -1,0 +1,61 @@
+//! All records of a chunk, in the order of their writing.
+
+use super::record::{self, HEADER_BYTES, Head, RECORD_ALIGN};
+use super::{ChunkId, Pool};
+use crate::error::Result;
+use crate::shm::{Shm, Span};
+
+/// Walks the records of a chunk between two of its positions. Every step is at least 16 bytes, so it ends whatever the
+/// content is.
+pub struct Walk<'a> {
+    shm: &'a Shm,
+    span: Span<'a>,
+    header: u64,
+    at: u64,
+    end: u64,
+}
+
+impl Pool {
+    /// The records from position `from` to the tail. `header` is the length of their header: 24 or 48.
+    pub fn walk(&self, chunk: ChunkId, header: u64, from: u64) -> Result<Walk<'_>> {
+        let end = self.tail(chunk)?;
+        Ok(Walk { shm: self.shm(), span: self.span(chunk)?, header, at: from, end })
+    }
+}
+
+/// One record of a walk.
+#[derive(Clone, Copy, Debug)]
+pub struct Walked {
+    /// Where it stands in the segment.
+    pub offset: u64,
+    /// Where it stands in its chunk.
+    pub position: u64,
+    pub head: Head,
+    /// Bytes of the whole record.
+    pub bytes: u64,
+}
+
+impl Walk<'_> {
+    /// The position behind the last record given.
+    pub fn position(&self) -> u64 {
+        self.at
+    }
+
+    /// The next record; `None` at the tail; `Corrupt` for one that leaves the chunk.
+    #[allow(clippy::should_implement_trait)]
+    pub fn next(&mut self) -> Result<Option<Walked>> {
+        if self.at >= self.end {
+            return Ok(None);
+        }
+        let offset = self.span.offset() + self.at;
+        let head = Head::read(self.span.block::<{ HEADER_BYTES as usize }>(self.at)?);
+        let bytes = head.bytes(self.header);
+        if bytes > self.end - self.at || head.key_len == 0 || !self.at.is_multiple_of(RECORD_ALIGN) {
+            return Err(record::damaged(offset, &head));
+        }
+        let position = self.at;
+        self.at += bytes;
+        self.shm.prefetch(offset + bytes);
+        Ok(Some(Walked { offset, position, head, bytes }))
+    }
+}
