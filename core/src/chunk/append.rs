@@ -155,7 +155,8 @@ impl Pool {
             target.copy_in(at, piece)?;
             at += piece.len() as u64;
         }
-        self.finish(place, head, None, bytes)
+        let moved = if header == record::EXTENDED_BYTES { record::RELOCATED } else { 0 };
+        self.finish(place, &Head { flags: head.flags | moved, ..*head }, None, bytes)
     }
 
     #[inline]

@@ -9,11 +9,6 @@ use crate::shm::atomic::Ordering;
 /// Sealed chunks that a search looks at before it takes the best of them.
 const LOOK_AT: u32 = 1024;
 
-/// How far the journal has a chunk of a store: the positions below are on disk.
-pub const fn flushed_position(word: u64) -> u64 {
-    (word & 0xff_ffff) * 16
-}
-
 impl Pool {
     /// Bytes of a chunk that something may still point to.
     pub fn live_bytes(&self, chunk: ChunkId) -> Result<u64> {
@@ -21,16 +16,6 @@ impl Pool {
         // ORDER Relaxed: an estimate.
         let dead = Dead(descriptor.u64::<{ at::DEAD }>().load(Ordering::Relaxed)).bytes() as u64;
         Ok(self.tail(chunk)?.saturating_sub(dead))
-    }
-
-    /// Whether cleaning may reset this chunk: a store's chunk only when the journal has all of it.
-    pub fn may_be_cleaned(&self, chunk: ChunkId, class: Class) -> Result<bool> {
-        if class != Class::Store {
-            return Ok(true);
-        }
-        // ORDER Acquire [flushed]: the journal has written what the mark covers.
-        let flushed = self.descriptor(chunk)?.u64::<{ at::FLUSHED }>().load(Ordering::Acquire);
-        Ok(flushed_position(flushed) >= self.tail(chunk)?)
     }
 
     /// The chunk that the caller is cleaning for `object`, taken anew if it has none: of those that a search meets, the one

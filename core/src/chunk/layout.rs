@@ -7,7 +7,7 @@
 //!  16 object   u32  the object that the chunk belongs to
 //!  20 run_len  u32  chunks of a contiguous run, in its first descriptor; 1 for a single chunk
 //!  24 aux      u64  index chunk: its place in the directory, see the table's layout
-//!  32 flushed  u64  store: {position / 16 : 24 | 0 : 20 | term : 20}, how far the journal has this chunk
+//!  32 flushed  u64  store: {position / 16 : 32 | generation 32}, how far the journal has this chunk
 //!  40 split    u64  index chunk: {left child 32 | right child 32}, 0 when it was never split
 //!  48 dead     u64  {bytes 32 | generation 32}: bytes of records that nothing points to any more
 //!  56 parent   u64  index chunk: {parent 32 | generation of the parent 32}, while it is not yet in the directory

@@ -15,6 +15,7 @@
 //! | `walk` | all records of a chunk |
 //! | `pin` | [`Guard`]: keeps a chunk from being reused |
 //! | `clean` | choosing and taking chunks that hold dead records |
+//! | `flush` | how far the journal has the chunks of a store |
 //! | `inherit` | what a dead thread leaves |
 //! | `check` | every invariant of the pool |
 //!
@@ -30,6 +31,7 @@
 mod append;
 mod check;
 mod clean;
+mod flush;
 mod inherit;
 pub mod layout;
 mod pin;
@@ -45,6 +47,7 @@ mod tests;
 
 pub use append::{Appended, Extension};
 pub use check::check;
+pub use flush::Unflushed;
 pub use inherit::inherit;
 pub use layout::{Class, Kind, PoolGeometry, State};
 pub use pin::Guard;

@@ -343,7 +343,8 @@ impl Pool {
         ] {
             word.store(0, Ordering::Relaxed);
         }
-        descriptor.u64::<{ at::DEAD }>().store(Dead::new(seen.generation(), 0).0, Ordering::Relaxed);
+        // ORDER Release [chunk-described]: with this generation in it, the fields above are those of this use.
+        descriptor.u64::<{ at::DEAD }>().store(Dead::new(seen.generation(), 0).0, Ordering::Release);
         kill_point!("chunk.allocate.described");
         self.count_taken(1);
         Ok(true)

@@ -1,0 +1,157 @@
+//! How far the journal has the chunks of a store: a mark in each descriptor, moved by whoever flushes.
+//!
+//! ```text
+//! flushed = | position / 16 : 32 | generation 32 |      lowest bits first; a mark of another generation is position 0
+//! ```
+//! A chunk of a store is not cleaned before its mark has reached its tail: until then the journal may still have to be
+//! told which keys changed in it.
+
+use super::layout::{Class, Dead, Kind, at, pair, unpair};
+use super::record::RECORD_ALIGN;
+use super::{ChunkId, Pool};
+use crate::error::Result;
+use crate::shm::atomic::Ordering;
+
+/// A chunk with records that the journal does not have.
+#[derive(Clone, Copy, Debug)]
+pub struct Unflushed {
+    pub chunk: ChunkId,
+    /// Whether its owner may still publish its last record, and append more.
+    pub open: bool,
+    /// The mark as it was found.
+    mark: u64,
+    generation: u32,
+    /// Everything below is flushed.
+    pub from: u64,
+}
+
+/// The position of a mark, for a chunk in `generation`.
+const fn position(mark: u64, generation: u32) -> u64 {
+    let (units, of) = unpair(mark);
+    if of == generation { units as u64 * RECORD_ALIGN } else { 0 }
+}
+
+impl Pool {
+    /// All chunks of a store with records that the journal does not have.
+    ///
+    /// The state is read before the tail: a chunk that is given as not open has no more records than a walk finds.
+    pub fn unflushed(&self, object: u32) -> Result<Vec<Unflushed>> {
+        let mut found = Vec::new();
+        for chunk in self.used_chunks() {
+            let state = self.state(chunk)?;
+            let open = state.is(Kind::Open);
+            if state.class() != Some(Class::Store)
+                || !(open || state.is(Kind::Sealed) || state.is(Kind::Evicting))
+            {
+                continue;
+            }
+            let descriptor = self.descriptor(chunk)?;
+            // An open chunk may still carry the descriptor of its last use: its owner writes this word last.
+            // ORDER Acquire [chunk-described]: the tail and the object are those of this use.
+            let described = Dead(descriptor.u64::<{ at::DEAD }>().load(Ordering::Acquire)).generation();
+            if open && described != state.generation() {
+                continue;
+            }
+            // ORDER Relaxed: ordered by the load before.
+            if descriptor.u32::<{ at::OBJECT }>().load(Ordering::Relaxed) != object {
+                continue;
+            }
+            // ORDER Relaxed: only whoever flushes moves marks, by compare-and-swap from the value read here.
+            let mark = descriptor.u64::<{ at::FLUSHED }>().load(Ordering::Relaxed);
+            let from = position(mark, state.generation());
+            if from < self.tail(chunk)? {
+                found.push(Unflushed { chunk, open, mark, generation: state.generation(), from });
+            }
+        }
+        Ok(found)
+    }
+
+    /// Moves the mark of a chunk; does nothing if it was moved since, or the chunk was reused.
+    pub fn set_flushed(&self, seen: &Unflushed, to: u64) -> Result<()> {
+        if to > seen.from {
+            let word = pair((to / RECORD_ALIGN) as u32, seen.generation);
+            // ORDER Release [flushed]: the files have what the mark covers; pairs with `may_be_cleaned`.
+            let _ = self.descriptor(seen.chunk)?.u64::<{ at::FLUSHED }>().compare_exchange(
+                seen.mark,
+                word,
+                Ordering::Release,
+                Ordering::Relaxed,
+            );
+        }
+        Ok(())
+    }
+
+    /// Whether the journal has the record that stands at `position` of the chunk, as far as its mark tells.
+    pub fn is_flushed(&self, chunk: ChunkId, position_in_chunk: u64) -> Result<bool> {
+        let generation = self.state(chunk)?.generation();
+        // ORDER Acquire [flushed]: the files have what the mark covers.
+        let mark = self.descriptor(chunk)?.u64::<{ at::FLUSHED }>().load(Ordering::Acquire);
+        Ok(position_in_chunk < position(mark, generation))
+    }
+
+    /// Whether cleaning may reset this chunk: a store's chunk only when the journal has all of it.
+    pub fn may_be_cleaned(&self, chunk: ChunkId, class: Class) -> Result<bool> {
+        if class != Class::Store {
+            return Ok(true);
+        }
+        let generation = self.state(chunk)?.generation();
+        // ORDER Acquire [flushed]: the journal has written what the mark covers.
+        let mark = self.descriptor(chunk)?.u64::<{ at::FLUSHED }>().load(Ordering::Acquire);
+        Ok(position(mark, generation) >= self.tail(chunk)?)
+    }
+}
+
+#[cfg(all(test, not(memora_loom)))]
+mod tests {
+    use super::super::Need;
+    use super::super::record::Head;
+    use super::super::testing::Stage;
+    use super::*;
+    use crate::chunk::append::Extension;
+
+    #[test]
+    fn a_chunk_is_cleaned_only_when_its_mark_has_reached_its_tail_and_a_mark_ends_with_its_generation() {
+        let (stage, pool) = Stage::pool(1, 8, 4096);
+        let me = stage.actor(1);
+        pool.next_chunk(me, Class::Store, 7, Need::Growth).unwrap();
+        let append = || {
+            let place = pool.room(me, Class::Store, 7, 64).unwrap().expect("room");
+            let head = Head { key_len: 1, value_len: 3, ..Head::default() };
+            pool.append(place, &head, Some(&Extension::default()), b"k", b"abc").unwrap()
+        };
+        let first = append();
+        let seen = pool.unflushed(7).unwrap();
+        assert_eq!(seen.len(), 1);
+        assert!(seen[0].open && seen[0].from == 0 && seen[0].chunk == first.chunk);
+        assert!(pool.unflushed(8).unwrap().is_empty(), "of another object");
+        assert!(!pool.may_be_cleaned(first.chunk, Class::Store).unwrap());
+        pool.set_flushed(&seen[0], first.bytes).unwrap();
+        assert!(pool.unflushed(7).unwrap().is_empty());
+        assert!(
+            pool.is_flushed(first.chunk, 0).unwrap() && !pool.is_flushed(first.chunk, first.bytes).unwrap()
+        );
+        assert!(pool.may_be_cleaned(first.chunk, Class::Store).unwrap());
+        append();
+        let again = pool.unflushed(7).unwrap();
+        assert_eq!(again[0].from, first.bytes);
+        // A late flusher that saw the older mark changes nothing.
+        pool.set_flushed(&seen[0], 4000).unwrap();
+        assert_eq!(pool.unflushed(7).unwrap()[0].from, first.bytes);
+        pool.seal_mine(me, 7).unwrap();
+        let sealed = pool.unflushed(7).unwrap()[0];
+        assert!(!sealed.open);
+        let tail = pool.tail(first.chunk).unwrap();
+        pool.set_flushed(&sealed, tail).unwrap();
+        let victim =
+            pool.victim(me, Class::Store, 7, 0, false).unwrap().expect("flushed, so it may be cleaned");
+        pool.cleaned(me, victim, 7).unwrap();
+        // The chunk is used again: the late flusher's mark is of an older generation.
+        pool.next_chunk(me, Class::Store, 7, Need::Growth).unwrap();
+        let reused = append();
+        pool.set_flushed(&sealed, 4000).unwrap();
+        if reused.chunk == first.chunk {
+            assert_eq!(pool.unflushed(7).unwrap()[0].from, 0);
+        }
+        assert!(!pool.may_be_cleaned(reused.chunk, Class::Store).unwrap());
+    }
+}
