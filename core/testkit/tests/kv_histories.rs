@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use memora_testkit::history::{Line, Out, operations};
+use memora_testkit::history::{Line, Operation, Out, operations};
 use memora_testkit::linearizability::{Budget, Verdict, check};
 
 fn judge(text: &str) -> Verdict {
@@ -274,6 +274,7 @@ fn a_refused_write_has_no_effect() {
 /// A store that is right by construction: operations take effect one by one, and their questions and answers lie around that instant.
 struct Model {
     random: u64,
+    key_count: u64,
     keys: HashMap<String, (String, u64)>,
     version: u64,
 }
@@ -293,7 +294,7 @@ impl Model {
 
     /// One operation at its instant; `known` is a version that the client once saw of that key.
     fn apply(&mut self, line: &mut Line, known: &mut HashMap<String, u64>, number: u64) {
-        let key = format!("k{}", self.draw(8));
+        let key = format!("k{}", self.draw(self.key_count));
         let now = self.keys.get(&key).cloned();
         let value =
             if key < "k5".to_string() { format!("{}:{number}", line.c) } else { self.draw(50).to_string() };
@@ -356,7 +357,11 @@ impl Model {
 
 /// A right history of `count` operations by `clients` clients; one in `kills` ends with a kill.
 fn right_history(seed: u64, count: usize, clients: usize, kills: u64) -> Vec<Line> {
-    let mut model = Model { random: seed | 1, keys: HashMap::new(), version: 0 };
+    right_history_on(8, seed, count, clients, kills)
+}
+
+fn right_history_on(key_count: u64, seed: u64, count: usize, clients: usize, kills: u64) -> Vec<Line> {
+    let mut model = Model { random: seed | 1, key_count, keys: HashMap::new(), version: 0 };
     let mut free_at = vec![0u64; clients];
     let mut names: Vec<String> = (0..clients).map(|client| format!("c{client}")).collect();
     let mut known: Vec<HashMap<String, u64>> = vec![HashMap::new(); clients];
@@ -378,7 +383,7 @@ fn right_history(seed: u64, count: usize, clients: usize, kills: u64) -> Vec<Lin
         if die && model.draw(2) == 0 {
             // Killed before it took effect.
             line.op = "set".into();
-            line.k = Some(format!("k{}", model.draw(8)));
+            line.k = Some(format!("k{}", model.draw(key_count)));
             line.v = Some(format!("{}:{number}", line.c));
         } else {
             model.apply(&mut line, &mut known[client], number);
@@ -444,4 +449,134 @@ fn a_search_without_budget_says_that_it_is_undecided() {
     let verdict =
         check(&operations(&lines).unwrap(), Budget { configurations: 10, ..Budget::default() }).unwrap();
     assert!(matches!(verdict, Verdict::Undecided { .. }), "{verdict:?}");
+}
+
+/// A key in the slow judge: its value, which write it is, how many there were, and which write each version shown belongs to.
+#[derive(Clone, Default)]
+struct Slow {
+    value: Option<String>,
+    write: u64,
+    writes: u64,
+    shown: Vec<(u64, u64)>,
+}
+
+impl Slow {
+    fn store(&mut self, value: Option<String>) {
+        self.value = value;
+        self.writes += 1;
+        self.write = self.writes;
+    }
+
+    /// Whether `version` may be that of the current write; notes it.
+    fn has(&mut self, version: u64) -> bool {
+        if let Some(&(_, write)) = self.shown.iter().find(|(shown, _)| *shown == version) {
+            return write == self.write;
+        }
+        let free = self.shown.iter().all(|&(_, write)| write != self.write);
+        if free {
+            self.shown.push((version, self.write));
+        }
+        free
+    }
+
+    /// Does the operation; false if its answer, if there is one, does not fit.
+    fn apply(&mut self, operation: &Operation) -> bool {
+        let line = &operation.line;
+        let fits = |ok: bool| !operation.answered || line.ok == Some(ok);
+        let out = line.out.as_ref().map(Out::text);
+        let there = self.value.is_some();
+        match line.op.as_str() {
+            "get" => !operation.answered || out == self.value,
+            "gets" => !operation.answered || out == self.value && (!there || self.has(line.tok.unwrap())),
+            // A set is only ever refused without effect.
+            "set" if operation.answered && line.ok == Some(false) => true,
+            "set" | "add" | "replace" => {
+                let stores = line.op == "set" || there == (line.op == "replace");
+                if stores {
+                    self.store(line.v.clone());
+                }
+                fits(stores)
+            }
+            "del" => {
+                if there {
+                    self.store(None);
+                }
+                fits(there)
+            }
+            "casv" => {
+                let known = self.shown.iter().any(|&(shown, _)| shown == line.tok.unwrap());
+                // Nobody was shown that version: a refusal always fits.
+                if operation.answered && line.ok == Some(false) && !known {
+                    return true;
+                }
+                let stores = there && self.has(line.tok.unwrap());
+                if stores {
+                    self.store(line.v.clone());
+                }
+                fits(stores)
+            }
+            _ => {
+                let (old, by) =
+                    (self.value.as_ref().and_then(|value| value.parse::<u64>().ok()), line.by.unwrap());
+                let new = old.map(|old| if line.op == "decr" { old.saturating_sub(by) } else { old + by });
+                if new.is_some() {
+                    self.store(new.map(|new| new.to_string()));
+                }
+                !operation.answered || out == new.map(|new| new.to_string())
+            }
+        }
+    }
+}
+
+/// Tries every order, without any cleverness.
+fn slow_judge(left: &[&Operation], state: &Slow) -> bool {
+    if left.iter().all(|operation| !operation.answered) {
+        return true;
+    }
+    for (index, operation) in left.iter().enumerate() {
+        if left.iter().any(|other| other.answered && other.end < operation.line.t0) {
+            continue;
+        }
+        let mut rest = left.to_vec();
+        rest.remove(index);
+        let mut next = state.clone();
+        // An open one whose end has passed can only be left out.
+        rest.retain(|other| other.answered || other.end >= operation.line.t0);
+        if next.apply(operation) && slow_judge(&rest, &next) {
+            return true;
+        }
+    }
+    false
+}
+
+#[test]
+fn the_judge_agrees_with_one_that_tries_every_order() {
+    let (mut right, mut wrong) = (0, 0);
+    for seed in 1..6000u64 {
+        let mut lines = right_history_on(1, seed * 2_654_435_761, 7, 3, 5);
+        // Spoil an answer of most.
+        let mut random = Model { random: seed * 7_919 + 1, key_count: 1, keys: HashMap::new(), version: 0 };
+        if random.draw(4) > 0 {
+            let index = random.draw(lines.len() as u64) as usize;
+            let line = &mut lines[index];
+            if line.t1.is_some() {
+                line.ok = line.ok.map(|ok| !ok);
+                let number = random.draw(50);
+                line.out = match (line.op.as_str(), line.out.take()) {
+                    ("get", Some(_)) if random.draw(2) == 0 => None,
+                    ("get" | "gets", Some(_)) => Some(Out::Text(number.to_string())),
+                    ("incr" | "decr", Some(_)) => Some(Out::Number(number)),
+                    (_, out) => out,
+                };
+            }
+        }
+        let operations = operations(&lines).unwrap();
+        let all: Vec<&Operation> = operations.iter().collect();
+        let expected = slow_judge(&all, &Slow::default());
+        let found = check(&operations, Budget::default()).unwrap() == Verdict::Linearizable;
+        let text: Vec<String> = lines.iter().map(|line| serde_json::to_string(line).unwrap()).collect();
+        assert_eq!(found, expected, "seed {seed}:\n{}", text.join("\n"));
+        if expected { right += 1 } else { wrong += 1 }
+    }
+    assert!(right > 1000 && wrong > 1000, "{right} right, {wrong} wrong");
 }
