@@ -10,6 +10,8 @@ pub mod shm;
 mod chunk;
 #[allow(dead_code, unused_imports)]
 mod journal;
+#[allow(dead_code)]
+mod store;
 
 pub use error::{Error, ErrorCode, Result};
 pub use shm::{KernelFeatures, kernel_features};

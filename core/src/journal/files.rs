@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 use nix::fcntl::{FallocateFlags, OFlag, openat, renameat};
 use nix::sys::stat::Mode;
 use nix::unistd::{UnlinkatFlags, unlinkat};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 
 use crate::error::{Error, ErrorCode, Result};
+use crate::shm::fork;
 
 /// How a byte of the lock file is to be held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,8 +66,11 @@ pub trait LogFile: Send + Sync {
 pub struct RealFiles {
     path: PathBuf,
     directory: OwnedFd,
-    lock: OwnedFd,
-    /// Mode of new files: that of the directory without the execute bits.
+    /// Its locks stand for this process; a forked child closes its copy at once, by number, so it must not close it again.
+    lock: Option<OwnedFd>,
+    _close_in_child: Option<fork::CloseInChild>,
+    generation: u64,
+    /// Mode of new files: for the owner alone, or for the group that may write into the directory.
     mode: u32,
 }
 
@@ -108,7 +112,8 @@ impl RealFiles {
             ));
         }
         let directory = OwnedFd::from(opened);
-        let mode = mode & 0o660 | 0o600;
+        // Who may write into the directory may take part in the store; whoever may only look, may not read it.
+        let mode = if mode & 0o020 != 0 { 0o660 } else { 0o600 };
         let lock = openat(
             &directory,
             super::layout::LOCK_NAME,
@@ -122,7 +127,15 @@ impl RealFiles {
                 .and_then(|parent| parent.sync_all())
                 .map_err(|e| Error::io("fsync", parent.display(), &e))?;
         }
-        Ok(RealFiles { path: path.to_owned(), directory, lock, mode })
+        let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        Ok(RealFiles {
+            path,
+            directory,
+            generation: fork::begin(),
+            _close_in_child: fork::close_in_child(lock.as_raw_fd()),
+            lock: Some(lock),
+            mode,
+        })
     }
 
     fn open_at(&self, name: &str, flags: OFlag) -> io::Result<RealFile> {
@@ -134,6 +147,14 @@ impl RealFiles {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
         }
         Ok(RealFile { file })
+    }
+}
+
+impl Drop for RealFiles {
+    fn drop(&mut self) {
+        if fork::generation() != self.generation {
+            std::mem::forget(self.lock.take());
+        }
     }
 }
 
@@ -198,7 +219,10 @@ impl FileLayer for RealFiles {
             l_len: 1,
             l_pid: 0,
         };
-        match nix::fcntl::fcntl(self.lock.as_fd(), nix::fcntl::FcntlArg::F_OFD_SETLK(&range)) {
+        let Some(lock) = self.lock.as_ref().filter(|_| fork::generation() == self.generation) else {
+            return Err(io::Error::other("the directory was opened before a fork"));
+        };
+        match nix::fcntl::fcntl(lock.as_fd(), nix::fcntl::FcntlArg::F_OFD_SETLK(&range)) {
             Ok(_) => Ok(true),
             Err(nix::errno::Errno::EAGAIN | nix::errno::Errno::EACCES) => Ok(false),
             Err(errno) => Err(io_error(errno)),

@@ -583,3 +583,112 @@ proptest! {
         }
     }
 }
+
+/// The real directory: what the simulated one cannot show.
+mod real {
+    use super::super::directory::{Claimant, enter, read_identity};
+    use super::super::files::{LockMode, RealFiles};
+    use super::*;
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+
+    fn claimant(name: &str, fabric: u8) -> Claimant<'_> {
+        Claimant { name, fabric: [fabric; 16], store: None, fresh: [fabric + 100; 16] }
+    }
+
+    #[test]
+    fn a_directory_belongs_to_one_store_and_to_one_fabric_at_a_time() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("new");
+        let first = RealFiles::open(&path).unwrap();
+        assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0o700);
+        let store = enter(&first, &claimant("a", 1)).unwrap();
+        assert_eq!(store, [101; 16]);
+        // Another process of the same fabric shares it.
+        let second = RealFiles::open(&path).unwrap();
+        assert_eq!(enter(&second, &claimant("a", 1)).unwrap(), store);
+        // Another fabric does not, as long as one of them is there.
+        drop(first);
+        let other = RealFiles::open(&path).unwrap();
+        let error = enter(&other, &claimant("a", 2)).unwrap_err();
+        assert_eq!(error.code(), ErrorCode::Busy, "{error}");
+        assert_eq!(
+            enter(&other, &claimant("b", 1)).unwrap_err().code(),
+            ErrorCode::NotAStore,
+            "another name"
+        );
+        let wrong = Claimant { store: Some([3; 16]), ..claimant("a", 1) };
+        assert_eq!(enter(&other, &wrong).unwrap_err().code(), ErrorCode::NotAStore, "another store");
+        drop(second);
+        assert_eq!(enter(&other, &claimant("a", 2)).unwrap(), store, "the store stays the same one");
+        assert_eq!(read_identity(&other).unwrap().unwrap().fabric, [2; 16]);
+        let late = RealFiles::open(&path).unwrap();
+        assert_eq!(
+            enter(&late, &claimant("a", 1)).unwrap_err().code(),
+            ErrorCode::Busy,
+            "the old fabric is out"
+        );
+    }
+
+    #[test]
+    fn strange_directories_are_refused_and_left_alone() {
+        let place = tempfile::tempdir().unwrap();
+        let foreign = place.path().join("foreign");
+        std::fs::create_dir(&foreign).unwrap();
+        std::fs::set_permissions(&foreign, std::fs::Permissions::from_mode(0o700)).unwrap();
+        std::fs::write(foreign.join("thesis.tex"), "years of work").unwrap();
+        let files = RealFiles::open(&foreign).unwrap();
+        let error = enter(&files, &claimant("a", 1)).unwrap_err();
+        assert!(error.code() == ErrorCode::NotAStore && error.detail().contains("thesis.tex"), "{error}");
+        assert_eq!(std::fs::read_to_string(foreign.join("thesis.tex")).unwrap(), "years of work");
+        assert!(!foreign.join("STORE").exists());
+
+        // The files of a store that is in memory are gone.
+        let empty = place.path().join("empty");
+        let files = RealFiles::open(&empty).unwrap();
+        let missing = Claimant { store: Some([3; 16]), ..claimant("a", 1) };
+        assert_eq!(enter(&files, &missing).unwrap_err().code(), ErrorCode::NotAStore);
+
+        // A damaged identity is never taken for an empty directory.
+        std::fs::write(empty.join("STORE"), "rubbish").unwrap();
+        assert_eq!(enter(&files, &claimant("a", 1)).unwrap_err().code(), ErrorCode::JournalCorrupt);
+
+        let link = place.path().join("link");
+        std::os::unix::fs::symlink(&empty, &link).unwrap();
+        assert_eq!(RealFiles::open(&link).err().unwrap().code(), ErrorCode::NotOurs);
+        let file = place.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        assert_eq!(RealFiles::open(&file).err().unwrap().code(), ErrorCode::NotOurs);
+        let open_to_all = place.path().join("all");
+        std::fs::create_dir(&open_to_all).unwrap();
+        std::fs::set_permissions(&open_to_all, std::fs::Permissions::from_mode(0o777)).unwrap();
+        assert_eq!(RealFiles::open(&open_to_all).err().unwrap().code(), ErrorCode::NotOurs);
+    }
+
+    #[test]
+    fn the_real_files_keep_the_contract_of_the_layer() {
+        let place = tempfile::tempdir().unwrap();
+        let files = RealFiles::open(place.path()).unwrap();
+        let file = files.create("a").unwrap();
+        assert!(files.create("a").is_err());
+        file.reserve(1 << 20).unwrap();
+        assert_eq!(file.len().unwrap(), 1 << 20);
+        file.write_at(5000, b"hello").unwrap();
+        file.sync().unwrap();
+        let mut back = [1; 8];
+        assert_eq!(file.read_at(4998, &mut back).unwrap(), 8);
+        assert_eq!(&back, b"\0\0hello\0");
+        assert_eq!(file.read_at((1 << 20) - 3, &mut back).unwrap(), 3);
+        files.rename("a", "b").unwrap();
+        files.sync_names().unwrap();
+        assert_eq!(files.names().unwrap(), ["LOCK", "b"]);
+        assert_eq!(std::fs::metadata(place.path().join("b")).unwrap().mode() & 0o777, 0o600);
+        files.remove("b").unwrap();
+        assert_eq!(files.open("b").err().unwrap().kind(), std::io::ErrorKind::NotFound);
+        let other = RealFiles::open(place.path()).unwrap();
+        assert!(files.lock(7, LockMode::Shared).unwrap() && other.lock(7, LockMode::Shared).unwrap());
+        assert!(!files.lock(7, LockMode::Exclusive).unwrap());
+        assert!(files.lock(8, LockMode::Exclusive).unwrap() && !other.lock(8, LockMode::Shared).unwrap());
+        drop(files);
+        assert!(other.lock(7, LockMode::Exclusive).unwrap() && other.lock(8, LockMode::Exclusive).unwrap());
+    }
+}
