@@ -319,7 +319,7 @@ mod tests {
         question.k = Some("k0".into());
         let question = recorder.ask(question).unwrap();
         let first = read(&[&path]).unwrap();
-        assert_eq!(first, [question.clone()]);
+        assert_eq!(first, std::slice::from_ref(&question));
         let mut answer = question.clone();
         answer.out = Some(Out::Text("x".into()));
         recorder.answer(answer, question.t0 + 5).unwrap();
