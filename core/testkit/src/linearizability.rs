@@ -265,7 +265,9 @@ impl<'a> Search<'a> {
                 continue;
             }
             visits += 1;
-            if visits > budget.configurations || (visits.is_multiple_of(1024) && start.elapsed() > budget.time) {
+            if visits > budget.configurations
+                || (visits.is_multiple_of(1024) && start.elapsed() > budget.time)
+            {
                 return Outcome::OutOfBudget;
             }
             if next.bound as usize - next.waiting.len() > best.bound as usize - best.waiting.len() {
