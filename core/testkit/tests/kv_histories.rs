@@ -297,7 +297,7 @@ impl Model {
         let key = format!("k{}", self.draw(self.key_count));
         let now = self.keys.get(&key).cloned();
         let value =
-            if key < "k5".to_string() { format!("{}:{number}", line.c) } else { self.draw(50).to_string() };
+            if key.as_str() < "k5" { format!("{}:{number}", line.c) } else { self.draw(50).to_string() };
         line.k = Some(key.clone());
         let kind = self.draw(9);
         match kind {
@@ -313,7 +313,7 @@ impl Model {
                 }
                 line.out = now.map(|(value, _)| Out::Text(value));
             }
-            3 | 4 | 5 => {
+            3..=5 => {
                 line.op = ["set", "add", "replace"][kind as usize - 3].into();
                 line.v = Some(value.clone());
                 let stores = kind == 3 || now.is_some() == (kind == 5);
