@@ -82,6 +82,7 @@ error_table! {
     37 Unsupported "UNSUPPORTED" "This kernel, backend or build cannot do that." "Run `memora doctor`: it says what is missing.";
     38 LibraryMissing "LIBRARY_MISSING" "The native library could not be loaded." "Set the property memora.library.path to the library, or java.io.tmpdir to a directory without noexec.";
     39 Internal "INTERNAL" "A bug in Memora was stopped at the border." "Please report it with the message.";
+    40 Stale "STALE" "The entry has another version by now; nothing was stored." "Read the entry again and decide anew.";
 }
 
 /// An error: its code, what happened with the values, and the remedy.
