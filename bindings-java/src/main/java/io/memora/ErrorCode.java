@@ -1,0 +1,203 @@
+package io.memora;
+
+/**
+ * What went wrong, as a stable number and name that all languages share. A test compares this list with the one table of the
+ * native library.
+ */
+public enum ErrorCode {
+    /** An argument is not acceptable. */
+    INVALID_ARGUMENT(1,
+            "An argument is not acceptable.",
+            "Read the message: it names the argument, its value and what is allowed."),
+    /** The name of a fabric or object is not acceptable. */
+    INVALID_NAME(2,
+            "The name of a fabric or object is not acceptable.",
+            "Use 1 to 64 characters out of A-Z, a-z, 0-9, '.', '_' and '-', not starting with '.'."),
+    /** There is no such fabric, object or entry. */
+    NOT_FOUND(3,
+            "There is no such fabric, object or entry.",
+            "Check the name with `memora ls`, or open with `Create::OpenOrCreate`."),
+    /** It exists already. */
+    ALREADY_EXISTS(4,
+            "It exists already.",
+            "Open it instead of creating it, or remove it first with `memora rm`."),
+    /** The operating system refuses access. */
+    PERMISSION_DENIED(5,
+            "The operating system refuses access.",
+            "Ask the owner of the fabric for a group and mode, or set MEMORA_HOME to a directory of your own."),
+    /** The file or directory is not a safe place for a fabric. */
+    NOT_OURS(6,
+            "The file or directory is not a safe place for a fabric.",
+            "Use a directory that you own with mode 0700, without symbolic links."),
+    /** The file is not a Memora fabric, or it was truncated or overwritten. */
+    NOT_A_FABRIC(7,
+            "The file is not a Memora fabric, or it was truncated or overwritten.",
+            "Remove it with `memora rm` and let the next opener create it anew."),
+    /** The fabric was made with another layout. */
+    LAYOUT_MISMATCH(8,
+            "The fabric was made with another layout.",
+            "Use the same version of Memora in all processes, or remove the fabric and create it anew."),
+    /** The limit is too small. */
+    LIMIT_TOO_SMALL(9,
+            "The limit is too small.",
+            "Give at least the limit that the message names."),
+    /** The file system or memory of the host has no room for more pages. */
+    NO_SPACE(10,
+            "The file system or memory of the host has no room for more pages.",
+            "Enlarge the tmpfs (--shm-size, sizeLimit, mount -o remount,size=...), free space there, or open with a smaller limit."),
+    /** The fabric or object has no room for more data. */
+    FULL(11,
+            "The fabric or object has no room for more data.",
+            "Create it with a larger limit, delete entries, or enable eviction."),
+    /** All process entries of the fabric are taken by live processes. */
+    TOO_MANY_PROCESSES(12,
+            "All process entries of the fabric are taken by live processes.",
+            "Close attachments that are not needed, or create the fabric with a larger limit."),
+    /** All thread entries of the fabric are taken by live threads. */
+    TOO_MANY_THREADS(13,
+            "All thread entries of the fabric are taken by live threads.",
+            "Use fewer threads on the fabric, or create it with a larger limit."),
+    /** The object directory of the fabric is full. */
+    TOO_MANY_OBJECTS(14,
+            "The object directory of the fabric is full.",
+            "Use fewer objects, or create the fabric with a larger limit."),
+    /** The object exists as another kind. */
+    WRONG_KIND(15,
+            "The object exists as another kind.",
+            "Use another name, or open it as the kind that the message names."),
+    /** The object or fabric exists with other options. */
+    WRONG_OPTIONS(16,
+            "The object or fabric exists with other options.",
+            "Open it with the options that it was made with, which the message names, or without any."),
+    /** The key is longer than the limit, or empty. */
+    KEY_TOO_LONG(17,
+            "The key is longer than the limit, or empty.",
+            "Use keys of 1 byte to the limit that the message names; hash longer ones."),
+    /** The value or message is longer than the limit. */
+    VALUE_TOO_LONG(18,
+            "The value or message is longer than the limit.",
+            "Split it, or create the fabric or channel with larger chunks or lanes, as the message says."),
+    /** The caller's buffer is too small; nothing was taken. */
+    BUFFER_TOO_SMALL(19,
+            "The caller's buffer is too small; nothing was taken.",
+            "Call again with a buffer of at least the length that the message names."),
+    /** The entry is not a decimal number of 64 bits. */
+    NOT_A_NUMBER(20,
+            "The entry is not a decimal number of 64 bits.",
+            "Increment only entries that were set as decimal text, or delete the entry first."),
+    /** The counter would leave 64 bits; it is unchanged. */
+    COUNTER_OVERFLOW(21,
+            "The counter would leave 64 bits; it is unchanged.",
+            "Reset the counter, or count in smaller units."),
+    /** The handle was closed. */
+    CLOSED(22,
+            "The handle was closed.",
+            "Open it again; do not use a handle after closing it."),
+    /** The handle belongs to the parent process of a fork. */
+    FORKED(23,
+            "The handle belongs to the parent process of a fork.",
+            "Open the fabric anew in the child process."),
+    /** The attachment is read-only. */
+    READ_ONLY(24,
+            "The attachment is read-only.",
+            "Open without `read_only`."),
+    /** The content of the fabric breaks its own rules. */
+    CORRUPT(25,
+            "The content of the fabric breaks its own rules.",
+            "Run `memora check NAME`; remove the fabric and let a store recover from its files."),
+    /** The time given for waiting is over. */
+    TIMED_OUT(26,
+            "The time given for waiting is over.",
+            "Wait longer, or look with `memora stat` at who is slow."),
+    /** The ring is full: a subscriber is behind. */
+    BACK_PRESSURE(27,
+            "The ring is full: a subscriber is behind.",
+            "Try again later, wait with `send`, use larger lanes, or the overrun policy."),
+    /** The subscriber was too slow and messages were overwritten. */
+    OVERRUN(28,
+            "The subscriber was too slow and messages were overwritten.",
+            "Poll more often, use larger lanes, or the blocking policy."),
+    /** A live process holds the subscription of that name. */
+    SUBSCRIPTION_IN_USE(29,
+            "A live process holds the subscription of that name.",
+            "Use another name, or close the other subscriber."),
+    /** All subscriber entries of the channel are taken. */
+    TOO_MANY_SUBSCRIBERS(30,
+            "All subscriber entries of the channel are taken.",
+            "Close subscribers that are not needed."),
+    /** All lanes of the channel are taken by live producers. */
+    TOO_MANY_PUBLISHERS(31,
+            "All lanes of the channel are taken by live producers.",
+            "Publish from fewer threads."),
+    /** Another process is doing this just now. */
+    BUSY(32,
+            "Another process is doing this just now.",
+            "Try again."),
+    /** The directory holds something else, another store or another version. */
+    NOT_A_STORE(33,
+            "The directory holds something else, another store or another version.",
+            "Give the directory of this store, or an empty one."),
+    /** A journal or checkpoint file has a bad record that is not its torn end. */
+    JOURNAL_CORRUPT(34,
+            "A journal or checkpoint file has a bad record that is not its torn end.",
+            "Restore from a backup, or look at the file and offset that the message names."),
+    /** A sync of the store failed: it is read-only, because what reached the disk is not known. */
+    POISONED(35,
+            "A sync of the store failed: it is read-only, because what reached the disk is not known.",
+            "Mend the disk, then remove the fabric and reopen the store: it recovers from its files."),
+    /** The operating system reports an error. */
+    IO(36,
+            "The operating system reports an error.",
+            "Read the message: it names the call, the path and the system's reason."),
+    /** This kernel, backend or build cannot do that. */
+    UNSUPPORTED(37,
+            "This kernel, backend or build cannot do that.",
+            "Run `memora doctor`: it says what is missing."),
+    /** The native library could not be loaded. */
+    LIBRARY_MISSING(38,
+            "The native library could not be loaded.",
+            "Set the property memora.library.path to the library, or java.io.tmpdir to a directory without noexec."),
+    /** A bug in Memora was stopped at the border. */
+    INTERNAL(39,
+            "A bug in Memora was stopped at the border.",
+            "Please report it with the message.");
+
+    private static final ErrorCode[] BY_NUMBER = new ErrorCode[64];
+
+    static {
+        for (ErrorCode code : values()) {
+            BY_NUMBER[code.number] = code;
+        }
+    }
+
+    private final int number;
+    private final String text;
+    private final String remedy;
+
+    ErrorCode(int number, String text, String remedy) {
+        this.number = number;
+        this.text = text;
+        this.remedy = remedy;
+    }
+
+    /** The stable number, as documented in docs/errors.md. */
+    public int number() {
+        return number;
+    }
+
+    /** One sentence: what happened. */
+    public String text() {
+        return text;
+    }
+
+    /** One sentence: what to do about it. */
+    public String remedy() {
+        return remedy;
+    }
+
+    /** The code of a number; {@link #INTERNAL} for one that this version does not know. */
+    public static ErrorCode of(int number) {
+        ErrorCode code = number > 0 && number < BY_NUMBER.length ? BY_NUMBER[number] : null;
+        return code == null ? INTERNAL : code;
+    }
+}

@@ -1,0 +1,219 @@
+package io.memora;
+
+import io.memora.internal.Handle;
+import io.memora.internal.Native;
+import java.lang.ref.Reference;
+import java.nio.file.Path;
+import java.util.List;
+import java.util.Objects;
+
+/**
+ * A fabric: shared memory with a name, in which the processes of a host keep caches, channels and stores. Whoever opens it first
+ * makes it; it stays when all have closed it, until it is removed or the host restarts.
+ *
+ * <p><b>Any thread may call any method.</b> Closing a fabric closes everything that was opened from it in this process; calls
+ * that are inside then end, and later ones throw {@link MemoraException.Closed}.
+ */
+public final class Fabric implements AutoCloseable {
+    /** The name of the fabric that the command line uses when none is given. */
+    public static final String DEFAULT_NAME = "default";
+
+    /** Whether a fabric may be made or must be there. */
+    public enum Create {
+        /** Opened if it is there, else made. */
+        OPEN_OR_CREATE,
+        /** Made; an error if it is there. */
+        CREATE_NEW,
+        /** Opened; an error if it is not there. */
+        OPEN_ONLY
+    }
+
+    private final Handle handle;
+    private final String name;
+
+    private Fabric(String name, long number) {
+        this.name = name;
+        this.handle = new Handle(this, number);
+    }
+
+    /** Opens the fabric of a name, or makes it with the default limit. */
+    public static Fabric open(String name) {
+        return builder(name).open();
+    }
+
+    /** Opens the fabric of a name with options. */
+    public static Builder builder(String name) {
+        return new Builder(name);
+    }
+
+    /** The names of the fabrics in the default home. */
+    public static List<String> list() {
+        return lines(Native.fabricList(null));
+    }
+
+    /** The names of the fabrics in a home. */
+    public static List<String> list(Path home) {
+        return lines(Native.fabricList(home.toString()));
+    }
+
+    /** Removes the fabric of a name from the default home. Processes that have it open keep what they have. */
+    public static void remove(String name) {
+        Native.fabricRemove(null, Objects.requireNonNull(name, "name"));
+    }
+
+    /** Removes the fabric of a name from a home. */
+    public static void remove(Path home, String name) {
+        Native.fabricRemove(home.toString(), Objects.requireNonNull(name, "name"));
+    }
+
+    /** The name of this fabric. */
+    public String name() {
+        return name;
+    }
+
+    /** The file that this fabric is in. */
+    public Path path() {
+        Path path = Path.of(Native.fabricPath(handle.number()));
+        Reference.reachabilityFence(this);
+        return path;
+    }
+
+    /** The objects of this fabric. */
+    public List<ObjectInfo> objects() {
+        List<ObjectInfo> objects = lines(Native.fabricObjects(handle.number())).stream().map(line -> {
+            String[] parts = line.split("\t");
+            return new ObjectInfo(
+                    Long.parseLong(parts[0]), parts[1], parts[2], Long.parseLong(parts[3]), Long.parseLong(parts[4]));
+        }).toList();
+        Reference.reachabilityFence(this);
+        return objects;
+    }
+
+    /** What this fabric is and holds, as text for people: one line for each fact. */
+    public String info() {
+        String info = Native.fabricInfo(handle.number());
+        Reference.reachabilityFence(this);
+        return info;
+    }
+
+    /** Verifies every rule of the fabric's content: what is wrong, one line each; empty when all is well. */
+    public List<String> check() {
+        List<String> problems = lines(Native.fabricCheck(handle.number()));
+        Reference.reachabilityFence(this);
+        return problems;
+    }
+
+    /** Takes over what dead processes held, which otherwise whoever needs it next does. */
+    public void reap() {
+        Native.fabricReap(handle.number());
+        Reference.reachabilityFence(this);
+    }
+
+    /** The cache of a name, which is made if it is not there. */
+    public Cache cache(String cacheName) {
+        return cache(cacheName, 0);
+    }
+
+    /** The cache of a name with a limit in bytes of its own, which is made if it is not there. */
+    public Cache cache(String cacheName, long limit) {
+        long number = Native.fabricCache(handle.number(), Objects.requireNonNull(cacheName, "cacheName"), limit);
+        return new Cache(this, cacheName, number);
+    }
+
+    /** The channel of a name, which is made with these options if it is not there. */
+    public Channel channel(String channelName, ChannelOptions options) {
+        Objects.requireNonNull(channelName, "channelName");
+        long number = Native.fabricChannel(
+                handle.number(), channelName, options.kind.ordinal(), options.overrun.ordinal(), options.laneBytes);
+        return new Channel(this, channelName, number);
+    }
+
+    /** The channel of a name, which must be there already, whatever its kind. */
+    public Channel openChannel(String channelName) {
+        long number = Native.fabricOpenChannel(handle.number(), Objects.requireNonNull(channelName, "channelName"));
+        return new Channel(this, channelName, number);
+    }
+
+    /** The store of a name with default options, which is made if it is not there, and recovered from its files. */
+    public Store store(String storeName) {
+        return store(storeName, StoreOptions.DEFAULTS);
+    }
+
+    /** The store of a name, which is made if it is not there, and recovered from its files. */
+    public Store store(String storeName, StoreOptions options) {
+        Objects.requireNonNull(storeName, "storeName");
+        String directory = options.directory == null ? null : options.directory.toAbsolutePath().toString();
+        long number = Native.fabricStore(
+                handle.number(), storeName, directory, options.durability.ordinal(), options.intervalMillis,
+                options.checkpointBytes);
+        return new Store(this, storeName, number);
+    }
+
+    /** Closes the fabric in this process, with all that was opened from it. The second time does nothing. */
+    @Override
+    public void close() {
+        handle.close();
+    }
+
+    private static List<String> lines(String text) {
+        return text.lines().toList();
+    }
+
+    /** Options for opening a fabric. Those about its making count only when it is made. */
+    public static final class Builder {
+        private final String name;
+        private long limit;
+        private Path home;
+        private int mode = -1;
+        private boolean readOnly;
+        private Create create = Create.OPEN_OR_CREATE;
+
+        private Builder(String name) {
+            this.name = Objects.requireNonNull(name, "name");
+        }
+
+        /** Bytes of shared memory at most; reserved as they are needed. */
+        public Builder limit(long bytes) {
+            if (bytes <= 0) {
+                throw new MemoraException(ErrorCode.LIMIT_TOO_SMALL, "The limit is " + bytes + " bytes. "
+                        + ErrorCode.LIMIT_TOO_SMALL.remedy(), 0, null);
+            }
+            limit = bytes;
+            return this;
+        }
+
+        /** The directory that the fabric is in, instead of {@code $MEMORA_HOME} or {@code /dev/shm/memora-<uid>}. */
+        public Builder home(Path directory) {
+            home = Objects.requireNonNull(directory, "directory");
+            return this;
+        }
+
+        /** The permissions of the fabric, such as {@code 0660}; only the owner has any otherwise. */
+        public Builder mode(int permissions) {
+            if ((permissions & ~0777) != 0) {
+                throw new MemoraException(ErrorCode.INVALID_ARGUMENT, "The mode is 0" + Integer.toOctalString(permissions)
+                        + ": only permission bits are allowed.", 0, null);
+            }
+            mode = permissions;
+            return this;
+        }
+
+        /** Maps the memory without the right to write it: whatever changes something throws {@link ErrorCode#READ_ONLY}. */
+        public Builder readOnly(boolean only) {
+            readOnly = only;
+            return this;
+        }
+
+        /** Whether it may be made or must be there. */
+        public Builder create(Create how) {
+            create = Objects.requireNonNull(how, "how");
+            return this;
+        }
+
+        /** Opens it. */
+        public Fabric open() {
+            String directory = home == null ? null : home.toAbsolutePath().toString();
+            return new Fabric(name, Native.fabricOpen(name, directory, limit, mode, readOnly, create.ordinal()));
+        }
+    }
+}

@@ -1,0 +1,158 @@
+package io.memora;
+
+import io.memora.internal.Handle;
+import io.memora.internal.Memory;
+import io.memora.internal.Native;
+import io.memora.internal.Scratch;
+import java.lang.ref.Reference;
+import java.nio.ByteBuffer;
+import java.time.Duration;
+import java.util.Objects;
+
+/**
+ * Sends messages into a channel. What one publisher sends arrives in that order.
+ *
+ * <p><b>One thread at a time</b> may send; a second one at the same moment gets {@link ErrorCode#BUSY}. Any thread may close.
+ */
+public final class Publisher implements AutoCloseable {
+    /** Answer of the methods that send: the ring is full, because a subscriber is behind. Nothing was sent. */
+    public static final long BACK_PRESSURE = -1;
+
+    private static final Duration FOR_EVER = Duration.ofSeconds(Long.MAX_VALUE);
+
+    private final Handle handle;
+    /** Holds the channel open for as long as this is in use. */
+    private final Channel channel;
+    private Memory claimed;
+    private boolean claiming;
+
+    Publisher(Channel channel, long number) {
+        this.channel = channel;
+        this.handle = new Handle(this, number);
+    }
+
+    /** The channel that this publisher sends into. */
+    public Channel channel() {
+        return channel;
+    }
+
+    /**
+     * Sends a message, and waits while the ring is full.
+     *
+     * @return the position of the message, or {@link #BACK_PRESSURE} when the thread was interrupted while it waited
+     */
+    public long send(byte[] payload) {
+        return send(payload, FOR_EVER);
+    }
+
+    /** Sends a message, and waits for so long while the ring is full: its position, or {@link #BACK_PRESSURE}. */
+    public long send(byte[] payload, Duration timeout) {
+        return Waiting.until(timeout, wait -> attempt(payload, 0, payload.length, wait));
+    }
+
+    /** Sends a message if there is room now: its position, or {@link #BACK_PRESSURE}. */
+    public long trySend(byte[] payload) {
+        return attempt(payload, 0, payload.length, 0);
+    }
+
+    /** The same with a part of an array. */
+    public long trySend(byte[] payload, int start, int len) {
+        Objects.checkFromIndexSize(start, len, payload.length);
+        return attempt(payload, start, len, 0);
+    }
+
+    /** Sends the remaining bytes of a buffer, whose position stays, as {@link #send(byte[])} does. */
+    public long send(ByteBuffer payload) {
+        return send(payload, FOR_EVER);
+    }
+
+    /** Sends the remaining bytes of a buffer, whose position stays, as {@link #send(byte[], Duration)} does. */
+    public long send(ByteBuffer payload, Duration timeout) {
+        return Waiting.until(timeout, wait -> attempt(payload, wait));
+    }
+
+    /** Sends the remaining bytes of a buffer, whose position stays, as {@link #trySend(byte[])} does. */
+    public long trySend(ByteBuffer payload) {
+        return attempt(payload, 0);
+    }
+
+    private long attempt(byte[] payload, int start, int len, int waitMicros) {
+        if (len > Scratch.VALUE_CAPACITY) {
+            long position = Native.sendArray(handle.number(), payload, start, len, waitMicros);
+            Reference.reachabilityFence(this);
+            return position;
+        }
+        Scratch scratch = Scratch.take();
+        try {
+            scratch.value(payload, start, len);
+            return Native.send(handle.number(), scratch.valueAddress(), len, waitMicros);
+        } finally {
+            scratch.give();
+            Reference.reachabilityFence(this);
+        }
+    }
+
+    private long attempt(ByteBuffer payload, int waitMicros) {
+        int len = payload.remaining();
+        if (len > Scratch.VALUE_CAPACITY) {
+            long position;
+            if (payload.isDirect()) {
+                position = Native.sendBuffer(handle.number(), payload, payload.position(), len, waitMicros);
+            } else {
+                byte[] bytes = new byte[len];
+                payload.get(payload.position(), bytes);
+                position = Native.sendArray(handle.number(), bytes, 0, len, waitMicros);
+            }
+            Reference.reachabilityFence(this);
+            return position;
+        }
+        Scratch scratch = Scratch.take();
+        try {
+            scratch.value(payload);
+            return Native.send(handle.number(), scratch.valueAddress(), len, waitMicros);
+        } finally {
+            scratch.give();
+            Reference.reachabilityFence(this);
+        }
+    }
+
+    /**
+     * Memory for a message of this length, to be written in place and then committed or aborted. It is used again for the
+     * next claim: one at a time.
+     */
+    public Claim claim(int len) {
+        if (len < 0) {
+            throw new MemoraException(ErrorCode.INVALID_ARGUMENT, "The length of a message is " + len + ".", 0, null);
+        }
+        if (claiming) {
+            throw new MemoraException(ErrorCode.BUSY,
+                    "This publisher has an open claim: commit or abort it before the next one.", 0, null);
+        }
+        if (claimed == null || claimed.capacity() < len) {
+            claimed = new Memory(Math.max(4096, len));
+        }
+        claiming = true;
+        return new Claim(this, claimed, len);
+    }
+
+    long commit(Memory memory, int len, Duration timeout) {
+        long position = Waiting.until(timeout, wait -> Native.send(handle.number(), memory.address(), len, wait));
+        Reference.reachabilityFence(memory);
+        Reference.reachabilityFence(this);
+        return position;
+    }
+
+    void claimEnded() {
+        claiming = false;
+    }
+
+    static Duration forEver() {
+        return FOR_EVER;
+    }
+
+    /** Closes this publisher; what it sent stays. The second time does nothing. */
+    @Override
+    public void close() {
+        handle.close();
+    }
+}

@@ -1,0 +1,55 @@
+package io.memora;
+
+import java.nio.file.Path;
+import java.time.Duration;
+import java.util.Objects;
+
+/** How a store is opened. Immutable: each method gives a changed copy. */
+public final class StoreOptions {
+    /** In the fabric's own directory, durability {@link Durability#ASYNC} with 100 ms. */
+    public static final StoreOptions DEFAULTS = new StoreOptions(null, Durability.ASYNC, 100, 0);
+
+    final Path directory;
+    final Durability durability;
+    final int intervalMillis;
+    final long checkpointBytes;
+
+    private StoreOptions(Path directory, Durability durability, int intervalMillis, long checkpointBytes) {
+        this.directory = directory;
+        this.durability = durability;
+        this.intervalMillis = intervalMillis;
+        this.checkpointBytes = checkpointBytes;
+    }
+
+    /** A store whose files are in this directory. */
+    public static StoreOptions in(Path directory) {
+        Objects.requireNonNull(directory, "directory");
+        return new StoreOptions(
+                directory, DEFAULTS.durability, DEFAULTS.intervalMillis, DEFAULTS.checkpointBytes);
+    }
+
+    /** What an acknowledged write survives. */
+    public StoreOptions durability(Durability newDurability) {
+        Objects.requireNonNull(newDurability, "newDurability");
+        return new StoreOptions(directory, newDurability, intervalMillis, checkpointBytes);
+    }
+
+    /** How often {@link Durability#ASYNC} syncs. */
+    public StoreOptions interval(Duration interval) {
+        long millis = interval.toMillis();
+        if (millis < 1 || millis > 60_000) {
+            throw new MemoraException(ErrorCode.INVALID_ARGUMENT,
+                    "The interval is " + interval + ": it must be from 1 ms to 60 s.", 0, null);
+        }
+        return new StoreOptions(directory, durability, (int) millis, checkpointBytes);
+    }
+
+    /** How long the journal grows before a checkpoint lets it go. */
+    public StoreOptions checkpointBytes(long newCheckpointBytes) {
+        if (newCheckpointBytes < 1) {
+            throw new MemoraException(ErrorCode.INVALID_ARGUMENT,
+                    "checkpointBytes is " + newCheckpointBytes + ": it must be at least 1.", 0, null);
+        }
+        return new StoreOptions(directory, durability, intervalMillis, newCheckpointBytes);
+    }
+}

@@ -1,0 +1,39 @@
+package io.memora.internal;
+
+import java.lang.ref.Cleaner;
+
+/**
+ * Owns one native object. Closing is up to the user; a cleaner closes what was forgotten once it cannot be reached any more.
+ * The library refuses a closed handle itself, so there is no state to keep here.
+ */
+public final class Handle implements AutoCloseable {
+    private static final Cleaner CLEANER = Cleaner.create();
+
+    private final long number;
+    private final Cleaner.Cleanable cleanable;
+
+    /** Takes over a handle for an object; {@code owner} is what the user holds. */
+    public Handle(Object owner, long number) {
+        this.number = number;
+        this.cleanable = CLEANER.register(owner, new Close(number));
+    }
+
+    /** The number to pass to the library. The owner must stay reachable until that call returns. */
+    public long number() {
+        return number;
+    }
+
+    /** Closes the object; the second time does nothing. */
+    @Override
+    public void close() {
+        cleanable.clean();
+    }
+
+    /** Holds no reference to the owner, or it would never be unreachable. */
+    private record Close(long number) implements Runnable {
+        @Override
+        public void run() {
+            Native.close(number);
+        }
+    }
+}

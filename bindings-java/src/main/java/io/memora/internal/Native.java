@@ -1,0 +1,146 @@
+package io.memora.internal;
+
+import io.memora.ErrorCode;
+import io.memora.MemoraException;
+import java.nio.ByteBuffer;
+
+/**
+ * The functions of the native library. A handle names an object for ever; a closed one is refused by the library itself, so
+ * that no race between a call and a close can do harm. Addresses come from {@link Scratch} alone.
+ */
+public final class Native {
+    static {
+        NativeLibrary.load();
+    }
+
+    private Native() {}
+
+    /** Loads the library, if it was not loaded yet. */
+    public static void load() {}
+
+    /** The version of the jar, known without the library. */
+    public static String jarVersion() {
+        return NativeLibrary.version();
+    }
+
+    /** Called by the library: throws the exception of an error. */
+    static void raise(int number, String message, long amount) {
+        throw MemoraException.of(ErrorCode.of(number), message, amount);
+    }
+
+    public static native String version();
+
+    public static native String errorTable();
+
+    public static native void close(long handle);
+
+    public static native int openHandles();
+
+    public static native int keyLengthMax();
+
+    static native long address(ByteBuffer buffer);
+
+    public static native int crossNothing();
+
+    public static native int crossEmpty(long handle);
+
+    public static native int crossAddress(long address, int len);
+
+    public static native int crossArray(byte[] bytes, int len);
+
+    public static native int crossBuffer(ByteBuffer buffer, int len);
+
+    // Fabrics
+
+    public static native long fabricOpen(String name, String home, long limit, int mode, boolean readOnly, int create);
+
+    public static native String fabricPath(long handle);
+
+    public static native String fabricInfo(long handle);
+
+    public static native String fabricObjects(long handle);
+
+    public static native String fabricCheck(long handle);
+
+    public static native void fabricReap(long handle);
+
+    public static native String fabricList(String home);
+
+    public static native void fabricRemove(String home, String name);
+
+    public static native long fabricCache(long handle, String name, long limit);
+
+    public static native long fabricChannel(long handle, String name, int kind, int overrun, int laneBytes);
+
+    public static native long fabricOpenChannel(long handle, String name);
+
+    public static native long fabricStore(
+            long handle, String name, String dir, int durability, int intervalMs, long checkpointBytes);
+
+    // Caches and stores
+
+    public static native int get(long handle, long key, int keyLen, long out, int capacity);
+
+    public static native int getBuffer(long handle, long key, int keyLen, ByteBuffer out, int start, int capacity);
+
+    public static native byte[] getArray(long handle, long key, int keyLen);
+
+    public static native int getEntry(long handle, long key, int keyLen, long out, int capacity);
+
+    public static native byte[] getEntryArray(long handle, long key, int keyLen);
+
+    public static native byte[] getMany(long handle, byte[] packed, int len);
+
+    public static native long putAddress(
+            long handle, int how, long key, int keyLen, long value, int valueLen, long ttlMs, int flags);
+
+    public static native long putArray(
+            long handle, int how, long key, int keyLen, byte[] value, int start, int valueLen, long ttlMs, int flags);
+
+    public static native long putBuffer(
+            long handle, int how, long key, int keyLen, ByteBuffer value, int start, int valueLen, long ttlMs, int flags);
+
+    public static native long compareAndSwap(
+            long handle, long key, int keyLen, byte[] value, int start, int valueLen, long version, long ttlMs,
+            int flags, long seen);
+
+    public static native int delete(long handle, long key, int keyLen);
+
+    public static native int count(
+            long handle, long key, int keyLen, boolean down, long by, boolean hasInitial, long initial, long out);
+
+    public static native byte[] scan(long handle, long cursor, int limit);
+
+    public static native long size(long handle);
+
+    public static native String stats(long handle);
+
+    public static native long storeSetDurable(
+            long handle, long key, int keyLen, byte[] value, int start, int valueLen, int durability);
+
+    public static native void storeFlush(long handle);
+
+    public static native void storeCheckpoint(long handle);
+
+    // Channels
+
+    public static native long publisher(long channel);
+
+    public static native long subscriber(long channel, String name);
+
+    public static native long send(long handle, long payload, int len, int waitMicros);
+
+    public static native long sendArray(long handle, byte[] payload, int start, int len, int waitMicros);
+
+    public static native long sendBuffer(long handle, ByteBuffer payload, int start, int len, int waitMicros);
+
+    public static native long poll(long handle, long out, int capacity, int limit);
+
+    public static native byte[] rest(long handle);
+
+    public static native int recv(long handle, long out, int capacity, int waitMicros);
+
+    public static native byte[] held(long handle);
+
+    public static native void commit(long handle);
+}
