@@ -12,6 +12,8 @@ mod chunk;
 mod journal;
 #[allow(dead_code)]
 mod store;
+#[allow(dead_code, unused_imports)]
+mod table;
 
 pub use error::{Error, ErrorCode, Result};
 pub use shm::{KernelFeatures, kernel_features};

@@ -6,8 +6,8 @@ use crate::error::Result;
 use crate::shm::atomic::Ordering;
 
 /// Takes over every chunk that `thread` owned. The caller has proof that the thread is dead (or is the thread itself,
-/// leaving). `referenced` says whether a chunk of class `Control` or `Lane` can be reached from the object directory or
-/// from its object. Repeating it is harmless.
+/// leaving). `referenced` says whether a chunk (the first of a run) of class `Control` or `Lane` can be reached from the
+/// object directory or from its object. Repeating it is harmless.
 pub fn inherit(pool: &Pool, thread: u16, referenced: &dyn Fn(ChunkId) -> bool) -> Result<()> {
     for chunk in pool.used_chunks() {
         let seen = pool.state(chunk)?;
@@ -22,7 +22,7 @@ pub fn inherit(pool: &Pool, thread: u16, referenced: &dyn Fn(ChunkId) -> bool) -
                     // An empty one goes straight back.
                     class if class.has_records() => pool.tail(chunk).unwrap_or(0) > 0,
                     Class::Buckets => is_child(pool, chunk)?,
-                    _ => referenced(chunk),
+                    _ => referenced(first_of_run(pool, chunk)?),
                 };
                 if settle {
                     kill_point!("chunk.inherit.before_settle");
@@ -45,6 +45,13 @@ pub fn inherit(pool: &Pool, thread: u16, referenced: &dyn Fn(ChunkId) -> bool) -
         }
     }
     pool.recount()
+}
+
+/// The first chunk of the run that the chunk belongs to; itself for one alone.
+fn first_of_run(pool: &Pool, chunk: ChunkId) -> Result<ChunkId> {
+    // ORDER Relaxed: the owner is dead, all its stores are visible.
+    let (first, _) = unpair(pool.descriptor(chunk)?.u64::<{ at::PARENT }>().load(Ordering::Relaxed));
+    Ok(if first != 0 && first < chunk.0 { ChunkId(first) } else { chunk })
 }
 
 /// Whether the split that the chunk was made for names it as a child.

@@ -10,7 +10,7 @@
 //!  32 flushed  u64  store: {position / 16 : 32 | generation 32}, how far the journal has this chunk
 //!  40 split    u64  index chunk: {left child 32 | right child 32}, 0 when it was never split
 //!  48 dead     u64  {bytes 32 | generation 32}: bytes of records that nothing points to any more
-//!  56 parent   u64  index chunk: {parent 32 | generation of the parent 32}, while it is not yet in the directory
+//!  56 parent   u64  index chunk: {parent 32 | generation of the parent 32}; later chunk of a run: {first chunk 32 | 0}
 //!  64 tail     u64  bytes appended; everything below it is whole records
 //!  72 cursor   u64  hint: the next bucket of a split; or {position 32 | thread 32} of a cleaner
 //! ```

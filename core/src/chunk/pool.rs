@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::layout::{Class, DESCRIPTOR_BYTES, Dead, HINT_COUNT, Kind, PoolGeometry, State, at};
+use super::layout::{Class, DESCRIPTOR_BYTES, Dead, HINT_COUNT, Kind, PoolGeometry, State, at, pair};
 use super::{Actor, ChunkId, Ground, state};
 use crate::error::{Error, ErrorCode, Result};
 use crate::shm::atomic::{AtomicU32, AtomicU64, Ordering, fence};
@@ -18,8 +18,10 @@ pub enum Need {
     Object,
     /// More live bytes in a table: leaves the reserve.
     Growth,
-    /// Replacing or moving what is there: may use the reserve, because it makes as much room as it takes.
+    /// Replacing what is there: may use the reserve, because it makes as much room as it takes.
     Overwrite,
+    /// Moving live records away: the last chunks are for this, because it gives more than it takes.
+    Clean,
 }
 
 /// The pool of chunks of one fabric.
@@ -31,6 +33,8 @@ pub struct Pool {
     start: AtomicU32,
     /// Where this process looks first for a chunk to clean: a private hint.
     pub(super) search: AtomicU32,
+    /// The reserve as it was at the last allocation: private.
+    reserve: AtomicU32,
     /// One bit for each chunk whose pages this process has mapped: private.
     #[cfg(not(memora_loom))]
     populated: Vec<AtomicU64>,
@@ -58,6 +62,7 @@ impl Pool {
         Ok(Pool {
             start: AtomicU32::new(1),
             search: AtomicU32::new(0),
+            reserve: AtomicU32::new(geometry.chunk_count / 4),
             #[cfg(not(memora_loom))]
             populated: (0..geometry.chunk_count.div_ceil(64)).map(|_| AtomicU64::new(0)).collect(),
             shm,
@@ -158,14 +163,33 @@ impl Pool {
 
     /// Chunks that only overwriting and cleaning may take: one for each thread that may hold one open, and two to clean with.
     pub fn reserve(&self) -> u32 {
-        (self.ground.thread_count() + 2).min(self.geometry.chunk_count / 4)
+        // ORDER Relaxed: private, and only as good as the last allocation.
+        self.reserve.load(Ordering::Relaxed)
+    }
+
+    fn renew_reserve(&self) {
+        let reserve = (self.ground.thread_count() + 2).min(self.geometry.chunk_count / 4);
+        self.reserve.store(reserve, Ordering::Relaxed);
+    }
+
+    /// With fewer free chunks, those who write also clean.
+    #[inline]
+    pub fn pressure_mark(&self) -> u32 {
+        self.reserve() + self.geometry.chunk_count / 16
+    }
+
+    /// With more free chunks, nobody asks whether a new record fits.
+    #[inline]
+    pub fn comfort_mark(&self) -> u32 {
+        self.reserve() + self.geometry.chunk_count / 8
     }
 
     fn must_stay(&self, need: Need) -> u32 {
         match need {
             Need::Object => self.reserve() + self.geometry.chunk_count / 16,
             Need::Growth => self.reserve(),
-            Need::Overwrite => 0,
+            Need::Overwrite => 2.min(self.geometry.chunk_count / 8),
+            Need::Clean => 0,
         }
     }
 
@@ -208,6 +232,7 @@ impl Pool {
         if !self.shm.writable() {
             return Err(ErrorCode::ReadOnly.into());
         }
+        self.renew_reserve();
         for attempt in 0..3 {
             if self.free_count() >= count.saturating_add(self.must_stay(need)) || attempt == 2 {
                 if let Some(chunk) = self.find_run(me, class, object, count, need)? {
@@ -302,6 +327,12 @@ impl Pool {
                 return Ok(false);
             }
         }
+        // ORDER Relaxed: the owner's, until the run is reachable.
+        for number in first.0 + 1..first.0 + count {
+            self.descriptor(ChunkId(number))?
+                .u64::<{ at::PARENT }>()
+                .store(pair(first.0, 0), Ordering::Relaxed);
+        }
         self.descriptor(first)?.u32::<{ at::RUN_LEN }>().store(count, Ordering::Relaxed);
         debug_assert_eq!(span.len(), count as u64 * self.geometry.chunk_bytes);
         Ok(true)
@@ -369,36 +400,50 @@ impl Pool {
         Ok(())
     }
 
-    /// The owner is ready with an open chunk: records are sealed, control areas, buckets and lanes go into use. The chunks
-    /// of a run are settled one by one.
+    /// Chunks of the run that begins at `first`, as its owner stored them.
+    fn run_len(&self, first: ChunkId) -> Result<u32> {
+        // ORDER Relaxed: written before the run was reachable.
+        let count = self.descriptor(first)?.u32::<{ at::RUN_LEN }>().load(Ordering::Relaxed);
+        Ok(count.clamp(1, self.geometry.chunk_count - first.0))
+    }
+
+    /// The owner is ready with an open chunk, or with a run of them: records are sealed, control areas, buckets and lanes go
+    /// into use. A chunk of buckets may be settled by anyone who can reach it.
     pub fn settle(&self, me: Actor<'_>, chunk: ChunkId) -> Result<()> {
-        let descriptor = self.descriptor(chunk)?;
-        let seen = self.state(chunk)?;
-        let (Some(Kind::Open), Some(class)) = (seen.kind(), seen.class()) else {
-            return Ok(());
-        };
-        if seen.owner() == me.index || class == Class::Buckets {
-            kill_point!("chunk.settle.before");
-            self.transition(descriptor, seen, State::new(class.settled(), class, 0, seen.generation()));
-            kill_point!("chunk.settle.after");
+        for number in chunk.0..chunk.0 + self.run_len(chunk)? {
+            let chunk = ChunkId(number);
+            let seen = self.state(chunk)?;
+            let (Some(Kind::Open), Some(class)) = (seen.kind(), seen.class()) else { continue };
+            if seen.owner() == me.index || class == Class::Buckets {
+                kill_point!("chunk.settle.before");
+                let settled = State::new(class.settled(), class, 0, seen.generation());
+                self.transition(self.descriptor(chunk)?, seen, settled);
+                kill_point!("chunk.settle.after");
+            }
         }
         Ok(())
     }
 
-    /// Gives back a chunk that is open and not reachable, or in use (`Index`, `Lane`) and no longer reachable. It becomes
-    /// free when nobody has it pinned, now or at a later allocation.
+    /// Gives back a chunk, or the run that begins with it, that is open and not reachable, or in use (`Index`, `Lane`) and
+    /// no longer reachable. It becomes free when nobody has it pinned, now or at a later allocation. The first chunk of a
+    /// run goes last, so that whoever takes over from the dead still finds the run.
     pub fn release(&self, me: Actor<'_>, chunk: ChunkId) -> Result<()> {
-        let seen = self.state(chunk)?;
-        let mine = match seen.kind() {
-            Some(Kind::Open) => seen.owner() == me.index,
-            Some(Kind::Index | Kind::Lane) => true,
-            _ => false,
-        };
-        if mine { self.retire(chunk, seen) } else { Ok(()) }
+        for number in (chunk.0..chunk.0 + self.run_len(chunk)?).rev() {
+            let seen = self.state(ChunkId(number))?;
+            let mine = match seen.kind() {
+                Some(Kind::Open) => seen.owner() == me.index,
+                Some(Kind::Index | Kind::Lane) => true,
+                _ => false,
+            };
+            if mine {
+                self.retire(ChunkId(number), seen)?;
+            }
+        }
+        Ok(())
     }
 
     /// From a state in which nothing points to the chunk any more to `Quiesce`, and on to `Free` if no pin holds it.
-    pub(super) fn retire(&self, chunk: ChunkId, seen: State) -> Result<()> {
+    pub(crate) fn retire(&self, chunk: ChunkId, seen: State) -> Result<()> {
         let Some(class) = seen.class() else {
             return Err(Error::new(ErrorCode::Corrupt, format!("Chunk {} has state {seen:?}.", chunk.0)));
         };

@@ -1,0 +1,363 @@
+//! What a table holds and what still fits.
+//!
+//! Counts of live bytes and entries stand in stripes, one line for each few threads, and are changed after the change that
+//! they count. A thread that is killed in between leaves them off by one record. That is the safe side for bytes: a dead
+//! record that is not counted as dead only makes `Full` come early. So before `Full` is answered after somebody died, and
+//! before entries are told, the counts are taken anew from what they stand for: slots and records.
+
+use super::layout::{BUCKET_BYTES, SLOT_COUNT, STRIPE_COUNT, bucket_of, control};
+use super::slot::{Slot, SlotKind};
+use super::{RecordClass, Table};
+use crate::chunk::layout::{Dead, at};
+use crate::chunk::record::{self, record_bytes};
+use crate::chunk::{Actor, ChunkId, Kind};
+use crate::error::{Error, ErrorCode, Result};
+use crate::shm::atomic::{AtomicU64, Ordering};
+
+/// What this process found last: a hint, private.
+pub(super) struct CapacityCache {
+    /// {changes of the pool 32 | half chunks of the table 32}
+    chunks: AtomicU64,
+    /// Writes that still rest from looking for a chunk to clean.
+    rest: AtomicU64,
+}
+
+impl CapacityCache {
+    pub fn new() -> CapacityCache {
+        CapacityCache { chunks: AtomicU64::new(0), rest: AtomicU64::new(0) }
+    }
+
+    // ORDER Relaxed: private to the process, and only a hint.
+    pub fn rest(&self, writes: u64) {
+        self.rest.store(writes, Ordering::Relaxed);
+    }
+
+    pub fn resting(&self) -> bool {
+        let left = self.rest.load(Ordering::Relaxed);
+        if left > 0 {
+            self.rest.store(left - 1, Ordering::Relaxed);
+        }
+        left > 0
+    }
+}
+
+/// What a table says of itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TableStats {
+    /// Entries, expired ones that were not yet removed included.
+    pub entries: u64,
+    /// Bytes of records that entries point to.
+    pub live_bytes: u64,
+    /// Bytes of records that nothing points to any more, not yet reclaimed.
+    pub dead_bytes: u64,
+    /// Bytes of live records that the table may hold now.
+    pub capacity_bytes: u64,
+    /// Chunks of records.
+    pub record_chunks: u64,
+    /// Chunks of buckets.
+    pub index_chunks: u64,
+    /// Slots in those.
+    pub slots: u64,
+}
+
+impl Table {
+    fn stripe_word(&self, stripe: usize, field: usize) -> &AtomicU64 {
+        self.control().u64_at::<{ control::STRIPES }>((stripe % STRIPE_COUNT * 64 + field) / 8)
+    }
+
+    /// Counts a change of live bytes and entries.
+    #[inline]
+    pub(super) fn count(&self, me: Actor<'_>, live: i64, entries: i64) {
+        // ORDER Relaxed: sums, taken anew after a death.
+        if live != 0 {
+            self.stripe_word(me.index as usize, control::LIVE).fetch_add(live as u64, Ordering::Relaxed);
+        }
+        if entries != 0 {
+            self.stripe_word(me.index as usize, control::ENTRIES)
+                .fetch_add(entries as u64, Ordering::Relaxed);
+        }
+    }
+
+    /// The sum of a count over the stripes, 0 if it drifted below.
+    fn sum(&self, field: usize) -> u64 {
+        let sum = (0..STRIPE_COUNT).fold(0u64, |sum, stripe| {
+            // ORDER Relaxed: a sum that changes meanwhile.
+            sum.wrapping_add(self.stripe_word(stripe, field).load(Ordering::Relaxed))
+        });
+        if sum as i64 >= 0 { sum } else { 0 }
+    }
+
+    /// Live bytes as counted.
+    pub(super) fn live_sum(&self) -> u64 {
+        self.sum(control::LIVE)
+    }
+
+    /// Whether a new or longer record may come in. `old_bytes` is what it replaces.
+    #[inline]
+    pub(super) fn admit(
+        &self,
+        me: Actor<'_>,
+        key_len: usize,
+        value_len: usize,
+        old_bytes: u64,
+    ) -> Result<()> {
+        if self.limit == 0 && self.pool.free_count() > self.pool.comfort_mark() {
+            return Ok(());
+        }
+        let bytes = record_bytes(self.header, key_len as u64, value_len as u64).saturating_sub(old_bytes);
+        self.admit_tight(me, bytes)
+    }
+
+    #[inline(never)]
+    fn admit_tight(&self, me: Actor<'_>, bytes: u64) -> Result<()> {
+        let fits = |fresh| -> Result<bool> { Ok(self.sum(control::LIVE) + bytes <= self.capacity(fresh)?) };
+        if fits(false)? || fits(true)? {
+            return Ok(());
+        }
+        self.admit_last(me, bytes)
+    }
+
+    /// Before `Full` is answered: the pool may have drifted, counts may be off, expired entries may be in the way.
+    #[cold]
+    fn admit_last(&self, me: Actor<'_>, bytes: u64) -> Result<()> {
+        self.pool.recount()?;
+        if self.counts_are_due(control::RECOUNTED) {
+            self.take_counts_anew(me)?;
+        }
+        if self.sum(control::LIVE) + bytes <= self.capacity(true)? {
+            return Ok(());
+        }
+        if self.sweep_expired(me)? && self.sum(control::LIVE) + bytes <= self.capacity(true)? {
+            return Ok(());
+        }
+        Err(Error::new(
+            ErrorCode::Full,
+            format!(
+                "The table holds {} KiB of records and may hold {} KiB.",
+                self.sum(control::LIVE) >> 10,
+                self.capacity(true)? >> 10
+            ),
+        ))
+    }
+
+    /// Whether threads died since the counts under this field were taken.
+    fn counts_are_due(&self, field: usize) -> bool {
+        // ORDER Acquire [deaths]: what the dead changed is seen by the new count.
+        let deaths = self.control().u64::<{ control::DEATHS }>().load(Ordering::Acquire);
+        deaths != self.control().u64_at::<0>(field / 8).load(Ordering::Relaxed)
+    }
+
+    /// A thread was reaped: counts may be off by what it did last.
+    pub(super) fn note_death(&self) {
+        // ORDER Release [deaths]: the dead's changes come before; pairs with `counts_are_due`.
+        self.control().u64::<{ control::DEATHS }>().fetch_add(1, Ordering::Release);
+    }
+
+    /// Whether the chunk holds sealed records of this table.
+    pub(super) fn is_sealed_record_chunk(&self, chunk: ChunkId) -> Result<bool> {
+        let state = self.pool.state(chunk)?;
+        // ORDER Relaxed: written before the chunk was sealed.
+        Ok(state.is(Kind::Sealed)
+            && state.class() == Some(self.class.class())
+            && self.pool.descriptor(chunk)?.u32::<{ at::OBJECT }>().load(Ordering::Relaxed) == self.object)
+    }
+
+    /// Bytes of live records that the table may hold: nine tenths of its chunks and the free ones beyond the reserve, so
+    /// that cleaning always finds something to gain.
+    fn capacity(&self, fresh: bool) -> Result<u64> {
+        let changes = self.pool.changes();
+        // ORDER Relaxed: private to the process.
+        let cached = self.capacity.chunks.load(Ordering::Relaxed);
+        let age = changes.wrapping_sub((cached >> 32) as u32);
+        let halves = if cached != 0 && !fresh && age <= self.pool.geometry().chunk_count / 128 {
+            cached as u32 as u64
+        } else {
+            let halves = self.half_chunks()?;
+            self.capacity.chunks.store((changes as u64) << 32 | halves, Ordering::Relaxed);
+            halves
+        };
+        let free = self.pool.free_count().saturating_sub(self.pool.reserve()) as u64;
+        let all = (halves * self.pool.geometry().chunk_bytes / 2) + free * self.pool.geometry().chunk_bytes;
+        let capacity = all / 10 * 9;
+        Ok(if self.limit != 0 { capacity.min(self.limit) } else { capacity })
+    }
+
+    /// Chunks of records of this table in halves: an open one counts half, its dead records cannot be reclaimed yet.
+    fn half_chunks(&self) -> Result<u64> {
+        let mut halves = 0;
+        for chunk in self.pool.used_chunks() {
+            let state = self.pool.state(chunk)?;
+            if state.class() == Some(self.class.class())
+                // ORDER Relaxed: an estimate.
+                && self.pool.descriptor(chunk)?.u32::<{ at::OBJECT }>().load(Ordering::Relaxed) == self.object
+            {
+                halves += match state.kind() {
+                    Some(Kind::Sealed | Kind::Evicting) => 2,
+                    Some(Kind::Open) => 1,
+                    _ => 0,
+                };
+            }
+        }
+        Ok(halves)
+    }
+
+    /// Entries of the table. After a death they are counted in the index.
+    pub fn len(&self) -> Result<u64> {
+        if self.counts_are_due(control::COUNTED) && self.pool.shm().writable() {
+            self.count_entries_anew()?;
+        }
+        Ok(self.sum(control::ENTRIES))
+    }
+
+    /// Counts the entries in the index, and corrects the stripes if nobody changed entries meanwhile; otherwise a later
+    /// call tries again.
+    fn count_entries_anew(&self) -> Result<()> {
+        // ORDER Acquire [deaths]: as in `counts_are_due`.
+        let deaths = self.control().u64::<{ control::DEATHS }>().load(Ordering::Acquire);
+        for _ in 0..4 {
+            let before = self.sum_exact(control::ENTRIES);
+            let mut counted = 0u64;
+            self.each_slot(&mut |word, _| {
+                let head = record::head_at(self.pool.shm(), word.offset())?;
+                counted += u64::from(!head.is_tombstone());
+                Ok(())
+            })?;
+            if self.sum_exact(control::ENTRIES) == before {
+                // ORDER Relaxed: a sum.
+                self.stripe_word(0, control::ENTRIES)
+                    .fetch_add(counted.wrapping_sub(before), Ordering::Relaxed);
+                self.control().u64::<{ control::COUNTED }>().store(deaths, Ordering::Relaxed);
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn sum_exact(&self, field: usize) -> u64 {
+        // ORDER Relaxed: as in `sum`.
+        (0..STRIPE_COUNT).fold(0u64, |sum, stripe| {
+            sum.wrapping_add(self.stripe_word(stripe, field).load(Ordering::Relaxed))
+        })
+    }
+
+    /// Takes dead bytes of every sealed chunk and live bytes of the table anew, by looking which records slots point to.
+    pub(super) fn take_counts_anew(&self, _me: Actor<'_>) -> Result<()> {
+        // ORDER Acquire [deaths]: as in `counts_are_due`.
+        let deaths = self.control().u64::<{ control::DEATHS }>().load(Ordering::Acquire);
+        let mut scratch = Vec::new();
+        for chunk in self.pool.used_chunks() {
+            if self.is_sealed_record_chunk(chunk)? {
+                self.count_dead_anew(chunk, &mut scratch)?;
+            }
+        }
+        let before = self.sum_exact(control::LIVE);
+        let mut live = 0u64;
+        for chunk in self.pool.used_chunks() {
+            let state = self.pool.state(chunk)?;
+            // ORDER Relaxed: an estimate, corrected only when nobody changed it meanwhile.
+            if state.class() == Some(self.class.class())
+                && matches!(state.kind(), Some(Kind::Open | Kind::Sealed | Kind::Evicting))
+                && self.pool.descriptor(chunk)?.u32::<{ at::OBJECT }>().load(Ordering::Relaxed) == self.object
+            {
+                live += self.pool.live_bytes(chunk)?;
+            }
+        }
+        if self.sum_exact(control::LIVE) == before {
+            // ORDER Relaxed: a sum.
+            self.stripe_word(0, control::LIVE).fetch_add(live.wrapping_sub(before), Ordering::Relaxed);
+            self.control().u64::<{ control::RECOUNTED }>().store(deaths, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    /// Takes the dead bytes of one chunk anew, unless they change meanwhile.
+    fn count_dead_anew(&self, chunk: ChunkId, scratch: &mut Vec<u8>) -> Result<()> {
+        let word = self.pool.descriptor(chunk)?.u64::<{ at::DEAD }>();
+        // ORDER Acquire [dead]: what was unlinked before it was counted is seen as dead.
+        let before = word.load(Ordering::Acquire);
+        let mut dead = 0u64;
+        let Ok(mut walk) = self.pool.walk(chunk, self.header, 0) else { return Ok(()) };
+        while let Ok(Some(walked)) = walk.next() {
+            let Ok(hash) = self.hash_of_record(walked.offset, &walked.head, scratch) else { return Ok(()) };
+            if !self.is_live(hash, walked.offset)? {
+                dead += walked.bytes;
+            }
+        }
+        let after = Dead::new(Dead(before).generation(), dead as u32);
+        // ORDER AcqRel [dead]: thrown away if a record was counted since.
+        let _ = word.compare_exchange(before, after.0, Ordering::AcqRel, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Calls `visit` for the word of every slot that names a record, each once. Slots that change meanwhile may be missed.
+    pub(super) fn each_slot(&self, visit: &mut dyn FnMut(Slot, ChunkId) -> Result<()>) -> Result<()> {
+        let mut index = 0;
+        while index < 1 << self.bits {
+            // ORDER Acquire [directory]: as in `Table::entry`.
+            let entry = super::layout::Entry(self.directory_word(index)?.load(Ordering::Acquire));
+            let span = self.index_span(entry)?;
+            let children = [0u64, 1 << 63 >> entry.depth()].map(|hash| self.child_of(entry, hash));
+            let children =
+                [children[0].as_ref().ok().copied().flatten(), children[1].as_ref().ok().copied().flatten()];
+            for number in 0..span.len() / BUCKET_BYTES {
+                for slot in 0..SLOT_COUNT {
+                    // ORDER Acquire [slot]: as for readers.
+                    let word = Slot(bucket_of(span, number)?.u64_at::<0>(slot).load(Ordering::Acquire));
+                    let mut moved = false;
+                    for child in children.into_iter().flatten() {
+                        let bucket = bucket_of(self.pool.span(child)?, number)?;
+                        let in_child = Slot(bucket.u64_at::<0>(slot).load(Ordering::Acquire));
+                        moved |= in_child != Slot::VIRGIN;
+                        if in_child.kind() == SlotKind::Record {
+                            visit(in_child, child)?;
+                        }
+                    }
+                    let counts = word.kind() == SlotKind::Record
+                        || (word.kind() == SlotKind::Frozen && word.offset() != 0);
+                    if counts && !moved {
+                        visit(word, ChunkId(entry.chunk() as u32))?;
+                    }
+                }
+            }
+            index = self.range(index, entry).end;
+        }
+        Ok(())
+    }
+
+    /// What the table holds now.
+    pub fn stats(&self) -> Result<TableStats> {
+        let mut stats = TableStats {
+            entries: self.len()?,
+            capacity_bytes: self.capacity(true)?,
+            ..TableStats::default()
+        };
+        for chunk in self.pool.used_chunks() {
+            let state = self.pool.state(chunk)?;
+            // ORDER Relaxed: an estimate.
+            if state.class() == Some(self.class.class())
+                && matches!(state.kind(), Some(Kind::Open | Kind::Sealed | Kind::Evicting))
+                && self.pool.descriptor(chunk)?.u32::<{ at::OBJECT }>().load(Ordering::Relaxed) == self.object
+            {
+                let live = self.pool.live_bytes(chunk)?;
+                stats.record_chunks += 1;
+                stats.live_bytes += live;
+                stats.dead_bytes += self.pool.tail(chunk)?.saturating_sub(live);
+            }
+        }
+        let mut index = 0;
+        while index < 1 << self.bits {
+            // ORDER Acquire [directory]: as in `Table::entry`.
+            let entry = super::layout::Entry(self.directory_word(index)?.load(Ordering::Acquire));
+            self.index_span(entry)?;
+            stats.index_chunks += 1;
+            index = self.range(index, entry).end;
+        }
+        stats.slots = stats.index_chunks * self.shape.buckets * SLOT_COUNT as u64;
+        Ok(stats)
+    }
+
+    /// Whether deletes leave tombstones.
+    pub fn has_tombstones(&self) -> bool {
+        self.class == RecordClass::Store
+    }
+}

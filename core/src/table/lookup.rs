@@ -1,0 +1,503 @@
+//! Reading. Nothing is locked and nothing is written: what was copied is checked afterwards.
+//!
+//! The argument: a slot was seen with a word, and after the copy it is still that word (or the chunk of its record was not
+//! reused since). A chunk is reused only after every slot that named its records has changed. So the copied bytes are those
+//! of the record that the slot named at the moment it was first read: that moment is when the read took effect.
+
+use super::layout::{Bucket, Entry, IN_STASH, MIGRATED, SLOT_COUNT, bucket, bucket_of};
+use super::slot::{Slot, SlotKind, tag_of};
+use super::{RecordClass, Table, too_many_tries};
+use crate::chunk::layout::{at, unpair};
+use crate::chunk::record::{self, Head};
+use crate::chunk::{Actor, ChunkId, Guard};
+use crate::error::{Error, ErrorCode, Result};
+use crate::shm::atomic::{AtomicU64, Ordering, fence};
+use crate::shm::{Span, align8};
+
+/// Keys that a reading of many handles at once.
+pub const BATCH: usize = 16;
+/// Readings of one key that others may spoil before it is an error: each one is somebody's progress.
+const TRIES: u32 = 100_000;
+
+/// What became of an attempt.
+pub(super) enum Attempt<T> {
+    Done(T),
+    /// Something changed underneath: try again.
+    Again,
+    /// The index chunk is being split: look in its children too.
+    Split,
+}
+
+/// A slot that was found with a record of the key.
+pub(super) struct Found<'a> {
+    pub slot: &'a AtomicU64,
+    pub word: Slot,
+    pub head: Head,
+    /// Where the record stands.
+    pub offset: u64,
+}
+
+impl Table {
+    /// Reads the record of `key`: `copy` gets its header and value and copies what it wants; it may be called several
+    /// times, and only its last call counts. The answer is the header, or `None` if there is no such entry. `me` lets a
+    /// reader of a store decide the stamp of a record whose writer has not done so yet; a cache gives none.
+    #[inline]
+    pub fn read(
+        &self,
+        me: Option<Actor<'_>>,
+        key: &[u8],
+        mut copy: impl FnMut(&Head, Span<'_>) -> Result<()>,
+    ) -> Result<Option<Head>> {
+        let head = self.read_hashed(me, self.hasher.hash(key), key, &mut copy)?;
+        Ok(head.filter(|head| head.key_len != 0))
+    }
+
+    #[inline]
+    pub(super) fn read_hashed(
+        &self,
+        me: Option<Actor<'_>>,
+        hash: u64,
+        key: &[u8],
+        copy: &mut impl FnMut(&Head, Span<'_>) -> Result<()>,
+    ) -> Result<Option<Head>> {
+        match self.read_once(me, hash, key, copy)? {
+            Attempt::Done(answer) => Ok(answer),
+            _ => self.read_again(me, hash, key, copy),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn read_again(
+        &self,
+        me: Option<Actor<'_>>,
+        hash: u64,
+        key: &[u8],
+        copy: &mut impl FnMut(&Head, Span<'_>) -> Result<()>,
+    ) -> Result<Option<Head>> {
+        for _ in 0..TRIES {
+            match self.read_once(me, hash, key, copy)? {
+                Attempt::Done(answer) => return Ok(answer),
+                Attempt::Again => {}
+                Attempt::Split => {
+                    if let Attempt::Done(answer) = self.read_split(me, hash, key, copy)? {
+                        return Ok(answer);
+                    }
+                }
+            }
+            crate::shm::atomic::spin_hint();
+        }
+        Err(too_many_tries("Reading an entry"))
+    }
+
+    #[inline]
+    fn read_once(
+        &self,
+        me: Option<Actor<'_>>,
+        hash: u64,
+        key: &[u8],
+        copy: &mut impl FnMut(&Head, Span<'_>) -> Result<()>,
+    ) -> Result<Attempt<Option<Head>>> {
+        let (index, entry) = self.entry(hash)?;
+        let span = self.index_span(entry)?;
+        let home = bucket_of(span, self.shape.home(hash))?;
+        let still = || self.directory_word(index).map(|word| word.load(Ordering::Relaxed) == entry.0);
+        let mut look = |bucket: Bucket<'_>| self.read_bucket(me, bucket, hash, key, copy);
+        let mut answer = look(home)?;
+        if let Attempt::Done(None) = answer {
+            answer = self.rest_of_key(span, home, hash, &mut look)?;
+        }
+        match answer {
+            Attempt::Done(answer) => {
+                // ORDER Acquire [chunk-reuse]: if the index chunk was reused, the entry is seen to have changed.
+                fence(Ordering::Acquire);
+                Ok(if still()? { Attempt::Done(answer) } else { Attempt::Again })
+            }
+            other => Ok(other),
+        }
+    }
+
+    /// Looks on where a key may be when it is not in its home bucket.
+    #[inline]
+    fn rest_of_key<'a, T>(
+        &self,
+        span: Span<'a>,
+        home: Bucket<'a>,
+        hash: u64,
+        look: &mut impl FnMut(Bucket<'a>) -> Result<Attempt<Option<T>>>,
+    ) -> Result<Attempt<Option<T>>> {
+        // ORDER Relaxed: these marks are stored before the slot that they are about, which whoever knows of the key has seen.
+        let overflow = home.u8::<{ bucket::OVERFLOW }>().load(Ordering::Relaxed);
+        let flags = home.u8::<{ bucket::FLAGS }>().load(Ordering::Relaxed);
+        let candidates = self.shape.candidates(hash);
+        if frozen(home) || flags & MIGRATED != 0 {
+            return Ok(Attempt::Split);
+        }
+        let others = [
+            (overflow != 0, candidates[1]),
+            (flags & IN_STASH != 0, candidates[2]),
+            (flags & IN_STASH != 0, candidates[3]),
+        ];
+        for (wanted, number) in others {
+            if wanted {
+                let bucket = bucket_of(span, number)?;
+                match look(bucket)? {
+                    Attempt::Done(None) if frozen(bucket) => return Ok(Attempt::Split),
+                    Attempt::Done(None) => {}
+                    other => return Ok(other),
+                }
+            }
+        }
+        Ok(Attempt::Done(None))
+    }
+
+    #[inline]
+    fn read_bucket(
+        &self,
+        me: Option<Actor<'_>>,
+        bucket: Bucket<'_>,
+        hash: u64,
+        key: &[u8],
+        copy: &mut impl FnMut(&Head, Span<'_>) -> Result<()>,
+    ) -> Result<Attempt<Option<Head>>> {
+        let wanted = Slot::wanted(tag_of(hash));
+        for number in 0..SLOT_COUNT {
+            let slot = bucket.u64_at::<0>(number);
+            // ORDER Acquire [slot]: the record that the word names is whole.
+            let word = Slot(slot.load(Ordering::Acquire));
+            if word.matches(wanted) {
+                match self.read_record(me, slot, word, word, key, copy)? {
+                    Attempt::Done(None) => {}
+                    other => return Ok(other),
+                }
+            }
+        }
+        Ok(Attempt::Done(None))
+    }
+
+    /// Reads the record that `word` names, if it is the key's; `slot` must still hold `expected` afterwards.
+    /// `Done(None)` means: another key. An entry that expired or was deleted is `Done(Some)` with key length 0.
+    #[inline]
+    fn read_record(
+        &self,
+        me: Option<Actor<'_>>,
+        slot: &AtomicU64,
+        word: Slot,
+        expected: Slot,
+        key: &[u8],
+        copy: &mut impl FnMut(&Head, Span<'_>) -> Result<()>,
+    ) -> Result<Attempt<Option<Head>>> {
+        let (offset, shm) = (word.offset(), self.pool.shm());
+        let outcome = (|| {
+            let head = record::head_at(shm, offset)?;
+            if head.key_len as usize != key.len()
+                || !shm.span(offset + self.header, key.len() as u64)?.equals(0, key)?
+            {
+                return Ok(None);
+            }
+            if head.is_tombstone() || (head.expiry != 0 && head.expiry <= self.now_ms()) {
+                return Ok(Some(Head { key_len: 0, ..head }));
+            }
+            if let (RecordClass::Store, Some(me)) = (self.class, me) {
+                self.help_stamp(me, slot, expected, offset)?;
+            }
+            let value = shm.span(offset + self.header + align8(key.len() as u64), head.value_len as u64)?;
+            copy(&head, value)?;
+            Ok(Some(head))
+        })();
+        // ORDER Acquire [chunk-reuse]: if any byte was of a later use of the chunk, the slot is seen to have changed.
+        fence(Ordering::Acquire);
+        // ORDER Relaxed: ordered by the fence.
+        if slot.load(Ordering::Relaxed) == expected.0 {
+            return match outcome {
+                Ok(Some(head)) => {
+                    // ORDER Relaxed: ordered by the fence.
+                    let id = shm.block::<8>(offset)?.u64::<0>().load(Ordering::Relaxed);
+                    if id == head.id { Ok(Attempt::Done(Some(head))) } else { Ok(Attempt::Again) }
+                }
+                Ok(None) => Ok(Attempt::Done(None)),
+                Err(error) => Err(error),
+            };
+        }
+        // What the copy itself objects to (a buffer too small) stands only for what was really there.
+        Ok(Attempt::Again)
+    }
+
+    /// Reads while the index chunk is being split: first the old buckets, whose frozen slots count as long as the child's
+    /// slot is virgin, then the child's. Entries only ever move from old to child, so none is missed.
+    #[cold]
+    fn read_split(
+        &self,
+        me: Option<Actor<'_>>,
+        hash: u64,
+        key: &[u8],
+        copy: &mut impl FnMut(&Head, Span<'_>) -> Result<()>,
+    ) -> Result<Attempt<Option<Head>>> {
+        let (index, entry) = self.entry(hash)?;
+        let span = self.index_span(entry)?;
+        let Some(child) = self.child_span(entry, hash)? else { return Ok(Attempt::Again) };
+        let mut answer = Attempt::Done(None);
+        'search: for number in self.shape.candidates(hash) {
+            let (old, new) = (bucket_of(span, number)?, bucket_of(child, number)?);
+            for slot_number in 0..SLOT_COUNT {
+                let slot = old.u64_at::<0>(slot_number);
+                // ORDER Acquire [slot]: the record that the word names is whole.
+                let word = Slot(slot.load(Ordering::Acquire));
+                if word.offset() == 0 || word.tag() != tag_of(hash) {
+                    continue;
+                }
+                let found = match word.kind() {
+                    SlotKind::Record => self.read_record(me, slot, word, word, key, copy)?,
+                    SlotKind::Frozen => {
+                        self.read_record(me, new.u64_at::<0>(slot_number), word, Slot::VIRGIN, key, copy)?
+                    }
+                    _ => continue,
+                };
+                match found {
+                    Attempt::Done(None) => {}
+                    // The child's slot is in use: it will be found there.
+                    Attempt::Again if word.kind() == SlotKind::Frozen => {}
+                    other => {
+                        answer = other;
+                        break 'search;
+                    }
+                }
+            }
+        }
+        if let Attempt::Done(None) = answer {
+            for number in self.shape.candidates(hash) {
+                answer = self.read_bucket(me, bucket_of(child, number)?, hash, key, copy)?;
+                if !matches!(answer, Attempt::Done(None)) {
+                    break;
+                }
+            }
+        }
+        // ORDER Acquire [chunk-reuse]: as in `read_once`.
+        fence(Ordering::Acquire);
+        let still = self.directory_word(index)?.load(Ordering::Relaxed) == entry.0;
+        Ok(if still { answer } else { Attempt::Again })
+    }
+
+    /// The child of a splitting index chunk that a hash belongs to.
+    pub(super) fn child_span(&self, entry: Entry, hash: u64) -> Result<Option<Span<'_>>> {
+        match self.child_of(entry, hash)? {
+            Some(child) => Ok(Some(self.pool.span(child)?)),
+            None => Ok(None),
+        }
+    }
+
+    /// The chunk of that child.
+    pub(super) fn child_of(&self, entry: Entry, hash: u64) -> Result<Option<ChunkId>> {
+        let descriptor = self.pool.descriptor(ChunkId(entry.chunk() as u32))?;
+        // ORDER Acquire [index-split]: the children were zeroed before they were named.
+        let (left, right) = unpair(descriptor.u64::<{ at::SPLIT }>().load(Ordering::Acquire));
+        if left == 0 || right == 0 || entry.depth() >= self.bits {
+            return Ok(None);
+        }
+        let bit = hash >> (63 - entry.depth()) & 1;
+        Ok(Some(ChunkId(if bit == 0 { left } else { right })))
+    }
+
+    /// Reads up to [`BATCH`] keys: all buckets are fetched first, then all records, then each is read.
+    pub fn read_batch(
+        &self,
+        me: Option<Actor<'_>>,
+        keys: &[&[u8]],
+        mut copy: impl FnMut(usize, &Head, Span<'_>) -> Result<()>,
+        mut answer: impl FnMut(usize, Option<Head>) -> Result<()>,
+    ) -> Result<()> {
+        let mut hashes = [0u64; BATCH];
+        for (group, keys) in keys.chunks(BATCH).enumerate() {
+            for (hash, key) in hashes.iter_mut().zip(keys) {
+                *hash = self.hasher.hash(key);
+                if let Ok(span) = self.entry(*hash).and_then(|(_, entry)| self.index_span(entry)) {
+                    span.prefetch(self.shape.home(*hash) * super::layout::BUCKET_BYTES);
+                }
+            }
+            for hash in &hashes[..keys.len()] {
+                self.prefetch_record(*hash)?;
+            }
+            for (place, key) in keys.iter().enumerate() {
+                let number = group * BATCH + place;
+                let head =
+                    self.read_hashed(me, hashes[place], key, &mut |head, value| copy(number, head, value))?;
+                answer(number, head.filter(|head| head.key_len != 0))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Fetches the lines of the record that the home bucket names for a hash.
+    #[inline]
+    fn prefetch_record(&self, hash: u64) -> Result<()> {
+        let (_, entry) = self.entry(hash)?;
+        let bucket = bucket_of(self.index_span(entry)?, self.shape.home(hash))?;
+        let wanted = Slot::wanted(tag_of(hash));
+        for number in 0..SLOT_COUNT {
+            // ORDER Relaxed: only a prefetch.
+            let word = Slot(bucket.u64_at::<0>(number).load(Ordering::Relaxed));
+            if word.matches(wanted) {
+                let offset = word.offset();
+                self.pool.shm().prefetch(offset);
+                self.pool.shm().prefetch(offset + 64);
+                self.pool.shm().prefetch(offset + 128);
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Finds the slot of a key for a writer, in the index chunk at `span`. What was compared is proved right when the
+    /// writer's compare-and-swap from `word` succeeds.
+    #[inline]
+    pub(super) fn find<'a>(
+        &'a self,
+        span: Span<'a>,
+        hash: u64,
+        key: &[u8],
+    ) -> Result<Attempt<Option<Found<'a>>>> {
+        let home = bucket_of(span, self.shape.home(hash))?;
+        let mut look = |bucket: Bucket<'a>| self.find_in_bucket(bucket, hash, key);
+        match look(home)? {
+            Attempt::Done(None) => self.rest_of_key(span, home, hash, &mut look),
+            other => Ok(other),
+        }
+    }
+
+    #[inline]
+    fn find_in_bucket<'a>(
+        &'a self,
+        bucket: Bucket<'a>,
+        hash: u64,
+        key: &[u8],
+    ) -> Result<Attempt<Option<Found<'a>>>> {
+        let wanted = Slot::wanted(tag_of(hash));
+        let shm = self.pool.shm();
+        for number in 0..SLOT_COUNT {
+            let slot = bucket.u64_at::<0>(number);
+            // ORDER Acquire [slot]: the record that the word names is whole.
+            let word = Slot(slot.load(Ordering::Acquire));
+            if !word.matches(wanted) {
+                continue;
+            }
+            let offset = word.offset();
+            let outcome = record::head_at(shm, offset).and_then(|head| {
+                let same = head.key_len as usize == key.len()
+                    && shm.span(offset + self.header, key.len() as u64)?.equals(0, key)?;
+                Ok((head, same))
+            });
+            match outcome {
+                Ok((head, true)) => return Ok(Attempt::Done(Some(Found { slot, word, head, offset }))),
+                // Another key, unless the bytes were already those of a later use of the chunk.
+                outcome => {
+                    // ORDER Acquire [chunk-reuse]: as in `read_record`.
+                    fence(Ordering::Acquire);
+                    if slot.load(Ordering::Relaxed) != word.0 {
+                        return Ok(Attempt::Again);
+                    }
+                    outcome?;
+                }
+            }
+        }
+        Ok(Attempt::Done(None))
+    }
+
+    /// Whether a slot points to the record at `offset`, whose hash is `hash`: what makes it live. While its bucket is being
+    /// moved the answer may be yes for a record that was just replaced.
+    pub fn is_live(&self, hash: u64, offset: u64) -> Result<bool> {
+        for _ in 0..TRIES {
+            let (index, entry) = self.entry(hash)?;
+            let span = self.index_span(entry)?;
+            let child = self.child_span(entry, hash)?;
+            let mut live = false;
+            for span in [Some(span), child].into_iter().flatten() {
+                for number in self.shape.candidates(hash) {
+                    let bucket = bucket_of(span, number)?;
+                    for number in 0..SLOT_COUNT {
+                        // ORDER SeqCst [epoch]: whoever asks after moving the epoch sees what was published before.
+                        let word = Slot(bucket.u64_at::<0>(number).load(Ordering::SeqCst));
+                        live |= word.offset() == offset && word.kind() != SlotKind::Empty;
+                    }
+                }
+            }
+            // ORDER Acquire [chunk-reuse]: as in `read_once`.
+            fence(Ordering::Acquire);
+            if live || self.directory_word(index)?.load(Ordering::Relaxed) == entry.0 {
+                return Ok(live);
+            }
+        }
+        Err(too_many_tries("Looking for a record"))
+    }
+
+    /// The hash of a key.
+    pub fn hash(&self, key: &[u8]) -> u64 {
+        self.hasher.hash(key)
+    }
+
+    /// The hash of the key of the record at `offset`. `scratch` is only a buffer.
+    pub(super) fn hash_of_record(&self, offset: u64, head: &Head, scratch: &mut Vec<u8>) -> Result<u64> {
+        if head.key_len == 0 || head.key_len as usize > crate::limits::KEY_LEN_MAX {
+            return Err(Error::new(
+                ErrorCode::Corrupt,
+                format!("The record at {offset} claims a key of {} bytes.", head.key_len),
+            ));
+        }
+        scratch.clear();
+        scratch.resize(head.key_len as usize, 0);
+        record::key_span(self.pool.shm(), offset, self.header, head)?.copy_out(0, scratch)?;
+        Ok(self.hasher.hash(scratch))
+    }
+
+    /// The stamp of a store's record, decided now if it was not. The caller knows that the chunk stays: it is its own open
+    /// one, or the journal does not have it yet, or it is pinned.
+    pub fn stamp(&self, offset: u64) -> Result<u64> {
+        let block = self.pool.shm().block::<{ record::EXTENDED_BYTES as usize }>(offset)?;
+        let word = block.u64::<{ record::at::STAMP }>();
+        // ORDER Acquire [stamp]: pairs with the compare-and-swap below.
+        let seen = word.load(Ordering::Acquire);
+        if seen != 0 || !self.pool.shm().writable() {
+            return Ok(seen);
+        }
+        // ORDER SeqCst [epoch]: after the publication; either whoever moved the epoch sees the record or this load sees the
+        // new epoch.
+        let epoch = self.epoch().load(Ordering::SeqCst);
+        kill_point!("table.stamp.before");
+        // ORDER AcqRel [stamp]: decided once; pairs with the load above.
+        Ok(match word.compare_exchange(0, epoch, Ordering::AcqRel, Ordering::Acquire) {
+            Ok(_) => epoch,
+            Err(decided) => decided,
+        })
+    }
+
+    /// Decides the stamp of the record at `offset`, which `slot` names while it holds `expected`, for a writer that was
+    /// stopped or killed before it did: no later record may be stamped before one that others have seen.
+    #[inline]
+    pub(super) fn help_stamp(
+        &self,
+        me: Actor<'_>,
+        slot: &AtomicU64,
+        expected: Slot,
+        offset: u64,
+    ) -> Result<()> {
+        let block = self.pool.shm().block::<{ record::EXTENDED_BYTES as usize }>(offset)?;
+        // ORDER Acquire [stamp]: pairs with the compare-and-swap in `stamp`.
+        if block.u64::<{ record::at::STAMP }>().load(Ordering::Acquire) != 0 || !self.pool.shm().writable() {
+            return Ok(());
+        }
+        let Some(chunk) = self.pool.geometry().chunk_of(offset) else { return Ok(()) };
+        let _pinned = Guard::pin(me, chunk)?;
+        // ORDER Acquire [slot]: the second look of the pin: if the slot still names the record, its chunk stays.
+        if slot.load(Ordering::Acquire) == expected.0 {
+            self.stamp(offset)?;
+        }
+        Ok(())
+    }
+}
+
+/// Whether any slot of the bucket was frozen by a split.
+#[inline]
+pub(super) fn frozen(bucket: Bucket<'_>) -> bool {
+    // ORDER Acquire [slot]: who sees a frozen slot sees the children of the split.
+    (0..SLOT_COUNT)
+        .any(|number| Slot(bucket.u64_at::<0>(number).load(Ordering::Acquire)).kind() == SlotKind::Frozen)
+}

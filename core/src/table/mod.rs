@@ -1,0 +1,283 @@
+//! The table: an index of slots over records. Caches and stores are tables with a face.
+//!
+//! A key's hash chooses an index chunk through the directory, a home bucket in it, and a tag. A slot with that tag names a
+//! record; one compare-and-swap of the slot publishes, replaces or unlinks it. Readers copy the value out, then check that
+//! the slot did not change; they write nothing. New keys take the insert lock of their home bucket, the only lock there
+//! is; it can be taken from a dead or stopped holder because every empty slot it may be about to fill gets another version.
+//! An index chunk that is full is split in two while everybody goes on.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `layout` | bytes of the control area, directory and buckets |
+//! | `slot`, `hash` | the 8-byte word as a type; the hash of keys |
+//! | `lookup` | reading: one key, many keys, while a split goes on |
+//! | `update` | changing: the loop of every writer |
+//! | `insert` | new keys: lock, steal, poison |
+//! | `split` | dividing an index chunk, with helpers |
+//! | `clean` | moving live records out of chunks of mostly dead ones |
+//! | `count` | live bytes, entries, what still fits; taking the counts anew |
+//! | `scan` | all entries, in an order that splits do not disturb |
+//! | `check` | every invariant of a table |
+//!
+//! # What a store can rely on
+//!
+//! A table opened with [`RecordClass::Store`] appends records with the extended header into chunks of class `Store`.
+//!
+//! * **Stamps.** A record is appended with stamp 0 (to be decided) and published by the compare-and-swap of its slot; *then*
+//!   its writer sets the stamp from the epoch word ([`Table::epoch`]) by a compare-and-swap from 0. Both the slot's
+//!   compare-and-swap and the load of the epoch are `SeqCst`. Whoever meets stamp 0 through a slot helps ([`Table::stamp`])
+//!   before it uses the value. The update answers with offset, id, stamp and previous slot word ([`Changed`]).
+//! * **Deletes are tombstones**: records with the flag `TOMBSTONE`, which readers answer as absent and counts leave out.
+//!   The cleaner drops a tombstone that is live when its stamp is not above [`Table::floor`], which the store raises when
+//!   a checkpoint has made it needless; others it moves like any record.
+//! * **Order per key.** `prev` is the slot word that the record replaced, `count` is one more than the previous record's:
+//!   of two records of a key, the one with the higher (stamp, count) is newer.
+//! * **Walking**: `Pool::walk(chunk, EXTENDED_BYTES, from)` gives whole records up to the tail, in any chunk state in which
+//!   `Pool::unflushed` lists it. [`Table::is_live`] says whether a slot points to a record.
+//! * **Chunks that the journal does not have** are never reset: the cleaner asks `Pool::may_be_cleaned`. When nothing else
+//!   can be cleaned an update answers `Full`: flush, then try again.
+//! * **Relocation** copies a record with its id, stamp and count, after its stamp was decided.
+//! * **Expired** records of a store are answered as absent, but only the store unlinks them.
+//! * **Restoring** after the segment was lost: [`Table::restore`] puts a record with its stamp and count if it is newer
+//!   than what is there.
+//! * **Control words**: 2560 bytes from `layout::USER_OFFSET` behind the start of the object belong to the store.
+
+mod check;
+mod clean;
+mod count;
+mod hash;
+mod insert;
+pub mod layout;
+mod lookup;
+mod scan;
+mod slot;
+mod split;
+mod update;
+
+#[cfg(all(test, not(memora_loom)))]
+mod tests;
+
+use std::sync::Arc;
+
+pub use check::{check, inherit};
+pub use count::TableStats;
+pub use lookup::BATCH;
+pub use slot::{Slot, SlotKind};
+pub use update::{Action, Changed, Current, Update, Value};
+
+use crate::chunk::record::{EXTENDED_BYTES, HEADER_BYTES};
+use crate::chunk::{ChunkId, Class, Pool};
+use crate::error::{Error, ErrorCode, Result};
+use crate::shm::Span;
+use crate::shm::atomic::{AtomicU64, Ordering};
+use hash::Hasher;
+use layout::{Control, DIRECTORY_OFFSET, Entry, OBJECT_HEADER_BYTES, Shape, control};
+
+/// Which records a table holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RecordClass {
+    /// 24 B header; deletes unlink.
+    Cache,
+    /// 48 B header: stamp, previous slot, count, checksum; deletes are tombstones.
+    Store,
+}
+
+impl RecordClass {
+    const fn class(self) -> Class {
+        match self {
+            RecordClass::Cache => Class::Main,
+            RecordClass::Store => Class::Store,
+        }
+    }
+
+    const fn header(self) -> u64 {
+        match self {
+            RecordClass::Cache => HEADER_BYTES,
+            RecordClass::Store => EXTENDED_BYTES,
+        }
+    }
+}
+
+/// Tells the milliseconds that expiries are compared with: the boot clock for a cache, a clamped wall clock for a store.
+pub type Clock = Arc<dyn Fn() -> u64 + Send + Sync>;
+
+/// An index of slots over records, in one object of a fabric.
+pub struct Table {
+    pool: Arc<Pool>,
+    /// Number of the object: what its chunks of records carry.
+    object: u32,
+    /// Where the control area begins, behind the object's header.
+    control: u64,
+    /// Where the directory begins.
+    directory: u64,
+    /// The hash's top bits choose an entry: 64 - D.
+    shift: u32,
+    bits: u32,
+    shape: Shape,
+    class: RecordClass,
+    header: u64,
+    /// The limit given at creation, 0 for none.
+    limit: u64,
+    hasher: Hasher,
+    clock: Clock,
+    /// What this process last found to fit, and at which change of the pool: private.
+    capacity: count::CapacityCache,
+}
+
+/// Chunks that the object of a table needs in a row: control area, directory and the first index chunk.
+pub fn chunks_needed(pool: &Pool) -> u32 {
+    let geometry = pool.geometry();
+    layout::control_chunks(geometry.chunk_bytes, layout::directory_bits(geometry.chunk_count)) + 1
+}
+
+/// Lays out a table in the chunks of a new object, which only the caller can reach yet. `run` is all of them, the object's
+/// header in front.
+pub fn initialise(pool: &Pool, run: Span<'_>, class: RecordClass, seed: u64, limit: u64) -> Result<()> {
+    let geometry = pool.geometry();
+    let bits = layout::directory_bits(geometry.chunk_count);
+    let chunks = layout::control_chunks(geometry.chunk_bytes, bits);
+    let root_offset = run.offset() + chunks as u64 * geometry.chunk_bytes;
+    let root =
+        geometry.chunk_of(root_offset).filter(|_| run.len() == (chunks as u64 + 1) * geometry.chunk_bytes);
+    let Some(root) = root else {
+        return Err(Error::new(ErrorCode::Internal, format!("{} bytes were given for a table.", run.len())));
+    };
+    run.zero(OBJECT_HEADER_BYTES, run.len() - OBJECT_HEADER_BYTES)?;
+    // ORDER Relaxed: nobody can reach the object yet; the cell that publishes it orders these stores.
+    let block: Control<'_> = run.block(OBJECT_HEADER_BYTES)?;
+    block.u64::<{ control::SEED }>().store(seed, Ordering::Relaxed);
+    let class_number = class.class() as u64;
+    block.u64::<{ control::BITS_CLASS }>().store(bits as u64 | class_number << 32, Ordering::Relaxed);
+    block.u64::<{ control::LIMIT }>().store(limit, Ordering::Relaxed);
+    block.u64::<{ control::EPOCH }>().store(1, Ordering::Relaxed);
+    let entry = Entry::new(root.0, pool.state(root)?.generation(), 0);
+    for index in 0..1u64 << bits {
+        run.u64(DIRECTORY_OFFSET + index * 8)?.store(entry.0, Ordering::Relaxed);
+    }
+    Ok(())
+}
+
+impl Table {
+    /// The table in an object, whose header stands at `object_offset`.
+    pub fn open(
+        pool: Arc<Pool>,
+        object: u32,
+        object_offset: u64,
+        class: RecordClass,
+        clock: Clock,
+    ) -> Result<Table> {
+        let control_offset = object_offset.saturating_add(OBJECT_HEADER_BYTES);
+        let block: Control<'_> = pool.shm().block(control_offset)?;
+        // ORDER Relaxed: written before the object was published; read once.
+        let bits_class = block.u64::<{ control::BITS_CLASS }>().load(Ordering::Relaxed);
+        let (bits, class_number) = (bits_class as u32, (bits_class >> 32) as u32);
+        let right = layout::directory_bits(pool.geometry().chunk_count);
+        if bits != right || class_number != class.class() as u32 || object & !OBJECT_MASK != 0 || object == 0
+        {
+            return Err(Error::new(
+                ErrorCode::Corrupt,
+                format!(
+                    "Object {object} has {bits} directory bits and class {class_number}; {right} and {class:?} were expected."
+                ),
+            ));
+        }
+        let directory = object_offset.saturating_add(DIRECTORY_OFFSET);
+        pool.shm().span(directory, 8 << bits)?;
+        let limit = block.u64::<{ control::LIMIT }>().load(Ordering::Relaxed);
+        let seed = block.u64::<{ control::SEED }>().load(Ordering::Relaxed);
+        Ok(Table {
+            object,
+            control: control_offset,
+            directory,
+            shift: 64 - bits,
+            bits,
+            shape: Shape::new(pool.geometry().chunk_bytes),
+            class,
+            header: class.header(),
+            limit,
+            hasher: Hasher::new(seed),
+            clock,
+            capacity: count::CapacityCache::new(),
+            pool,
+        })
+    }
+
+    /// The pool that the table's chunks come from.
+    pub fn pool(&self) -> &Arc<Pool> {
+        &self.pool
+    }
+
+    /// Number of the object.
+    pub fn object(&self) -> u32 {
+        self.object
+    }
+
+    /// Bytes of the header of this table's records.
+    pub fn header_bytes(&self) -> u64 {
+        self.header
+    }
+
+    /// Longest value that fits with a key of this length.
+    pub fn value_len_max(&self, key_len: usize) -> u64 {
+        let overhead = crate::chunk::record::record_bytes(self.header, key_len as u64, 0) + 16;
+        (self.pool.geometry().chunk_bytes).saturating_sub(overhead)
+    }
+
+    #[inline]
+    fn control(&self) -> Control<'_> {
+        self.pool.shm().block(self.control).expect("checked when the table was opened")
+    }
+
+    /// The epoch clock of a store.
+    pub fn epoch(&self) -> &AtomicU64 {
+        self.control().u64::<{ control::EPOCH }>()
+    }
+
+    /// Tombstones with a stamp up to this epoch may be dropped.
+    pub fn floor(&self) -> &AtomicU64 {
+        self.control().u64::<{ control::FLOOR }>()
+    }
+
+    /// Milliseconds on the table's clock.
+    pub fn now_ms(&self) -> u64 {
+        (self.clock)()
+    }
+
+    #[inline]
+    fn directory_word(&self, index: u64) -> Result<&AtomicU64> {
+        let block = self.pool.shm().block::<8>(self.directory + (index & ((1 << self.bits) - 1)) * 8)?;
+        Ok(block.u64::<0>())
+    }
+
+    /// The directory entry for a hash, its index, and the bytes of its index chunk.
+    #[inline]
+    fn entry(&self, hash: u64) -> Result<(u64, Entry)> {
+        let index = hash >> self.shift;
+        // ORDER Acquire [directory]: the index chunk was laid out, or filled by a split, before its entry was stored.
+        Ok((index, Entry(self.directory_word(index)?.load(Ordering::Acquire))))
+    }
+
+    /// The bytes of the index chunk that an entry names.
+    #[inline]
+    fn index_span(&self, entry: Entry) -> Result<Span<'_>> {
+        if !entry.in_use() || entry.chunk() > u32::MAX as u64 {
+            return Err(bad_entry(entry));
+        }
+        self.pool.span(ChunkId(entry.chunk() as u32))
+    }
+}
+
+/// Numbers of objects leave the highest bits of a word to marks.
+const OBJECT_MASK: u32 = 0x3fff_ffff;
+
+#[cold]
+#[inline(never)]
+fn bad_entry(entry: Entry) -> Error {
+    Error::new(ErrorCode::Corrupt, format!("The directory entry {:#018x} names no index chunk.", entry.0))
+}
+
+#[cold]
+#[inline(never)]
+fn too_many_tries(what: &str) -> Error {
+    Error::new(ErrorCode::Busy, format!("{what}: others changed it each time it was tried."))
+}

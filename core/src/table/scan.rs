@@ -1,0 +1,130 @@
+//! All entries, a few at a time.
+//!
+//! The order is by bucket number first, then by directory. A split moves an entry to another chunk, but never to another
+//! bucket number: so an entry that stays in the table is given exactly once, however the table grows meanwhile.
+
+use super::layout::{Entry, SLOT_COUNT, bucket_of};
+use super::slot::{Slot, SlotKind};
+use super::{Table, too_many_tries};
+use crate::chunk::record::{self, Head};
+use crate::error::{Error, ErrorCode, Result};
+use crate::shm::atomic::{AtomicU64, Ordering, fence};
+
+/// Bits of a cursor for the directory index.
+const INDEX_BITS: u32 = 32;
+
+impl Table {
+    /// Gives at least one and about `limit` entries, beginning at `cursor` (0 at first); returns the next cursor, 0 at the
+    /// end. The function gets key, header and value.
+    pub fn scan(
+        &self,
+        cursor: u64,
+        limit: usize,
+        mut visit: impl FnMut(&[u8], &Head, &[u8]) -> Result<()>,
+    ) -> Result<u64> {
+        let start = cursor.saturating_sub(1);
+        let (mut number, mut index) = (start >> INDEX_BITS, start & ((1 << INDEX_BITS) - 1));
+        let mut given = 0;
+        let mut entries = Vec::new();
+        while number < self.shape.buckets {
+            while index < 1 << self.bits {
+                if given >= limit.max(1) {
+                    return Ok((number << INDEX_BITS | index) + 1);
+                }
+                index = self.collect_bucket(number, index, &mut entries)?;
+                given += entries.len();
+                for (key, head, value) in &entries {
+                    visit(key, head, value)?;
+                }
+            }
+            index = 0;
+            number += 1;
+        }
+        Ok(0)
+    }
+
+    /// Collects the entries of one bucket and returns the directory index behind its chunk.
+    fn collect_bucket(&self, number: u64, index: u64, entries: &mut Vec<Copied>) -> Result<u64> {
+        for _ in 0..1000 {
+            entries.clear();
+            // ORDER Acquire [directory]: as in `Table::entry`.
+            let entry = Entry(self.directory_word(index)?.load(Ordering::Acquire));
+            let bucket = bucket_of(self.index_span(entry)?, number)?;
+            let mut children = Vec::new();
+            for hash in [0u64, 1 << 63 >> entry.depth()] {
+                if let Some(child) = self.child_of(entry, hash)? {
+                    children.push(bucket_of(self.pool.span(child)?, number)?);
+                }
+            }
+            let mut outcome = Ok(());
+            for slot_number in 0..SLOT_COUNT {
+                let in_children: Vec<_> =
+                    children.iter().map(|child| child.u64_at::<0>(slot_number)).collect();
+                outcome =
+                    outcome.and(self.collect_slot(bucket.u64_at::<0>(slot_number), &in_children, entries));
+            }
+            // ORDER Acquire [chunk-reuse]: if the index chunk was reused, the entry is seen to have changed.
+            fence(Ordering::Acquire);
+            // ORDER Relaxed: ordered by the fence.
+            if self.directory_word(index)?.load(Ordering::Relaxed) == entry.0 {
+                outcome?;
+                return Ok(self.range(index, entry).end);
+            }
+        }
+        Err(too_many_tries("Scanning a bucket"))
+    }
+
+    /// Collects the entry of one slot: from the slot itself, or from the child that it was moved to.
+    fn collect_slot(
+        &self,
+        old: &AtomicU64,
+        children: &[&AtomicU64],
+        entries: &mut Vec<Copied>,
+    ) -> Result<()> {
+        for _ in 0..1000 {
+            // ORDER Acquire [slot]: as for readers.
+            let old_word = Slot(old.load(Ordering::Acquire));
+            let moved = children.iter().find_map(|slot| {
+                let word = Slot(slot.load(Ordering::Acquire));
+                (word != Slot::VIRGIN).then_some((*slot, word))
+            });
+            let (slot, word) = moved.unwrap_or((old, old_word));
+            if word.kind() == SlotKind::Empty || word.offset() == 0 {
+                return Ok(());
+            }
+            let copied = self.copy_record(word);
+            // ORDER Acquire [chunk-reuse]: as in `read_record`.
+            fence(Ordering::Acquire);
+            // ORDER Relaxed: ordered by the fence.
+            let virgin =
+                moved.is_some() || children.iter().all(|slot| slot.load(Ordering::Relaxed) == Slot::VIRGIN.0);
+            if virgin && slot.load(Ordering::Relaxed) == word.0 {
+                let (key, head, value) = copied?;
+                if !head.is_tombstone() && (head.expiry == 0 || head.expiry > self.now_ms()) {
+                    entries.push((key, head, value));
+                }
+                return Ok(());
+            }
+        }
+        Err(too_many_tries("Scanning an entry"))
+    }
+
+    fn copy_record(&self, word: Slot) -> Result<Copied> {
+        let shm = self.pool.shm();
+        let head = record::head_at(shm, word.offset())?;
+        if head.bytes(self.header) > self.pool.geometry().chunk_bytes {
+            return Err(Error::new(
+                ErrorCode::Corrupt,
+                format!("The record at {} claims {} bytes.", word.offset(), head.bytes(self.header)),
+            ));
+        }
+        let mut key = vec![0; head.key_len as usize];
+        record::key_span(shm, word.offset(), self.header, &head)?.copy_out(0, &mut key)?;
+        let mut value = vec![0; head.value_len as usize];
+        record::value_span(shm, word.offset(), self.header, &head)?.copy_out(0, &mut value)?;
+        Ok((key, head, value))
+    }
+}
+
+/// Key, header and value of a record, copied.
+type Copied = (Vec<u8>, Head, Vec<u8>);

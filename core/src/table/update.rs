@@ -1,0 +1,501 @@
+//! Changing an entry: one loop for every kind of writer.
+//!
+//! The caller's function sees what is there and says what shall be; the new record is appended to the writer's own chunk;
+//! one compare-and-swap from the word that was seen publishes it. If somebody was faster, the function is asked again.
+
+use super::lookup::{Attempt, Found};
+use super::slot::tag_of;
+use super::{RecordClass, Table, too_many_tries};
+use crate::chunk::record::{self, Head, TOMBSTONE, record_bytes};
+use crate::chunk::{Actor, Appended, Extension, Need};
+use crate::error::{Error, ErrorCode, Result};
+use crate::limits::KEY_LEN_MAX;
+use crate::shm::Span;
+use crate::shm::atomic::{Ordering, fence};
+
+/// Rounds of the loop: each lost one is somebody else's success.
+const TRIES: u32 = 1_000_000;
+
+/// The entry as an update finds it: neither expired nor deleted.
+pub struct Current<'a> {
+    pub head: Head,
+    /// Its value. What is copied from it may be torn; then the update does not take effect and is asked again.
+    pub value: Span<'a>,
+}
+
+/// The bytes of a new value.
+#[derive(Clone, Copy, Debug)]
+pub enum Value<'v> {
+    Bytes(&'v [u8]),
+    /// A counter, written in decimal.
+    Number(u64),
+}
+
+/// What shall become of the entry.
+#[derive(Clone, Copy, Debug)]
+pub enum Action<'v> {
+    /// Nothing.
+    Keep,
+    /// A new value.
+    Put(Update<'v>),
+    /// Gone.
+    Remove,
+}
+
+/// A new value with what stands beside it.
+#[derive(Clone, Copy, Debug)]
+pub struct Update<'v> {
+    pub value: Value<'v>,
+    /// Instant on the table's clock, 0 for never.
+    pub expiry: u64,
+    /// Flags of the user.
+    pub client: u32,
+}
+
+/// What an update did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Changed {
+    /// Id of the new record: the entry's version from now on; 0 if it was kept or removed without a record.
+    pub id: u64,
+    /// Where the new record stands, 0 if there is none.
+    pub offset: u64,
+    /// Its stamp, in a store.
+    pub stamp: u64,
+    /// Whether anything was changed.
+    pub changed: bool,
+}
+
+impl Changed {
+    const NOTHING: Changed = Changed { id: 0, offset: 0, stamp: 0, changed: false };
+}
+
+/// A record that shall be put as it was when it was journaled.
+#[derive(Clone, Copy, Debug)]
+pub struct Restored<'v> {
+    pub value: &'v [u8],
+    pub expiry: u64,
+    pub client: u32,
+    pub tombstone: bool,
+    pub stamp: u64,
+    pub count: u32,
+}
+
+#[cold]
+#[inline(never)]
+fn bad_key(len: usize) -> Error {
+    Error::new(ErrorCode::KeyTooLong, format!("The key has {len} bytes; 1 to {KEY_LEN_MAX} are allowed."))
+}
+
+#[cold]
+#[inline(never)]
+fn bad_value(len: usize, max: u64) -> Error {
+    Error::new(
+        ErrorCode::ValueTooLong,
+        format!("The value has {len} bytes; with this key and fabric {max} are allowed."),
+    )
+}
+
+/// What an attempt to write needs besides the key.
+struct Draft<'v> {
+    head: Head,
+    value: &'v [u8],
+    /// Stamp and count of a restored record; for others they are made up at the attempt.
+    restored: Option<(u64, u32)>,
+}
+
+impl Table {
+    /// Changes the entry of `key`. `decide` sees the entry, or `None` if there is none (or it expired or was deleted). It
+    /// may be asked several times; the last answer is what was done.
+    #[inline]
+    pub fn update<'v>(
+        &self,
+        me: Actor<'_>,
+        key: &[u8],
+        mut decide: impl FnMut(Option<Current<'_>>) -> Result<Action<'v>>,
+    ) -> Result<Changed> {
+        if key.is_empty() || key.len() > KEY_LEN_MAX {
+            return Err(bad_key(key.len()));
+        }
+        let hash = self.hasher.hash(key);
+        for _ in 0..TRIES {
+            if let Attempt::Done(done) = self.try_update(me, hash, key, &mut decide)? {
+                return Ok(done);
+            }
+            crate::shm::atomic::spin_hint();
+        }
+        Err(too_many_tries("Changing an entry"))
+    }
+
+    #[inline]
+    fn try_update<'v>(
+        &self,
+        me: Actor<'_>,
+        hash: u64,
+        key: &[u8],
+        decide: &mut impl FnMut(Option<Current<'_>>) -> Result<Action<'v>>,
+    ) -> Result<Attempt<Changed>> {
+        self.relieve(me)?;
+        let (index, entry) = self.entry(hash)?;
+        let span = self.index_span(entry)?;
+        match self.find(span, hash, key)? {
+            Attempt::Done(found) => {
+                let attempt = self.attempt(me, hash, key, found, decide)?;
+                match attempt {
+                    // A decision about nothing stands only if the index chunk was still in use.
+                    Attempt::Done(Outcome::Kept) => {
+                        // ORDER Acquire [chunk-reuse]: as for readers.
+                        fence(Ordering::Acquire);
+                        let still = self.directory_word(index)?.load(Ordering::Relaxed) == entry.0;
+                        Ok(if still { Attempt::Done(Changed::NOTHING) } else { Attempt::Again })
+                    }
+                    Attempt::Done(Outcome::Changed(changed)) => Ok(Attempt::Done(changed)),
+                    Attempt::Done(Outcome::Insert(appended)) => {
+                        self.insert_into(me, index, entry, hash, key, &appended)
+                    }
+                    _ => Ok(Attempt::Again),
+                }
+            }
+            Attempt::Again => Ok(Attempt::Again),
+            Attempt::Split => self.update_split(me, hash, key, decide),
+        }
+    }
+
+    /// As `try_update`, when the key's index chunk is being split: its buckets are moved first, then the child is changed.
+    #[cold]
+    fn update_split<'v>(
+        &self,
+        me: Actor<'_>,
+        hash: u64,
+        key: &[u8],
+        decide: &mut impl FnMut(Option<Current<'_>>) -> Result<Action<'v>>,
+    ) -> Result<Attempt<Changed>> {
+        let Some(split) = self.enter_split(me, hash)? else { return Ok(Attempt::Again) };
+        let span = self.pool.span(split.child)?;
+        let Attempt::Done(found) = self.find(span, hash, key)? else { return Ok(Attempt::Again) };
+        let done = match self.attempt(me, hash, key, found, decide)? {
+            Attempt::Done(Outcome::Kept) => Attempt::Done(Changed::NOTHING),
+            Attempt::Done(Outcome::Changed(changed)) => Attempt::Done(changed),
+            Attempt::Done(Outcome::Insert(appended)) => {
+                self.insert_locked(me, split.child, hash, key, &appended)?
+            }
+            _ => Attempt::Again,
+        };
+        // A child that is full before its parent is gone is split when the directory names it.
+        let full = matches!(done, Attempt::Split);
+        if full || split.exhausted {
+            self.finish_split(split)?;
+        }
+        Ok(if full { Attempt::Again } else { done })
+    }
+
+    /// Decides, and changes an entry that is there. For one that is not, the record is appended for the insertion.
+    #[inline]
+    fn attempt<'v>(
+        &self,
+        me: Actor<'_>,
+        hash: u64,
+        key: &[u8],
+        found: Option<Found<'_>>,
+        decide: &mut impl FnMut(Option<Current<'_>>) -> Result<Action<'v>>,
+    ) -> Result<Attempt<Outcome>> {
+        let mut digits = [0u8; 20];
+        let Some(found) = found else {
+            return match decide(None)? {
+                Action::Keep | Action::Remove => Ok(Attempt::Done(Outcome::Kept)),
+                Action::Put(update) => {
+                    let draft = self.draft(key, &update, &mut digits)?;
+                    self.admit(me, key.len(), draft.value.len(), 0)?;
+                    let appended = self.append(me, Need::Growth, key, &draft, None)?;
+                    Ok(Attempt::Done(Outcome::Insert(appended)))
+                }
+            };
+        };
+        let current = self.current(&found, key.len())?;
+        let visible = current.is_some();
+        if self.class == RecordClass::Store {
+            self.help_stamp(me, found.slot, found.word, found.offset)?;
+        }
+        let action = match decide(current) {
+            Ok(action) => action,
+            // An objection stands only if it was about what is really there.
+            Err(error) => return if self.unchanged(&found) { Err(error) } else { Ok(Attempt::Again) },
+        };
+        let draft = match action {
+            Action::Keep => {
+                return Ok(if self.unchanged(&found) {
+                    Attempt::Done(Outcome::Kept)
+                } else {
+                    Attempt::Again
+                });
+            }
+            Action::Put(update) => self.draft(key, &update, &mut digits)?,
+            Action::Remove if !visible && self.class == RecordClass::Store => {
+                return Ok(if self.unchanged(&found) {
+                    Attempt::Done(Outcome::Kept)
+                } else {
+                    Attempt::Again
+                });
+            }
+            Action::Remove if self.class == RecordClass::Store => Draft {
+                head: Head { key_len: key.len() as u16, flags: TOMBSTONE, ..Head::default() },
+                value: &[],
+                restored: None,
+            },
+            Action::Remove => return self.unlink(me, found, visible),
+        };
+        self.replace(me, hash, key, &found, &draft)
+    }
+
+    /// What `decide` gets to see of a record.
+    #[inline]
+    fn current<'a>(&'a self, found: &Found<'a>, key_len: usize) -> Result<Option<Current<'a>>> {
+        let head = found.head;
+        if head.is_tombstone() || (head.expiry != 0 && head.expiry <= self.now_ms()) {
+            return Ok(None);
+        }
+        let at = found.offset + self.header + crate::shm::align8(key_len as u64);
+        match self.pool.shm().span(at, head.value_len as u64) {
+            Ok(value) => Ok(Some(Current { head, value })),
+            // A torn length: the compare-and-swap will fail. A damaged one: no more to be said of it than that.
+            Err(error) => {
+                if self.unchanged(found) {
+                    Err(error)
+                } else {
+                    Ok(None)
+                }
+            }
+        }
+    }
+
+    #[inline]
+    fn unchanged(&self, found: &Found<'_>) -> bool {
+        // ORDER Acquire [chunk-reuse]: if what was read was of a later use of the chunk, the slot is seen to have changed.
+        fence(Ordering::Acquire);
+        found.slot.load(Ordering::Relaxed) == found.word.0
+    }
+
+    #[inline]
+    fn draft<'d>(&self, key: &[u8], update: &Update<'d>, digits: &'d mut [u8; 20]) -> Result<Draft<'d>> {
+        let value = match update.value {
+            Value::Bytes(bytes) => bytes,
+            Value::Number(number) => decimal(number, digits),
+        };
+        let max = self.value_len_max(key.len());
+        if value.len() as u64 > max {
+            return Err(bad_value(value.len(), max));
+        }
+        let head = Head {
+            id: 0,
+            value_len: value.len() as u32,
+            key_len: key.len() as u16,
+            flags: 0,
+            expiry: update.expiry.min(record::EXPIRY_MAX),
+            client: update.client,
+        };
+        Ok(Draft { head, value, restored: None })
+    }
+
+    /// Appends the record of a draft to the caller's open chunk, which changes if it is full.
+    #[inline]
+    fn append(
+        &self,
+        me: Actor<'_>,
+        need: Need,
+        key: &[u8],
+        draft: &Draft<'_>,
+        old: Option<&Found<'_>>,
+    ) -> Result<Appended> {
+        let bytes = record_bytes(self.header, key.len() as u64, draft.value.len() as u64);
+        let class = self.class.class();
+        let place = match self.pool.room(me, class, self.object, bytes)? {
+            Some(place) => place,
+            None => self.make_room(me, need, bytes)?,
+        };
+        let extension = match self.class {
+            RecordClass::Cache => None,
+            RecordClass::Store => Some(self.extension(draft, old)?),
+        };
+        self.pool.append(place, &draft.head, extension.as_ref(), key, draft.value)
+    }
+
+    fn extension(&self, draft: &Draft<'_>, old: Option<&Found<'_>>) -> Result<Extension> {
+        let count = match old {
+            // ORDER Relaxed: fields of a published record; proved by the compare-and-swap of its slot.
+            Some(old) => {
+                let block = self.pool.shm().block::<{ record::EXTENDED_BYTES as usize }>(old.offset)?;
+                block.u64::<{ record::at::COUNT_CRC }>().load(Ordering::Relaxed) as u32
+            }
+            None => 0,
+        };
+        let prev = old.map_or(0, |old| old.word.0);
+        let (stamp, count) = draft.restored.unwrap_or((0, count.wrapping_add(1)));
+        Ok(Extension { stamp, prev, count, crc: 0 })
+    }
+
+    /// Replaces the record in a slot by a new one.
+    #[inline]
+    fn replace(
+        &self,
+        me: Actor<'_>,
+        hash: u64,
+        key: &[u8],
+        found: &Found<'_>,
+        draft: &Draft<'_>,
+    ) -> Result<Attempt<Outcome>> {
+        let old_bytes = found.head.bytes(self.header);
+        let new_bytes = record_bytes(self.header, key.len() as u64, draft.value.len() as u64);
+        let need = if new_bytes > old_bytes { Need::Growth } else { Need::Overwrite };
+        if need == Need::Growth {
+            self.admit(me, key.len(), draft.value.len(), old_bytes)?;
+        }
+        let appended = self.append(me, need, key, draft, Some(found))?;
+        let dead = self.dead_token(found.offset)?;
+        kill_point!("table.replace.before_publish");
+        // DIES BEFORE: a record that nothing points to. DIES AFTER: the entry is changed; the old bytes are not counted dead.
+        // ORDER SeqCst [slot, epoch]: releases the record to those who load the slot; in a store it comes before the load
+        // of the epoch that stamps it.
+        let next = found.word.publish(tag_of(hash), appended.offset);
+        if found.slot.compare_exchange(found.word.0, next.0, Ordering::SeqCst, Ordering::Relaxed).is_err() {
+            self.pool.give_up(&appended)?;
+            return Ok(Attempt::Again);
+        }
+        kill_point!("table.replace.published");
+        let stamp = self.stamp_own(appended.offset)?;
+        self.pool.add_dead(dead.0, dead.1, old_bytes)?;
+        let entries = i64::from(!draft.head.is_tombstone()) - i64::from(!found.head.is_tombstone());
+        self.count(me, new_bytes as i64 - old_bytes as i64, entries);
+        Ok(Attempt::Done(Outcome::Changed(Changed {
+            id: appended.id,
+            offset: appended.offset,
+            stamp,
+            changed: true,
+        })))
+    }
+
+    /// Unlinks the record in a slot. `visible` says whether it counts as a change for the caller.
+    fn unlink(&self, me: Actor<'_>, found: Found<'_>, visible: bool) -> Result<Attempt<Outcome>> {
+        let dead = self.dead_token(found.offset)?;
+        kill_point!("table.unlink.before");
+        // DIES BEFORE: nothing happened. DIES AFTER: the entry is gone; its bytes are not counted dead.
+        // ORDER SeqCst [slot, epoch]: as in `replace`.
+        let next = found.word.unlink();
+        if found.slot.compare_exchange(found.word.0, next.0, Ordering::SeqCst, Ordering::Relaxed).is_err() {
+            return Ok(Attempt::Again);
+        }
+        kill_point!("table.unlink.after");
+        let bytes = found.head.bytes(self.header);
+        self.pool.add_dead(dead.0, dead.1, bytes)?;
+        self.count(me, -(bytes as i64), -1);
+        Ok(Attempt::Done(Outcome::Changed(Changed { changed: visible, ..Changed::NOTHING })))
+    }
+
+    /// The chunk of a record and the generation under which its dead bytes are counted: taken before the record is
+    /// unlinked, used after.
+    #[inline]
+    pub(super) fn dead_token(&self, offset: u64) -> Result<(crate::chunk::ChunkId, u32)> {
+        let chunk = self.pool.geometry().chunk_of(offset).ok_or_else(|| outside(offset))?;
+        Ok((chunk, self.pool.dead_generation(chunk)?))
+    }
+
+    /// Stamps the caller's own record, which it has just published and whose chunk it has open.
+    #[inline]
+    pub(super) fn stamp_own(&self, offset: u64) -> Result<u64> {
+        match self.class {
+            RecordClass::Cache => Ok(0),
+            RecordClass::Store => self.stamp(offset),
+        }
+    }
+
+    /// Puts a record of a store as it was journaled, unless the key has one that is as new. Answers whether it was put.
+    pub fn restore(&self, me: Actor<'_>, key: &[u8], restored: &Restored<'_>) -> Result<bool> {
+        if key.is_empty() || key.len() > KEY_LEN_MAX {
+            return Err(bad_key(key.len()));
+        }
+        let hash = self.hasher.hash(key);
+        let draft = Draft {
+            head: Head {
+                id: 0,
+                value_len: restored.value.len() as u32,
+                key_len: key.len() as u16,
+                flags: if restored.tombstone { TOMBSTONE } else { 0 },
+                expiry: restored.expiry,
+                client: restored.client,
+            },
+            value: restored.value,
+            restored: Some((restored.stamp, restored.count)),
+        };
+        if draft.value.len() as u64 > self.value_len_max(key.len()) {
+            return Err(bad_value(draft.value.len(), self.value_len_max(key.len())));
+        }
+        for _ in 0..TRIES {
+            self.relieve(me)?;
+            let (index, entry) = self.entry(hash)?;
+            let span = self.index_span(entry)?;
+            let attempt = match self.find(span, hash, key)? {
+                Attempt::Done(Some(found)) => {
+                    let block = self.pool.shm().block::<{ record::EXTENDED_BYTES as usize }>(found.offset)?;
+                    // ORDER Relaxed: proved by the compare-and-swap, or by the second look at the slot.
+                    let count = block.u64::<{ record::at::COUNT_CRC }>().load(Ordering::Relaxed) as u32;
+                    let stamp = block.u64::<{ record::at::STAMP }>().load(Ordering::Relaxed);
+                    if stamp == 0 || (stamp, count) >= (restored.stamp, restored.count) {
+                        if self.unchanged(&found) {
+                            return Ok(false);
+                        }
+                        Attempt::Again
+                    } else {
+                        match self.replace(me, hash, key, &found, &draft)? {
+                            Attempt::Done(_) => return Ok(true),
+                            _ => Attempt::Again,
+                        }
+                    }
+                }
+                Attempt::Done(None) => {
+                    self.admit(me, key.len(), draft.value.len(), 0)?;
+                    let appended = self.append(me, Need::Growth, key, &draft, None)?;
+                    self.insert_into(me, index, entry, hash, key, &appended)?
+                }
+                Attempt::Split => {
+                    if let Some(split) = self.enter_split(me, hash)? {
+                        self.finish_split(split)?;
+                    }
+                    Attempt::Again
+                }
+                Attempt::Again => Attempt::Again,
+            };
+            if let Attempt::Done(_) = attempt {
+                if restored.tombstone {
+                    self.count(me, 0, -1);
+                }
+                return Ok(true);
+            }
+        }
+        Err(too_many_tries("Restoring an entry"))
+    }
+}
+
+/// What an attempt came to.
+enum Outcome {
+    Kept,
+    Changed(Changed),
+    /// The key is not there: the appended record is to be inserted.
+    Insert(Appended),
+}
+
+#[cold]
+#[inline(never)]
+fn outside(offset: u64) -> Error {
+    Error::new(ErrorCode::Corrupt, format!("A slot names a record at {offset}, outside the arena."))
+}
+
+/// A number in decimal, in the end of the buffer.
+fn decimal(mut number: u64, digits: &mut [u8; 20]) -> &[u8] {
+    let mut at = digits.len();
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (number % 10) as u8;
+        number /= 10;
+        if number == 0 {
+            return &digits[at..];
+        }
+    }
+}
