@@ -96,17 +96,23 @@ impl<'a> Control<'a> {
         self.0.u64::<88>()
     }
 
-    /// The words of a new journal: terms, epochs and files begin after all that its directory holds.
+    /// The words of a new journal, all zero before: terms, epochs and files begin after all that its directory holds.
+    ///
+    /// Each word is only ever changed from zero, so whoever was stopped in here, was overtaken by another and wakes when the
+    /// journal is long in use changes nothing.
     pub fn init(self, term: u32, epoch: u64, capacity: u64) {
-        // ORDER Relaxed: the object that holds the words is not yet in use.
-        self.leader().store(super::leader::LeaderWord::free(term).0, Ordering::Relaxed);
-        self.tail().store(Lsn::NONE.0, Ordering::Relaxed);
-        self.epoch().store(epoch, Ordering::Relaxed);
-        self.durable().store(epoch, Ordering::Relaxed);
-        self.spare().store(0, Ordering::Relaxed);
-        self.written().store(0, Ordering::Relaxed);
-        self.capacity().store(capacity, Ordering::Relaxed);
-        self.0.u32::<36>().store(Health::Well as u32, Ordering::Release);
+        let epoch = epoch.max(1);
+        let words = [
+            (self.capacity(), capacity.max(super::layout::FILE_HEADER_LEN)),
+            (self.durable(), epoch),
+            (self.epoch(), epoch),
+            (self.leader(), super::leader::LeaderWord::free(term.max(1)).0),
+        ];
+        for (word, value) in words {
+            // ORDER AcqRel [leader-word]: the leader's word is set last, with the others before it.
+            let _ = word.compare_exchange(0, value, Ordering::AcqRel, Ordering::Relaxed);
+            kill_point!("journal.init.word");
+        }
     }
 
     /// What the last attempt to write said.

@@ -73,6 +73,7 @@ pub const NAMES: &[&str] = &[
     // channel
 
     // journal
+    "journal.init.word",
     "journal.lead.claimed",
     "journal.epoch.drawn",
     "journal.file.before_create",
@@ -96,12 +97,25 @@ pub const NAMES: &[&str] = &[
     "store.identity.before_rename",
     "store.identity.renamed",
     "store.identity.locked",
+    "store.flush.before_mark",
+    "store.flush.marked",
+    "store.tombstone.before_floor",
+    "store.tombstone.before_drop",
+    "store.tombstone.dropped",
+    "store.checkpoint.claimed",
+    "store.checkpoint.rolled",
+    "store.checkpoint.walked",
     "store.checkpoint.before_sync",
     "store.checkpoint.synced",
     "store.manifest.before_rename",
     "store.manifest.renamed",
     "store.manifest.durable",
     "store.checkpoint.removing",
+    "store.recover.claimed",
+    "store.recover.record",
+    "store.recover.before_words",
+    "store.recover.before_ready",
+    "store.recover.ready",
     // the harness itself
     "test.self",
 ];

@@ -1,0 +1,130 @@
+//! Compaction without stopping writers: write what is live, make it count, remove what it makes obsolete.
+//!
+//! 1. Under the leadership of the flush, begin a new journal file; the next epoch is `first_epoch`. 2. Walk the table and
+//! write every live state. 3. Flush, so that the checkpoint shows nothing that the journal does not have. 4. The manifest.
+//! 5. Remove obsolete files. Whatever was published before step 1 is in the checkpoint, or something newer of the same key
+//! is there or in the journal; whatever is published later is in files from step 1 on.
+
+use std::time::Duration;
+
+use super::core::Core;
+use super::flush::wall_expiry;
+use crate::error::{Error, ErrorCode, Result};
+use crate::journal::checkpoint::CheckpointFile;
+use crate::journal::layout::Manifest;
+use crate::journal::leader::{Reign, claim};
+use crate::journal::{Journal, Record};
+use crate::shm::atomic::Ordering;
+use crate::shm::time;
+
+/// How long a flush that leads may keep a checkpoint waiting.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+impl Core {
+    /// Whether enough journal has been written since the last checkpoint: as much as was configured, and as much as is live.
+    pub fn checkpoint_is_due(&self) -> Result<bool> {
+        let words = self.words()?;
+        // ORDER Relaxed: counters; being late or early by a flush does no harm.
+        let written = words.journal().written().load(Ordering::Relaxed);
+        let configured = words.checkpoint_at().load(Ordering::Relaxed);
+        Ok(written > configured.max(words.checkpoint_len().load(Ordering::Relaxed)))
+    }
+
+    /// Makes a checkpoint. False: another process is making one.
+    pub fn checkpoint(&self) -> Result<bool> {
+        let Some(journal) = &self.journal else { return Ok(true) };
+        let words = self.words()?;
+        let me = self.me()?;
+        let is_dead = |thread: u16| self.is_dead(thread);
+        let Some(reign) = claim(words.checkpointer(), me, &is_dead, &self.checkpoint_watch, true)? else {
+            return Ok(false);
+        };
+        kill_point!("store.checkpoint.claimed");
+        self.checkpoint_as(journal, &reign).map(|()| true)
+    }
+
+    fn checkpoint_as(&self, journal: &Journal, reign: &Reign<'_>) -> Result<()> {
+        let words = self.words()?;
+        let control = words.journal();
+        control.accept()?;
+        let me = self.me()?;
+        let is_dead = |thread: u16| self.is_dead(thread);
+        let caller = crate::journal::Caller { me, is_dead: &is_dead };
+        let (first, first_epoch) = journal.lead(control, &caller, PATIENCE, |leader| {
+            let first = journal.roll_now(control, leader)?;
+            // Nobody else leads, so the next number is drawn after this.
+            // ORDER SeqCst [journal-epoch]: flushes from this number on look at the table after the roll.
+            let epoch = control.epoch().load(Ordering::SeqCst) + 1;
+            // ORDER Relaxed: a counter.
+            control.written().store(0, Ordering::Relaxed);
+            Ok((first, epoch))
+        })?;
+        kill_point!("store.checkpoint.rolled");
+        let mut file = CheckpointFile::create(journal, reign.term(), first_epoch)?;
+        let written = (|| {
+            let mut since_beat = 0u64;
+            self.table.each_state(self.host.actor()?, &mut |key, value, state| {
+                if !state.tombstone {
+                    file.push(&Record {
+                        order: state.order,
+                        expiry_ms: wall_expiry(state.expiry),
+                        flags: state.client,
+                        key,
+                        value: Some(value),
+                    })?;
+                }
+                since_beat += 1;
+                if since_beat.is_multiple_of(256) && !reign.beat() {
+                    return Err(crate::journal::append::deposed());
+                }
+                Ok(())
+            })?;
+            kill_point!("store.checkpoint.walked");
+            let (parts, checkpoint_len, records) = file.finish()?;
+            self.flush()?;
+            if !reign.beat() {
+                return Err(crate::journal::append::deposed());
+            }
+            Ok(Manifest {
+                store: *journal.store(),
+                term: reign.term(),
+                parts,
+                first_epoch,
+                last_epoch: control.durable().load(Ordering::Acquire),
+                first,
+                checkpoint_len,
+                records,
+                order_floor: self.order_floor()?,
+                wall_ms: time::wall_ms(),
+            })
+        })();
+        let manifest = match written {
+            Ok(manifest) => manifest,
+            Err(error) => {
+                // The next one is tried when as much again was written, or on command.
+                file.abandon();
+                return Err(error);
+            }
+        };
+        // From here on the files stay even if this fails: the manifest may have its name already.
+        journal.publish_manifest(&manifest, &|| reign.holds())?;
+        // ORDER Relaxed: figures for statistics and for the next trigger.
+        words.manifest_term().fetch_max(u64::from(manifest.term), Ordering::Relaxed);
+        words.checkpoint_len().store(manifest.checkpoint_len, Ordering::Relaxed);
+        journal.remove_obsolete()?;
+        self.sweep()
+    }
+
+    /// Makes a checkpoint, waiting for one that another process is making; then its own, because that one may have looked
+    /// at the table before the caller's last change.
+    pub fn checkpoint_now(&self) -> Result<()> {
+        let start = std::time::Instant::now();
+        while !self.checkpoint()? {
+            if start.elapsed() > 4 * PATIENCE {
+                return Err(Error::new(ErrorCode::TimedOut, "Another process keeps making a checkpoint."));
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Ok(())
+    }
+}

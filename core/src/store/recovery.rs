@@ -1,0 +1,215 @@
+//! The first opener reads the files into the table; the others wait.
+//!
+//! The segment holds everything when all processes died: then the state is ready already and there is nothing to do but the
+//! next flush. After the loss of the segment the object is new, and one opener, who leads by a word with a term, replays
+//! the files. Replay is idempotent: a state is put only if it is newer than what the table has. So a recoverer that died or
+//! was stopped is overtaken by another who begins again, and what a sleeper still does when it wakes finds newer states,
+//! or a floor above its own, and changes nothing.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::core::{Core, Host};
+use crate::error::{Error, ErrorCode, Result};
+use crate::journal::directory::{Claimant, enter};
+use crate::journal::leader::{Reign, Watch, claim};
+use crate::table::{Restored, Table};
+use crate::journal::replay::{Progress, Replayed, replay, survey};
+use crate::journal::{FileLayer, Journal};
+use crate::shm::atomic::Ordering;
+use crate::shm::time;
+
+/// Bytes of a journal file for a checkpoint threshold: an eighth of it, and room for the largest batch.
+fn file_bytes(checkpoint_bytes: u64, chunk_bytes: u64) -> u64 {
+    let largest = (crate::journal::layout::BATCH_CUT as u64 + 2 * chunk_bytes + 8192).next_multiple_of(4096);
+    (checkpoint_bytes / 8).clamp(1 << 20, 16 << 20).max(largest).next_multiple_of(4096)
+}
+
+/// What opening a store needs besides its table.
+pub struct Opening<'a> {
+    pub name: &'a str,
+    /// The fabric's id, and one for the store if it turns out to be new.
+    pub fabric: [u8; 16],
+    pub fresh: [u8; 16],
+    pub checkpoint_bytes: u64,
+    /// `None` for a store without files.
+    pub files: Option<Arc<dyn FileLayer>>,
+}
+
+impl Core {
+    /// Opens a store over its table: enters the directory, recovers if nobody has, makes room for the journal.
+    pub fn open(
+        host: Arc<dyn Host>,
+        table: Table,
+        words: u64,
+        opening: &Opening<'_>,
+        say: &mut dyn FnMut(Progress),
+    ) -> Result<Core> {
+        let mut core = Core {
+            host,
+            object: table.object(),
+            table,
+            words,
+            journal: None,
+            checkpoint_watch: Watch::new(),
+            recovery_watch: Watch::new(),
+        };
+        if let Some(files) = &opening.files {
+            let store = if core.is_ready()? { core.words()?.store_id() } else { None };
+            let claimant =
+                Claimant { name: opening.name, fabric: opening.fabric, store, fresh: opening.fresh };
+            let id = enter(&**files, &claimant)?;
+            core.journal = Some(Journal::new(Arc::clone(files), id));
+        }
+        let recovered = core.recover(opening.checkpoint_bytes, say)?;
+        if let Some(journal) = &core.journal
+            && core.words()?.store_id() != Some(*journal.store())
+        {
+            return Err(other_store(journal));
+        }
+        core.prepare_journal()?;
+        if recovered {
+            core.sweep()?;
+        }
+        Ok(core)
+    }
+
+    /// Makes the store ready (true), or waits until another opener has done so. `say` hears how far it is.
+    fn recover(&self, checkpoint_bytes: u64, say: &mut dyn FnMut(Progress)) -> Result<bool> {
+        let is_dead = |thread: u16| self.is_dead(thread);
+        loop {
+            if self.is_ready()? {
+                return Ok(false);
+            }
+            let words = self.words()?;
+            if let Some(reign) = claim(words.recoverer(), self.me()?, &is_dead, &self.recovery_watch, true)? {
+                kill_point!("store.recover.claimed");
+                if self.is_ready()? {
+                    return Ok(false);
+                }
+                match self.recover_as(&reign, checkpoint_bytes, say) {
+                    // Stopped for too long: another has taken over.
+                    Err(error) if error.code() == ErrorCode::Busy => continue,
+                    result => return result.map(|()| true),
+                }
+            }
+            // The recoverer is alive and moves, or is overtaken: so this ends.
+            // ORDER Relaxed: figures to show.
+            say(Progress {
+                bytes_done: words.recovered().load(Ordering::Relaxed),
+                bytes_total: words.to_recover().load(Ordering::Relaxed),
+                records: 0,
+            });
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    fn recover_as(&self, reign: &Reign<'_>, checkpoint_bytes: u64, say: &mut dyn FnMut(Progress)) -> Result<()> {
+        let words = self.words()?;
+        let mut replayed = Replayed::default();
+        if let Some(journal) = &self.journal {
+            replayed = self.replay_files(journal, reign, say)?;
+            if !words.set_store_id(journal.store()) {
+                return Err(other_store(journal));
+            }
+        }
+        kill_point!("store.recover.before_words");
+        // Each of these changes a word only once, from zero: a sleeper that comes here late changes nothing.
+        // ORDER Relaxed: ordered by the state below.
+        let _ = words.checkpoint_at().compare_exchange(
+            0,
+            checkpoint_bytes.max(1),
+            Ordering::Relaxed,
+            Ordering::Relaxed,
+        );
+        let capacity = file_bytes(checkpoint_bytes, self.pool().geometry().chunk_bytes);
+        words.journal().init(replayed.term_max + 1, replayed.epoch_max + 1, capacity);
+        let first_term = crate::journal::leader::LeaderWord::free(replayed.term_max + 1);
+        // ORDER Relaxed: ordered by the state below.
+        let _ = words.checkpointer().compare_exchange(0, first_term.0, Ordering::Relaxed, Ordering::Relaxed);
+        kill_point!("store.recover.before_ready");
+        // The floor is the mark of being ready: from now on an absent key takes an order above all that the files hold, so
+        // what a sleeper still wants to restore is refused.
+        // ORDER AcqRel [order-floor]: the table and the words stand before.
+        let floor = replayed.order_max.max(1);
+        let _ = self.table.floor().compare_exchange(0, floor, Ordering::AcqRel, Ordering::Relaxed);
+        kill_point!("store.recover.ready");
+        Ok(())
+    }
+
+    fn replay_files(&self, journal: &Journal, reign: &Reign<'_>, say: &mut dyn FnMut(Progress)) -> Result<Replayed> {
+        let words = self.words()?;
+        let files: &dyn FileLayer = &**journal.files();
+        let found = survey(files, journal.store())?;
+        // ORDER Relaxed: figures to show.
+        words.to_recover().store(found.bytes, Ordering::Relaxed);
+        // The newest wall clock in the files bounds ours: an entry never lives longer because the clock went back.
+        let seen_wall = replay(files, journal.store(), &found, &mut |_| {}, &mut |_| Ok(()))?.wall_ms;
+        let wall_ms = time::wall_ms().max(seen_wall);
+        let boot_ms = time::boot_ms();
+        let actor = self.host.actor()?;
+        let replayed = replay(
+            files,
+            journal.store(),
+            &found,
+            &mut |progress| {
+                words.recovered().store(progress.bytes_done, Ordering::Relaxed);
+                say(progress);
+            },
+            &mut |record| {
+                if !reign.beat() {
+                    return Err(crate::journal::append::deposed());
+                }
+                kill_point!("store.recover.record");
+                let left = record.expiry_ms.saturating_sub(wall_ms);
+                let expiry = if record.expiry_ms == 0 { 0 } else { boot_ms + left.max(1) };
+                self.table.restore(
+                    actor,
+                    record.key,
+                    &Restored { value: record.value, order: record.order, expiry, client: record.flags },
+                )?;
+                Ok(())
+            },
+        )?;
+        Ok(replayed)
+    }
+
+    /// Takes out of the table what the journal has and nobody needs: tombstones, and entries whose time is over.
+    pub fn sweep(&self) -> Result<()> {
+        if self.journal.is_none() {
+            return Ok(());
+        }
+        let now = self.table.now_ms();
+        let pool = self.pool();
+        let (mut tombstones, mut expired) = (Vec::new(), Vec::new());
+        self.table.each_state(self.host.actor()?, &mut |key, _, state| {
+            if state.tombstone {
+                let chunk = pool.geometry().chunk_of(state.offset);
+                let flushed = match chunk {
+                    Some(chunk) => pool.is_flushed(chunk, state.offset - pool.geometry().chunk_offset(chunk))?,
+                    None => false,
+                };
+                if flushed || state.relocated {
+                    tombstones.push((key.to_vec(), *state));
+                }
+            } else if state.expiry != 0 && state.expiry <= now {
+                expired.push((key.to_vec(), state.id));
+            }
+            Ok(())
+        })?;
+        for (key, state) in &tombstones {
+            self.drop_tombstone(key, state)?;
+        }
+        for (key, id) in &expired {
+            self.table.bury_expired(self.host.actor()?, key, *id)?;
+        }
+        Ok(())
+    }
+}
+
+fn other_store(journal: &Journal) -> Error {
+    Error::new(
+        ErrorCode::NotAStore,
+        format!("{} holds another store than the one in memory.", journal.files().place()),
+    )
+}

@@ -1,0 +1,166 @@
+//! What a store needs beside reading and updating: the current state of a key with its order, tombstones included; taking
+//! out tombstones; putting states back that were read from files.
+//!
+//! The order of a record is one more than that of the record which it replaced; that of a record which replaced none is
+//! one more than the table's floor, at or above which no state is that ever left the table. So of two states of a key, the
+//! one that was published later has the higher order, also when the key was deleted and made again in between.
+
+use super::lookup::{Attempt, Found};
+use super::slot::SlotKind;
+use super::update::Restored;
+use super::{Table, too_many_tries};
+use crate::chunk::Actor;
+use crate::chunk::record::{self, EXTENDED_BYTES, Head, RELOCATED};
+use crate::error::Result;
+use crate::shm::atomic::{Ordering, fence};
+
+/// Rounds of a loop: each lost one is somebody else's success.
+const TRIES: u32 = 1_000_000;
+/// Entries that a walk over all states takes at once.
+const BATCH: usize = 256;
+
+/// The state of a key as its slot names it, tombstone or value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeyState {
+    /// Id of its record: the public version.
+    pub id: u64,
+    /// Where its record stands.
+    pub offset: u64,
+    /// Number of this state of its key.
+    pub order: u64,
+    /// Instant on the table's clock, 0 = never.
+    pub expiry: u64,
+    /// Flags of the user.
+    pub client: u32,
+    pub tombstone: bool,
+    /// Its record was moved by the cleaner, or restored: the journal has it.
+    pub relocated: bool,
+}
+
+impl KeyState {
+    pub(super) fn new(offset: u64, head: &Head, order: u64) -> KeyState {
+        KeyState {
+            id: head.id,
+            offset,
+            order,
+            expiry: head.expiry,
+            client: head.client,
+            tombstone: head.is_tombstone(),
+            relocated: head.flags & RELOCATED != 0,
+        }
+    }
+}
+
+impl Table {
+    /// The order of a record.
+    pub(super) fn order_at(&self, offset: u64) -> Result<u64> {
+        let block = self.pool.shm().block::<{ EXTENDED_BYTES as usize }>(offset)?;
+        // ORDER Relaxed: a field of a published record; proved by a second look at its slot.
+        Ok(block.u64::<{ record::at::STAMP }>().load(Ordering::Relaxed))
+    }
+
+    /// Calls `act` with the slot of a key, or `None` if there is none, until it answers: `None` from it means that others
+    /// were faster.
+    fn with_slot<T>(
+        &self,
+        me: Actor<'_>,
+        key: &[u8],
+        act: &mut dyn FnMut(Option<Found<'_>>) -> Result<Option<T>>,
+    ) -> Result<T> {
+        let hash = self.hasher.hash(key);
+        for _ in 0..TRIES {
+            let (index, entry) = self.entry(hash)?;
+            let span = self.index_span(entry)?;
+            let done = match self.find(span, hash, key)? {
+                Attempt::Done(None) => {
+                    // Nothing is there only if the index chunk was still in use.
+                    // ORDER Acquire [chunk-reuse]: as for readers.
+                    fence(Ordering::Acquire);
+                    if self.directory_word(index)?.load(Ordering::Relaxed) == entry.0 { act(None)? } else { None }
+                }
+                Attempt::Done(found) => act(found)?,
+                Attempt::Again => None,
+                Attempt::Split => match self.enter_split(me, hash)? {
+                    None => None,
+                    Some(split) => match self.find(self.pool.span(split.child)?, hash, key)? {
+                        Attempt::Done(found) => act(found)?,
+                        _ => None,
+                    },
+                },
+            };
+            if let Some(done) = done {
+                return Ok(done);
+            }
+            crate::shm::atomic::spin_hint();
+        }
+        Err(too_many_tries("Looking at a key"))
+    }
+
+    /// The current state of a key; its value is copied into `value`, which is empty for a tombstone.
+    pub fn key_state(&self, me: Actor<'_>, key: &[u8], value: &mut Vec<u8>) -> Result<Option<KeyState>> {
+        self.with_slot(me, key, &mut |found| {
+            value.clear();
+            let Some(found) = found else { return Ok(Some(None)) };
+            let copied = (|| {
+                let span = record::value_span(self.pool.shm(), found.offset, self.header, &found.head)?;
+                value.resize(span.len().min(u64::from(found.head.value_len)) as usize, 0);
+                span.copy_out(0, value)?;
+                Ok(KeyState::new(found.offset, &found.head, self.order_at(found.offset)?))
+            })();
+            // What was copied, or objected to, stands only if the slot still names that record.
+            if self.unchanged(&found) { copied.map(|state| Some(Some(state))) } else { Ok(None) }
+        })
+    }
+
+    /// Unlinks a tombstone if it is still the state of the key. The floor must be at its order before.
+    pub fn drop_tombstone(&self, me: Actor<'_>, key: &[u8], state: &KeyState) -> Result<()> {
+        self.with_slot(me, key, &mut |found| {
+            let Some(found) = found else { return Ok(Some(())) };
+            let same = found.head.id == state.id && found.head.is_tombstone();
+            if !same || found.word.kind() != SlotKind::Record {
+                return Ok(if self.unchanged(&found) { Some(()) } else { None });
+            }
+            let dead = self.dead_token(found.offset)?;
+            let bytes = found.head.bytes(self.header);
+            // ORDER AcqRel [slot]: the floor was raised before; whoever sees the slot empty sees that.
+            let next = found.word.unlink();
+            if found.slot.compare_exchange(found.word.0, next.0, Ordering::AcqRel, Ordering::Relaxed).is_err() {
+                return Ok(None);
+            }
+            self.pool.add_dead(dead.0, dead.1, bytes)?;
+            self.count(me, -(bytes as i64), 0);
+            Ok(Some(()))
+        })
+    }
+
+    /// Deletes an entry whose time is over, if it is still the one with this id: as every deletion, by a tombstone.
+    pub fn bury_expired(&self, me: Actor<'_>, key: &[u8], id: u64) -> Result<()> {
+        let hash = self.hasher.hash(key);
+        self.with_slot(me, key, &mut |found| {
+            let Some(found) = found else { return Ok(Some(())) };
+            if found.head.id != id || found.head.is_tombstone() {
+                return Ok(if self.unchanged(&found) { Some(()) } else { None });
+            }
+            Ok(self.publish_tombstone(me, hash, key, &found)?.then_some(()))
+        })
+    }
+
+    /// Puts a state as the files have it, unless the key has one that is as new. Answers whether it was put.
+    pub fn restore(&self, me: Actor<'_>, key: &[u8], restored: &Restored<'_>) -> Result<bool> {
+        self.put_restored(me, key, restored)
+    }
+
+    /// All states, tombstones and expired entries included.
+    pub fn each_state(
+        &self,
+        visit: &mut dyn FnMut(&[u8], &[u8], &KeyState) -> Result<()>,
+    ) -> Result<()> {
+        let mut cursor = 0;
+        loop {
+            cursor = self.scan_states(cursor, BATCH, visit)?;
+            if cursor == 0 {
+                return Ok(());
+            }
+        }
+    }
+}
