@@ -30,14 +30,8 @@ pub struct Appended {
 /// What stands in the extended header of a store record when it is appended.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Extension {
-    /// Decided epoch, or 0.
-    pub stamp: u64,
-    /// Slot word that the record replaces.
-    pub prev: u64,
-    /// Changes of this key.
-    pub count: u32,
-    /// Checksum, or 0.
-    pub crc: u32,
+    /// Number of this state of its key.
+    pub order: u64,
 }
 
 impl Pool {
@@ -175,10 +169,9 @@ impl Pool {
         // ORDER Relaxed: the owner's bytes; the id, the tail and then the slot order them.
         if let Some(extension) = extension {
             let block = self.shm().block::<{ record::EXTENDED_BYTES as usize }>(offset)?;
-            block.u64::<{ record::at::STAMP }>().store(extension.stamp, Ordering::Relaxed);
-            block.u64::<{ record::at::PREV }>().store(extension.prev, Ordering::Relaxed);
-            let count_crc = extension.count as u64 | (extension.crc as u64) << 32;
-            block.u64::<{ record::at::COUNT_CRC }>().store(count_crc, Ordering::Relaxed);
+            block.u64::<{ record::at::ORDER }>().store(extension.order, Ordering::Relaxed);
+            block.u64::<{ record::at::PREV }>().store(0, Ordering::Relaxed);
+            block.u64::<{ record::at::COUNT_CRC }>().store(0, Ordering::Relaxed);
         }
         let block = self.shm().block::<{ HEADER_BYTES as usize }>(offset)?;
         block.u64::<{ record::at::LENGTHS }>().store(head.lengths_word(), Ordering::Relaxed);

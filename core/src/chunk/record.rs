@@ -9,10 +9,10 @@
 //!  15 expiry    u8   bits 32..40 of the expiry
 //!  16 expiry    u32  bits 0..32; milliseconds of the table's clock, 0 = never
 //!  20 client    u32  flags of the user
-//!                                                 24 stamp u64  0 = to be decided, else the epoch
-//!                                                 32 prev  u64  slot word that this record replaced
-//!                                                 40 count u32  changes of this key
-//!                                                 44 crc   u32  filled by the journal, 0 before
+//!                                                 24 order u64  number of this state of its key
+//!                                                 32 prev  u64  0 (reserved for snapshots)
+//!                                                 40 count u32  0 (reserved for transactions)
+//!                                                 44 crc   u32  0 (reserved)
 //!  key, filled up to 8 bytes with zeros; value; the record ends at a multiple of 16
 //! ```
 //! A relocated record keeps its id, so that a compare-and-swap does not fail because the cleaner moved the entry.
@@ -39,7 +39,7 @@ pub mod at {
     pub const ID: usize = 0;
     pub const LENGTHS: usize = 8;
     pub const EXPIRY: usize = 16;
-    pub const STAMP: usize = 24;
+    pub const ORDER: usize = 24;
     pub const PREV: usize = 32;
     pub const COUNT_CRC: usize = 40;
 }

@@ -43,7 +43,6 @@ pub const NAMES: &[&str] = &[
     "chunk.inherit.before_free",
     "chunk.inherit.before_unclean",
     // table
-    "table.stamp.before",
     "table.replace.before_publish",
     "table.replace.published",
     "table.unlink.before",

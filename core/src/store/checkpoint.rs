@@ -63,7 +63,7 @@ impl Core {
         let mut file = CheckpointFile::create(journal, reign.term(), first_epoch)?;
         let written = (|| {
             let mut since_beat = 0u64;
-            self.table.each_state(self.host.actor()?, &mut |key, value, state| {
+            self.table.each_state(&mut |key, value, state| {
                 if !state.tombstone {
                     file.push(&Record {
                         order: state.order,

@@ -45,7 +45,8 @@ impl Core {
         while let Some(found) = walk.next()? {
             if found.head.flags & RELOCATED == 0 {
                 key.resize(usize::from(found.head.key_len), 0);
-                record::key_span(pool.shm(), found.offset, EXTENDED_BYTES, &found.head)?.copy_out(0, &mut key)?;
+                record::key_span(pool.shm(), found.offset, EXTENDED_BYTES, &found.head)?
+                    .copy_out(0, &mut key)?;
                 let current = self.table.key_state(self.host.actor()?, &key, &mut value)?;
                 if let Some(state) = &current {
                     self.push_state(pool, &key, &value, state, batches, taken, pushed)?;

@@ -77,7 +77,8 @@ impl<'a> Words<'a> {
     /// The store's id; `None` before the first opener has one.
     pub fn store_id(self) -> Option<[u8; 16]> {
         // ORDER Relaxed: set before the floor makes the store ready, and only looked at behind it.
-        let words = [self.block.u64::<152>(), self.block.u64::<160>()].map(|word| word.load(Ordering::Relaxed));
+        let words =
+            [self.block.u64::<152>(), self.block.u64::<160>()].map(|word| word.load(Ordering::Relaxed));
         (words != [0, 0]).then(|| {
             let mut id = [0; 16];
             id[..8].copy_from_slice(&words[0].to_le_bytes());
@@ -88,7 +89,8 @@ impl<'a> Words<'a> {
 
     /// Sets the id, once. False: another id stands there.
     pub fn set_store_id(self, id: &[u8; 16]) -> bool {
-        for (word, bytes) in [self.block.u64::<152>(), self.block.u64::<160>()].iter().zip(id.chunks_exact(8)) {
+        for (word, bytes) in [self.block.u64::<152>(), self.block.u64::<160>()].iter().zip(id.chunks_exact(8))
+        {
             let value = u64::from_le_bytes(bytes.try_into().expect("eight bytes"));
             // ORDER Relaxed: as in `store_id`.
             let _ = word.compare_exchange(0, value, Ordering::Relaxed, Ordering::Relaxed);

@@ -40,10 +40,11 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::chunk::Actor;
+use crate::chunk::record::Head;
 use crate::error::{Error, ErrorCode, Result};
 use crate::shm::atomic::{AtomicU32, Ordering};
-use crate::table::{Action, Changed, Current, Head, Update, Value};
 use crate::table::entry::{CasOutcome, Entry, SetOptions, Version};
+use crate::table::{Action, Changed, Current, Update, Value};
 
 pub use self::core::{Core, Host};
 pub use self::recovery::Opening;
@@ -193,7 +194,7 @@ impl Store {
             value.resize(head.value_len as usize, 0);
             span.copy_out(0, &mut value)
         })?;
-        Ok(head.filter(|head| head.key_len != 0).map(|head| entry(core, &head, value)))
+        Ok(head.map(|head| entry(core, &head, value)))
     }
 
     /// Copies the value of a key into a buffer; the answer is its length. `BufferTooSmall` tells the length needed.
@@ -210,7 +211,7 @@ impl Store {
                 )),
             }
         })?;
-        Ok(head.filter(|head| head.key_len != 0).map(|head| head.value_len as usize))
+        Ok(head.map(|head| head.value_len as usize))
     }
 
     /// Reads many keys faster than one by one; `visit` gets the place of the key and its value.
@@ -387,7 +388,7 @@ impl Store {
     /// there all the time is seen at least once.
     pub fn scan(&self, cursor: u64, limit: usize, mut visit: impl FnMut(&[u8], &Entry)) -> Result<u64> {
         let (core, _) = self.actor()?;
-        core.table.scan(cursor, limit, &mut |key, head, value| {
+        core.table.scan(cursor, limit, |key, head, value| {
             visit(key, &entry(core, head, value.to_vec()));
             Ok(())
         })

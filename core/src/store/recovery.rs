@@ -13,11 +13,11 @@ use super::core::{Core, Host};
 use crate::error::{Error, ErrorCode, Result};
 use crate::journal::directory::{Claimant, enter};
 use crate::journal::leader::{Reign, Watch, claim};
-use crate::table::{Restored, Table};
 use crate::journal::replay::{Progress, Replayed, replay, survey};
 use crate::journal::{FileLayer, Journal};
 use crate::shm::atomic::Ordering;
 use crate::shm::time;
+use crate::table::{Restored, Table};
 
 /// Bytes of a journal file for a checkpoint threshold: an eighth of it, and room for the largest batch.
 fn file_bytes(checkpoint_bytes: u64, chunk_bytes: u64) -> u64 {
@@ -104,7 +104,12 @@ impl Core {
         }
     }
 
-    fn recover_as(&self, reign: &Reign<'_>, checkpoint_bytes: u64, say: &mut dyn FnMut(Progress)) -> Result<()> {
+    fn recover_as(
+        &self,
+        reign: &Reign<'_>,
+        checkpoint_bytes: u64,
+        say: &mut dyn FnMut(Progress),
+    ) -> Result<()> {
         let words = self.words()?;
         let mut replayed = Replayed::default();
         if let Some(journal) = &self.journal {
@@ -137,7 +142,12 @@ impl Core {
         Ok(())
     }
 
-    fn replay_files(&self, journal: &Journal, reign: &Reign<'_>, say: &mut dyn FnMut(Progress)) -> Result<Replayed> {
+    fn replay_files(
+        &self,
+        journal: &Journal,
+        reign: &Reign<'_>,
+        say: &mut dyn FnMut(Progress),
+    ) -> Result<Replayed> {
         let words = self.words()?;
         let files: &dyn FileLayer = &**journal.files();
         let found = survey(files, journal.store())?;
@@ -182,11 +192,13 @@ impl Core {
         let now = self.table.now_ms();
         let pool = self.pool();
         let (mut tombstones, mut expired) = (Vec::new(), Vec::new());
-        self.table.each_state(self.host.actor()?, &mut |key, _, state| {
+        self.table.each_state(&mut |key, _, state| {
             if state.tombstone {
                 let chunk = pool.geometry().chunk_of(state.offset);
                 let flushed = match chunk {
-                    Some(chunk) => pool.is_flushed(chunk, state.offset - pool.geometry().chunk_offset(chunk))?,
+                    Some(chunk) => {
+                        pool.is_flushed(chunk, state.offset - pool.geometry().chunk_offset(chunk))?
+                    }
                     None => false,
                 };
                 if flushed || state.relocated {

@@ -163,7 +163,7 @@ impl Table {
         hash: u64,
     ) -> Result<Option<Moved>> {
         let head = &walked.head;
-        if self.may_drop(me, walked.offset, head)? {
+        if self.may_drop(walked.offset, head)? {
             let dead = self.dead_token(walked.offset)?;
             kill_point!("table.clean.before_drop");
             // ORDER AcqRel [slot]: as every unlinking.
@@ -174,9 +174,6 @@ impl Table {
             self.pool.add_dead(dead.0, dead.1, walked.bytes)?;
             self.count(me, -(walked.bytes as i64), -i64::from(!head.is_tombstone()));
             return Ok(Some(Moved::Dead));
-        }
-        if self.class == RecordClass::Store {
-            self.help_stamp(me, slot, word, walked.offset)?;
         }
         let place = match self.pool.room(me, self.class.class(), self.object, walked.bytes)? {
             Some(place) => place,
@@ -192,9 +189,9 @@ impl Table {
         let appended = self.pool.append_copy(place, walked.offset, self.header, head)?;
         kill_point!("table.clean.before_move");
         // DIES BEFORE: a copy that nothing points to. DIES AFTER: the record is moved.
-        // ORDER SeqCst [slot, epoch]: as every publication.
+        // ORDER AcqRel [slot]: as every publication.
         let next = word.publish(tag_of(hash), appended.offset);
-        if slot.compare_exchange(word.0, next.0, Ordering::SeqCst, Ordering::Relaxed).is_err() {
+        if slot.compare_exchange(word.0, next.0, Ordering::AcqRel, Ordering::Relaxed).is_err() {
             self.pool.give_up(&appended)?;
             return Ok(None);
         }
@@ -206,17 +203,14 @@ impl Table {
 
     /// Whether the cleaner may unlink a live record instead of moving it: an expired entry of a cache, a tombstone that no
     /// file needs any more.
-    fn may_drop(&self, me: Actor<'_>, offset: u64, head: &Head) -> Result<bool> {
+    fn may_drop(&self, offset: u64, head: &Head) -> Result<bool> {
         match self.class {
             RecordClass::Cache => Ok(head.expiry != 0 && head.expiry <= self.now_ms()),
+            // The journal has the whole chunk, or it would not be cleaned; an insert that finds the key absent takes an order
+            // above the floor.
+            // ORDER Acquire [order-floor]: raised before.
             RecordClass::Store if head.is_tombstone() => {
-                let Some(chunk) = self.pool.geometry().chunk_of(offset) else { return Ok(false) };
-                let _pinned = Guard::pin(me, chunk)?;
-                let block = self.pool.shm().block::<{ record::EXTENDED_BYTES as usize }>(offset)?;
-                // ORDER Acquire [stamp]: decided once.
-                let stamp = block.u64::<{ record::at::STAMP }>().load(Ordering::Acquire);
-                // ORDER Acquire [floor]: the files that make the tombstone needless are complete; raised by the store.
-                Ok(stamp != 0 && stamp <= self.floor().load(Ordering::Acquire))
+                Ok(self.order_at(offset)? <= self.floor().load(Ordering::Acquire))
             }
             RecordClass::Store => Ok(false),
         }

@@ -9,7 +9,7 @@ use super::layout::{ALTERNATIVES, Bucket, Entry, IN_STASH, SLOT_COUNT, bucket, b
 use super::lookup::{Attempt, frozen};
 use super::slot::{Slot, SlotKind, tag_of};
 use super::update::Changed;
-use super::{Table, too_many_tries};
+use super::{RecordClass, Table, too_many_tries};
 use crate::chunk::{Actor, Appended, ChunkId, Guard};
 use crate::error::Result;
 use crate::shm::Span;
@@ -45,6 +45,12 @@ const fn taken(word: u32, me: u16) -> u32 {
 }
 
 impl Lock<'_> {
+    /// Whether nobody took the lock away.
+    fn holds(&self) -> bool {
+        // ORDER Acquire [insert-lock]: behind the load of an empty slot: a slot that a thief poisoned shows the theft too.
+        self.word.load(Ordering::Acquire) == self.held
+    }
+
     /// Frees the lock, unless it was taken away.
     pub(super) fn release(self) {
         kill_point!("table.insert.before_unlock");
@@ -100,7 +106,7 @@ impl Table {
         let home = bucket_of(span, self.shape.home(hash))?;
         let lock = self.lock(me, span, self.shape.home(hash))?;
         kill_point!("table.insert.locked");
-        let done = self.insert_held(me, span, home, hash, key, appended);
+        let done = self.insert_held(me, span, home, hash, key, appended, &lock);
         lock.release();
         kill_point!("table.insert.unlocked");
         if !matches!(done, Ok(Attempt::Done(_))) {
@@ -110,6 +116,7 @@ impl Table {
     }
 
     /// Inserts while the lock of the home is held.
+    #[allow(clippy::too_many_arguments)]
     fn insert_held(
         &self,
         me: Actor<'_>,
@@ -118,6 +125,7 @@ impl Table {
         hash: u64,
         key: &[u8],
         appended: &Appended,
+        lock: &Lock<'_>,
     ) -> Result<Attempt<Changed>> {
         // Somebody may have inserted it before the lock was taken, or the buckets are being moved to a child.
         if !matches!(self.find(span, hash, key)?, Attempt::Done(None)) {
@@ -129,6 +137,17 @@ impl Table {
                 return Ok(Attempt::Again);
             }
             let Some((slot, word)) = empty_slot(bucket) else { continue };
+            // The word is one that a thief of the lock poisons only from here on: then the swap below fails.
+            if !lock.holds() {
+                return Ok(Attempt::Again);
+            }
+            // The key is absent, and was not made and deleted since the record got its order, unless the floor shows it.
+            // ORDER Acquire [order-floor]: raised before a tombstone left the slot.
+            if self.class == RecordClass::Store
+                && self.order_at(appended.offset)? <= self.floor().load(Ordering::Acquire)
+            {
+                return Ok(Attempt::Again);
+            }
             // No reader may skip a place where the key may be: the marks come first.
             // ORDER Relaxed: ordered before the slot by its Release.
             match place {
@@ -141,21 +160,15 @@ impl Table {
             kill_point!("table.insert.before_publish");
             // DIES BEFORE: a held lock, maybe a mark too many, a dead record. DIES AFTER: the key is there; the lock is held and
             // the entry not counted.
-            // ORDER SeqCst [slot, epoch]: as in `replace`.
+            // ORDER AcqRel [slot]: as in `replace`.
             let next = word.publish(tag_of(hash), appended.offset);
-            if slot.compare_exchange(word.0, next.0, Ordering::SeqCst, Ordering::Relaxed).is_err() {
+            if slot.compare_exchange(word.0, next.0, Ordering::AcqRel, Ordering::Relaxed).is_err() {
                 // Taken by a key of another home, or frozen, or the lock was stolen.
                 return Ok(Attempt::Again);
             }
             kill_point!("table.insert.published");
-            let stamp = self.stamp_own(appended.offset)?;
             self.count(me, appended.bytes as i64, 1);
-            return Ok(Attempt::Done(Changed {
-                id: appended.id,
-                offset: appended.offset,
-                stamp,
-                changed: true,
-            }));
+            return Ok(Attempt::Done(Changed { id: appended.id, offset: appended.offset, changed: true }));
         }
         Ok(Attempt::Split)
     }
@@ -225,12 +238,13 @@ impl Table {
             let bucket = bucket_of(span, number)?;
             for slot in 0..SLOT_COUNT {
                 let slot = bucket.u64_at::<0>(slot);
-                // ORDER Relaxed: only the version matters; whoever inserts here loads the slot anew.
+                // ORDER Relaxed: the swap below decides.
                 let word = Slot(slot.load(Ordering::Relaxed));
                 if word.kind() == SlotKind::Empty {
                     // A failure means that it has just got another version.
+                    // ORDER Release [slot]: the theft of the lock is seen by whoever sees the new version.
                     let _ =
-                        slot.compare_exchange(word.0, word.unlink().0, Ordering::Relaxed, Ordering::Relaxed);
+                        slot.compare_exchange(word.0, word.unlink().0, Ordering::Release, Ordering::Relaxed);
                 }
             }
             kill_point!("table.lock.poisoned");
@@ -243,8 +257,8 @@ impl Table {
 fn empty_slot(bucket: Bucket<'_>) -> Option<(&AtomicU64, Slot)> {
     (0..SLOT_COUNT).find_map(|number| {
         let slot = bucket.u64_at::<0>(number);
-        // ORDER Relaxed: the compare-and-swap decides.
-        let word = Slot(slot.load(Ordering::Relaxed));
+        // ORDER Acquire [slot]: whoever emptied or poisoned it did so after the theft of a lock, or after raising the floor.
+        let word = Slot(slot.load(Ordering::Acquire));
         (word.kind() == SlotKind::Empty).then_some((slot, word))
     })
 }

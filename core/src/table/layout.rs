@@ -9,8 +9,7 @@
 //!   72 recounted u64  the value of `deaths` for which live and dead bytes were taken anew
 //!   88 counted   u64  the value of `deaths` for which entries were counted anew
 //!   80 swept_ms  u64  when expired entries were last looked for
-//!  128 epoch     u64  store: the clock that stamps records;  its own line
-//!  192 floor     u64  store: tombstones stamped up to here may be dropped
+//!  192 floor     u64  store: no state that left the table has a higher order; 0 = not recovered yet
 //!  256 stripes   16 x 64 B  {live bytes u64 | entries u64 | 0}, by thread index; sums, wrapping
 //! 1280 free for the object that uses the table, up to 3840 (a store's leader, terms, marks)
 //! 3840 directory 2^D x u64  {index chunk 36 | generation 20 | local depth 6 | state 2}, lowest bits first; state 1 = in use
@@ -55,7 +54,6 @@ pub mod control {
     pub const RECOUNTED: usize = 72;
     pub const SWEPT_MS: usize = 80;
     pub const COUNTED: usize = 88;
-    pub const EPOCH: usize = 128;
     pub const FLOOR: usize = 192;
     pub const STRIPES: usize = 256;
     /// Within a stripe.

@@ -39,30 +39,27 @@ pub(super) struct Found<'a> {
 
 impl Table {
     /// Reads the record of `key`: `copy` gets its header and value and copies what it wants; it may be called several
-    /// times, and only its last call counts. The answer is the header, or `None` if there is no such entry. `me` lets a
-    /// reader of a store decide the stamp of a record whose writer has not done so yet; a cache gives none.
+    /// times, and only its last call counts. The answer is the header, or `None` if there is no such entry.
     #[inline]
     pub fn read(
         &self,
-        me: Option<Actor<'_>>,
         key: &[u8],
         mut copy: impl FnMut(&Head, Span<'_>) -> Result<()>,
     ) -> Result<Option<Head>> {
-        let head = self.read_hashed(me, self.hasher.hash(key), key, &mut copy)?;
+        let head = self.read_hashed(self.hasher.hash(key), key, &mut copy)?;
         Ok(head.filter(|head| head.key_len != 0))
     }
 
     #[inline]
     pub(super) fn read_hashed(
         &self,
-        me: Option<Actor<'_>>,
         hash: u64,
         key: &[u8],
         copy: &mut impl FnMut(&Head, Span<'_>) -> Result<()>,
     ) -> Result<Option<Head>> {
-        match self.read_once(me, hash, key, copy)? {
+        match self.read_once(hash, key, copy)? {
             Attempt::Done(answer) => Ok(answer),
-            _ => self.read_again(me, hash, key, copy),
+            _ => self.read_again(hash, key, copy),
         }
     }
 
@@ -70,17 +67,16 @@ impl Table {
     #[inline(never)]
     fn read_again(
         &self,
-        me: Option<Actor<'_>>,
         hash: u64,
         key: &[u8],
         copy: &mut impl FnMut(&Head, Span<'_>) -> Result<()>,
     ) -> Result<Option<Head>> {
         for _ in 0..TRIES {
-            match self.read_once(me, hash, key, copy)? {
+            match self.read_once(hash, key, copy)? {
                 Attempt::Done(answer) => return Ok(answer),
                 Attempt::Again => {}
                 Attempt::Split => {
-                    if let Attempt::Done(answer) = self.read_split(me, hash, key, copy)? {
+                    if let Attempt::Done(answer) = self.read_split(hash, key, copy)? {
                         return Ok(answer);
                     }
                 }
@@ -93,7 +89,6 @@ impl Table {
     #[inline]
     fn read_once(
         &self,
-        me: Option<Actor<'_>>,
         hash: u64,
         key: &[u8],
         copy: &mut impl FnMut(&Head, Span<'_>) -> Result<()>,
@@ -102,7 +97,7 @@ impl Table {
         let span = self.index_span(entry)?;
         let home = bucket_of(span, self.shape.home(hash))?;
         let still = || self.directory_word(index).map(|word| word.load(Ordering::Relaxed) == entry.0);
-        let mut look = |bucket: Bucket<'_>| self.read_bucket(me, bucket, hash, key, copy);
+        let mut look = |bucket: Bucket<'_>| self.read_bucket(bucket, hash, key, copy);
         let mut answer = look(home)?;
         if let Attempt::Done(None) = answer {
             answer = self.rest_of_key(span, home, hash, &mut look)?;
@@ -154,7 +149,6 @@ impl Table {
     #[inline]
     fn read_bucket(
         &self,
-        me: Option<Actor<'_>>,
         bucket: Bucket<'_>,
         hash: u64,
         key: &[u8],
@@ -166,7 +160,7 @@ impl Table {
             // ORDER Acquire [slot]: the record that the word names is whole.
             let word = Slot(slot.load(Ordering::Acquire));
             if word.matches(wanted) {
-                match self.read_record(me, slot, word, word, key, copy)? {
+                match self.read_record(slot, word, word, key, copy)? {
                     Attempt::Done(None) => {}
                     other => return Ok(other),
                 }
@@ -180,7 +174,6 @@ impl Table {
     #[inline]
     fn read_record(
         &self,
-        me: Option<Actor<'_>>,
         slot: &AtomicU64,
         word: Slot,
         expected: Slot,
@@ -197,9 +190,6 @@ impl Table {
             }
             if head.is_tombstone() || (head.expiry != 0 && head.expiry <= self.now_ms()) {
                 return Ok(Some(Head { key_len: 0, ..head }));
-            }
-            if let (RecordClass::Store, Some(me)) = (self.class, me) {
-                self.help_stamp(me, slot, expected, offset)?;
             }
             let value = shm.span(offset + self.header + align8(key.len() as u64), head.value_len as u64)?;
             copy(&head, value)?;
@@ -228,7 +218,6 @@ impl Table {
     #[cold]
     fn read_split(
         &self,
-        me: Option<Actor<'_>>,
         hash: u64,
         key: &[u8],
         copy: &mut impl FnMut(&Head, Span<'_>) -> Result<()>,
@@ -247,9 +236,9 @@ impl Table {
                     continue;
                 }
                 let found = match word.kind() {
-                    SlotKind::Record => self.read_record(me, slot, word, word, key, copy)?,
+                    SlotKind::Record => self.read_record(slot, word, word, key, copy)?,
                     SlotKind::Frozen => {
-                        self.read_record(me, new.u64_at::<0>(slot_number), word, Slot::VIRGIN, key, copy)?
+                        self.read_record(new.u64_at::<0>(slot_number), word, Slot::VIRGIN, key, copy)?
                     }
                     _ => continue,
                 };
@@ -266,7 +255,7 @@ impl Table {
         }
         if let Attempt::Done(None) = answer {
             for number in self.shape.candidates(hash) {
-                answer = self.read_bucket(me, bucket_of(child, number)?, hash, key, copy)?;
+                answer = self.read_bucket(bucket_of(child, number)?, hash, key, copy)?;
                 if !matches!(answer, Attempt::Done(None)) {
                     break;
                 }
@@ -301,7 +290,6 @@ impl Table {
     /// Reads up to [`BATCH`] keys: all buckets are fetched first, then all records, then each is read.
     pub fn read_batch(
         &self,
-        me: Option<Actor<'_>>,
         keys: &[&[u8]],
         mut copy: impl FnMut(usize, &Head, Span<'_>) -> Result<()>,
         mut answer: impl FnMut(usize, Option<Head>) -> Result<()>,
@@ -320,7 +308,7 @@ impl Table {
             for (place, key) in keys.iter().enumerate() {
                 let number = group * BATCH + place;
                 let head =
-                    self.read_hashed(me, hashes[place], key, &mut |head, value| copy(number, head, value))?;
+                    self.read_hashed(hashes[place], key, &mut |head, value| copy(number, head, value))?;
                 answer(number, head.filter(|head| head.key_len != 0))?;
             }
         }
@@ -414,8 +402,8 @@ impl Table {
                 for number in self.shape.candidates(hash) {
                     let bucket = bucket_of(span, number)?;
                     for number in 0..SLOT_COUNT {
-                        // ORDER SeqCst [epoch]: whoever asks after moving the epoch sees what was published before.
-                        let word = Slot(bucket.u64_at::<0>(number).load(Ordering::SeqCst));
+                        // ORDER Acquire [slot]: as for readers.
+                        let word = Slot(bucket.u64_at::<0>(number).load(Ordering::Acquire));
                         live |= word.offset() == offset && word.kind() != SlotKind::Empty;
                     }
                 }
@@ -446,51 +434,6 @@ impl Table {
         scratch.resize(head.key_len as usize, 0);
         record::key_span(self.pool.shm(), offset, self.header, head)?.copy_out(0, scratch)?;
         Ok(self.hasher.hash(scratch))
-    }
-
-    /// The stamp of a store's record, decided now if it was not. The caller knows that the chunk stays: it is its own open
-    /// one, or the journal does not have it yet, or it is pinned.
-    pub fn stamp(&self, offset: u64) -> Result<u64> {
-        let block = self.pool.shm().block::<{ record::EXTENDED_BYTES as usize }>(offset)?;
-        let word = block.u64::<{ record::at::STAMP }>();
-        // ORDER Acquire [stamp]: pairs with the compare-and-swap below.
-        let seen = word.load(Ordering::Acquire);
-        if seen != 0 || !self.pool.shm().writable() {
-            return Ok(seen);
-        }
-        // ORDER SeqCst [epoch]: after the publication; either whoever moved the epoch sees the record or this load sees the
-        // new epoch.
-        let epoch = self.epoch().load(Ordering::SeqCst);
-        kill_point!("table.stamp.before");
-        // ORDER AcqRel [stamp]: decided once; pairs with the load above.
-        Ok(match word.compare_exchange(0, epoch, Ordering::AcqRel, Ordering::Acquire) {
-            Ok(_) => epoch,
-            Err(decided) => decided,
-        })
-    }
-
-    /// Decides the stamp of the record at `offset`, which `slot` names while it holds `expected`, for a writer that was
-    /// stopped or killed before it did: no later record may be stamped before one that others have seen.
-    #[inline]
-    pub(super) fn help_stamp(
-        &self,
-        me: Actor<'_>,
-        slot: &AtomicU64,
-        expected: Slot,
-        offset: u64,
-    ) -> Result<()> {
-        let block = self.pool.shm().block::<{ record::EXTENDED_BYTES as usize }>(offset)?;
-        // ORDER Acquire [stamp]: pairs with the compare-and-swap in `stamp`.
-        if block.u64::<{ record::at::STAMP }>().load(Ordering::Acquire) != 0 || !self.pool.shm().writable() {
-            return Ok(());
-        }
-        let Some(chunk) = self.pool.geometry().chunk_of(offset) else { return Ok(()) };
-        let _pinned = Guard::pin(me, chunk)?;
-        // ORDER Acquire [slot]: the second look of the pin: if the slot still names the record, its chunk stays.
-        if slot.load(Ordering::Acquire) == expected.0 {
-            self.stamp(offset)?;
-        }
-        Ok(())
     }
 }
 

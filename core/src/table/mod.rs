@@ -16,35 +16,36 @@
 //! | `split` | dividing an index chunk, with helpers |
 //! | `clean` | moving live records out of chunks of mostly dead ones |
 //! | `count` | live bytes, entries, what still fits; taking the counts anew |
+//! | `entry` | what users see of an entry |
 //! | `scan` | all entries, in an order that splits do not disturb |
+//! | `state` | what a store needs: states with their order, tombstones |
 //! | `check` | every invariant of a table |
 //!
 //! # What a store can rely on
 //!
 //! A table opened with [`RecordClass::Store`] appends records with the extended header into chunks of class `Store`.
 //!
-//! * **Stamps.** A record is appended with stamp 0 (to be decided) and published by the compare-and-swap of its slot; *then*
-//!   its writer sets the stamp from the epoch word ([`Table::epoch`]) by a compare-and-swap from 0. Both the slot's
-//!   compare-and-swap and the load of the epoch are `SeqCst`. Whoever meets stamp 0 through a slot helps ([`Table::stamp`])
-//!   before it uses the value. The update answers with offset, id, stamp and previous slot word ([`Changed`]).
+//! * **Orders.** A record carries the number of this state of its key: one more than that of the record it replaces, or
+//!   than [`Table::floor`] where the key is absent. It is written before the record is published, and the compare-and-swap
+//!   expects the very record whose order was read: so orders grow with the order of publication, and nobody has to help.
 //! * **Deletes are tombstones**: records with the flag `TOMBSTONE`, which readers answer as absent and counts leave out.
-//!   The cleaner drops a tombstone that is live when its stamp is not above [`Table::floor`], which the store raises when
-//!   a checkpoint has made it needless; others it moves like any record.
-//! * **Order per key.** `prev` is the slot word that the record replaced, `count` is one more than the previous record's:
-//!   of two records of a key, the one with the higher (stamp, count) is newer.
+//!   [`Table::drop_tombstone`] takes one out when the journal has it and the floor was raised to its order; so does the
+//!   cleaner, which moves others like any record.
+//! * **The current state** of a key, tombstones included: [`Table::key_state`], [`Table::each_state`].
 //! * **Walking**: `Pool::walk(chunk, EXTENDED_BYTES, from)` gives whole records up to the tail, in any chunk state in which
 //!   `Pool::unflushed` lists it. [`Table::is_live`] says whether a slot points to a record.
 //! * **Chunks that the journal does not have** are never reset: the cleaner asks `Pool::may_be_cleaned`. When nothing else
 //!   can be cleaned an update answers `Full`: flush, then try again.
-//! * **Relocation** copies a record with its id, stamp and count, after its stamp was decided.
+//! * **Relocation** copies a record with its id and order and marks the copy `RELOCATED`: the journal has it.
 //! * **Expired** records of a store are answered as absent, but only the store unlinks them.
-//! * **Restoring** after the segment was lost: [`Table::restore`] puts a record with its stamp and count if it is newer
-//!   than what is there.
+//! * **Restoring** after the segment was lost: [`Table::restore`] puts a state with its order if it is newer than what is
+//!   there, and above the floor where nothing is there.
 //! * **Control words**: 2560 bytes from `layout::USER_OFFSET` behind the start of the object belong to the store.
 
 mod check;
 mod clean;
 mod count;
+pub mod entry;
 mod hash;
 mod insert;
 pub mod layout;
@@ -52,6 +53,7 @@ mod lookup;
 mod scan;
 mod slot;
 mod split;
+mod state;
 mod update;
 
 #[cfg(all(test, not(memora_loom)))]
@@ -63,7 +65,8 @@ pub use check::{check, inherit};
 pub use count::TableStats;
 pub use lookup::BATCH;
 pub use slot::{Slot, SlotKind};
-pub use update::{Action, Changed, Current, Update, Value};
+pub use state::KeyState;
+pub use update::{Action, Changed, Current, Restored, Update, Value};
 
 use crate::chunk::record::{EXTENDED_BYTES, HEADER_BYTES};
 use crate::chunk::{ChunkId, Class, Pool};
@@ -78,7 +81,7 @@ use layout::{Control, DIRECTORY_OFFSET, Entry, OBJECT_HEADER_BYTES, Shape, contr
 pub enum RecordClass {
     /// 24 B header; deletes unlink.
     Cache,
-    /// 48 B header: stamp, previous slot, count, checksum; deletes are tombstones.
+    /// 48 B header with the order of the state; deletes are tombstones.
     Store,
 }
 
@@ -149,7 +152,6 @@ pub fn initialise(pool: &Pool, run: Span<'_>, class: RecordClass, seed: u64, lim
     let class_number = class.class() as u64;
     block.u64::<{ control::BITS_CLASS }>().store(bits as u64 | class_number << 32, Ordering::Relaxed);
     block.u64::<{ control::LIMIT }>().store(limit, Ordering::Relaxed);
-    block.u64::<{ control::EPOCH }>().store(1, Ordering::Relaxed);
     let entry = Entry::new(root.0, pool.state(root)?.generation(), 0);
     for index in 0..1u64 << bits {
         run.u64(DIRECTORY_OFFSET + index * 8)?.store(entry.0, Ordering::Relaxed);
@@ -228,12 +230,7 @@ impl Table {
         self.pool.shm().block(self.control).expect("checked when the table was opened")
     }
 
-    /// The epoch clock of a store.
-    pub fn epoch(&self) -> &AtomicU64 {
-        self.control().u64::<{ control::EPOCH }>()
-    }
-
-    /// Tombstones with a stamp up to this epoch may be dropped.
+    /// The highest order of any state that left the table; 0 in a store that was not recovered yet.
     pub fn floor(&self) -> &AtomicU64 {
         self.control().u64::<{ control::FLOOR }>()
     }

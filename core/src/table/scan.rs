@@ -5,7 +5,7 @@
 
 use super::layout::{Entry, SLOT_COUNT, bucket_of};
 use super::slot::{Slot, SlotKind};
-use super::{Table, too_many_tries};
+use super::{KeyState, RecordClass, Table, too_many_tries};
 use crate::chunk::record::{self, Head};
 use crate::error::{Error, ErrorCode, Result};
 use crate::shm::atomic::{AtomicU64, Ordering, fence};
@@ -22,6 +22,33 @@ impl Table {
         limit: usize,
         mut visit: impl FnMut(&[u8], &Head, &[u8]) -> Result<()>,
     ) -> Result<u64> {
+        self.scan_records(cursor, limit, &mut |record| {
+            let head = &record.head;
+            if !head.is_tombstone() && (head.expiry == 0 || head.expiry > self.now_ms()) {
+                visit(&record.key, head, &record.value)?;
+            }
+            Ok(())
+        })
+    }
+
+    /// As [`Table::scan`], for the states of a store: tombstones and expired entries included.
+    pub(super) fn scan_states(
+        &self,
+        cursor: u64,
+        limit: usize,
+        visit: &mut dyn FnMut(&[u8], &[u8], &KeyState) -> Result<()>,
+    ) -> Result<u64> {
+        self.scan_records(cursor, limit, &mut |record| {
+            visit(&record.key, &record.value, &KeyState::new(record.offset, &record.head, record.order))
+        })
+    }
+
+    fn scan_records(
+        &self,
+        cursor: u64,
+        limit: usize,
+        visit: &mut dyn FnMut(&Copied) -> Result<()>,
+    ) -> Result<u64> {
         let start = cursor.saturating_sub(1);
         let (mut number, mut index) = (start >> INDEX_BITS, start & ((1 << INDEX_BITS) - 1));
         let mut given = 0;
@@ -33,8 +60,8 @@ impl Table {
                 }
                 index = self.collect_bucket(number, index, &mut entries)?;
                 given += entries.len();
-                for (key, head, value) in &entries {
-                    visit(key, head, value)?;
+                for record in &entries {
+                    visit(record)?;
                 }
             }
             index = 0;
@@ -99,10 +126,7 @@ impl Table {
             let virgin =
                 moved.is_some() || children.iter().all(|slot| slot.load(Ordering::Relaxed) == Slot::VIRGIN.0);
             if virgin && slot.load(Ordering::Relaxed) == word.0 {
-                let (key, head, value) = copied?;
-                if !head.is_tombstone() && (head.expiry == 0 || head.expiry > self.now_ms()) {
-                    entries.push((key, head, value));
-                }
+                entries.push(copied?);
                 return Ok(());
             }
         }
@@ -122,9 +146,19 @@ impl Table {
         record::key_span(shm, word.offset(), self.header, &head)?.copy_out(0, &mut key)?;
         let mut value = vec![0; head.value_len as usize];
         record::value_span(shm, word.offset(), self.header, &head)?.copy_out(0, &mut value)?;
-        Ok((key, head, value))
+        let order = match self.class {
+            RecordClass::Cache => 0,
+            RecordClass::Store => self.order_at(word.offset())?,
+        };
+        Ok(Copied { key, head, value, offset: word.offset(), order })
     }
 }
 
-/// Key, header and value of a record, copied.
-type Copied = (Vec<u8>, Head, Vec<u8>);
+/// A record, copied.
+struct Copied {
+    key: Vec<u8>,
+    head: Head,
+    value: Vec<u8>,
+    offset: u64,
+    order: u64,
+}

@@ -7,7 +7,6 @@
 
 use super::lookup::{Attempt, Found};
 use super::slot::SlotKind;
-use super::update::Restored;
 use super::{Table, too_many_tries};
 use crate::chunk::Actor;
 use crate::chunk::record::{self, EXTENDED_BYTES, Head, RELOCATED};
@@ -56,7 +55,7 @@ impl Table {
     pub(super) fn order_at(&self, offset: u64) -> Result<u64> {
         let block = self.pool.shm().block::<{ EXTENDED_BYTES as usize }>(offset)?;
         // ORDER Relaxed: a field of a published record; proved by a second look at its slot.
-        Ok(block.u64::<{ record::at::STAMP }>().load(Ordering::Relaxed))
+        Ok(block.u64::<{ record::at::ORDER }>().load(Ordering::Relaxed))
     }
 
     /// Calls `act` with the slot of a key, or `None` if there is none, until it answers: `None` from it means that others
@@ -76,7 +75,11 @@ impl Table {
                     // Nothing is there only if the index chunk was still in use.
                     // ORDER Acquire [chunk-reuse]: as for readers.
                     fence(Ordering::Acquire);
-                    if self.directory_word(index)?.load(Ordering::Relaxed) == entry.0 { act(None)? } else { None }
+                    if self.directory_word(index)?.load(Ordering::Relaxed) == entry.0 {
+                        act(None)?
+                    } else {
+                        None
+                    }
                 }
                 Attempt::Done(found) => act(found)?,
                 Attempt::Again => None,
@@ -124,7 +127,8 @@ impl Table {
             let bytes = found.head.bytes(self.header);
             // ORDER AcqRel [slot]: the floor was raised before; whoever sees the slot empty sees that.
             let next = found.word.unlink();
-            if found.slot.compare_exchange(found.word.0, next.0, Ordering::AcqRel, Ordering::Relaxed).is_err() {
+            if found.slot.compare_exchange(found.word.0, next.0, Ordering::AcqRel, Ordering::Relaxed).is_err()
+            {
                 return Ok(None);
             }
             self.pool.add_dead(dead.0, dead.1, bytes)?;
@@ -145,16 +149,8 @@ impl Table {
         })
     }
 
-    /// Puts a state as the files have it, unless the key has one that is as new. Answers whether it was put.
-    pub fn restore(&self, me: Actor<'_>, key: &[u8], restored: &Restored<'_>) -> Result<bool> {
-        self.put_restored(me, key, restored)
-    }
-
     /// All states, tombstones and expired entries included.
-    pub fn each_state(
-        &self,
-        visit: &mut dyn FnMut(&[u8], &[u8], &KeyState) -> Result<()>,
-    ) -> Result<()> {
+    pub fn each_state(&self, visit: &mut dyn FnMut(&[u8], &[u8], &KeyState) -> Result<()>) -> Result<()> {
         let mut cursor = 0;
         loop {
             cursor = self.scan_states(cursor, BATCH, visit)?;

@@ -52,7 +52,7 @@ impl Bench {
         let mut out = Vec::new();
         let found = self
             .table
-            .read(None, key, |head, value| {
+            .read(key, |head, value| {
                 out.resize(head.value_len as usize, 0);
                 value.copy_out(0, &mut out)
             })

@@ -59,25 +59,22 @@ pub struct Changed {
     pub id: u64,
     /// Where the new record stands, 0 if there is none.
     pub offset: u64,
-    /// Its stamp, in a store.
-    pub stamp: u64,
     /// Whether anything was changed.
     pub changed: bool,
 }
 
 impl Changed {
-    const NOTHING: Changed = Changed { id: 0, offset: 0, stamp: 0, changed: false };
+    const NOTHING: Changed = Changed { id: 0, offset: 0, changed: false };
 }
 
 /// A record that shall be put as it was when it was journaled.
 #[derive(Clone, Copy, Debug)]
 pub struct Restored<'v> {
-    pub value: &'v [u8],
+    /// `None` for a tombstone.
+    pub value: Option<&'v [u8]>,
+    pub order: u64,
     pub expiry: u64,
     pub client: u32,
-    pub tombstone: bool,
-    pub stamp: u64,
-    pub count: u32,
 }
 
 #[cold]
@@ -99,8 +96,8 @@ fn bad_value(len: usize, max: u64) -> Error {
 struct Draft<'v> {
     head: Head,
     value: &'v [u8],
-    /// Stamp and count of a restored record; for others they are made up at the attempt.
-    restored: Option<(u64, u32)>,
+    /// The order of a restored record; that of others follows from what they replace.
+    restored: Option<u64>,
 }
 
 impl Table {
@@ -212,9 +209,6 @@ impl Table {
         };
         let current = self.current(&found, key.len())?;
         let visible = current.is_some();
-        if self.class == RecordClass::Store {
-            self.help_stamp(me, found.slot, found.word, found.offset)?;
-        }
         let action = match decide(current) {
             Ok(action) => action,
             // An objection stands only if it was about what is really there.
@@ -246,6 +240,22 @@ impl Table {
         self.replace(me, hash, key, &found, &draft)
     }
 
+    /// Publishes a tombstone in the slot of an entry. False: somebody changed it.
+    pub(super) fn publish_tombstone(
+        &self,
+        me: Actor<'_>,
+        hash: u64,
+        key: &[u8],
+        found: &Found<'_>,
+    ) -> Result<bool> {
+        let draft = Draft {
+            head: Head { key_len: key.len() as u16, flags: TOMBSTONE, ..Head::default() },
+            value: &[],
+            restored: None,
+        };
+        Ok(matches!(self.replace(me, hash, key, found, &draft)?, Attempt::Done(_)))
+    }
+
     /// What `decide` gets to see of a record.
     #[inline]
     fn current<'a>(&'a self, found: &Found<'a>, key_len: usize) -> Result<Option<Current<'a>>> {
@@ -268,7 +278,7 @@ impl Table {
     }
 
     #[inline]
-    fn unchanged(&self, found: &Found<'_>) -> bool {
+    pub(super) fn unchanged(&self, found: &Found<'_>) -> bool {
         // ORDER Acquire [chunk-reuse]: if what was read was of a later use of the chunk, the slot is seen to have changed.
         fence(Ordering::Acquire);
         found.slot.load(Ordering::Relaxed) == found.word.0
@@ -318,18 +328,18 @@ impl Table {
         self.pool.append(place, &draft.head, extension.as_ref(), key, draft.value)
     }
 
+    /// The extended header of a record that replaces `old`, or none: its order is one more than that of the old record, or
+    /// than the floor, at or above which no state is that left the table.
     fn extension(&self, draft: &Draft<'_>, old: Option<&Found<'_>>) -> Result<Extension> {
-        let count = match old {
-            // ORDER Relaxed: fields of a published record; proved by the compare-and-swap of its slot.
-            Some(old) => {
-                let block = self.pool.shm().block::<{ record::EXTENDED_BYTES as usize }>(old.offset)?;
-                block.u64::<{ record::at::COUNT_CRC }>().load(Ordering::Relaxed) as u32
-            }
-            None => 0,
+        let order = match (draft.restored, old) {
+            (Some(order), _) => order,
+            // Proved by the compare-and-swap of the slot: it expects the record whose order was read.
+            (None, Some(old)) => self.order_at(old.offset)?.saturating_add(1),
+            // Looked at again when the key is seen to be absent under the insert lock.
+            // ORDER Acquire [order-floor]: as in `insert_held`.
+            (None, None) => self.floor().load(Ordering::Acquire).saturating_add(1),
         };
-        let prev = old.map_or(0, |old| old.word.0);
-        let (stamp, count) = draft.restored.unwrap_or((0, count.wrapping_add(1)));
-        Ok(Extension { stamp, prev, count, crc: 0 })
+        Ok(Extension { order })
     }
 
     /// Replaces the record in a slot by a new one.
@@ -352,22 +362,19 @@ impl Table {
         let dead = self.dead_token(found.offset)?;
         kill_point!("table.replace.before_publish");
         // DIES BEFORE: a record that nothing points to. DIES AFTER: the entry is changed; the old bytes are not counted dead.
-        // ORDER SeqCst [slot, epoch]: releases the record to those who load the slot; in a store it comes before the load
-        // of the epoch that stamps it.
+        // ORDER AcqRel [slot]: releases the record to those who load the slot.
         let next = found.word.publish(tag_of(hash), appended.offset);
-        if found.slot.compare_exchange(found.word.0, next.0, Ordering::SeqCst, Ordering::Relaxed).is_err() {
+        if found.slot.compare_exchange(found.word.0, next.0, Ordering::AcqRel, Ordering::Relaxed).is_err() {
             self.pool.give_up(&appended)?;
             return Ok(Attempt::Again);
         }
         kill_point!("table.replace.published");
-        let stamp = self.stamp_own(appended.offset)?;
         self.pool.add_dead(dead.0, dead.1, old_bytes)?;
         let entries = i64::from(!draft.head.is_tombstone()) - i64::from(!found.head.is_tombstone());
         self.count(me, new_bytes as i64 - old_bytes as i64, entries);
         Ok(Attempt::Done(Outcome::Changed(Changed {
             id: appended.id,
             offset: appended.offset,
-            stamp,
             changed: true,
         })))
     }
@@ -377,9 +384,9 @@ impl Table {
         let dead = self.dead_token(found.offset)?;
         kill_point!("table.unlink.before");
         // DIES BEFORE: nothing happened. DIES AFTER: the entry is gone; its bytes are not counted dead.
-        // ORDER SeqCst [slot, epoch]: as in `replace`.
+        // ORDER AcqRel [slot]: as in `replace`.
         let next = found.word.unlink();
-        if found.slot.compare_exchange(found.word.0, next.0, Ordering::SeqCst, Ordering::Relaxed).is_err() {
+        if found.slot.compare_exchange(found.word.0, next.0, Ordering::AcqRel, Ordering::Relaxed).is_err() {
             return Ok(Attempt::Again);
         }
         kill_point!("table.unlink.after");
@@ -397,15 +404,6 @@ impl Table {
         Ok((chunk, self.pool.dead_generation(chunk)?))
     }
 
-    /// Stamps the caller's own record, which it has just published and whose chunk it has open.
-    #[inline]
-    pub(super) fn stamp_own(&self, offset: u64) -> Result<u64> {
-        match self.class {
-            RecordClass::Cache => Ok(0),
-            RecordClass::Store => self.stamp(offset),
-        }
-    }
-
     /// Puts a record of a store as it was journaled, unless the key has one that is as new. Answers whether it was put.
     pub fn restore(&self, me: Actor<'_>, key: &[u8], restored: &Restored<'_>) -> Result<bool> {
         if key.is_empty() || key.len() > KEY_LEN_MAX {
@@ -415,14 +413,14 @@ impl Table {
         let draft = Draft {
             head: Head {
                 id: 0,
-                value_len: restored.value.len() as u32,
+                value_len: restored.value.map_or(0, <[u8]>::len) as u32,
                 key_len: key.len() as u16,
-                flags: if restored.tombstone { TOMBSTONE } else { 0 },
+                flags: record::RELOCATED | if restored.value.is_none() { TOMBSTONE } else { 0 },
                 expiry: restored.expiry,
                 client: restored.client,
             },
-            value: restored.value,
-            restored: Some((restored.stamp, restored.count)),
+            value: restored.value.unwrap_or_default(),
+            restored: Some(restored.order),
         };
         if draft.value.len() as u64 > self.value_len_max(key.len()) {
             return Err(bad_value(draft.value.len(), self.value_len_max(key.len())));
@@ -433,11 +431,7 @@ impl Table {
             let span = self.index_span(entry)?;
             let attempt = match self.find(span, hash, key)? {
                 Attempt::Done(Some(found)) => {
-                    let block = self.pool.shm().block::<{ record::EXTENDED_BYTES as usize }>(found.offset)?;
-                    // ORDER Relaxed: proved by the compare-and-swap, or by the second look at the slot.
-                    let count = block.u64::<{ record::at::COUNT_CRC }>().load(Ordering::Relaxed) as u32;
-                    let stamp = block.u64::<{ record::at::STAMP }>().load(Ordering::Relaxed);
-                    if stamp == 0 || (stamp, count) >= (restored.stamp, restored.count) {
+                    if self.order_at(found.offset)? >= restored.order {
                         if self.unchanged(&found) {
                             return Ok(false);
                         }
@@ -463,7 +457,7 @@ impl Table {
                 Attempt::Again => Attempt::Again,
             };
             if let Attempt::Done(_) = attempt {
-                if restored.tombstone {
+                if restored.value.is_none() {
                     self.count(me, 0, -1);
                 }
                 return Ok(true);

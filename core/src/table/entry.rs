@@ -1,0 +1,36 @@
+//! What users of caches and stores see of an entry.
+
+/// The version of an entry: unique for ever, and the token of compare-and-swap.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Version(pub u64);
+
+/// An entry with what stands beside its value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    pub value: Vec<u8>,
+    pub version: Version,
+    /// Flags of the user, kept and not looked at.
+    pub flags: u32,
+    /// Milliseconds left to live; `None` = for ever.
+    pub ttl_ms: Option<u64>,
+}
+
+/// What may be said with a new value.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SetOptions {
+    /// Milliseconds to live; `None` = for ever.
+    pub ttl_ms: Option<u64>,
+    /// Flags of the user, kept and not looked at.
+    pub flags: u32,
+}
+
+/// What a compare-and-swap found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CasOutcome {
+    /// The version was right: this is the new one.
+    Stored(Version),
+    /// The entry has this version by now.
+    Stale(Version),
+    /// There is no such entry.
+    NotFound,
+}
