@@ -1,0 +1,1351 @@
+/*
+ * memora.h: shared memory for the processes of one Linux host: caches, channels and stores in a fabric.
+ *
+ * Generated from the sources of ffi/; do not edit. Apache-2.0.
+ *
+ *     #include <memora.h>
+ *     #include <stdio.h>
+ *
+ *     int main(void) {
+ *         memora_fabric_t *fabric = NULL;
+ *         memora_cache_t *cache = NULL;
+ *         char price[64];
+ *         size_t len = 0;
+ *         int result = memora_fabric_open("hello", &fabric);
+ *         if (result < 0) goto end;
+ *         result = memora_cache_open(fabric, "prices", NULL, &cache);
+ *         if (result < 0) goto end;
+ *         result = memora_cache_set(cache, "EURUSD", 6, "1.0871", 6, NULL, NULL);
+ *         if (result < 0) goto end;
+ *         result = memora_cache_get(cache, "EURUSD", 6, price, sizeof price, &len);
+ *         if (result < 0) goto end;
+ *         printf("EURUSD %.*s\n", (int)len, price);
+ *     end:
+ *         if (result < 0) fprintf(stderr, "%s\n", memora_last_error_message());
+ *         memora_cache_close(cache);
+ *         memora_fabric_close(fabric);
+ *         return result < 0;
+ *     }
+ *
+ * Build it with: cc hello.c $(pkg-config --cflags --libs memora)
+ *
+ * RESULTS. Functions that can fail return MEMORA_OK (0) or a negative code, one of MEMORA_<NAME>. The text of a code is
+ * memora_strerror(); what happened in this very call, with the values and the remedy, is memora_last_error_message(). errno is
+ * never used, the process is never ended, no signal is raised. An error changes nothing, unless its comment says otherwise.
+ *
+ * HANDLES. memora_fabric_t and its like are never read through: the pointer carries a number with a generation. A handle that
+ * was closed, closed twice, or never given out is answered MEMORA_CLOSED; one of another kind, or NULL, MEMORA_INVALID_ARGUMENT.
+ * A process has up to 65536 handles.
+ *
+ * THREADS. Fabrics, caches, channels and stores may be used by any number of threads at once. Publishers and subscribers are for
+ * one thread at a time; a second one is answered MEMORA_BUSY. Any thread may close any handle at any time: calls under way finish,
+ * those that wait end within 50 ms with MEMORA_CLOSED. Do not call the library from signal handlers, but for the functions that
+ * say they may be.
+ *
+ * FORK. In a forked child every call on a handle of the parent is answered MEMORA_FORKED and changes nothing; open the fabric
+ * anew there.
+ *
+ * MEMORY. Keys, values, messages and names are copied during the call: the library keeps no pointer of yours, and you get none
+ * of its own but constant texts. A pointer may be NULL where its comment says so, and where its length is 0. Buffers that are
+ * written must not overlap anything else that is given to the same call.
+ *
+ * CRASHES. Any process may be killed at any moment: what was answered stays, what was not is there whole or not at all, and
+ * nobody waits for the dead.
+ */
+
+#ifndef MEMORA_H
+#define MEMORA_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/**
+ * Version of the header: major. Compare with memora_version() to learn which library is running.
+ */
+#define MEMORA_VERSION_MAJOR 0
+
+/**
+ * Version of the header: minor.
+ */
+#define MEMORA_VERSION_MINOR 1
+
+/**
+ * Version of the header: patch.
+ */
+#define MEMORA_VERSION_PATCH 0
+
+/**
+ * Number of the binary interface that this header describes: the number in the soname of the library.
+ */
+#define MEMORA_ABI_VERSION 0
+
+/**
+ * The call did what it was asked to do.
+ */
+#define MEMORA_OK 0
+
+/**
+ * An argument is not acceptable.
+ * Read the message: it names the argument, its value and what is allowed.
+ */
+#define MEMORA_INVALID_ARGUMENT -4097
+
+/**
+ * The name of a fabric or object is not acceptable.
+ * Use 1 to 64 characters out of A-Z, a-z, 0-9, '.', '_' and '-', not starting with '.'.
+ */
+#define MEMORA_INVALID_NAME -4098
+
+/**
+ * There is no such fabric, object or entry.
+ * Check the name with `memora ls`, or open with `Create::OpenOrCreate`.
+ */
+#define MEMORA_NOT_FOUND -4099
+
+/**
+ * It exists already.
+ * Open it instead of creating it, or remove it first with `memora rm`.
+ */
+#define MEMORA_ALREADY_EXISTS -4100
+
+/**
+ * The operating system refuses access.
+ * Ask the owner of the fabric for a group and mode, or set MEMORA_HOME to a directory of your own.
+ */
+#define MEMORA_PERMISSION_DENIED -4101
+
+/**
+ * The file or directory is not a safe place for a fabric.
+ * Use a directory that you own with mode 0700, without symbolic links.
+ */
+#define MEMORA_NOT_OURS -4102
+
+/**
+ * The file is not a Memora fabric, or it was truncated or overwritten.
+ * Remove it with `memora rm` and let the next opener create it anew.
+ */
+#define MEMORA_NOT_A_FABRIC -4103
+
+/**
+ * The fabric was made with another layout.
+ * Use the same version of Memora in all processes, or remove the fabric and create it anew.
+ */
+#define MEMORA_LAYOUT_MISMATCH -4104
+
+/**
+ * The limit is too small.
+ * Give at least the limit that the message names.
+ */
+#define MEMORA_LIMIT_TOO_SMALL -4105
+
+/**
+ * The file system or memory of the host has no room for more pages.
+ * Enlarge the tmpfs (--shm-size, sizeLimit, mount -o remount,size=...), free space there, or open with a smaller limit.
+ */
+#define MEMORA_NO_SPACE -4106
+
+/**
+ * The fabric or object has no room for more data.
+ * Create it with a larger limit, delete entries, or enable eviction.
+ */
+#define MEMORA_FULL -4107
+
+/**
+ * All process entries of the fabric are taken by live processes.
+ * Close attachments that are not needed, or create the fabric with a larger limit.
+ */
+#define MEMORA_TOO_MANY_PROCESSES -4108
+
+/**
+ * All thread entries of the fabric are taken by live threads.
+ * Use fewer threads on the fabric, or create it with a larger limit.
+ */
+#define MEMORA_TOO_MANY_THREADS -4109
+
+/**
+ * The object directory of the fabric is full.
+ * Use fewer objects, or create the fabric with a larger limit.
+ */
+#define MEMORA_TOO_MANY_OBJECTS -4110
+
+/**
+ * The object exists as another kind.
+ * Use another name, or open it as the kind that the message names.
+ */
+#define MEMORA_WRONG_KIND -4111
+
+/**
+ * The object or fabric exists with other options.
+ * Open it with the options that it was made with, which the message names, or without any.
+ */
+#define MEMORA_WRONG_OPTIONS -4112
+
+/**
+ * The key is longer than the limit, or empty.
+ * Use keys of 1 byte to the limit that the message names; hash longer ones.
+ */
+#define MEMORA_KEY_TOO_LONG -4113
+
+/**
+ * The value or message is longer than the limit.
+ * Split it, or create the fabric or channel with larger chunks or lanes, as the message says.
+ */
+#define MEMORA_VALUE_TOO_LONG -4114
+
+/**
+ * The caller's buffer is too small; nothing was taken.
+ * Call again with a buffer of at least the length that the message names.
+ */
+#define MEMORA_BUFFER_TOO_SMALL -4115
+
+/**
+ * The entry is not a decimal number of 64 bits.
+ * Increment only entries that were set as decimal text, or delete the entry first.
+ */
+#define MEMORA_NOT_A_NUMBER -4116
+
+/**
+ * The counter would leave 64 bits; it is unchanged.
+ * Reset the counter, or count in smaller units.
+ */
+#define MEMORA_COUNTER_OVERFLOW -4117
+
+/**
+ * The handle was closed.
+ * Open it again; do not use a handle after closing it.
+ */
+#define MEMORA_CLOSED -4118
+
+/**
+ * The handle belongs to the parent process of a fork.
+ * Open the fabric anew in the child process.
+ */
+#define MEMORA_FORKED -4119
+
+/**
+ * The attachment is read-only.
+ * Open without `read_only`.
+ */
+#define MEMORA_READ_ONLY -4120
+
+/**
+ * The content of the fabric breaks its own rules.
+ * Run `memora check NAME`; remove the fabric and let a store recover from its files.
+ */
+#define MEMORA_CORRUPT -4121
+
+/**
+ * The time given for waiting is over.
+ * Wait longer, or look with `memora stat` at who is slow.
+ */
+#define MEMORA_TIMED_OUT -4122
+
+/**
+ * The ring is full: a subscriber is behind.
+ * Try again later, wait with `send`, use larger lanes, or the overrun policy.
+ */
+#define MEMORA_BACK_PRESSURE -4123
+
+/**
+ * The subscriber was too slow and messages were overwritten.
+ * Poll more often, use larger lanes, or the blocking policy.
+ */
+#define MEMORA_OVERRUN -4124
+
+/**
+ * A live process holds the subscription of that name.
+ * Use another name, or close the other subscriber.
+ */
+#define MEMORA_SUBSCRIPTION_IN_USE -4125
+
+/**
+ * All subscriber entries of the channel are taken.
+ * Close subscribers that are not needed.
+ */
+#define MEMORA_TOO_MANY_SUBSCRIBERS -4126
+
+/**
+ * All lanes of the channel are taken by live producers.
+ * Publish from fewer threads.
+ */
+#define MEMORA_TOO_MANY_PUBLISHERS -4127
+
+/**
+ * Another process is doing this just now.
+ * Try again.
+ */
+#define MEMORA_BUSY -4128
+
+/**
+ * The directory holds something else, another store or another version.
+ * Give the directory of this store, or an empty one.
+ */
+#define MEMORA_NOT_A_STORE -4129
+
+/**
+ * A journal or checkpoint file has a bad record that is not its torn end.
+ * Restore from a backup, or look at the file and offset that the message names.
+ */
+#define MEMORA_JOURNAL_CORRUPT -4130
+
+/**
+ * A sync of the store failed: it is read-only, because what reached the disk is not known.
+ * Mend the disk, then remove the fabric and reopen the store: it recovers from its files.
+ */
+#define MEMORA_POISONED -4131
+
+/**
+ * The operating system reports an error.
+ * Read the message: it names the call, the path and the system's reason.
+ */
+#define MEMORA_IO -4132
+
+/**
+ * This kernel, backend or build cannot do that.
+ * Run `memora doctor`: it says what is missing.
+ */
+#define MEMORA_UNSUPPORTED -4133
+
+/**
+ * The native library could not be loaded.
+ * Set the property memora.library.path to the library, or java.io.tmpdir to a directory without noexec.
+ */
+#define MEMORA_LIBRARY_MISSING -4134
+
+/**
+ * A bug in Memora was stopped at the border.
+ * Please report it with the message.
+ */
+#define MEMORA_INTERNAL -4135
+
+/**
+ * The entry has another version by now; nothing was stored.
+ * Read the entry again and decide anew.
+ */
+#define MEMORA_STALE -4136
+
+/**
+ * Backend of a fabric: a file in the home directory (the default).
+ */
+#define MEMORA_BACKEND_FILE 0
+
+/**
+ * Backend of a fabric: POSIX shared memory (shm_open).
+ */
+#define MEMORA_BACKEND_POSIX 1
+
+/**
+ * Backend of a fabric: System V shared memory (shmget).
+ */
+#define MEMORA_BACKEND_SYSV 2
+
+/**
+ * Backend of a fabric: sealed anonymous memory, handed over as a descriptor (memfd_create).
+ */
+#define MEMORA_BACKEND_MEMFD 3
+
+/**
+ * Backend of a fabric: private memory of this process.
+ */
+#define MEMORA_BACKEND_HEAP 4
+
+/**
+ * Open the fabric, or create it if there is none (the default).
+ */
+#define MEMORA_OPEN_OR_CREATE 0
+
+/**
+ * Create the fabric; MEMORA_ALREADY_EXISTS if there is one.
+ */
+#define MEMORA_CREATE_NEW 1
+
+/**
+ * Open the fabric; MEMORA_NOT_FOUND if there is none.
+ */
+#define MEMORA_OPEN_ONLY 2
+
+/**
+ * No group: the fabric belongs to the user alone.
+ */
+#define MEMORA_NO_GROUP 4294967295
+
+/**
+ * Kind of a channel: many publishers, and each message goes to the subscriber (one at a time).
+ */
+#define MEMORA_CHANNEL_STREAM 0
+
+/**
+ * Kind of a channel: each message goes to every subscriber (the default).
+ */
+#define MEMORA_CHANNEL_BROADCAST 1
+
+/**
+ * A publisher whose ring is full waits, or is refused, until the subscribers have read (the default).
+ */
+#define MEMORA_OVERRUN_BLOCK 0
+
+/**
+ * A publisher never waits: a subscriber that is too slow loses messages, and is told how many.
+ */
+#define MEMORA_OVERRUN_LOSE 1
+
+/**
+ * What an answer of the store survives: the death of any process, not that of the host.
+ */
+#define MEMORA_DURABILITY_PROCESS 0
+
+/**
+ * What an answer of the store survives: as process, and that of the host but for the last `interval_ms` (the default).
+ */
+#define MEMORA_DURABILITY_ASYNC 1
+
+/**
+ * What an answer of the store survives: the death of the host; the answer waits for the disk.
+ */
+#define MEMORA_DURABILITY_SYNC 2
+
+/**
+ * Wait without end.
+ */
+#define MEMORA_FOREVER -1
+
+/**
+ * A cache: entries of key and value in a fabric, shared by all its processes. Open it with memora_cache_open(), close it
+ * with memora_cache_close(). May be used by any number of threads at once.
+ */
+typedef struct memora_cache_t memora_cache_t;
+
+/**
+ * A channel: messages from publishers to subscribers. Open it with memora_channel_open(), close it with
+ * memora_channel_close(). May be used by any number of threads at once.
+ */
+typedef struct memora_channel_t memora_channel_t;
+
+/**
+ * A fabric: shared memory that the processes of a host open by the same name. Open it with memora_fabric_open(), close it
+ * with memora_fabric_close(). May be used by any number of threads at once.
+ */
+typedef struct memora_fabric_t memora_fabric_t;
+
+/**
+ * One producer of a channel, with a ring of its own. Open it with memora_publisher_open(), close it with
+ * memora_publisher_close(). For one thread at a time: another one is answered MEMORA_BUSY.
+ */
+typedef struct memora_publisher_t memora_publisher_t;
+
+/**
+ * A store: entries of key and value that also stand in files, and come back after all processes or the host died. Open it
+ * with memora_store_open(), close it with memora_store_close(). May be used by any number of threads at once.
+ */
+typedef struct memora_store_t memora_store_t;
+
+/**
+ * One consumer of a channel. Open it with memora_subscriber_open(), close it with memora_subscriber_close(). For one
+ * thread at a time: another one is answered MEMORA_BUSY. It may go from one thread to another, but an anonymous one ends with
+ * the thread that used it last.
+ */
+typedef struct memora_subscriber_t memora_subscriber_t;
+
+/**
+ * Options of a fabric. Fill it with memora_fabric_options_init(), then change what you want.
+ */
+typedef struct memora_fabric_options_t {
+    /**
+     * Bytes of this structure in the calling program; set by the init function.
+     */
+    size_t struct_size;
+    /**
+     * Bytes that the fabric may take at most, at creation. 0: 256 MiB.
+     */
+    uint64_t limit;
+    /**
+     * Directory of the fabric's file. NULL: $MEMORA_HOME, or else /dev/shm/memora-<uid>.
+     */
+    const char *home;
+    /**
+     * Permission bits at creation, such as 0660. 0: only the user.
+     */
+    uint32_t mode;
+    /**
+     * Group at creation, or MEMORA_NO_GROUP.
+     */
+    uint32_t group;
+    /**
+     * One of MEMORA_BACKEND_*.
+     */
+    uint32_t backend;
+    /**
+     * One of MEMORA_OPEN_OR_CREATE, MEMORA_CREATE_NEW, MEMORA_OPEN_ONLY.
+     */
+    uint32_t create;
+    /**
+     * Not 0: the fabric can be read only.
+     */
+    uint32_t read_only;
+    /**
+     * Must be 0.
+     */
+    uint32_t reserved;
+} memora_fabric_options_t;
+
+/**
+ * Options of a cache. Fill it with memora_cache_options_init().
+ */
+typedef struct memora_cache_options_t {
+    /**
+     * Bytes of this structure in the calling program; set by the init function.
+     */
+    size_t struct_size;
+    /**
+     * Bytes that the cache may take at most. 0: as many as the fabric has.
+     */
+    uint64_t limit;
+} memora_cache_options_t;
+
+/**
+ * Options of one write to a cache or store. Fill it with memora_set_options_init().
+ */
+typedef struct memora_set_options_t {
+    /**
+     * Bytes of this structure in the calling program; set by the init function.
+     */
+    size_t struct_size;
+    /**
+     * Milliseconds after which the entry expires. 0: never.
+     */
+    uint64_t ttl_ms;
+    /**
+     * A number of yours that is kept with the entry.
+     */
+    uint32_t flags;
+    /**
+     * Must be 0.
+     */
+    uint32_t reserved;
+} memora_set_options_t;
+
+/**
+ * Options of a channel. Fill it with memora_channel_options_init().
+ */
+typedef struct memora_channel_options_t {
+    /**
+     * Bytes of this structure in the calling program; set by the init function.
+     */
+    size_t struct_size;
+    /**
+     * One of MEMORA_CHANNEL_*.
+     */
+    uint32_t kind;
+    /**
+     * One of MEMORA_OVERRUN_*.
+     */
+    uint32_t overrun;
+    /**
+     * Bytes of the ring of each publisher. 0: the default.
+     */
+    uint32_t lane_bytes;
+    /**
+     * Must be 0.
+     */
+    uint32_t reserved;
+} memora_channel_options_t;
+
+/**
+ * Options of a store. Fill it with memora_store_options_init().
+ */
+typedef struct memora_store_options_t {
+    /**
+     * Bytes of this structure in the calling program; set by the init function.
+     */
+    size_t struct_size;
+    /**
+     * Directory of the store's files. NULL: the default of the library.
+     */
+    const char *dir;
+    /**
+     * Bytes of journal after which a checkpoint is made. 0: the default.
+     */
+    uint64_t checkpoint_bytes;
+    /**
+     * One of MEMORA_DURABILITY_*.
+     */
+    uint32_t durability;
+    /**
+     * With MEMORA_DURABILITY_ASYNC: milliseconds between two syncs. 0: the default.
+     */
+    uint32_t interval_ms;
+} memora_store_options_t;
+
+/**
+ * Takes one violation that a check has found: the layer it belongs to, what is wrong, and where. The texts are valid only
+ * until the function returns.
+ */
+typedef void (*memora_problem_fn)(void *context, const char *layer, const char *what, const char *place);
+
+/**
+ * What is known of an entry beside its value.
+ */
+typedef struct memora_entry_t {
+    /**
+     * The version: another one for each write, never used again.
+     */
+    uint64_t version;
+    /**
+     * Milliseconds until the entry expires; UINT64_MAX: never.
+     */
+    uint64_t ttl_ms;
+    /**
+     * The number that the writer gave.
+     */
+    uint32_t flags;
+    /**
+     * 0.
+     */
+    uint32_t reserved;
+} memora_entry_t;
+
+/**
+ * Bytes of the caller.
+ */
+typedef struct memora_bytes_t {
+    /**
+     * The first byte; may be NULL if `len` is 0.
+     */
+    const void *data;
+    /**
+     * How many.
+     */
+    size_t len;
+} memora_bytes_t;
+
+/**
+ * Takes one answer of a get of many: `index` is that of the key; `value` is NULL for a miss, and is valid only until
+ * the function returns.
+ */
+typedef void (*memora_value_fn)(void *context, size_t index, const void *value, size_t value_len);
+
+/**
+ * Takes one entry of a scan. `key`, `value` and `entry` are valid only until the function returns.
+ */
+typedef void (*memora_entry_fn)(void *context,
+                                const void *key,
+                                size_t key_len,
+                                const void *value,
+                                size_t value_len,
+                                const struct memora_entry_t *entry);
+
+/**
+ * Where a message stood.
+ */
+typedef struct memora_message_t {
+    /**
+     * Bytes of its lane up to the end of this message: larger for each message of one publisher, never 0, and the same when
+     * the message is seen again.
+     */
+    uint64_t position;
+    /**
+     * Bytes of the message.
+     */
+    size_t len;
+    /**
+     * The ring it came through; each publisher has one.
+     */
+    uint32_t lane;
+    /**
+     * 0.
+     */
+    uint32_t reserved;
+} memora_message_t;
+
+/**
+ * Takes one message of a poll. `message` and `data` are valid only until the function returns.
+ */
+typedef void (*memora_message_fn)(void *context,
+                                  const struct memora_message_t *message,
+                                  const void *data,
+                                  size_t len);
+
+#ifdef __cplusplus
+extern "C" {
+#endif // __cplusplus
+
+/**
+ * The version of the running library, as "major.minor.patch".
+ *
+ * The text is constant: never free it. Safe from any thread.
+ */
+const char *memora_version(void);
+
+/**
+ * The number of the running library's binary interface. A program that loads the library by itself (dlopen) compares
+ * it with MEMORA_ABI_VERSION first; for linked programs the soname has done so.
+ */
+uint32_t memora_abi_version(void);
+
+/**
+ * One sentence that says what `code` means; constant, never NULL, also for a number that is no code. Safe from any
+ * thread and in signal handlers.
+ */
+const char *memora_strerror(int code);
+
+/**
+ * One sentence that says what to do about `code`; constant, never NULL. Safe from any thread and in signal handlers.
+ */
+const char *memora_error_remedy(int code);
+
+/**
+ * The name of `code` as this header spells it, such as "MEMORA_CLOSED"; constant, never NULL. Safe from any thread and
+ * in signal handlers.
+ */
+const char *memora_error_name(int code);
+
+/**
+ * What happened in the last call of this thread that failed, with the values, and the remedy. Never NULL; empty when no
+ * call has failed. The text belongs to the library and stays as it is until the next failing call of the same thread;
+ * a call that succeeds leaves it alone.
+ */
+const char *memora_last_error_message(void);
+
+/**
+ * The code of the last call of this thread that failed; MEMORA_OK when none has.
+ */
+int memora_last_error_code(void);
+
+/**
+ * The number that belongs to the last error of this thread: for MEMORA_BUFFER_TOO_SMALL the bytes needed, for
+ * MEMORA_OVERRUN the messages lost, for MEMORA_STALE the version that the entry has; else 0.
+ */
+uint64_t memora_last_error_amount(void);
+
+/**
+ * Fills `options` with the defaults. `struct_size` is sizeof *options.
+ *
+ * Returns MEMORA_OK, MEMORA_INVALID_ARGUMENT.
+ */
+int memora_fabric_options_init(struct memora_fabric_options_t *options, size_t struct_size);
+
+/**
+ * Fills `options` with the defaults. `struct_size` is sizeof *options.
+ *
+ * Returns MEMORA_OK, MEMORA_INVALID_ARGUMENT.
+ */
+int memora_cache_options_init(struct memora_cache_options_t *options, size_t struct_size);
+
+/**
+ * Fills `options` with the defaults. `struct_size` is sizeof *options.
+ *
+ * Returns MEMORA_OK, MEMORA_INVALID_ARGUMENT.
+ */
+int memora_set_options_init(struct memora_set_options_t *options, size_t struct_size);
+
+/**
+ * Fills `options` with the defaults. `struct_size` is sizeof *options.
+ *
+ * Returns MEMORA_OK, MEMORA_INVALID_ARGUMENT.
+ */
+int memora_channel_options_init(struct memora_channel_options_t *options, size_t struct_size);
+
+/**
+ * Fills `options` with the defaults. `struct_size` is sizeof *options.
+ *
+ * Returns MEMORA_OK, MEMORA_INVALID_ARGUMENT.
+ */
+int memora_store_options_init(struct memora_store_options_t *options, size_t struct_size);
+
+/**
+ * Opens the fabric `name`, or creates it with the default options.
+ *
+ * On success `*fabric` is a new handle, to be closed with memora_fabric_close(); else it is NULL.
+ * Returns MEMORA_OK, MEMORA_INVALID_ARGUMENT, MEMORA_INVALID_NAME, MEMORA_PERMISSION_DENIED, MEMORA_NOT_OURS,
+ * MEMORA_NOT_A_FABRIC, MEMORA_LAYOUT_MISMATCH, MEMORA_NO_SPACE, MEMORA_TOO_MANY_PROCESSES, MEMORA_CORRUPT, MEMORA_IO,
+ * MEMORA_UNSUPPORTED.
+ */
+int memora_fabric_open(const char *name,
+                       struct memora_fabric_t **fabric);
+
+/**
+ * As memora_fabric_open(), with options. NULL means the defaults.
+ *
+ * Returns what memora_fabric_open() does, or MEMORA_NOT_FOUND, MEMORA_ALREADY_EXISTS, MEMORA_WRONG_OPTIONS,
+ * MEMORA_LIMIT_TOO_SMALL.
+ */
+int memora_fabric_open_with(const char *name,
+                            const struct memora_fabric_options_t *options,
+                            struct memora_fabric_t **fabric);
+
+/**
+ * Closes the handle. NULL is allowed and does nothing. The fabric and what is in it stay, for other processes and for the
+ * next time. Close the handles of its caches, channels and stores first: the process is attached until the last is closed.
+ *
+ * Returns MEMORA_OK, MEMORA_CLOSED, MEMORA_FORKED.
+ */
+int memora_fabric_close(struct memora_fabric_t *fabric);
+
+/**
+ * Removes the fabric `name` with all that is in it. Processes that have it open keep what they have until they close it.
+ * `home` may be NULL for the default directory.
+ *
+ * Returns MEMORA_OK, MEMORA_NOT_FOUND, MEMORA_INVALID_ARGUMENT, MEMORA_INVALID_NAME, MEMORA_PERMISSION_DENIED,
+ * MEMORA_NOT_OURS, MEMORA_IO.
+ */
+int memora_fabric_remove(const char *home,
+                         const char *name);
+
+/**
+ * Verifies the rules of the whole fabric, live or dead, and calls `function` for each violation. `*count` (may be NULL)
+ * becomes their number.
+ *
+ * Returns MEMORA_OK (no violation), MEMORA_CORRUPT (one or more), MEMORA_INVALID_ARGUMENT, MEMORA_CLOSED, MEMORA_FORKED.
+ */
+int memora_fabric_check(struct memora_fabric_t *fabric,
+                        memora_problem_fn function,
+                        void *context,
+                        size_t *count);
+
+/**
+ * Opens the cache `name` of `fabric`, or creates it. `options` may be NULL for the defaults.
+ *
+ * On success `*cache` is a new handle, to be closed with memora_cache_close(); else it is NULL.
+ * Returns MEMORA_OK, MEMORA_INVALID_ARGUMENT, MEMORA_INVALID_NAME, MEMORA_WRONG_KIND, MEMORA_WRONG_OPTIONS,
+ * MEMORA_TOO_MANY_OBJECTS, MEMORA_FULL, MEMORA_NO_SPACE, MEMORA_READ_ONLY, MEMORA_CLOSED, MEMORA_FORKED, MEMORA_CORRUPT.
+ */
+int memora_cache_open(struct memora_fabric_t *fabric,
+                      const char *name,
+                      const struct memora_cache_options_t *options,
+                      struct memora_cache_t **cache);
+
+/**
+ * Closes the handle. NULL is allowed and does nothing. Calls of other threads that are under way finish.
+ *
+ * Returns MEMORA_OK, MEMORA_CLOSED, MEMORA_FORKED.
+ */
+int memora_cache_close(struct memora_cache_t *cache);
+
+/**
+ * Copies the value of `key` into `buffer`, which has room for `capacity` bytes. Lock-free, never waits.
+ *
+ * `*len` becomes the length of the value, also when the buffer was too small: call once with capacity 0 to learn it. The
+ * value may be another one by the second call; so repeat it while it answers MEMORA_BUFFER_TOO_SMALL.
+ * Returns MEMORA_OK, MEMORA_NOT_FOUND, MEMORA_BUFFER_TOO_SMALL (the buffer's content is then undefined),
+ * MEMORA_KEY_TOO_LONG, MEMORA_INVALID_ARGUMENT, MEMORA_CLOSED, MEMORA_FORKED, MEMORA_CORRUPT.
+ */
+int memora_cache_get(struct memora_cache_t *cache,
+                     const void *key,
+                     size_t key_len,
+                     void *buffer,
+                     size_t capacity,
+                     size_t *len);
+
+/**
+ * As memora_cache_get(), and tells the version, the flags and the rest of the time to live in `*entry`.
+ *
+ * Returns what memora_cache_get() does.
+ */
+int memora_cache_get_entry(struct memora_cache_t *cache,
+                           const void *key,
+                           size_t key_len,
+                           void *buffer,
+                           size_t capacity,
+                           size_t *len,
+                           struct memora_entry_t *entry);
+
+/**
+ * Looks `count` keys up and calls `function` once for each: faster than one by one, because the waits for memory overlap.
+ * Not one moment for all of them. The function may call the library, but not throw or jump out.
+ *
+ * Returns MEMORA_OK, MEMORA_KEY_TOO_LONG, MEMORA_INVALID_ARGUMENT, MEMORA_CLOSED, MEMORA_FORKED, MEMORA_CORRUPT.
+ */
+int memora_cache_get_many(struct memora_cache_t *cache,
+                          const struct memora_bytes_t *keys,
+                          size_t count,
+                          memora_value_fn function,
+                          void *context);
+
+/**
+ * Stores `value` under `key`, whatever is there. `options` (time to live, flags) may be NULL, `version` too.
+ *
+ * The bytes are copied. `*version` becomes the version of the new entry.
+ * Returns MEMORA_OK, MEMORA_KEY_TOO_LONG, MEMORA_VALUE_TOO_LONG, MEMORA_FULL, MEMORA_NO_SPACE, MEMORA_READ_ONLY,
+ * MEMORA_INVALID_ARGUMENT, MEMORA_CLOSED, MEMORA_FORKED, MEMORA_CORRUPT.
+ */
+int memora_cache_set(struct memora_cache_t *cache,
+                     const void *key,
+                     size_t key_len,
+                     const void *value,
+                     size_t value_len,
+                     const struct memora_set_options_t *options,
+                     uint64_t *version);
+
+/**
+ * As memora_cache_set(), but only if there is no entry under `key`.
+ *
+ * Returns what memora_cache_set() does, or MEMORA_ALREADY_EXISTS.
+ */
+int memora_cache_add(struct memora_cache_t *cache,
+                     const void *key,
+                     size_t key_len,
+                     const void *value,
+                     size_t value_len,
+                     const struct memora_set_options_t *options,
+                     uint64_t *version);
+
+/**
+ * As memora_cache_set(), but only if there is an entry under `key`.
+ *
+ * Returns what memora_cache_set() does, or MEMORA_NOT_FOUND.
+ */
+int memora_cache_replace(struct memora_cache_t *cache,
+                         const void *key,
+                         size_t key_len,
+                         const void *value,
+                         size_t value_len,
+                         const struct memora_set_options_t *options,
+                         uint64_t *version);
+
+/**
+ * Stores `value` under `key` only if the entry there still has version `expected`.
+ *
+ * `*version` (may be NULL) becomes the version of the new entry, or with MEMORA_STALE that of the one found.
+ * Returns what memora_cache_set() does, or MEMORA_STALE, MEMORA_NOT_FOUND.
+ */
+int memora_cache_compare_and_swap(struct memora_cache_t *cache,
+                                  const void *key,
+                                  size_t key_len,
+                                  const void *value,
+                                  size_t value_len,
+                                  uint64_t expected,
+                                  const struct memora_set_options_t *options,
+                                  uint64_t *version);
+
+/**
+ * Deletes the entry under `key`.
+ *
+ * Returns MEMORA_OK, MEMORA_NOT_FOUND, MEMORA_KEY_TOO_LONG, MEMORA_READ_ONLY, MEMORA_INVALID_ARGUMENT, MEMORA_CLOSED,
+ * MEMORA_FORKED, MEMORA_CORRUPT.
+ */
+int memora_cache_delete(struct memora_cache_t *cache,
+                        const void *key,
+                        size_t key_len);
+
+/**
+ * Adds `by` to the number under `key`, which is kept as decimal text. If there is none: with `initial` it is created with
+ * `*initial`, with NULL the answer is MEMORA_NOT_FOUND. `*number` (may be NULL) becomes the new number.
+ *
+ * Returns what memora_cache_set() does, or MEMORA_NOT_FOUND, MEMORA_NOT_A_NUMBER, MEMORA_COUNTER_OVERFLOW.
+ */
+int memora_cache_increment(struct memora_cache_t *cache,
+                           const void *key,
+                           size_t key_len,
+                           uint64_t by,
+                           const uint64_t *initial,
+                           uint64_t *number);
+
+/**
+ * Takes `by` from the number under `key`; it stops at 0. Otherwise as memora_cache_increment().
+ *
+ * Returns what memora_cache_increment() does, but never MEMORA_COUNTER_OVERFLOW.
+ */
+int memora_cache_decrement(struct memora_cache_t *cache,
+                           const void *key,
+                           size_t key_len,
+                           uint64_t by,
+                           const uint64_t *initial,
+                           uint64_t *number);
+
+/**
+ * Tells the number of entries; those that have expired but were not met since still count.
+ *
+ * Returns MEMORA_OK, MEMORA_INVALID_ARGUMENT, MEMORA_CLOSED, MEMORA_FORKED, MEMORA_CORRUPT.
+ */
+int memora_cache_len(struct memora_cache_t *cache, uint64_t *len);
+
+/**
+ * Calls `function` for some entries, about `limit`, and moves `*cursor` on. Begin with a cursor of 0 and go on until it
+ * is 0 again. An entry that is there during the whole scan comes at least once; one that comes or goes meanwhile may.
+ * The function may call the library, but not throw or jump out.
+ *
+ * Returns MEMORA_OK, MEMORA_INVALID_ARGUMENT, MEMORA_CLOSED, MEMORA_FORKED, MEMORA_CORRUPT.
+ */
+int memora_cache_scan(struct memora_cache_t *cache,
+                      uint64_t *cursor,
+                      size_t limit,
+                      memora_entry_fn function,
+                      void *context);
+
+/**
+ * Opens the channel `name` of `fabric`, or creates it with `options`. With `options` NULL it must be there, of any kind.
+ *
+ * On success `*channel` is a new handle, to be closed with memora_channel_close(); else it is NULL.
+ * Returns MEMORA_OK, MEMORA_NOT_FOUND, MEMORA_INVALID_ARGUMENT, MEMORA_INVALID_NAME, MEMORA_WRONG_KIND,
+ * MEMORA_WRONG_OPTIONS, MEMORA_TOO_MANY_OBJECTS, MEMORA_FULL, MEMORA_NO_SPACE, MEMORA_READ_ONLY, MEMORA_CLOSED,
+ * MEMORA_FORKED, MEMORA_CORRUPT.
+ */
+int memora_channel_open(struct memora_fabric_t *fabric,
+                        const char *name,
+                        const struct memora_channel_options_t *options,
+                        struct memora_channel_t **channel);
+
+/**
+ * Closes the handle. NULL is allowed and does nothing. Publishers and subscribers of the channel stay open.
+ *
+ * Returns MEMORA_OK, MEMORA_CLOSED, MEMORA_FORKED.
+ */
+int memora_channel_close(struct memora_channel_t *channel);
+
+/**
+ * Becomes a publisher of the channel.
+ *
+ * On success `*publisher` is a new handle, to be closed with memora_publisher_close(); else it is NULL.
+ * Returns MEMORA_OK, MEMORA_TOO_MANY_PUBLISHERS, MEMORA_FULL, MEMORA_NO_SPACE, MEMORA_READ_ONLY, MEMORA_INVALID_ARGUMENT,
+ * MEMORA_CLOSED, MEMORA_FORKED, MEMORA_CORRUPT.
+ */
+int memora_publisher_open(struct memora_channel_t *channel,
+                          struct memora_publisher_t **publisher);
+
+/**
+ * Closes the handle. NULL is allowed and does nothing. What was sent stays for the subscribers; a message that was claimed
+ * and not committed is given up. A thread that is waiting inside a send is answered MEMORA_CLOSED within 50 ms.
+ *
+ * Returns MEMORA_OK, MEMORA_CLOSED, MEMORA_FORKED.
+ */
+int memora_publisher_close(struct memora_publisher_t *publisher);
+
+/**
+ * Sends a message, waiting for room as long as it takes: MEMORA_BACK_PRESSURE never comes. `*position` (may be NULL) becomes
+ * its place in the lane. The bytes are copied.
+ *
+ * Returns MEMORA_OK, MEMORA_VALUE_TOO_LONG, MEMORA_BUSY, MEMORA_INVALID_ARGUMENT, MEMORA_CLOSED, MEMORA_FORKED,
+ * MEMORA_CORRUPT.
+ */
+int memora_publisher_send(struct memora_publisher_t *publisher,
+                          const void *data,
+                          size_t len,
+                          uint64_t *position);
+
+/**
+ * As memora_publisher_send(), but never waits.
+ *
+ * Returns what memora_publisher_send() does, or MEMORA_BACK_PRESSURE: a subscriber is behind and the ring is full.
+ */
+int memora_publisher_try_send(struct memora_publisher_t *publisher,
+                              const void *data,
+                              size_t len,
+                              uint64_t *position);
+
+/**
+ * As memora_publisher_send(), but waits for `timeout_ms` milliseconds at most; MEMORA_FOREVER: without end; 0: as
+ * memora_publisher_try_send().
+ *
+ * Returns what memora_publisher_send() does, or MEMORA_TIMED_OUT.
+ */
+int memora_publisher_send_timeout(struct memora_publisher_t *publisher,
+                                  const void *data,
+                                  size_t len,
+                                  int64_t timeout_ms,
+                                  uint64_t *position);
+
+/**
+ * Claims room for a message of `len` bytes, waiting for it for `timeout_ms` milliseconds at most; MEMORA_FOREVER: without end;
+ * 0: not at all. Then write it with memora_publisher_write(), and commit or abort it. Bytes that are not written are 0.
+ *
+ * Returns MEMORA_OK, MEMORA_BACK_PRESSURE (with `timeout_ms` 0), MEMORA_TIMED_OUT, MEMORA_VALUE_TOO_LONG, MEMORA_BUSY (also
+ * when a message is claimed already), MEMORA_INVALID_ARGUMENT, MEMORA_CLOSED, MEMORA_FORKED, MEMORA_CORRUPT.
+ */
+int memora_publisher_claim(struct memora_publisher_t *publisher,
+                           size_t len,
+                           int64_t timeout_ms);
+
+/**
+ * Writes `len` bytes at byte `at` of the message that is claimed. In any order, any number of times.
+ *
+ * Returns MEMORA_OK, MEMORA_NOT_FOUND (no message is claimed), MEMORA_INVALID_ARGUMENT (also when the bytes do not fit),
+ * MEMORA_BUSY, MEMORA_CLOSED.
+ */
+int memora_publisher_write(struct memora_publisher_t *publisher,
+                           size_t at,
+                           const void *data,
+                           size_t len);
+
+/**
+ * Makes the message that is claimed visible to the subscribers. `*position` (may be NULL) becomes its place in the lane.
+ *
+ * Returns MEMORA_OK, MEMORA_NOT_FOUND (no message is claimed), MEMORA_BUSY, MEMORA_INVALID_ARGUMENT, MEMORA_CLOSED,
+ * MEMORA_FORKED, MEMORA_CORRUPT; MEMORA_BACK_PRESSURE only if the publisher went to another thread since the claim, which
+ * stands then.
+ */
+int memora_publisher_commit(struct memora_publisher_t *publisher,
+                            uint64_t *position);
+
+/**
+ * Gives the message that is claimed up. Nobody has seen anything of it.
+ *
+ * Returns MEMORA_OK, MEMORA_NOT_FOUND (no message is claimed), MEMORA_BUSY, MEMORA_INVALID_ARGUMENT, MEMORA_CLOSED.
+ */
+int memora_publisher_abort(struct memora_publisher_t *publisher);
+
+/**
+ * Becomes a subscriber of the channel. With `name` NULL: anonymous, from now on. With a name: the subscription is kept
+ * while nobody holds it, and goes on where its last holder stopped. A message is done with when its holder calls recv, poll
+ * or commit again after it, or closes: after a kill the last ones come once more.
+ *
+ * On success `*subscriber` is a new handle, to be closed with memora_subscriber_close(); else it is NULL.
+ * Returns MEMORA_OK, MEMORA_SUBSCRIPTION_IN_USE, MEMORA_TOO_MANY_SUBSCRIBERS, MEMORA_INVALID_NAME, MEMORA_READ_ONLY,
+ * MEMORA_INVALID_ARGUMENT, MEMORA_CLOSED, MEMORA_FORKED, MEMORA_CORRUPT.
+ */
+int memora_subscriber_open(struct memora_channel_t *channel,
+                           const char *name,
+                           struct memora_subscriber_t **subscriber);
+
+/**
+ * Closes the handle. NULL is allowed and does nothing. What was received is done with; a named subscription stays. A thread
+ * that is waiting inside a recv is answered MEMORA_CLOSED within 50 ms.
+ *
+ * Returns MEMORA_OK, MEMORA_CLOSED, MEMORA_FORKED.
+ */
+int memora_subscriber_close(struct memora_subscriber_t *subscriber);
+
+/**
+ * Takes the next message into `buffer`, which has room for `capacity` bytes, if there is one. Never waits. `*message`
+ * (may be NULL) tells its length and place.
+ *
+ * Returns MEMORA_OK, MEMORA_NOT_FOUND (there is none now), MEMORA_BUFFER_TOO_SMALL (`message->len` and
+ * memora_last_error_amount() tell the bytes needed; the message stays for the next call), MEMORA_OVERRUN (once for each
+ * loss; memora_last_error_amount() tells the messages lost; the next call goes on), MEMORA_BUSY, MEMORA_INVALID_ARGUMENT,
+ * MEMORA_CLOSED, MEMORA_FORKED, MEMORA_CORRUPT.
+ */
+int memora_subscriber_try_recv(struct memora_subscriber_t *subscriber,
+                               void *buffer,
+                               size_t capacity,
+                               struct memora_message_t *message);
+
+/**
+ * As memora_subscriber_try_recv(), but waits for a message for `timeout_ms` milliseconds at most; MEMORA_FOREVER: without
+ * end; 0: not at all.
+ *
+ * Returns what memora_subscriber_try_recv() does, and MEMORA_TIMED_OUT instead of MEMORA_NOT_FOUND unless `timeout_ms` is 0.
+ */
+int memora_subscriber_recv(struct memora_subscriber_t *subscriber,
+                           void *buffer,
+                           size_t capacity,
+                           int64_t timeout_ms,
+                           struct memora_message_t *message);
+
+/**
+ * Calls `function` for up to `limit` messages that are there now. Never waits. `*count` (may be NULL) becomes their number,
+ * 0 when there was none. The function may call the library, but not use this subscriber (MEMORA_BUSY), throw or jump out.
+ *
+ * Returns MEMORA_OK, MEMORA_OVERRUN (as memora_subscriber_try_recv() does), MEMORA_BUSY, MEMORA_INVALID_ARGUMENT,
+ * MEMORA_CLOSED, MEMORA_FORKED, MEMORA_CORRUPT.
+ */
+int memora_subscriber_poll(struct memora_subscriber_t *subscriber,
+                           size_t limit,
+                           memora_message_fn function,
+                           void *context,
+                           size_t *count);
+
+/**
+ * Says that everything received so far is done with: after a kill it does not come again. Without this call that happens
+ * with the next recv or poll.
+ *
+ * Returns MEMORA_OK, MEMORA_BUSY, MEMORA_INVALID_ARGUMENT, MEMORA_CLOSED, MEMORA_FORKED, MEMORA_CORRUPT.
+ */
+int memora_subscriber_commit(struct memora_subscriber_t *subscriber);
+
+/**
+ * Tells the bytes that were published and not yet received, with headers and padding.
+ *
+ * Returns MEMORA_OK, MEMORA_BUSY, MEMORA_INVALID_ARGUMENT, MEMORA_CLOSED, MEMORA_FORKED, MEMORA_CORRUPT.
+ */
+int memora_subscriber_lag(struct memora_subscriber_t *subscriber, uint64_t *bytes);
+
+/**
+ * Opens the store `name` of `fabric`, or creates it; if its files have more than the fabric, it is recovered from them.
+ * `options` may be NULL for the defaults.
+ *
+ * On success `*store` is a new handle, to be closed with memora_store_close(); else it is NULL.
+ * Returns MEMORA_OK, MEMORA_INVALID_ARGUMENT, MEMORA_INVALID_NAME, MEMORA_WRONG_KIND, MEMORA_WRONG_OPTIONS,
+ * MEMORA_TOO_MANY_OBJECTS, MEMORA_FULL, MEMORA_NO_SPACE, MEMORA_READ_ONLY, MEMORA_NOT_A_STORE, MEMORA_JOURNAL_CORRUPT,
+ * MEMORA_PERMISSION_DENIED, MEMORA_IO, MEMORA_CLOSED, MEMORA_FORKED, MEMORA_CORRUPT.
+ */
+int memora_store_open(struct memora_fabric_t *fabric,
+                      const char *name,
+                      const struct memora_store_options_t *options,
+                      struct memora_store_t **store);
+
+/**
+ * Closes the handle. NULL is allowed and does nothing. Calls of other threads that are under way finish.
+ *
+ * Returns MEMORA_OK, MEMORA_CLOSED, MEMORA_FORKED.
+ */
+int memora_store_close(struct memora_store_t *store);
+
+/**
+ * Copies the value of `key` into `buffer`, which has room for `capacity` bytes. Lock-free; never waits for the disk.
+ *
+ * `*len` becomes the length of the value, also when the buffer was too small: call once with capacity 0 to learn it. The
+ * value may be another one by the second call; so repeat it while it answers MEMORA_BUFFER_TOO_SMALL.
+ * Returns MEMORA_OK, MEMORA_NOT_FOUND, MEMORA_BUFFER_TOO_SMALL (the buffer's content is then undefined),
+ * MEMORA_KEY_TOO_LONG, MEMORA_INVALID_ARGUMENT, MEMORA_CLOSED, MEMORA_FORKED, MEMORA_CORRUPT.
+ */
+int memora_store_get(struct memora_store_t *store,
+                     const void *key,
+                     size_t key_len,
+                     void *buffer,
+                     size_t capacity,
+                     size_t *len);
+
+/**
+ * As memora_store_get(), and tells the version, the flags and the rest of the time to live in `*entry`.
+ *
+ * Returns what memora_store_get() does.
+ */
+int memora_store_get_entry(struct memora_store_t *store,
+                           const void *key,
+                           size_t key_len,
+                           void *buffer,
+                           size_t capacity,
+                           size_t *len,
+                           struct memora_entry_t *entry);
+
+/**
+ * Stores `value` under `key`, whatever is there; the answer survives what the durability of the store says. `options` (time to live, flags) may be NULL, `version` too.
+ *
+ * The bytes are copied. `*version` becomes the version of the new entry.
+ * Returns MEMORA_OK, MEMORA_KEY_TOO_LONG, MEMORA_VALUE_TOO_LONG, MEMORA_FULL, MEMORA_NO_SPACE, MEMORA_READ_ONLY,
+ * MEMORA_POISONED, MEMORA_IO, MEMORA_INVALID_ARGUMENT, MEMORA_CLOSED, MEMORA_FORKED, MEMORA_CORRUPT.
+ */
+int memora_store_set(struct memora_store_t *store,
+                     const void *key,
+                     size_t key_len,
+                     const void *value,
+                     size_t value_len,
+                     const struct memora_set_options_t *options,
+                     uint64_t *version);
+
+/**
+ * As memora_store_set(), but only if there is no entry under `key`.
+ *
+ * Returns what memora_store_set() does, or MEMORA_ALREADY_EXISTS.
+ */
+int memora_store_add(struct memora_store_t *store,
+                     const void *key,
+                     size_t key_len,
+                     const void *value,
+                     size_t value_len,
+                     const struct memora_set_options_t *options,
+                     uint64_t *version);
+
+/**
+ * As memora_store_set(), but only if there is an entry under `key`.
+ *
+ * Returns what memora_store_set() does, or MEMORA_NOT_FOUND.
+ */
+int memora_store_replace(struct memora_store_t *store,
+                         const void *key,
+                         size_t key_len,
+                         const void *value,
+                         size_t value_len,
+                         const struct memora_set_options_t *options,
+                         uint64_t *version);
+
+/**
+ * Stores `value` under `key` only if the entry there still has version `expected`.
+ *
+ * `*version` (may be NULL) becomes the version of the new entry, or with MEMORA_STALE that of the one found.
+ * Returns what memora_store_set() does, or MEMORA_STALE, MEMORA_NOT_FOUND.
+ */
+int memora_store_compare_and_swap(struct memora_store_t *store,
+                                  const void *key,
+                                  size_t key_len,
+                                  const void *value,
+                                  size_t value_len,
+                                  uint64_t expected,
+                                  const struct memora_set_options_t *options,
+                                  uint64_t *version);
+
+/**
+ * Deletes the entry under `key`.
+ *
+ * Returns MEMORA_OK, MEMORA_NOT_FOUND, MEMORA_KEY_TOO_LONG, MEMORA_READ_ONLY, MEMORA_POISONED, MEMORA_IO,
+ * MEMORA_INVALID_ARGUMENT, MEMORA_CLOSED, MEMORA_FORKED, MEMORA_CORRUPT.
+ */
+int memora_store_delete(struct memora_store_t *store, const void *key, size_t key_len);
+
+/**
+ * Adds `by` to the number under `key`, which is kept as decimal text. If there is none: with `initial` it is created with
+ * `*initial`, with NULL the answer is MEMORA_NOT_FOUND. `*number` (may be NULL) becomes the new number.
+ *
+ * Returns what memora_store_set() does, or MEMORA_NOT_FOUND, MEMORA_NOT_A_NUMBER, MEMORA_COUNTER_OVERFLOW.
+ */
+int memora_store_increment(struct memora_store_t *store,
+                           const void *key,
+                           size_t key_len,
+                           uint64_t by,
+                           const uint64_t *initial,
+                           uint64_t *number);
+
+/**
+ * Takes `by` from the number under `key`; it stops at 0. Otherwise as memora_store_increment().
+ *
+ * Returns what memora_store_increment() does, but never MEMORA_COUNTER_OVERFLOW.
+ */
+int memora_store_decrement(struct memora_store_t *store,
+                           const void *key,
+                           size_t key_len,
+                           uint64_t by,
+                           const uint64_t *initial,
+                           uint64_t *number);
+
+/**
+ * Tells the number of entries; those that have expired but were not met since still count.
+ *
+ * Returns MEMORA_OK, MEMORA_INVALID_ARGUMENT, MEMORA_CLOSED, MEMORA_FORKED, MEMORA_CORRUPT.
+ */
+int memora_store_len(struct memora_store_t *store, uint64_t *len);
+
+/**
+ * Calls `function` for some entries, about `limit`, and moves `*cursor` on. Begin with a cursor of 0 and go on until it
+ * is 0 again. An entry that is there during the whole scan comes at least once; one that comes or goes meanwhile may.
+ * The function may call the library, but not throw or jump out.
+ *
+ * Returns MEMORA_OK, MEMORA_INVALID_ARGUMENT, MEMORA_CLOSED, MEMORA_FORKED, MEMORA_CORRUPT.
+ */
+int memora_store_scan(struct memora_store_t *store,
+                      uint64_t *cursor,
+                      size_t limit,
+                      memora_entry_fn function,
+                      void *context);
+
+/**
+ * As memora_store_set() without options, with another durability for this one write: one of MEMORA_DURABILITY_*.
+ *
+ * Returns what memora_store_set() does.
+ */
+int memora_store_set_durable(struct memora_store_t *store,
+                             const void *key,
+                             size_t key_len,
+                             const void *value,
+                             size_t value_len,
+                             uint32_t durability,
+                             uint64_t *version);
+
+/**
+ * Waits until everything that was answered so far, to any process, stands on the disk.
+ *
+ * Returns MEMORA_OK, MEMORA_POISONED, MEMORA_IO, MEMORA_READ_ONLY, MEMORA_CLOSED, MEMORA_FORKED, MEMORA_CORRUPT.
+ */
+int memora_store_flush(struct memora_store_t *store);
+
+/**
+ * Writes all entries to a checkpoint and lets the journal before it go.
+ *
+ * Returns MEMORA_OK, MEMORA_BUSY (another process is doing it), MEMORA_POISONED, MEMORA_IO, MEMORA_NO_SPACE,
+ * MEMORA_READ_ONLY, MEMORA_CLOSED, MEMORA_FORKED, MEMORA_CORRUPT.
+ */
+int memora_store_checkpoint(struct memora_store_t *store);
+
+#ifdef __cplusplus
+}  // extern "C"
+#endif  // __cplusplus
+
+#endif  /* MEMORA_H */

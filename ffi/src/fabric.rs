@@ -1,0 +1,129 @@
+//! Entries of fabrics.
+#![allow(unsafe_code)]
+
+use std::ffi::{CString, c_char, c_int, c_void};
+use std::path::Path;
+
+use memora_core::{Error, ErrorCode, Fabric};
+
+use crate::guard::call;
+use crate::handles;
+use crate::options::{self, memora_fabric_options_t};
+
+/// A fabric: shared memory that the processes of a host open by the same name. Open it with memora_fabric_open(), close it
+/// with memora_fabric_close(). May be used by any number of threads at once.
+#[allow(non_camel_case_types)]
+pub struct memora_fabric_t {
+    _opaque: [u8; 0],
+}
+
+/// Takes one violation that a check has found: the layer it belongs to, what is wrong, and where. The texts are valid only
+/// until the function returns.
+#[allow(non_camel_case_types)]
+pub type memora_problem_fn = Option<
+    unsafe extern "C" fn(
+        context: *mut c_void,
+        layer: *const c_char,
+        what: *const c_char,
+        place: *const c_char,
+    ),
+>;
+
+/// Opens the fabric `name`, or creates it with the default options.
+///
+/// On success `*fabric` is a new handle, to be closed with memora_fabric_close(); else it is NULL.
+/// Returns MEMORA_OK, MEMORA_INVALID_ARGUMENT, MEMORA_INVALID_NAME, MEMORA_PERMISSION_DENIED, MEMORA_NOT_OURS,
+/// MEMORA_NOT_A_FABRIC, MEMORA_LAYOUT_MISMATCH, MEMORA_NO_SPACE, MEMORA_TOO_MANY_PROCESSES, MEMORA_CORRUPT, MEMORA_IO,
+/// MEMORA_UNSUPPORTED.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn memora_fabric_open(name: *const c_char, fabric: *mut *mut memora_fabric_t) -> c_int {
+    // SAFETY: the pointers are those of a caller who keeps to the header.
+    unsafe { call(|border| border.open(fabric, || Fabric::open(border.text(name, "name")?))) }
+}
+
+/// As memora_fabric_open(), with options. NULL means the defaults.
+///
+/// Returns what memora_fabric_open() does, or MEMORA_NOT_FOUND, MEMORA_ALREADY_EXISTS, MEMORA_WRONG_OPTIONS,
+/// MEMORA_LIMIT_TOO_SMALL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn memora_fabric_open_with(
+    name: *const c_char,
+    options: *const memora_fabric_options_t,
+    fabric: *mut *mut memora_fabric_t,
+) -> c_int {
+    // SAFETY: the pointers are those of a caller who keeps to the header.
+    unsafe {
+        call(|border| {
+            border.open(fabric, || {
+                let name = border.text(name, "name")?;
+                options::fabric(border, options)?.open(name)
+            })
+        })
+    }
+}
+
+/// Closes the handle. NULL is allowed and does nothing. The fabric and what is in it stay, for other processes and for the
+/// next time. Close the handles of its caches, channels and stores first: the process is attached until the last is closed.
+///
+/// Returns MEMORA_OK, MEMORA_CLOSED, MEMORA_FORKED.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn memora_fabric_close(fabric: *mut memora_fabric_t) -> c_int {
+    // SAFETY: the handle is a number, nothing is read through it.
+    unsafe { call(|_| handles::close::<Fabric>(handles::number(fabric))) }
+}
+
+/// Removes the fabric `name` with all that is in it. Processes that have it open keep what they have until they close it.
+/// `home` may be NULL for the default directory.
+///
+/// Returns MEMORA_OK, MEMORA_NOT_FOUND, MEMORA_INVALID_ARGUMENT, MEMORA_INVALID_NAME, MEMORA_PERMISSION_DENIED,
+/// MEMORA_NOT_OURS, MEMORA_IO.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn memora_fabric_remove(home: *const c_char, name: *const c_char) -> c_int {
+    // SAFETY: the pointers are those of a caller who keeps to the header.
+    unsafe {
+        call(|border| {
+            let home = border.optional_text(home, "home")?.map(Path::new);
+            Fabric::remove(home, border.text(name, "name")?)
+        })
+    }
+}
+
+/// Verifies the rules of the whole fabric, live or dead, and calls `function` for each violation. `*count` (may be NULL)
+/// becomes their number.
+///
+/// Returns MEMORA_OK (no violation), MEMORA_CORRUPT (one or more), MEMORA_INVALID_ARGUMENT, MEMORA_CLOSED, MEMORA_FORKED.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn memora_fabric_check(
+    fabric: *mut memora_fabric_t,
+    function: memora_problem_fn,
+    context: *mut c_void,
+    count: *mut usize,
+) -> c_int {
+    // SAFETY: the pointers are those of a caller who keeps to the header.
+    unsafe {
+        call(|border| {
+            let function = border.function(function)?;
+            let report = handles::with(handles::number(fabric), |fabric: &Fabric| fabric.check())?;
+            for problem in &report.problems {
+                let [layer, what, place] =
+                    [&*problem.layer.to_string(), &problem.what.to_string(), &problem.place.to_string()]
+                        .map(for_c);
+                // Within the licence above: the caller's function, with texts that live during the call.
+                function(context, layer.as_ptr(), what.as_ptr(), place.as_ptr());
+            }
+            border.put(count, report.problems.len());
+            match report.problems.first() {
+                None => Ok(()),
+                Some(first) => {
+                    let text = format!("{} violations; the first: {}.", report.problems.len(), first.what);
+                    Err(Error::new(ErrorCode::Corrupt, text))
+                }
+            }
+        })
+    }
+}
+
+/// A text with a NUL at its end; a NUL inside would end it for C.
+fn for_c(text: &str) -> CString {
+    CString::new(text.replace('\0', "?")).unwrap_or_default()
+}

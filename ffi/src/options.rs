@@ -1,0 +1,443 @@
+//! The structures of options and what fills them with defaults.
+#![allow(unsafe_code)]
+
+use std::ffi::{c_char, c_int};
+use std::path::PathBuf;
+
+use memora_core as core;
+use memora_core::{Error, ErrorCode, Result};
+
+use crate::guard::{Border, Options, call};
+
+/// Backend of a fabric: a file in the home directory (the default).
+pub const MEMORA_BACKEND_FILE: u32 = 0;
+/// Backend of a fabric: POSIX shared memory (shm_open).
+pub const MEMORA_BACKEND_POSIX: u32 = 1;
+/// Backend of a fabric: System V shared memory (shmget).
+pub const MEMORA_BACKEND_SYSV: u32 = 2;
+/// Backend of a fabric: sealed anonymous memory, handed over as a descriptor (memfd_create).
+pub const MEMORA_BACKEND_MEMFD: u32 = 3;
+/// Backend of a fabric: private memory of this process.
+pub const MEMORA_BACKEND_HEAP: u32 = 4;
+
+/// Open the fabric, or create it if there is none (the default).
+pub const MEMORA_OPEN_OR_CREATE: u32 = 0;
+/// Create the fabric; MEMORA_ALREADY_EXISTS if there is one.
+pub const MEMORA_CREATE_NEW: u32 = 1;
+/// Open the fabric; MEMORA_NOT_FOUND if there is none.
+pub const MEMORA_OPEN_ONLY: u32 = 2;
+
+/// No group: the fabric belongs to the user alone.
+pub const MEMORA_NO_GROUP: u32 = 0xffff_ffff;
+
+/// Kind of a channel: many publishers, and each message goes to the subscriber (one at a time).
+pub const MEMORA_CHANNEL_STREAM: u32 = 0;
+/// Kind of a channel: each message goes to every subscriber (the default).
+pub const MEMORA_CHANNEL_BROADCAST: u32 = 1;
+
+/// A publisher whose ring is full waits, or is refused, until the subscribers have read (the default).
+pub const MEMORA_OVERRUN_BLOCK: u32 = 0;
+/// A publisher never waits: a subscriber that is too slow loses messages, and is told how many.
+pub const MEMORA_OVERRUN_LOSE: u32 = 1;
+
+/// What an answer of the store survives: the death of any process, not that of the host.
+pub const MEMORA_DURABILITY_PROCESS: u32 = 0;
+/// What an answer of the store survives: as process, and that of the host but for the last `interval_ms` (the default).
+pub const MEMORA_DURABILITY_ASYNC: u32 = 1;
+/// What an answer of the store survives: the death of the host; the answer waits for the disk.
+pub const MEMORA_DURABILITY_SYNC: u32 = 2;
+
+/// Options of a fabric. Fill it with memora_fabric_options_init(), then change what you want.
+#[repr(C)]
+#[derive(Clone, Copy)]
+#[allow(non_camel_case_types)]
+pub struct memora_fabric_options_t {
+    /// Bytes of this structure in the calling program; set by the init function.
+    pub struct_size: usize,
+    /// Bytes that the fabric may take at most, at creation. 0: 256 MiB.
+    pub limit: u64,
+    /// Directory of the fabric's file. NULL: $MEMORA_HOME, or else /dev/shm/memora-<uid>.
+    pub home: *const c_char,
+    /// Permission bits at creation, such as 0660. 0: only the user.
+    pub mode: u32,
+    /// Group at creation, or MEMORA_NO_GROUP.
+    pub group: u32,
+    /// One of MEMORA_BACKEND_*.
+    pub backend: u32,
+    /// One of MEMORA_OPEN_OR_CREATE, MEMORA_CREATE_NEW, MEMORA_OPEN_ONLY.
+    pub create: u32,
+    /// Not 0: the fabric can be read only.
+    pub read_only: u32,
+    /// Must be 0.
+    pub reserved: u32,
+}
+
+/// Options of a cache. Fill it with memora_cache_options_init().
+#[repr(C)]
+#[derive(Clone, Copy)]
+#[allow(non_camel_case_types)]
+pub struct memora_cache_options_t {
+    /// Bytes of this structure in the calling program; set by the init function.
+    pub struct_size: usize,
+    /// Bytes that the cache may take at most. 0: as many as the fabric has.
+    pub limit: u64,
+}
+
+/// Options of one write to a cache or store. Fill it with memora_set_options_init().
+#[repr(C)]
+#[derive(Clone, Copy)]
+#[allow(non_camel_case_types)]
+pub struct memora_set_options_t {
+    /// Bytes of this structure in the calling program; set by the init function.
+    pub struct_size: usize,
+    /// Milliseconds after which the entry expires. 0: never.
+    pub ttl_ms: u64,
+    /// A number of yours that is kept with the entry.
+    pub flags: u32,
+    /// Must be 0.
+    pub reserved: u32,
+}
+
+/// Options of a channel. Fill it with memora_channel_options_init().
+#[repr(C)]
+#[derive(Clone, Copy)]
+#[allow(non_camel_case_types)]
+pub struct memora_channel_options_t {
+    /// Bytes of this structure in the calling program; set by the init function.
+    pub struct_size: usize,
+    /// One of MEMORA_CHANNEL_*.
+    pub kind: u32,
+    /// One of MEMORA_OVERRUN_*.
+    pub overrun: u32,
+    /// Bytes of the ring of each publisher. 0: the default.
+    pub lane_bytes: u32,
+    /// Must be 0.
+    pub reserved: u32,
+}
+
+/// Options of a store. Fill it with memora_store_options_init().
+#[repr(C)]
+#[derive(Clone, Copy)]
+#[allow(non_camel_case_types)]
+pub struct memora_store_options_t {
+    /// Bytes of this structure in the calling program; set by the init function.
+    pub struct_size: usize,
+    /// Directory of the store's files. NULL: the default of the library.
+    pub dir: *const c_char,
+    /// Bytes of journal after which a checkpoint is made. 0: the default.
+    pub checkpoint_bytes: u64,
+    /// One of MEMORA_DURABILITY_*.
+    pub durability: u32,
+    /// With MEMORA_DURABILITY_ASYNC: milliseconds between two syncs. 0: the default.
+    pub interval_ms: u32,
+}
+
+macro_rules! options {
+    ($type:ident, $default:expr) => {
+        // SAFETY: repr(C), `struct_size` first, only integers and raw pointers; the fields fill the structure, which the
+        // test `no_structure_of_options_has_padding` adds up.
+        unsafe impl Options for $type {
+            const DEFAULT: $type = $default;
+            const NAME: &'static str = stringify!($type);
+        }
+    };
+}
+
+options!(
+    memora_fabric_options_t,
+    memora_fabric_options_t {
+        struct_size: size_of::<memora_fabric_options_t>(),
+        limit: 0,
+        home: std::ptr::null(),
+        mode: 0,
+        group: MEMORA_NO_GROUP,
+        backend: MEMORA_BACKEND_FILE,
+        create: MEMORA_OPEN_OR_CREATE,
+        read_only: 0,
+        reserved: 0,
+    }
+);
+options!(
+    memora_cache_options_t,
+    memora_cache_options_t { struct_size: size_of::<memora_cache_options_t>(), limit: 0 }
+);
+options!(
+    memora_set_options_t,
+    memora_set_options_t { struct_size: size_of::<memora_set_options_t>(), ttl_ms: 0, flags: 0, reserved: 0 }
+);
+options!(
+    memora_channel_options_t,
+    memora_channel_options_t {
+        struct_size: size_of::<memora_channel_options_t>(),
+        kind: MEMORA_CHANNEL_BROADCAST,
+        overrun: MEMORA_OVERRUN_BLOCK,
+        lane_bytes: 0,
+        reserved: 0,
+    }
+);
+options!(
+    memora_store_options_t,
+    memora_store_options_t {
+        struct_size: size_of::<memora_store_options_t>(),
+        dir: std::ptr::null(),
+        checkpoint_bytes: 0,
+        durability: MEMORA_DURABILITY_ASYNC,
+        interval_ms: 0,
+    }
+);
+
+/// Fills `options` with the defaults. `struct_size` is sizeof *options.
+///
+/// Returns MEMORA_OK, MEMORA_INVALID_ARGUMENT.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn memora_fabric_options_init(
+    options: *mut memora_fabric_options_t,
+    struct_size: usize,
+) -> c_int {
+    // SAFETY: the pointers are those of a caller who keeps to the header.
+    unsafe { call(|border| border.init_options(options, struct_size)) }
+}
+
+/// Fills `options` with the defaults. `struct_size` is sizeof *options.
+///
+/// Returns MEMORA_OK, MEMORA_INVALID_ARGUMENT.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn memora_cache_options_init(
+    options: *mut memora_cache_options_t,
+    struct_size: usize,
+) -> c_int {
+    // SAFETY: the pointers are those of a caller who keeps to the header.
+    unsafe { call(|border| border.init_options(options, struct_size)) }
+}
+
+/// Fills `options` with the defaults. `struct_size` is sizeof *options.
+///
+/// Returns MEMORA_OK, MEMORA_INVALID_ARGUMENT.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn memora_set_options_init(
+    options: *mut memora_set_options_t,
+    struct_size: usize,
+) -> c_int {
+    // SAFETY: the pointers are those of a caller who keeps to the header.
+    unsafe { call(|border| border.init_options(options, struct_size)) }
+}
+
+/// Fills `options` with the defaults. `struct_size` is sizeof *options.
+///
+/// Returns MEMORA_OK, MEMORA_INVALID_ARGUMENT.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn memora_channel_options_init(
+    options: *mut memora_channel_options_t,
+    struct_size: usize,
+) -> c_int {
+    // SAFETY: the pointers are those of a caller who keeps to the header.
+    unsafe { call(|border| border.init_options(options, struct_size)) }
+}
+
+/// Fills `options` with the defaults. `struct_size` is sizeof *options.
+///
+/// Returns MEMORA_OK, MEMORA_INVALID_ARGUMENT.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn memora_store_options_init(
+    options: *mut memora_store_options_t,
+    struct_size: usize,
+) -> c_int {
+    // SAFETY: the pointers are those of a caller who keeps to the header.
+    unsafe { call(|border| border.init_options(options, struct_size)) }
+}
+
+fn unknown(what: &str, value: u32) -> Error {
+    Error::new(ErrorCode::InvalidArgument, format!("{value} is no {what} of this version of the library."))
+}
+
+fn zero(reserved: u32) -> Result<()> {
+    if reserved == 0 { Ok(()) } else { Err(unknown("value of `reserved`", reserved)) }
+}
+
+/// The builder that the options of a fabric stand for.
+pub(crate) fn fabric(
+    border: &Border,
+    options: *const memora_fabric_options_t,
+) -> Result<core::FabricOptions> {
+    let options = border.options(options)?;
+    zero(options.reserved)?;
+    let mut builder = core::FabricOptions::new();
+    if options.limit != 0 {
+        builder = builder.limit(options.limit);
+    }
+    if options.mode != 0 {
+        builder = builder.mode(options.mode);
+    }
+    if options.group != MEMORA_NO_GROUP {
+        builder = builder.group(options.group);
+    }
+    if let Some(home) = border.optional_text(options.home, "home")? {
+        builder = builder.home(PathBuf::from(home));
+    }
+    builder = builder.backend(match options.backend {
+        MEMORA_BACKEND_FILE => core::Backend::File,
+        MEMORA_BACKEND_POSIX => core::Backend::Posix,
+        MEMORA_BACKEND_SYSV => core::Backend::SysV,
+        MEMORA_BACKEND_MEMFD => core::Backend::Memfd,
+        MEMORA_BACKEND_HEAP => core::Backend::Heap,
+        other => return Err(unknown("backend", other)),
+    });
+    builder = builder.create(match options.create {
+        MEMORA_OPEN_OR_CREATE => core::Create::OpenOrCreate,
+        MEMORA_CREATE_NEW => core::Create::CreateNew,
+        MEMORA_OPEN_ONLY => core::Create::OpenOnly,
+        other => return Err(unknown("way to create", other)),
+    });
+    Ok(builder.read_only(options.read_only != 0))
+}
+
+/// The options of a cache.
+pub(crate) fn cache(border: &Border, options: *const memora_cache_options_t) -> Result<core::CacheOptions> {
+    let options = border.options(options)?;
+    let mut made = core::CacheOptions::default();
+    if options.limit != 0 {
+        made.limit = Some(options.limit);
+    }
+    Ok(made)
+}
+
+/// The options of one write.
+pub(crate) fn set(border: &Border, options: *const memora_set_options_t) -> Result<core::SetOptions> {
+    let mut made = core::SetOptions::default();
+    if !options.is_null() {
+        let options = border.options(options)?;
+        zero(options.reserved)?;
+        made.ttl_ms = (options.ttl_ms != 0).then_some(options.ttl_ms);
+        made.flags = options.flags;
+    }
+    Ok(made)
+}
+
+/// The options of a channel.
+pub(crate) fn channel(
+    border: &Border,
+    options: *const memora_channel_options_t,
+) -> Result<core::ChannelOptions> {
+    let options = border.options(options)?;
+    zero(options.reserved)?;
+    let mut made = core::ChannelOptions::default();
+    made.kind = match options.kind {
+        MEMORA_CHANNEL_STREAM => core::ChannelKind::Stream,
+        MEMORA_CHANNEL_BROADCAST => core::ChannelKind::Broadcast,
+        other => return Err(unknown("kind of channel", other)),
+    };
+    made.overrun = match options.overrun {
+        MEMORA_OVERRUN_BLOCK => core::OverrunPolicy::Block,
+        MEMORA_OVERRUN_LOSE => core::OverrunPolicy::Overrun,
+        other => return Err(unknown("overrun policy", other)),
+    };
+    if options.lane_bytes != 0 {
+        made.lane_bytes = options.lane_bytes;
+    }
+    Ok(made)
+}
+
+/// Milliseconds between two syncs when the caller names none.
+const INTERVAL_MS_DEFAULT: u32 = 100;
+
+/// A durability by its number.
+pub(crate) fn durability(number: u32, interval_ms: u32) -> Result<core::Durability> {
+    match number {
+        MEMORA_DURABILITY_PROCESS => Ok(core::Durability::Process),
+        MEMORA_DURABILITY_ASYNC => {
+            let interval_ms = if interval_ms == 0 { INTERVAL_MS_DEFAULT } else { interval_ms };
+            Ok(core::Durability::Async { interval_ms })
+        }
+        MEMORA_DURABILITY_SYNC => Ok(core::Durability::Sync),
+        other => Err(unknown("durability", other)),
+    }
+}
+
+/// The options of a store.
+pub(crate) fn store(border: &Border, options: *const memora_store_options_t) -> Result<core::StoreOptions> {
+    let options = border.options(options)?;
+    let mut made = core::StoreOptions::default();
+    if let Some(dir) = border.optional_text(options.dir, "dir")? {
+        made.dir = Some(PathBuf::from(dir));
+    }
+    if options.checkpoint_bytes != 0 {
+        made.checkpoint_bytes = options.checkpoint_bytes;
+    }
+    made.durability = durability(options.durability, options.interval_ms)?;
+    Ok(made)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_structure_of_options_has_padding() {
+        assert_eq!(size_of::<memora_fabric_options_t>(), 3 * 8 + 6 * 4);
+        assert_eq!(size_of::<memora_cache_options_t>(), 2 * 8);
+        assert_eq!(size_of::<memora_set_options_t>(), 2 * 8 + 2 * 4);
+        assert_eq!(size_of::<memora_channel_options_t>(), 8 + 4 * 4);
+        assert_eq!(size_of::<memora_store_options_t>(), 3 * 8 + 2 * 4);
+    }
+
+    fn on_border<R>(body: impl FnOnce(&Border) -> Result<R>) -> Result<R> {
+        let mut result = Err(ErrorCode::Internal.into());
+        // SAFETY: the tests give pointers to their own variables.
+        unsafe {
+            call(|border| {
+                result = body(border);
+                Ok(())
+            })
+        };
+        result
+    }
+
+    #[test]
+    fn a_program_that_knows_fewer_options_gets_the_defaults_for_the_rest() {
+        let mut old = <memora_set_options_t as Options>::DEFAULT;
+        old.struct_size = 16;
+        old.ttl_ms = 5;
+        old.flags = 99;
+        let made = on_border(|border| set(border, &old)).unwrap();
+        assert_eq!((made.ttl_ms, made.flags), (Some(5), 0), "flags stand beyond the size that was said");
+    }
+
+    #[test]
+    fn a_program_that_knows_more_options_is_refused_only_if_it_uses_them() {
+        #[repr(C)]
+        struct Newer {
+            known: memora_set_options_t,
+            unknown: u64,
+        }
+        let mut newer = Newer { known: <memora_set_options_t as Options>::DEFAULT, unknown: 0 };
+        newer.known.struct_size = size_of::<Newer>();
+        let pointer = (&raw const newer).cast();
+        assert!(on_border(|border| set(border, pointer)).is_ok());
+        newer.unknown = 1;
+        let pointer = (&raw const newer).cast();
+        let error = on_border(|border| set(border, pointer)).map(drop).unwrap_err();
+        assert_eq!(error.code(), ErrorCode::Unsupported);
+    }
+
+    #[test]
+    fn the_init_function_fills_what_the_program_has_and_no_more() {
+        let mut bytes = [0xAAu64; 6];
+        let pointer = bytes.as_mut_ptr().cast::<memora_set_options_t>();
+        // SAFETY: the array has 48 bytes.
+        assert_eq!(unsafe { memora_set_options_init(pointer, 16) }, 0);
+        assert_eq!(bytes, [16, 0, 0xAA, 0xAA, 0xAA, 0xAA]);
+        // SAFETY: as above.
+        assert_eq!(unsafe { memora_set_options_init(pointer, 40) }, 0);
+        assert_eq!(bytes, [40, 0, 0, 0, 0, 0xAA]);
+    }
+
+    #[test]
+    fn a_structure_that_was_not_filled_is_refused() {
+        for size in [0, 7, 5000, usize::MAX] {
+            let mut raw = <memora_set_options_t as Options>::DEFAULT;
+            raw.struct_size = size;
+            let error = on_border(|border| set(border, &raw)).map(drop).unwrap_err();
+            assert_eq!(error.code(), ErrorCode::InvalidArgument, "{size}");
+        }
+    }
+}

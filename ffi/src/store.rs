@@ -1,0 +1,387 @@
+//! Entries of stores: as caches, and on disk.
+#![allow(unsafe_code)]
+
+use std::ffi::{c_char, c_int, c_void};
+
+use memora_core::{ErrorCode, Fabric, Store, Version};
+
+use crate::cache::{
+    entry_of, initial_of, memora_entry_fn, memora_entry_t, put_entry, put_number, put_outcome, put_value,
+    put_version,
+};
+use crate::fabric::memora_fabric_t;
+use crate::guard::call;
+use crate::handles;
+use crate::options::{self, memora_set_options_t, memora_store_options_t};
+
+/// A store: entries of key and value that also stand in files, and come back after all processes or the host died. Open it
+/// with memora_store_open(), close it with memora_store_close(). May be used by any number of threads at once.
+#[allow(non_camel_case_types)]
+pub struct memora_store_t {
+    _opaque: [u8; 0],
+}
+
+/// Opens the store `name` of `fabric`, or creates it; if its files have more than the fabric, it is recovered from them.
+/// `options` may be NULL for the defaults.
+///
+/// On success `*store` is a new handle, to be closed with memora_store_close(); else it is NULL.
+/// Returns MEMORA_OK, MEMORA_INVALID_ARGUMENT, MEMORA_INVALID_NAME, MEMORA_WRONG_KIND, MEMORA_WRONG_OPTIONS,
+/// MEMORA_TOO_MANY_OBJECTS, MEMORA_FULL, MEMORA_NO_SPACE, MEMORA_READ_ONLY, MEMORA_NOT_A_STORE, MEMORA_JOURNAL_CORRUPT,
+/// MEMORA_PERMISSION_DENIED, MEMORA_IO, MEMORA_CLOSED, MEMORA_FORKED, MEMORA_CORRUPT.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn memora_store_open(
+    fabric: *mut memora_fabric_t,
+    name: *const c_char,
+    options: *const memora_store_options_t,
+    store: *mut *mut memora_store_t,
+) -> c_int {
+    // SAFETY: the pointers are those of a caller who keeps to the header.
+    unsafe {
+        call(|border| {
+            border.open(store, || {
+                let name = border.text(name, "name")?;
+                let options = options::store(border, options)?;
+                handles::with(handles::number(fabric), |fabric: &Fabric| fabric.store(name, &options))
+            })
+        })
+    }
+}
+
+/// Closes the handle. NULL is allowed and does nothing. Calls of other threads that are under way finish.
+///
+/// Returns MEMORA_OK, MEMORA_CLOSED, MEMORA_FORKED.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn memora_store_close(store: *mut memora_store_t) -> c_int {
+    // SAFETY: the handle is a number, nothing is read through it.
+    unsafe { call(|_| handles::close::<Store>(handles::number(store))) }
+}
+
+/// Copies the value of `key` into `buffer`, which has room for `capacity` bytes. Lock-free; never waits for the disk.
+///
+/// `*len` becomes the length of the value, also when the buffer was too small: call once with capacity 0 to learn it. The
+/// value may be another one by the second call; so repeat it while it answers MEMORA_BUFFER_TOO_SMALL.
+/// Returns MEMORA_OK, MEMORA_NOT_FOUND, MEMORA_BUFFER_TOO_SMALL (the buffer's content is then undefined),
+/// MEMORA_KEY_TOO_LONG, MEMORA_INVALID_ARGUMENT, MEMORA_CLOSED, MEMORA_FORKED, MEMORA_CORRUPT.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn memora_store_get(
+    store: *mut memora_store_t,
+    key: *const c_void,
+    key_len: usize,
+    buffer: *mut c_void,
+    capacity: usize,
+    len: *mut usize,
+) -> c_int {
+    // SAFETY: the pointers are those of a caller who keeps to the header.
+    unsafe {
+        call(|border| {
+            let key = border.bytes(key, key_len, "key")?;
+            let buffer = border.buffer(buffer, capacity, "buffer")?;
+            handles::with(handles::number(store), |store: &Store| {
+                put_value(border, store.get_into(key, buffer), len)
+            })
+        })
+    }
+}
+
+/// As memora_store_get(), and tells the version, the flags and the rest of the time to live in `*entry`.
+///
+/// Returns what memora_store_get() does.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn memora_store_get_entry(
+    store: *mut memora_store_t,
+    key: *const c_void,
+    key_len: usize,
+    buffer: *mut c_void,
+    capacity: usize,
+    len: *mut usize,
+    entry: *mut memora_entry_t,
+) -> c_int {
+    // SAFETY: the pointers are those of a caller who keeps to the header.
+    unsafe {
+        call(|border| {
+            let key = border.bytes(key, key_len, "key")?;
+            let buffer = border.buffer(buffer, capacity, "buffer")?;
+            let found = handles::with(handles::number(store), |store: &Store| store.get_entry(key))?;
+            put_entry(border, found, buffer, len, entry)
+        })
+    }
+}
+
+/// Stores `value` under `key`, whatever is there; the answer survives what the durability of the store says. `options` (time to live, flags) may be NULL, `version` too.
+///
+/// The bytes are copied. `*version` becomes the version of the new entry.
+/// Returns MEMORA_OK, MEMORA_KEY_TOO_LONG, MEMORA_VALUE_TOO_LONG, MEMORA_FULL, MEMORA_NO_SPACE, MEMORA_READ_ONLY,
+/// MEMORA_POISONED, MEMORA_IO, MEMORA_INVALID_ARGUMENT, MEMORA_CLOSED, MEMORA_FORKED, MEMORA_CORRUPT.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn memora_store_set(
+    store: *mut memora_store_t,
+    key: *const c_void,
+    key_len: usize,
+    value: *const c_void,
+    value_len: usize,
+    options: *const memora_set_options_t,
+    version: *mut u64,
+) -> c_int {
+    // SAFETY: the pointers are those of a caller who keeps to the header.
+    unsafe {
+        call(|border| {
+            let key = border.bytes(key, key_len, "key")?;
+            let value = border.bytes(value, value_len, "value")?;
+            let options = options::set(border, options)?;
+            let stored =
+                handles::with(handles::number(store), |store: &Store| store.set_with(key, value, &options))?;
+            border.put(version, stored.0);
+            Ok(())
+        })
+    }
+}
+
+/// As memora_store_set(), but only if there is no entry under `key`.
+///
+/// Returns what memora_store_set() does, or MEMORA_ALREADY_EXISTS.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn memora_store_add(
+    store: *mut memora_store_t,
+    key: *const c_void,
+    key_len: usize,
+    value: *const c_void,
+    value_len: usize,
+    options: *const memora_set_options_t,
+    version: *mut u64,
+) -> c_int {
+    // SAFETY: the pointers are those of a caller who keeps to the header.
+    unsafe {
+        call(|border| {
+            let key = border.bytes(key, key_len, "key")?;
+            let value = border.bytes(value, value_len, "value")?;
+            let options = options::set(border, options)?;
+            let stored =
+                handles::with(handles::number(store), |store: &Store| store.add(key, value, &options))?;
+            put_version(border, stored, ErrorCode::AlreadyExists, version)
+        })
+    }
+}
+
+/// As memora_store_set(), but only if there is an entry under `key`.
+///
+/// Returns what memora_store_set() does, or MEMORA_NOT_FOUND.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn memora_store_replace(
+    store: *mut memora_store_t,
+    key: *const c_void,
+    key_len: usize,
+    value: *const c_void,
+    value_len: usize,
+    options: *const memora_set_options_t,
+    version: *mut u64,
+) -> c_int {
+    // SAFETY: the pointers are those of a caller who keeps to the header.
+    unsafe {
+        call(|border| {
+            let key = border.bytes(key, key_len, "key")?;
+            let value = border.bytes(value, value_len, "value")?;
+            let options = options::set(border, options)?;
+            let stored =
+                handles::with(handles::number(store), |store: &Store| store.replace(key, value, &options))?;
+            put_version(border, stored, ErrorCode::NotFound, version)
+        })
+    }
+}
+
+/// Stores `value` under `key` only if the entry there still has version `expected`.
+///
+/// `*version` (may be NULL) becomes the version of the new entry, or with MEMORA_STALE that of the one found.
+/// Returns what memora_store_set() does, or MEMORA_STALE, MEMORA_NOT_FOUND.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn memora_store_compare_and_swap(
+    store: *mut memora_store_t,
+    key: *const c_void,
+    key_len: usize,
+    value: *const c_void,
+    value_len: usize,
+    expected: u64,
+    options: *const memora_set_options_t,
+    version: *mut u64,
+) -> c_int {
+    // SAFETY: the pointers are those of a caller who keeps to the header.
+    unsafe {
+        call(|border| {
+            let key = border.bytes(key, key_len, "key")?;
+            let value = border.bytes(value, value_len, "value")?;
+            let options = options::set(border, options)?;
+            let outcome = handles::with(handles::number(store), |store: &Store| {
+                store.compare_and_swap(key, value, Version(expected), &options)
+            })?;
+            put_outcome(border, outcome, version)
+        })
+    }
+}
+
+/// Deletes the entry under `key`.
+///
+/// Returns MEMORA_OK, MEMORA_NOT_FOUND, MEMORA_KEY_TOO_LONG, MEMORA_READ_ONLY, MEMORA_POISONED, MEMORA_IO,
+/// MEMORA_INVALID_ARGUMENT, MEMORA_CLOSED, MEMORA_FORKED, MEMORA_CORRUPT.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn memora_store_delete(
+    store: *mut memora_store_t,
+    key: *const c_void,
+    key_len: usize,
+) -> c_int {
+    // SAFETY: the pointers are those of a caller who keeps to the header.
+    unsafe {
+        call(|border| {
+            let key = border.bytes(key, key_len, "key")?;
+            let was = handles::with(handles::number(store), |store: &Store| store.delete(key))?;
+            if was { Ok(()) } else { Err(ErrorCode::NotFound.into()) }
+        })
+    }
+}
+
+/// Adds `by` to the number under `key`, which is kept as decimal text. If there is none: with `initial` it is created with
+/// `*initial`, with NULL the answer is MEMORA_NOT_FOUND. `*number` (may be NULL) becomes the new number.
+///
+/// Returns what memora_store_set() does, or MEMORA_NOT_FOUND, MEMORA_NOT_A_NUMBER, MEMORA_COUNTER_OVERFLOW.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn memora_store_increment(
+    store: *mut memora_store_t,
+    key: *const c_void,
+    key_len: usize,
+    by: u64,
+    initial: *const u64,
+    number: *mut u64,
+) -> c_int {
+    // SAFETY: the pointers are those of a caller who keeps to the header.
+    unsafe {
+        call(|border| {
+            let key = border.bytes(key, key_len, "key")?;
+            let initial = initial_of(border, initial)?;
+            let counted =
+                handles::with(handles::number(store), |store: &Store| store.increment(key, by, initial))?;
+            put_number(border, counted, number)
+        })
+    }
+}
+
+/// Takes `by` from the number under `key`; it stops at 0. Otherwise as memora_store_increment().
+///
+/// Returns what memora_store_increment() does, but never MEMORA_COUNTER_OVERFLOW.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn memora_store_decrement(
+    store: *mut memora_store_t,
+    key: *const c_void,
+    key_len: usize,
+    by: u64,
+    initial: *const u64,
+    number: *mut u64,
+) -> c_int {
+    // SAFETY: the pointers are those of a caller who keeps to the header.
+    unsafe {
+        call(|border| {
+            let key = border.bytes(key, key_len, "key")?;
+            let initial = initial_of(border, initial)?;
+            let counted =
+                handles::with(handles::number(store), |store: &Store| store.decrement(key, by, initial))?;
+            put_number(border, counted, number)
+        })
+    }
+}
+
+/// Tells the number of entries; those that have expired but were not met since still count.
+///
+/// Returns MEMORA_OK, MEMORA_INVALID_ARGUMENT, MEMORA_CLOSED, MEMORA_FORKED, MEMORA_CORRUPT.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn memora_store_len(store: *mut memora_store_t, len: *mut u64) -> c_int {
+    // SAFETY: the pointers are those of a caller who keeps to the header.
+    unsafe {
+        call(|border| {
+            border.wanted(len, "len")?;
+            border.put(len, handles::with(handles::number(store), |store: &Store| store.len())?);
+            Ok(())
+        })
+    }
+}
+
+/// Calls `function` for some entries, about `limit`, and moves `*cursor` on. Begin with a cursor of 0 and go on until it
+/// is 0 again. An entry that is there during the whole scan comes at least once; one that comes or goes meanwhile may.
+/// The function may call the library, but not throw or jump out.
+///
+/// Returns MEMORA_OK, MEMORA_INVALID_ARGUMENT, MEMORA_CLOSED, MEMORA_FORKED, MEMORA_CORRUPT.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn memora_store_scan(
+    store: *mut memora_store_t,
+    cursor: *mut u64,
+    limit: usize,
+    function: memora_entry_fn,
+    context: *mut c_void,
+) -> c_int {
+    // SAFETY: the pointers are those of a caller who keeps to the header.
+    unsafe {
+        call(|border| {
+            let function = border.function(function)?;
+            let from = *border.elements(cursor, 1, "cursor")?.first().ok_or(ErrorCode::InvalidArgument)?;
+            let next = handles::with(handles::number(store), |store: &Store| {
+                store.scan(from, limit, |key, entry| {
+                    let (value, about) = (&entry.value, entry_of(entry));
+                    // Within the licence above: the caller's function, with pointers to private copies that live during the call.
+                    function(
+                        context,
+                        key.as_ptr().cast(),
+                        key.len(),
+                        value.as_ptr().cast(),
+                        value.len(),
+                        &about,
+                    );
+                })
+            })?;
+            border.put(cursor, next);
+            Ok(())
+        })
+    }
+}
+
+/// As memora_store_set() without options, with another durability for this one write: one of MEMORA_DURABILITY_*.
+///
+/// Returns what memora_store_set() does.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn memora_store_set_durable(
+    store: *mut memora_store_t,
+    key: *const c_void,
+    key_len: usize,
+    value: *const c_void,
+    value_len: usize,
+    durability: u32,
+    version: *mut u64,
+) -> c_int {
+    // SAFETY: the pointers are those of a caller who keeps to the header.
+    unsafe {
+        call(|border| {
+            let key = border.bytes(key, key_len, "key")?;
+            let value = border.bytes(value, value_len, "value")?;
+            let durability = options::durability(durability, 0)?;
+            let stored = handles::with(handles::number(store), |store: &Store| {
+                store.set_durable(key, value, durability)
+            })?;
+            border.put(version, stored.0);
+            Ok(())
+        })
+    }
+}
+
+/// Waits until everything that was answered so far, to any process, stands on the disk.
+///
+/// Returns MEMORA_OK, MEMORA_POISONED, MEMORA_IO, MEMORA_READ_ONLY, MEMORA_CLOSED, MEMORA_FORKED, MEMORA_CORRUPT.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn memora_store_flush(store: *mut memora_store_t) -> c_int {
+    // SAFETY: the handle is a number, nothing is read through it.
+    unsafe { call(|_| handles::with(handles::number(store), |store: &Store| store.flush())) }
+}
+
+/// Writes all entries to a checkpoint and lets the journal before it go.
+///
+/// Returns MEMORA_OK, MEMORA_BUSY (another process is doing it), MEMORA_POISONED, MEMORA_IO, MEMORA_NO_SPACE,
+/// MEMORA_READ_ONLY, MEMORA_CLOSED, MEMORA_FORKED, MEMORA_CORRUPT.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn memora_store_checkpoint(store: *mut memora_store_t) -> c_int {
+    // SAFETY: the handle is a number, nothing is read through it.
+    unsafe { call(|_| handles::with(handles::number(store), |store: &Store| store.checkpoint().map(|_| ()))) }
+}
