@@ -1,0 +1,157 @@
+/* Opening, creating, refusing, checking and removing fabrics. */
+#define _XOPEN_SOURCE 700
+#include "testing.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static memora_fabric_options_t options(unsigned create) {
+    memora_fabric_options_t made;
+    OK(memora_fabric_options_init(&made, sizeof made));
+    CHECK(made.struct_size == sizeof made);
+    made.limit = 8u << 20;
+    made.create = create;
+    return made;
+}
+
+static void count_problem(void *context, const char *layer, const char *what, const char *place) {
+    fprintf(stderr, "check: %s: %s at %s\n", layer, what, place);
+    ++*(int *)context;
+}
+
+static void a_fabric_is_created_opened_checked_and_removed(void) {
+    memora_fabric_options_t made = options(MEMORA_OPEN_ONLY);
+    memora_fabric_t *fabric = NULL, *again = NULL;
+    memora_cache_t *cache = NULL;
+    size_t count = 99, len = 0;
+    int problems = 0;
+    char value[8];
+    CODE(memora_fabric_open_with("one", &made, &fabric), MEMORA_NOT_FOUND);
+    CHECK(fabric == NULL);
+    made.create = MEMORA_CREATE_NEW;
+    OK(memora_fabric_open_with("one", &made, &fabric));
+    CODE(memora_fabric_open_with("one", &made, &again), MEMORA_ALREADY_EXISTS);
+    CHECK(again == NULL);
+    OK(memora_cache_open(fabric, "c", NULL, &cache));
+    OK(memora_cache_set(cache, "k", 1, "v", 1, NULL, NULL));
+    OK(memora_fabric_check(fabric, count_problem, &problems, &count));
+    CHECK(problems == 0 && count == 0);
+    OK(memora_fabric_open("one", &again));
+    CHECK(again != fabric);
+    OK(memora_cache_close(cache));
+    OK(memora_fabric_close(fabric));
+    CODE(memora_fabric_close(fabric), MEMORA_CLOSED);
+    OK(memora_cache_open(again, "c", NULL, &cache));
+    OK(memora_cache_get(cache, "k", 1, value, sizeof value, &len));
+    CHECK(len == 1 && value[0] == 'v');
+    OK(memora_cache_close(cache));
+    OK(memora_fabric_close(again));
+    OK(memora_fabric_remove(NULL, "one"));
+    CODE(memora_fabric_remove(NULL, "one"), MEMORA_NOT_FOUND);
+}
+
+static void a_read_only_fabric_is_read_only(void) {
+    memora_fabric_options_t made = options(MEMORA_OPEN_OR_CREATE);
+    memora_fabric_t *fabric = NULL, *reader = NULL;
+    memora_cache_t *cache = NULL, *seen = NULL;
+    char value[8];
+    size_t len = 0;
+    OK(memora_fabric_open_with("two", &made, &fabric));
+    OK(memora_cache_open(fabric, "c", NULL, &cache));
+    OK(memora_cache_set(cache, "k", 1, "v", 1, NULL, NULL));
+    made.read_only = 1;
+    OK(memora_fabric_open_with("two", &made, &reader));
+    OK(memora_cache_open(reader, "c", NULL, &seen));
+    OK(memora_cache_get(seen, "k", 1, value, sizeof value, &len));
+    CODE(memora_cache_set(seen, "k", 1, "w", 1, NULL, NULL), MEMORA_READ_ONLY);
+    OK(memora_cache_close(seen));
+    OK(memora_cache_close(cache));
+    OK(memora_fabric_close(reader));
+    OK(memora_fabric_close(fabric));
+}
+
+static void what_is_not_a_fabric_is_refused_and_left_alone(void) {
+    static const char text[] = "This is a file of somebody who needs it.\n";
+    char found[sizeof text];
+    memora_fabric_t *fabric = NULL;
+    FILE *file = fopen(in_home("three.fabric"), "w");
+    CHECK(file != NULL && fputs(text, file) >= 0 && fclose(file) == 0);
+    CHECK(chmod(in_home("three.fabric"), 0600) == 0);
+    CODE(memora_fabric_open("three", &fabric), MEMORA_NOT_A_FABRIC);
+    CHECK(fabric == NULL);
+    file = fopen(in_home("three.fabric"), "r");
+    CHECK(file != NULL && fgets(found, sizeof found, file) != NULL && strcmp(found, text) == 0);
+    if (file) fclose(file);
+}
+
+static void bad_arguments_are_refused(void) {
+    memora_fabric_options_t made;
+    memora_fabric_t *fabric = NULL;
+    char name[80];
+    CODE(memora_fabric_open(NULL, &fabric), MEMORA_INVALID_ARGUMENT);
+    CODE(memora_fabric_open("x", NULL), MEMORA_INVALID_ARGUMENT);
+    CODE(memora_fabric_open("", &fabric), MEMORA_INVALID_NAME);
+    CODE(memora_fabric_open("a/b", &fabric), MEMORA_INVALID_NAME);
+    CODE(memora_fabric_open(".hidden", &fabric), MEMORA_INVALID_NAME);
+    CODE(memora_fabric_open("\xff\xfe", &fabric), MEMORA_INVALID_ARGUMENT);
+    memset(name, 'n', sizeof name);
+    name[sizeof name - 1] = '\0';
+    CODE(memora_fabric_open(name, &fabric), MEMORA_INVALID_NAME);
+    made = options(MEMORA_CREATE_NEW);
+    made.limit = 5000;
+    CODE(memora_fabric_open_with("four", &made, &fabric), MEMORA_LIMIT_TOO_SMALL);
+    made = options(77);
+    CODE(memora_fabric_open_with("four", &made, &fabric), MEMORA_INVALID_ARGUMENT);
+    made = options(MEMORA_CREATE_NEW);
+    made.backend = 77;
+    CODE(memora_fabric_open_with("four", &made, &fabric), MEMORA_INVALID_ARGUMENT);
+    made = options(MEMORA_CREATE_NEW);
+    made.reserved = 1;
+    CODE(memora_fabric_open_with("four", &made, &fabric), MEMORA_INVALID_ARGUMENT);
+    memset(&made, 0, sizeof made);
+    CODE(memora_fabric_open_with("four", &made, &fabric), MEMORA_INVALID_ARGUMENT);
+    CODE(memora_fabric_options_init(NULL, sizeof made), MEMORA_INVALID_ARGUMENT);
+    CODE(memora_fabric_check(NULL, count_problem, NULL, NULL), MEMORA_INVALID_ARGUMENT);
+    CHECK(fabric == NULL);
+}
+
+static void a_directory_without_permission_is_refused(void) {
+    memora_fabric_options_t made = options(MEMORA_CREATE_NEW);
+    memora_fabric_t *fabric = NULL;
+    char place[512];
+    if (geteuid() == 0) {
+        printf("SKIPPED: a directory without permission, because root may write anywhere\n");
+        return;
+    }
+    snprintf(place, sizeof place, "%s", in_home("closed"));
+    CHECK(mkdir(place, 0500) == 0);
+    made.home = place;
+    CODE(memora_fabric_open_with("five", &made, &fabric), MEMORA_PERMISSION_DENIED);
+    CHECK(fabric == NULL);
+}
+
+static void memory_of_this_process_alone_serves_too(void) {
+    memora_fabric_options_t made = options(MEMORA_OPEN_OR_CREATE);
+    memora_fabric_t *fabric = NULL;
+    memora_cache_t *cache = NULL;
+    made.backend = MEMORA_BACKEND_HEAP;
+    OK(memora_fabric_open_with("six", &made, &fabric));
+    OK(memora_cache_open(fabric, "c", NULL, &cache));
+    OK(memora_cache_set(cache, "k", 1, "v", 1, NULL, NULL));
+    OK(memora_cache_close(cache));
+    OK(memora_fabric_close(fabric));
+}
+
+int main(int argc, char **argv) {
+    begin("fabric", argc, argv);
+    a_fabric_is_created_opened_checked_and_removed();
+    a_read_only_fabric_is_read_only();
+    what_is_not_a_fabric_is_refused_and_left_alone();
+    bad_arguments_are_refused();
+    a_directory_without_permission_is_refused();
+    memory_of_this_process_alone_serves_too();
+    return finish();
+}

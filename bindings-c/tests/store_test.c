@@ -1,0 +1,126 @@
+/* Every call on a store, and that its entries come back when the fabric is gone. */
+#include "testing.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static memora_fabric_t *fabric;
+static memora_store_t *store;
+static char dir[512];
+
+static memora_store_options_t options(void) {
+    memora_store_options_t made;
+    OK(memora_store_options_init(&made, sizeof made));
+    made.dir = dir;
+    return made;
+}
+
+static int is(const char *key, const char *value) {
+    char buffer[256];
+    size_t len = 0;
+    int result = memora_store_get(store, key, strlen(key), buffer, sizeof buffer, &len);
+    if (!value) return result == MEMORA_NOT_FOUND;
+    return result == MEMORA_OK && len == strlen(value) && memcmp(buffer, value, len) == 0;
+}
+
+static int set(const char *key, const char *value) {
+    return memora_store_set(store, key, strlen(key), value, strlen(value), NULL, NULL);
+}
+
+static void calls_do_what_those_of_a_cache_do(void) {
+    memora_entry_t entry;
+    uint64_t first = 0, second = 0, seen = 0, number = 0, initial = 5;
+    char buffer[8];
+    size_t len = 0;
+    CHECK(is("one", NULL));
+    OK(set("one", "first"));
+    CHECK(is("one", "first"));
+    CODE(memora_store_add(store, "one", 3, "x", 1, NULL, NULL), MEMORA_ALREADY_EXISTS);
+    OK(memora_store_replace(store, "one", 3, "second", 6, NULL, &first));
+    OK(memora_store_compare_and_swap(store, "one", 3, "third", 5, first, NULL, &second));
+    CODE(memora_store_compare_and_swap(store, "one", 3, "x", 1, first, NULL, &seen), MEMORA_STALE);
+    CHECK(seen == second && is("one", "third"));
+    OK(memora_store_get_entry(store, "one", 3, buffer, sizeof buffer, &len, &entry));
+    CHECK(entry.version == second && len == 5);
+    CODE(memora_store_get(store, "one", 3, buffer, 2, &len), MEMORA_BUFFER_TOO_SMALL);
+    OK(memora_store_increment(store, "n", 1, 1, &initial, &number));
+    OK(memora_store_increment(store, "n", 1, 2, NULL, &number));
+    CHECK(number == 7);
+    OK(memora_store_decrement(store, "n", 1, 1, NULL, &number));
+    CHECK(number == 6);
+    OK(set("gone", "x"));
+    OK(memora_store_delete(store, "gone", 4));
+    CODE(memora_store_delete(store, "gone", 4), MEMORA_NOT_FOUND);
+    OK(memora_store_len(store, &number));
+    CHECK(number == 2);
+    OK(memora_store_set_durable(store, "sync", 4, "s", 1, MEMORA_DURABILITY_SYNC, NULL));
+    CODE(memora_store_set_durable(store, "sync", 4, "s", 1, 99, NULL), MEMORA_INVALID_ARGUMENT);
+}
+
+static void count_entry(void *context, const void *key, size_t key_len, const void *value, size_t value_len,
+                        const memora_entry_t *entry) {
+    CHECK(key != NULL && key_len > 0 && value != NULL && value_len > 0 && entry->version != 0);
+    ++*(int *)context;
+}
+
+static void entries_come_back_when_the_fabric_is_gone(void) {
+    memora_store_options_t made = options();
+    uint64_t cursor = 0, number = 0;
+    char key[16];
+    int seen = 0, i;
+    for (i = 0; i < 300; i++) {
+        snprintf(key, sizeof key, "key %d", i);
+        OK(set(key, key));
+        if (i == 150) OK(memora_store_checkpoint(store));
+    }
+    OK(memora_store_delete(store, "key 7", 5));
+    OK(memora_store_flush(store));
+    OK(memora_store_close(store));
+    OK(memora_fabric_close(fabric));
+    OK(memora_fabric_remove(NULL, "test"));
+    OK(memora_fabric_open("test", &fabric));
+    OK(memora_store_open(fabric, "kept", &made, &store));
+    for (i = 0; i < 300; i++) {
+        snprintf(key, sizeof key, "key %d", i);
+        CHECK(is(key, i == 7 ? NULL : key));
+    }
+    CHECK(is("one", "third") && is("n", "6") && is("gone", NULL) && is("sync", "s"));
+    OK(memora_store_len(store, &number));
+    CHECK(number == 302);
+    do {
+        if (memora_store_scan(store, &cursor, 100, count_entry, &seen) != MEMORA_OK) break;
+    } while (cursor != 0);
+    CHECK(seen == 302);
+}
+
+static void bad_input_is_refused(void) {
+    memora_store_options_t made = options();
+    memora_store_t *other = NULL;
+    memora_cache_t *cache = NULL;
+    char *big = calloc(1, 64u << 20);
+    made.durability = 42;
+    CODE(memora_store_open(fabric, "kept", &made, &other), MEMORA_INVALID_ARGUMENT);
+    CODE(memora_cache_open(fabric, "kept", NULL, &cache), MEMORA_WRONG_KIND);
+    CHECK(other == NULL && cache == NULL);
+    CODE(memora_store_set(store, big, 100000, "v", 1, NULL, NULL), MEMORA_KEY_TOO_LONG);
+    CODE(memora_store_set(store, "k", 1, big, 64u << 20, NULL, NULL), MEMORA_VALUE_TOO_LONG);
+    CODE(memora_store_set(store, NULL, 1, "v", 1, NULL, NULL), MEMORA_INVALID_ARGUMENT);
+    CODE(memora_store_len(store, NULL), MEMORA_INVALID_ARGUMENT);
+    free(big);
+}
+
+int main(int argc, char **argv) {
+    memora_store_options_t made;
+    begin("store", argc, argv);
+    snprintf(dir, sizeof dir, "%s", in_home("files"));
+    made = options();
+    OK(memora_fabric_open("test", &fabric));
+    OK(memora_store_open(fabric, "kept", &made, &store));
+    calls_do_what_those_of_a_cache_do();
+    entries_come_back_when_the_fabric_is_gone();
+    bad_input_is_refused();
+    OK(memora_store_close(store));
+    OK(memora_fabric_close(fabric));
+    return finish();
+}
