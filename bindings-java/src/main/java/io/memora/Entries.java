@@ -16,7 +16,7 @@ import java.util.OptionalLong;
  * beginning and its end, for all processes alike. Readers take no lock and wait for nobody.
  *
  * <p>Buffers are read and written from their position on, and their position and limit stay as they are. A buffer must not be
- * written by anyone else while a call uses it.
+ * written by anyone else, and its memory (if it is that of an arena) not be closed, while a call uses it.
  */
 public abstract sealed class Entries implements AutoCloseable permits Cache, Store {
     /** Answer of {@link #get(ByteBuffer, ByteBuffer)}: there is no such entry. */
@@ -85,6 +85,8 @@ public abstract sealed class Entries implements AutoCloseable permits Cache, Sto
             int room = out.remaining();
             // What fits the scratch crosses faster through it; a large direct buffer is written in place.
             if (out.isDirect() && room > Scratch.VALUE_CAPACITY) {
+                // A buffer of an arena that was closed throws here, before its address is used.
+                out.get(out.position());
                 int len = Native.getBuffer(handle.number(), scratch.keyAddress(), keyLen, out, out.position(), room);
                 return checkRoom(len, room);
             }
@@ -205,6 +207,8 @@ public abstract sealed class Entries implements AutoCloseable permits Cache, Sto
                         options.ttlMillis, options.flags);
             }
             if (value.isDirect()) {
+                // A buffer of an arena that was closed throws here, before its address is used.
+                value.get(value.position());
                 return Native.putBuffer(
                         handle.number(), SET, scratch.keyAddress(), keyLen, value, value.position(), len,
                         options.ttlMillis, options.flags);

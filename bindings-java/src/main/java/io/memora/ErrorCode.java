@@ -160,7 +160,11 @@ public enum ErrorCode {
     /** A bug in Memora was stopped at the border. */
     INTERNAL(39,
             "A bug in Memora was stopped at the border.",
-            "Please report it with the message.");
+            "Please report it with the message."),
+    /** The entry has another version by now; nothing was stored. */
+    STALE(40,
+            "The entry has another version by now; nothing was stored.",
+            "Read the entry again and decide anew.");
 
     private static final ErrorCode[] BY_NUMBER = new ErrorCode[64];
 

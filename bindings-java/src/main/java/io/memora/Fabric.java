@@ -48,21 +48,25 @@ public final class Fabric implements AutoCloseable {
 
     /** The names of the fabrics in the default home. */
     public static List<String> list() {
+        Native.require();
         return lines(Native.fabricList(null));
     }
 
     /** The names of the fabrics in a home. */
     public static List<String> list(Path home) {
+        Native.require();
         return lines(Native.fabricList(home.toString()));
     }
 
     /** Removes the fabric of a name from the default home. Processes that have it open keep what they have. */
     public static void remove(String name) {
+        Native.require();
         Native.fabricRemove(null, Objects.requireNonNull(name, "name"));
     }
 
     /** Removes the fabric of a name from a home. */
     public static void remove(Path home, String name) {
+        Native.require();
         Native.fabricRemove(home.toString(), Objects.requireNonNull(name, "name"));
     }
 
@@ -132,11 +136,6 @@ public final class Fabric implements AutoCloseable {
     public Channel openChannel(String channelName) {
         long number = Native.fabricOpenChannel(handle.number(), Objects.requireNonNull(channelName, "channelName"));
         return new Channel(this, channelName, number);
-    }
-
-    /** The store of a name with default options, which is made if it is not there, and recovered from its files. */
-    public Store store(String storeName) {
-        return store(storeName, StoreOptions.DEFAULTS);
     }
 
     /** The store of a name, which is made if it is not there, and recovered from its files. */
@@ -212,6 +211,7 @@ public final class Fabric implements AutoCloseable {
 
         /** Opens it. */
         public Fabric open() {
+            Native.require();
             String directory = home == null ? null : home.toAbsolutePath().toString();
             return new Fabric(name, Native.fabricOpen(name, directory, limit, mode, readOnly, create.ordinal()));
         }

@@ -97,6 +97,8 @@ public final class Publisher implements AutoCloseable {
         if (len > Scratch.VALUE_CAPACITY) {
             long position;
             if (payload.isDirect()) {
+                // A buffer of an arena that was closed throws here, before its address is used.
+                payload.get(payload.position());
                 position = Native.sendBuffer(handle.number(), payload, payload.position(), len, waitMicros);
             } else {
                 byte[] bytes = new byte[len];

@@ -6,8 +6,7 @@ import java.util.Objects;
 
 /** How a store is opened. Immutable: each method gives a changed copy. */
 public final class StoreOptions {
-    /** In the fabric's own directory, durability {@link Durability#ASYNC} with 100 ms. */
-    public static final StoreOptions DEFAULTS = new StoreOptions(null, Durability.ASYNC, 100, 0);
+    private static final int INTERVAL_MILLIS = 100;
 
     final Path directory;
     final Durability durability;
@@ -21,11 +20,15 @@ public final class StoreOptions {
         this.checkpointBytes = checkpointBytes;
     }
 
-    /** A store whose files are in this directory. */
+    /** A store without files: it survives the death of all processes, but not the loss of the shared memory. */
+    public static StoreOptions inMemory() {
+        return new StoreOptions(null, Durability.PROCESS, INTERVAL_MILLIS, 0);
+    }
+
+    /** A store whose files are in this directory, with durability {@link Durability#ASYNC}. */
     public static StoreOptions in(Path directory) {
         Objects.requireNonNull(directory, "directory");
-        return new StoreOptions(
-                directory, DEFAULTS.durability, DEFAULTS.intervalMillis, DEFAULTS.checkpointBytes);
+        return new StoreOptions(directory, Durability.ASYNC, INTERVAL_MILLIS, 0);
     }
 
     /** What an acknowledged write survives. */

@@ -11,7 +11,7 @@ public final class Main {
             Memora %s: cache, channels and store in shared memory.
 
               java -jar memora.jar                     open or create the default fabric, and type commands
-              java -jar memora.jar shell [--fabric NAME] [--home DIR] [-c COMMAND]
+              java -jar memora.jar shell [--fabric NAME] [--home DIR] [--store-dir DIR] [-c COMMAND]
               java -jar memora.jar demo                two JVMs share a cache, a channel and a store; one is killed
               java -jar memora.jar bench [--results FILE] [--quick true]
               java -jar memora.jar stress kv|queue --fabric NAME --seed TEXT --history FILE [--ops N | --seconds S]
@@ -56,6 +56,7 @@ public final class Main {
     }
 
     private static int version() {
+        Native.require();
         System.out.println("memora " + Native.jarVersion() + " (native library " + Native.version() + ", Java "
                 + System.getProperty("java.version") + ")");
         return 0;

@@ -11,12 +11,14 @@ import io.memora.Message;
 import io.memora.ObjectInfo;
 import io.memora.Publisher;
 import io.memora.SetOptions;
+import io.memora.StoreOptions;
 import io.memora.Subscriber;
 import java.io.BufferedReader;
 import java.io.IOException;
 import java.io.InputStreamReader;
 import java.io.PrintStream;
 import java.nio.charset.StandardCharsets;
+import java.nio.file.Path;
 import java.time.Duration;
 import java.util.Arrays;
 import java.util.HashMap;
@@ -41,22 +43,26 @@ final class Shell implements AutoCloseable {
             """;
 
     private final Fabric fabric;
+    private final StoreOptions storeOptions;
     private final PrintStream out;
     private final BufferedReader in;
     private final Map<String, Publisher> publishers = new HashMap<>();
 
-    Shell(Fabric fabric, BufferedReader in, PrintStream out) {
+    Shell(Fabric fabric, StoreOptions storeOptions, BufferedReader in, PrintStream out) {
         this.fabric = fabric;
+        this.storeOptions = storeOptions;
         this.in = in;
         this.out = out;
     }
 
     static int main(List<String> rest) {
-        Arguments arguments = new Arguments(rest, Set.of("--fabric", "--home", "--limit", "-c"), 0);
+        Arguments arguments = new Arguments(rest, Set.of("--fabric", "--home", "--limit", "--store-dir", "-c"), 0);
         String command = arguments.option("-c");
+        String files = arguments.option("--store-dir");
+        StoreOptions storeOptions = files == null ? StoreOptions.inMemory() : StoreOptions.in(Path.of(files));
         PrintStream out = new PrintStream(System.out, true, StandardCharsets.UTF_8);
         BufferedReader in = new BufferedReader(new InputStreamReader(System.in, StandardCharsets.UTF_8));
-        try (Fabric fabric = arguments.open(); Shell shell = new Shell(fabric, in, out)) {
+        try (Fabric fabric = arguments.open(); Shell shell = new Shell(fabric, storeOptions, in, out)) {
             if (command != null) {
                 return shell.execute(command) ? 0 : 1;
             }
@@ -126,7 +132,7 @@ final class Shell implements AutoCloseable {
                 return tail(word(words, 1, "the channel"), words.length > 2 ? number(words[2]) : Long.MAX_VALUE);
             case "cache", "store":
                 String[] rest = Arrays.copyOfRange(words, 1, words.length);
-                try (Entries entries = words[0].equals("store") ? fabric.store(STORE) : fabric.cache(CACHE)) {
+                try (Entries entries = words[0].equals("store") ? fabric.store(STORE, storeOptions) : fabric.cache(CACHE)) {
                     return entries(entries, rest, line, 1);
                 }
             default:

@@ -9,14 +9,12 @@ import java.nio.ByteBuffer;
  * that no race between a call and a close can do harm. Addresses come from {@link Scratch} alone.
  */
 public final class Native {
-    static {
-        NativeLibrary.load();
-    }
-
     private Native() {}
 
-    /** Loads the library, if it was not loaded yet. */
-    public static void load() {}
+    /** Loads the library at the first call, and throws when there is none. Whoever makes the first handle calls this. */
+    public static void require() {
+        NativeLibrary.require();
+    }
 
     /** The version of the jar, known without the library. */
     public static String jarVersion() {

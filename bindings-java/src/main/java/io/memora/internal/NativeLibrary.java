@@ -23,11 +23,28 @@ import java.util.Set;
  */
 final class NativeLibrary {
     private static final String VERSION = version();
+    /** Why the library is not there, once it was tried; null when it is. */
+    private static MemoraException failure;
+    private static boolean tried;
 
     private NativeLibrary() {}
 
-    /** Loads the library, or throws {@link ErrorCode#LIBRARY_MISSING} with all that was tried. */
-    static void load() {
+    /** Loads the library at the first call; throws {@link ErrorCode#LIBRARY_MISSING} at every call when that failed. */
+    static synchronized void require() {
+        if (!tried) {
+            tried = true;
+            try {
+                load();
+            } catch (MemoraException error) {
+                failure = error;
+            }
+        }
+        if (failure != null) {
+            throw new MemoraException(failure.code(), failure.getMessage(), 0, failure.getCause());
+        }
+    }
+
+    private static void load() {
         List<String> tried = new ArrayList<>();
         String named = named();
         boolean loaded = named != null ? loadNamed(named, tried) : loadFromJar(tried);

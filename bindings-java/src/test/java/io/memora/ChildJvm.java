@@ -1,0 +1,98 @@
+package io.memora;
+
+import static io.memora.Testing.bytes;
+import static io.memora.Testing.string;
+
+import java.nio.file.Path;
+import java.time.Duration;
+import java.util.ArrayList;
+import java.util.List;
+
+/** What the child JVMs of the tests do. */
+public final class ChildJvm {
+    private ChildJvm() {}
+
+    public static void main(String[] arguments) throws Exception {
+        Path home = arguments.length > 1 ? Path.of(arguments[1]) : null;
+        switch (arguments[0]) {
+            case "open" -> open(home);
+            case "work" -> work(home, Path.of(arguments[2]));
+            case "virtual" -> virtual(home);
+            default -> throw new IllegalArgumentException(arguments[0]);
+        }
+    }
+
+    private static void open(Path home) {
+        try (Fabric fabric = Fabric.builder("test").home(home).open(); Cache cache = fabric.cache("cache")) {
+            cache.set(bytes("child"), bytes("here"));
+            System.out.println("opened by Java " + Runtime.version().feature());
+        } catch (MemoraException error) {
+            System.out.println(error.code() + ": " + error.getMessage());
+            System.exit(3);
+        }
+    }
+
+    /** Takes numbers from the channel, adds each to the store under its position, counts in the cache; for ever. */
+    private static void work(Path home, Path files) {
+        try (Fabric fabric = Fabric.builder("test").home(home).open();
+                Channel channel = fabric.openChannel("numbers");
+                Cache cache = fabric.cache("cache");
+                Store store = fabric.store("seen", StoreOptions.in(files))) {
+            Subscriber subscriber = null;
+            while (subscriber == null) {
+                try {
+                    subscriber = channel.subscriber("worker");
+                } catch (MemoraException error) {
+                    if (error.code() != ErrorCode.SUBSCRIPTION_IN_USE) {
+                        throw error;
+                    }
+                    Thread.onSpinWait();
+                }
+            }
+            cache.increment(bytes("starts"), 1, 1);
+            while (true) {
+                Message message = subscriber.recv(Duration.ofMillis(50));
+                if (message != null && string(message.payload()).equals("end")) {
+                    return;
+                }
+                if (message != null) {
+                    store.set(bytes(message.lane() + " " + message.position()), message.payload());
+                }
+            }
+        }
+    }
+
+    /** Thousands of virtual threads on a cache and a channel; the test's own code is for Java 17. */
+    private static void virtual(Path home) throws Exception {
+        var start = Thread.class.getMethod("startVirtualThread", Runnable.class);
+        int threads = 2_000;
+        try (Fabric fabric = Fabric.builder("test").home(home).open();
+                Cache cache = fabric.cache("cache");
+                Channel channel = fabric.channel("news", ChannelOptions.broadcast());
+                Publisher publisher = channel.publisher()) {
+            List<Thread> all = new ArrayList<>();
+            cache.set(bytes("n"), bytes("0"));
+            for (int i = 0; i < threads; i++) {
+                byte[] key = bytes("key " + i);
+                all.add((Thread) start.invoke(null, (Runnable) () -> {
+                    cache.set(key, key);
+                    Thread.yield();
+                    if (!string(cache.get(key)).equals(string(key))) {
+                        throw new IllegalStateException("another thread's value");
+                    }
+                    cache.increment(bytes("n"), 1);
+                }));
+            }
+            String[] received = new String[1];
+            Subscriber subscriber = channel.subscriber();
+            Thread waiter = (Thread) start.invoke(null,
+                    (Runnable) () -> received[0] = string(subscriber.recv(Duration.ofSeconds(20)).payload()));
+            for (Thread thread : all) {
+                thread.join();
+            }
+            publisher.send(bytes("hello"));
+            waiter.join();
+            System.out.println("counted " + string(cache.get(bytes("n"))) + ", received " + received[0]);
+        }
+    }
+}

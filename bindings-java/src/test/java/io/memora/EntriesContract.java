@@ -1,0 +1,246 @@
+package io.memora;
+
+import static io.memora.Testing.bytes;
+import static io.memora.Testing.fails;
+import static io.memora.Testing.string;
+import static org.junit.jupiter.api.Assertions.assertArrayEquals;
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertNull;
+import static org.junit.jupiter.api.Assertions.assertThrows;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import java.nio.ByteBuffer;
+import java.time.Duration;
+import java.util.Arrays;
+import java.util.HashMap;
+import java.util.Map;
+import org.junit.jupiter.api.Test;
+
+/** What caches and stores promise alike. */
+abstract class EntriesContract extends WithFabric {
+    /** Larger than what crosses through the scratch memory. */
+    private static final int LARGE = 20_000;
+
+    abstract Entries entries();
+
+    private static byte[] pattern(int len) {
+        byte[] value = new byte[len];
+        for (int i = 0; i < len; i++) {
+            value[i] = (byte) (i * 31 + len);
+        }
+        return value;
+    }
+
+    @Test
+    void valueOfEachSizeComesBack() {
+        Entries entries = entries();
+        for (int len : new int[] {0, 1, 7, 8, 9, 100, 1000, 4095, 16 * 1024, 16 * 1024 + 1, LARGE}) {
+            byte[] key = bytes("size " + len);
+            assertTrue(entries.set(key, pattern(len)) > 0);
+            assertArrayEquals(pattern(len), entries.get(key));
+            assertArrayEquals(pattern(len), entries.getEntry(key).value());
+        }
+        assertEquals(11, entries.size());
+    }
+
+    @Test
+    void buffersOfAllKindsCarryKeysAndValues() {
+        Entries entries = entries();
+        for (int len : new int[] {0, 10, LARGE}) {
+            byte[] value = pattern(len);
+            ByteBuffer direct = ByteBuffer.allocateDirect(len + 6).position(3);
+            direct.put(3, value).limit(3 + len);
+            for (ByteBuffer source : new ByteBuffer[] {
+                direct, direct.asReadOnlyBuffer(), ByteBuffer.wrap(value), ByteBuffer.wrap(value).asReadOnlyBuffer()}) {
+                int position = source.position();
+                ByteBuffer key = ByteBuffer.wrap(bytes("__key__"), 2, 3);
+                entries.set(key, source);
+                assertEquals(position, source.position());
+                assertEquals(2, key.position());
+                assertArrayEquals(value, entries.get(bytes("key")));
+                ByteBuffer directOut = ByteBuffer.allocateDirect(LARGE + 10).position(5);
+                ByteBuffer heapOut = ByteBuffer.allocate(LARGE + 10).position(5);
+                for (ByteBuffer out : new ByteBuffer[] {directOut, heapOut}) {
+                    assertEquals(len, entries.get(ByteBuffer.wrap(bytes("key")), out));
+                    assertEquals(5, out.position());
+                    byte[] read = new byte[len];
+                    out.get(5, read);
+                    assertArrayEquals(value, read);
+                }
+            }
+        }
+    }
+
+    @Test
+    void bufferThatIsTooSmallIsLeftAloneAndToldHowMuchIsNeeded() {
+        Entries entries = entries();
+        for (int len : new int[] {100, LARGE}) {
+            entries.set(bytes("a"), pattern(len));
+            for (int room : new int[] {0, 99, len - 1}) {
+                for (ByteBuffer out : new ByteBuffer[] {ByteBuffer.allocate(room), ByteBuffer.allocateDirect(room)}) {
+                    MemoraException error =
+                            fails(ErrorCode.BUFFER_TOO_SMALL, () -> entries.get(ByteBuffer.wrap(bytes("a")), out));
+                    assertEquals(len, error.amount());
+                }
+            }
+        }
+        assertEquals(Entries.MISS, entries.get(ByteBuffer.wrap(bytes("b")), ByteBuffer.allocateDirect(LARGE)));
+        assertEquals(Entries.MISS, entries.get(ByteBuffer.wrap(bytes("b")), ByteBuffer.allocate(0)));
+        fails(ErrorCode.INVALID_ARGUMENT,
+                () -> entries.get(ByteBuffer.wrap(bytes("a")), ByteBuffer.allocate(LARGE).asReadOnlyBuffer()));
+    }
+
+    @Test
+    void addAndReplaceLookWhetherThereIsAnEntry() {
+        Entries entries = entries();
+        assertEquals(Entries.NOT_STORED, entries.replace(bytes("a"), bytes("1"), SetOptions.NONE));
+        assertTrue(entries.add(bytes("a"), bytes("2"), SetOptions.NONE) > 0);
+        assertEquals(Entries.NOT_STORED, entries.add(bytes("a"), bytes("3"), SetOptions.NONE));
+        assertTrue(entries.replace(bytes("a"), bytes("4"), SetOptions.NONE.withFlags(-1)) > 0);
+        assertEquals("4", string(entries.get(bytes("a"))));
+        assertEquals(-1, entries.getEntry(bytes("a")).flags());
+    }
+
+    @Test
+    void compareAndSwapStoresForTheNewestVersionOnly() {
+        Entries entries = entries();
+        assertEquals(new CasResult(CasResult.Outcome.NOT_FOUND, -1),
+                entries.compareAndSwap(bytes("a"), bytes("1"), 1));
+        long first = entries.set(bytes("a"), bytes("1"));
+        assertEquals(first, entries.getEntry(bytes("a")).version());
+        CasResult second = entries.compareAndSwap(bytes("a"), bytes("2"), first);
+        assertTrue(second.stored());
+        CasResult stale = entries.compareAndSwap(bytes("a"), bytes("3"), first);
+        assertEquals(new CasResult(CasResult.Outcome.STALE, second.version()), stale);
+        assertEquals("2", string(entries.get(bytes("a"))));
+    }
+
+    @Test
+    void countersCountAndRefuseWhatIsNoNumber() {
+        Entries entries = entries();
+        assertTrue(entries.increment(bytes("n"), 1).isEmpty());
+        assertEquals(10, entries.increment(bytes("n"), 1, 10));
+        assertEquals(15, entries.increment(bytes("n"), 5, 10));
+        assertEquals(12, entries.decrement(bytes("n"), 3).getAsLong());
+        assertEquals(0, entries.decrement(bytes("n"), 100, 1));
+        entries.set(bytes("n"), bytes("18446744073709551614"));
+        assertEquals(-1L, entries.increment(bytes("n"), 1).getAsLong());
+        fails(ErrorCode.COUNTER_OVERFLOW, () -> entries.increment(bytes("n"), 1));
+        entries.set(bytes("n"), bytes("seven"));
+        fails(ErrorCode.NOT_A_NUMBER, () -> entries.increment(bytes("n"), 1));
+        assertEquals("seven", string(entries.get(bytes("n"))));
+    }
+
+    @Test
+    void expiredEntryIsAMiss() throws InterruptedException {
+        Entries entries = entries();
+        entries.set(bytes("short"), bytes("1"), SetOptions.ttl(Duration.ofMillis(30)));
+        entries.set(bytes("long"), bytes("1"), SetOptions.ttl(Duration.ofHours(1)));
+        long left = entries.getEntry(bytes("long")).ttlMillis();
+        assertTrue(left > 3_000_000 && left <= 3_600_000, "left " + left);
+        assertEquals(-1, ttlOfOneThatStays(entries));
+        Thread.sleep(100);
+        assertNull(entries.get(bytes("short")));
+        assertEquals("1", string(entries.get(bytes("long"))));
+        fails(ErrorCode.INVALID_ARGUMENT, () -> SetOptions.ttl(Duration.ZERO));
+    }
+
+    private static long ttlOfOneThatStays(Entries entries) {
+        entries.set(bytes("stays"), bytes("1"));
+        return entries.getEntry(bytes("stays")).ttlMillis();
+    }
+
+    @Test
+    void getManyAnswersInTheOrderOfTheKeys() {
+        Entries entries = entries();
+        entries.set(bytes("a"), bytes("1"));
+        entries.set(bytes("empty"), new byte[0]);
+        entries.set(bytes("large"), pattern(LARGE));
+        byte[][] values = entries.getMany(bytes("large"), bytes("none"), bytes("a"), bytes("empty"), bytes("a"));
+        assertArrayEquals(new byte[][] {pattern(LARGE), null, bytes("1"), new byte[0], bytes("1")}, values);
+        assertEquals(0, entries.getMany().length);
+    }
+
+    @Test
+    void scanSeesEveryEntry() {
+        Entries entries = entries();
+        Map<String, String> expected = new HashMap<>();
+        for (int i = 0; i < 1000; i++) {
+            expected.put("key " + i, "value " + i);
+            entries.set(bytes("key " + i), bytes("value " + i), SetOptions.NONE.withFlags(i));
+        }
+        Map<String, String> seen = new HashMap<>();
+        entries.forEach((key, entry) -> {
+            seen.put(string(key), string(entry.value()));
+            assertEquals("key " + entry.flags(), string(key));
+        });
+        assertEquals(expected, seen);
+        assertEquals(1000, entries.size());
+        assertThrows(IllegalStateException.class, () -> entries.forEach((key, entry) -> {
+            throw new IllegalStateException("of the consumer");
+        }));
+    }
+
+    @Test
+    void deleteSaysWhetherThereWasOne() {
+        Entries entries = entries();
+        entries.set(bytes("a"), bytes("1"));
+        assertTrue(entries.delete(bytes("a")));
+        assertFalse(entries.delete(bytes("a")));
+        assertNull(entries.getEntry(bytes("a")));
+        assertEquals(0, entries.size());
+    }
+
+    @Test
+    void keysAndValuesThatAreTooLongAreRefusedAndNothingIsLost() {
+        Entries entries = entries();
+        entries.set(bytes("a"), bytes("1"));
+        for (int len : new int[] {0, 4097, 8192, 8193, 100_000}) {
+            MemoraException error = fails(ErrorCode.KEY_TOO_LONG, () -> entries.set(new byte[len], bytes("1")));
+            assertTrue(error.getMessage().contains("4096") && error.getMessage().contains("" + len), error.getMessage());
+            fails(ErrorCode.KEY_TOO_LONG, () -> entries.get(new byte[len]));
+            fails(ErrorCode.KEY_TOO_LONG, () -> entries.get(ByteBuffer.allocateDirect(len), ByteBuffer.allocate(1)));
+        }
+        fails(ErrorCode.VALUE_TOO_LONG, () -> entries.set(bytes("a"), new byte[4 << 20]));
+        fails(ErrorCode.VALUE_TOO_LONG, () -> entries.set(ByteBuffer.wrap(bytes("a")), ByteBuffer.allocateDirect(4 << 20)));
+        byte[] longest = new byte[4096];
+        Arrays.fill(longest, (byte) 'k');
+        entries.set(longest, bytes("2"));
+        assertEquals("2", string(entries.get(longest)));
+        assertEquals("1", string(entries.get(bytes("a"))));
+    }
+
+    @Test
+    void nullIsAnExceptionAndHarmless() {
+        Entries entries = entries();
+        assertThrows(NullPointerException.class, () -> entries.get(null));
+        assertThrows(NullPointerException.class, () -> entries.set(bytes("a"), null));
+        assertThrows(NullPointerException.class, () -> entries.set(bytes("a"), bytes("1"), null));
+        assertThrows(NullPointerException.class, () -> entries.compareAndSwap(bytes("a"), null, 1));
+        assertThrows(NullPointerException.class, () -> entries.getMany(bytes("a"), null));
+        assertNull(entries.get(bytes("a")));
+    }
+
+    @Test
+    void closedHandleIsRefusedByEveryCallAndTheObjectStays() {
+        Entries entries = entries();
+        entries.set(bytes("a"), bytes("1"));
+        entries.close();
+        entries.close();
+        assertThrows(MemoraException.Closed.class, () -> entries.get(bytes("a")));
+        assertThrows(MemoraException.Closed.class,
+                () -> entries.get(ByteBuffer.wrap(bytes("a")), ByteBuffer.allocateDirect(LARGE)));
+        assertThrows(MemoraException.Closed.class, () -> entries.getEntry(bytes("a")));
+        assertThrows(MemoraException.Closed.class, () -> entries.getMany(bytes("a")));
+        assertThrows(MemoraException.Closed.class, () -> entries.set(bytes("a"), bytes("1")));
+        assertThrows(MemoraException.Closed.class, () -> entries.set(bytes("a"), new byte[LARGE]));
+        assertThrows(MemoraException.Closed.class, () -> entries.compareAndSwap(bytes("a"), bytes("1"), 1));
+        assertThrows(MemoraException.Closed.class, () -> entries.delete(bytes("a")));
+        assertThrows(MemoraException.Closed.class, () -> entries.increment(bytes("a"), 1));
+        assertThrows(MemoraException.Closed.class, entries::size);
+        assertThrows(MemoraException.Closed.class, entries::stats);
+        assertThrows(MemoraException.Closed.class, () -> entries.scan(0, 1, (key, entry) -> {}));
+        assertEquals("1", string(entries().get(bytes("a"))));
+    }
+}
