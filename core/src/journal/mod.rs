@@ -37,7 +37,7 @@ pub mod leader;
 pub mod lsn;
 pub mod replay;
 #[cfg(all(test, not(memora_loom)))]
-mod sim;
+pub mod sim;
 pub mod sync;
 #[cfg(all(test, not(memora_loom)))]
 mod tests;

@@ -1,9 +1,12 @@
 //! Compaction without stopping writers: write what is live, make it count, remove what it makes obsolete.
 //!
-//! 1. Under the leadership of the flush, begin a new journal file; the next epoch is `first_epoch`. 2. Walk the table and
-//! write every live state. 3. Flush, so that the checkpoint shows nothing that the journal does not have. 4. The manifest.
-//! 5. Remove obsolete files. Whatever was published before step 1 is in the checkpoint, or something newer of the same key
-//! is there or in the journal; whatever is published later is in files from step 1 on.
+//! * Under the leadership of the flush, begin a new journal file; the next epoch is `first_epoch`.
+//! * Walk the table and write every live state.
+//! * Flush, so that the checkpoint shows nothing that the journal does not have.
+//! * Write the manifest, then remove obsolete files.
+//!
+//! Whatever was published before the new file is in the checkpoint, or something newer of the same key is there or in the
+//! journal; whatever is published later is in files from that one on.
 
 use std::time::Duration;
 

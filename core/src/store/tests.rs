@@ -1,1 +1,515 @@
-//! The store over a pool without a segment.
+//! The store over a pool without a segment and files without a disk: models, faults, power cuts, sleepers.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex};
+use std::thread::ThreadId;
+
+use proptest::prelude::*;
+
+use super::core::{Core, Host};
+use super::recovery::Opening;
+use super::*;
+use crate::chunk::testing::Stage;
+use crate::chunk::{Actor, ChunkId, Class, Need, Pool};
+use crate::journal::FileLayer;
+use crate::journal::sim::{Disk, Fault, Random};
+use crate::table::layout::USER_OFFSET;
+use crate::table::{RecordClass, Table, chunks_needed, initialise};
+
+const THREADS: u16 = 8;
+const OBJECT: u32 = 5;
+
+/// Each thread that asks is one of the stage's.
+struct TestHost {
+    stage: Arc<Stage>,
+    threads: Mutex<HashMap<ThreadId, u16>>,
+}
+
+impl Host for TestHost {
+    fn actor(&self) -> Result<Actor<'_>> {
+        let mut threads = self.threads.lock().unwrap();
+        let next = threads.len() as u16 + 1;
+        let index = *threads.entry(std::thread::current().id()).or_insert(next);
+        Ok(self.stage.actor(index))
+    }
+
+    fn thread_is_dead(&self, thread: u16) -> bool {
+        crate::chunk::Ground::thread_is_dead(&*self.stage, thread)
+    }
+}
+
+/// A fabric in private memory: what a segment is to real stores.
+struct Memory {
+    host: Arc<TestHost>,
+    pool: Arc<Pool>,
+    object: ChunkId,
+}
+
+impl Memory {
+    fn new(chunks: u32, chunk_bytes: u64) -> Memory {
+        let (stage, pool) = Stage::pool(THREADS, chunks, chunk_bytes);
+        let host = Arc::new(TestHost { stage, threads: Mutex::default() });
+        let me = host.actor().unwrap();
+        let count = chunks_needed(&pool);
+        let object = pool.allocate_run(me, Class::Control, OBJECT, count, Need::Object).unwrap();
+        initialise(&pool, pool.run_span(object, count).unwrap(), RecordClass::Store, 42, 0).unwrap();
+        for number in object.0..object.0 + count {
+            pool.settle(me, ChunkId(number)).unwrap();
+        }
+        Memory { host: host.clone(), pool, object }
+    }
+
+    fn core(&self, disk: &Disk, checkpoint_bytes: u64) -> Result<Core> {
+        let offset = self.pool.geometry().chunk_offset(self.object);
+        let table = Table::open(
+            self.pool.clone(),
+            OBJECT,
+            offset,
+            RecordClass::Store,
+            Arc::new(crate::shm::time::boot_ms),
+        )?;
+        let files: Arc<dyn FileLayer> = Arc::new(disk.clone());
+        let opening =
+            Opening { name: "test", fabric: [1; 16], fresh: [2; 16], checkpoint_bytes, files: Some(files) };
+        Core::open(self.host.clone(), table, offset + USER_OFFSET, &opening, &mut |_| {})
+    }
+
+    /// A handle without a ticker: the tests say when something is flushed.
+    fn store(&self, disk: &Disk) -> Result<Store> {
+        Store::new(self.core(disk, 1 << 20)?, Durability::Process)
+    }
+
+    fn assert_sound(&self) {
+        let mut problems = Vec::new();
+        let mut report = |place: String, what: String| problems.push(format!("{place}: {what}"));
+        crate::chunk::check(&self.pool, false, &mut report).unwrap();
+        assert_eq!(problems, Vec::<String>::new());
+    }
+}
+
+/// All entries of a store.
+fn contents(store: &Store) -> BTreeMap<Vec<u8>, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    let mut cursor = 0;
+    loop {
+        cursor = store
+            .scan(cursor, 16, |key, entry| {
+                assert!(found.insert(key.to_vec(), entry.value.clone()).is_none(), "{key:?} twice");
+            })
+            .unwrap();
+        if cursor == 0 {
+            return found;
+        }
+    }
+}
+
+/// What a new fabric makes of the files.
+fn recovered(disk: &Disk) -> Result<BTreeMap<Vec<u8>, Vec<u8>>> {
+    let memory = Memory::new(96, 16 << 10);
+    let store = memory.store(disk)?;
+    Ok(contents(&store))
+}
+
+#[test]
+fn what_was_flushed_is_recovered_and_deletes_and_new_lives_come_out_right() {
+    let disk = Disk::default();
+    let memory = Memory::new(256, 16 << 10);
+    let store = memory.store(&disk).unwrap();
+    store.set(b"a", b"1").unwrap();
+    store.set(b"b", b"1").unwrap();
+    store.flush().unwrap();
+    assert!(store.delete(b"a").unwrap() && !store.delete(b"a").unwrap());
+    store.flush().unwrap();
+    // The tombstone has left the table: the journal has it.
+    let mut states = 0;
+    store
+        .shared
+        .core
+        .table
+        .each_state(&mut |_, _, _| {
+            states += 1;
+            Ok(())
+        })
+        .unwrap();
+    assert_eq!(states, 1);
+    assert_eq!(recovered(&disk).unwrap(), BTreeMap::from([(b"b".to_vec(), b"1".to_vec())]));
+    // Made again: a state above that of the deletion.
+    store.set(b"a", b"2").unwrap();
+    store.flush().unwrap();
+    assert_eq!(recovered(&disk).unwrap()[&b"a"[..]], b"2");
+    store.checkpoint().unwrap();
+    assert_eq!(recovered(&disk).unwrap(), contents(&store));
+    assert_eq!(store.len().unwrap(), 2);
+    memory.assert_sound();
+}
+
+#[test]
+fn every_operation_keeps_its_promise() {
+    let memory = Memory::new(256, 16 << 10);
+    let store = memory.store(&Disk::default()).unwrap();
+    let none = SetOptions::default();
+    let first = store.add(b"k", b"v", &none).unwrap().expect("absent");
+    assert_eq!(store.add(b"k", b"w", &none).unwrap(), None);
+    assert_eq!(store.replace(b"other", b"w", &none).unwrap(), None);
+    let second =
+        store.replace(b"k", b"w", &SetOptions { flags: 9, ttl_ms: Some(60_000) }).unwrap().expect("there");
+    let entry = store.get_entry(b"k").unwrap().expect("there");
+    assert_eq!((entry.version, entry.flags, &entry.value[..]), (second, 9, &b"w"[..]));
+    assert!(entry.ttl_ms.is_some_and(|ttl| ttl > 0 && ttl <= 60_000));
+    assert_eq!(store.compare_and_swap(b"k", b"x", first, &none).unwrap(), CasOutcome::Stale(second));
+    assert!(matches!(store.compare_and_swap(b"k", b"x", second, &none).unwrap(), CasOutcome::Stored(_)));
+    assert_eq!(store.compare_and_swap(b"no", b"x", second, &none).unwrap(), CasOutcome::NotFound);
+    assert_eq!(store.increment(b"n", 1, None).unwrap(), None);
+    assert_eq!(store.increment(b"n", 1, Some(10)).unwrap(), Some(10));
+    assert_eq!(store.increment(b"n", 5, None).unwrap(), Some(15));
+    assert_eq!(store.decrement(b"n", 20, None).unwrap(), Some(0));
+    assert_eq!(store.increment(b"k", 1, None).unwrap_err().code(), ErrorCode::NotANumber);
+    store.set(b"n", b"18446744073709551615").unwrap();
+    assert_eq!(store.increment(b"n", 1, None).unwrap_err().code(), ErrorCode::CounterOverflow);
+    let mut small = [0; 4];
+    let error = store.get_into(b"n", &mut small).unwrap_err();
+    assert_eq!((error.code(), error.amount()), (ErrorCode::BufferTooSmall, 20));
+    assert_eq!(store.get_into(b"k", &mut small).unwrap(), Some(1));
+    assert_eq!(small[0], b'x');
+    let mut seen = vec![None; 3];
+    store.get_many(&[b"k", b"none", b"n"], |at, value| seen[at] = value.map(<[u8]>::to_vec)).unwrap();
+    assert_eq!(seen, [Some(b"x".to_vec()), None, Some(b"18446744073709551615".to_vec())]);
+    assert_eq!(store.set(b"", b"").unwrap_err().code(), ErrorCode::KeyTooLong);
+    assert_eq!(store.set(b"k", &vec![0; 1 << 20]).unwrap_err().code(), ErrorCode::ValueTooLong);
+    store.close().unwrap();
+    assert_eq!(store.get(b"k").unwrap_err().code(), ErrorCode::Closed);
+    assert!(store.close().is_ok());
+}
+
+#[test]
+fn time_to_live_goes_on_over_a_recovery_and_ends() {
+    let disk = Disk::default();
+    let memory = Memory::new(256, 16 << 10);
+    let store = memory.store(&disk).unwrap();
+    store.set_with(b"short", b"1", &SetOptions { ttl_ms: Some(1), flags: 0 }).unwrap();
+    store.set_with(b"long", b"1", &SetOptions { ttl_ms: Some(3_600_000), flags: 3 }).unwrap();
+    store.flush().unwrap();
+    let next = Memory::new(256, 16 << 10);
+    let store = next.store(&disk).unwrap();
+    let long = store.get_entry(b"long").unwrap().expect("not over yet");
+    assert!(long.flags == 3 && long.ttl_ms.is_some_and(|ttl| ttl > 3_000_000 && ttl <= 3_600_000));
+    while store.get(b"short").unwrap().is_some() {
+        std::thread::yield_now();
+    }
+    // Its end becomes a deletion as any other, so it cannot come back.
+    store.checkpoint().unwrap();
+    store.flush().unwrap();
+    assert_eq!(recovered(&disk).unwrap().len(), 1);
+}
+
+#[test]
+fn overwriting_for_ever_fits_because_what_is_flushed_is_cleaned() {
+    let disk = Disk::default();
+    let memory = Memory::new(64, 16 << 10);
+    let store = memory.store(&disk).unwrap();
+    for round in 0..40_000u32 {
+        let key = [b'k', (round % 50) as u8];
+        store.set(&key, &[round as u8; 200]).unwrap();
+        if round % 7 == 0 {
+            store.delete(&key).unwrap();
+        }
+    }
+    assert_eq!(contents(&store).len(), store.len().unwrap() as usize);
+    store.flush().unwrap();
+    assert_eq!(recovered(&disk).unwrap(), contents(&store));
+    memory.assert_sound();
+}
+
+#[test]
+fn checkpoints_bound_the_files_and_a_reopened_segment_needs_only_a_flush() {
+    let disk = Disk::default();
+    let memory = Memory::new(512, 16 << 10);
+    let store = memory.store(&disk).unwrap();
+    let window = 1 << 20;
+    for round in 0..60_000u32 {
+        store.set(&(round % 1000).to_be_bytes(), &[round as u8; 120]).unwrap();
+        if round % 2000 == 0 {
+            store.shared.core.tick().unwrap();
+            let live = store.stats().unwrap().live_bytes;
+            let files = disk.bytes();
+            // Twice the live data, the journal of a window, the current file and the one prepared.
+            assert!(files <= 2 * live + window + 2 * (2 << 20), "round {round}: {files} bytes, {live} live");
+        }
+    }
+    assert!(store.stats().unwrap().checkpoints > 2);
+    // The process dies without a word; the segment stays.
+    store.set(b"last", b"word").unwrap();
+    std::mem::forget(store);
+    let again = memory.store(&disk).unwrap();
+    assert_eq!(again.get(b"last").unwrap(), Some(b"word".to_vec()));
+    again.flush().unwrap();
+    assert_eq!(recovered(&disk).unwrap(), contents(&again));
+}
+
+#[test]
+fn a_thousand_openings_leak_nothing() {
+    let disk = Disk::default();
+    let memory = Memory::new(128, 16 << 10);
+    let mut files = 0;
+    for round in 0..1000u32 {
+        let store = memory.store(&disk).unwrap();
+        store.set(b"round", &round.to_be_bytes()).unwrap();
+        if round % 100 == 0 {
+            store.checkpoint().unwrap();
+        }
+        store.flush().unwrap();
+        store.close().unwrap();
+        if round == 150 {
+            files = disk.names().unwrap().len();
+        }
+    }
+    assert_eq!(disk.names().unwrap().len(), files);
+    assert_eq!(recovered(&disk).unwrap()[&b"round"[..]], 999u32.to_be_bytes());
+    memory.assert_sound();
+}
+
+/// A seeded run on a disk that fails; what was acknowledged as durable when it ended, and every value ever written.
+type History = HashMap<Vec<u8>, Vec<Option<Vec<u8>>>>;
+fn faulty_run(disk: &Disk, seed: u64) -> (BTreeMap<Vec<u8>, usize>, History) {
+    let mut random = Random(seed);
+    let memory = Memory::new(48, 16 << 10);
+    let (mut acknowledged, mut history) = (BTreeMap::new(), History::new());
+    let Ok(store) = memory.store(disk) else { return (acknowledged, history) };
+    for step in 0..40u64 {
+        let key = vec![b'k', random.below(5) as u8];
+        let states = history.entry(key.clone()).or_insert_with(|| vec![None]);
+        let sync = random.below(3) == 0;
+        let value = format!("{step}-{}", "x".repeat(random.below(400) as usize)).into_bytes();
+        let (wanted, done) = if random.below(4) == 0 {
+            (None, store.delete(&key).map(|there| there || states.last() == Some(&None)))
+        } else {
+            (Some(value.clone()), store.set(&key, &value).map(|_| true))
+        };
+        if let Ok(true) = done
+            && states.last() != Some(&wanted)
+        {
+            states.push(wanted);
+        }
+        if sync && store.flush().is_ok() {
+            acknowledged = history.iter().map(|(key, states)| (key.clone(), states.len() - 1)).collect();
+        }
+        if random.below(12) == 0 && store.checkpoint().is_ok() {
+            acknowledged = history.iter().map(|(key, states)| (key.clone(), states.len() - 1)).collect();
+        }
+    }
+    std::mem::forget(store);
+    (acknowledged, history)
+}
+
+fn assert_kept(acknowledged: &BTreeMap<Vec<u8>, usize>, history: &History, disk: &Disk, what: &str) {
+    let found = recovered(disk).unwrap_or_else(|error| panic!("{what}: {error}\n{:#?}", disk.trace()));
+    for (key, states) in history {
+        let value = found.get(key);
+        let since = acknowledged.get(key).copied().unwrap_or(0);
+        assert!(
+            states[since..].iter().any(|state| state.as_ref() == value),
+            "{what}: key {key:?} is {value:?}, acknowledged was {:?}",
+            states[since]
+        );
+    }
+    assert!(found.keys().all(|key| history.contains_key(key)), "{what}: invented keys");
+}
+
+#[test]
+fn a_failing_call_at_every_place_loses_nothing_acknowledged_by_the_store() {
+    let seeds = std::env::var("MEMORA_TORTURE").map_or(1, |_| 10);
+    for seed in 0..seeds {
+        let calls = {
+            let disk = Disk::default();
+            let (acknowledged, history) = faulty_run(&disk, seed);
+            assert!(acknowledged.len() >= 4);
+            assert_kept(&acknowledged, &history, &disk, "no fault");
+            disk.calls()
+        };
+        for call in 1..=calls {
+            for fault in [Fault::Once(libc::EIO), Fault::Once(libc::ENOSPC), Fault::FullFrom, Fault::DeadFrom]
+            {
+                let disk = Disk::default();
+                disk.fail_at(call, fault);
+                let (acknowledged, history) = faulty_run(&disk, seed);
+                let what = format!("seed {seed} call {call} {fault:?}");
+                disk.heal();
+                assert_kept(&acknowledged, &history, &disk.power_cut(&mut Random(call)), &what);
+            }
+        }
+    }
+}
+
+#[test]
+fn writers_go_on_while_a_checkpoint_is_made_and_all_of_it_is_recovered() {
+    let disk = Disk::default();
+    let memory = Memory::new(1024, 16 << 10);
+    let store = memory.store(&disk).unwrap();
+    let stop = AtomicU32::new(0);
+    std::thread::scope(|scope| {
+        for writer in 0..3u8 {
+            let (store, stop) = (&store, &stop);
+            scope.spawn(move || {
+                let mut round = 0u32;
+                while stop.load(Ordering::Relaxed) == 0 || round < 3000 {
+                    let key = [writer, (round % 97) as u8];
+                    if round % 5 == 4 {
+                        store.delete(&key).unwrap();
+                    } else {
+                        store.set(&key, &round.to_be_bytes()).unwrap();
+                    }
+                    if round.is_multiple_of(100) {
+                        store.flush().unwrap();
+                    }
+                    round += 1;
+                }
+            });
+        }
+        for _ in 0..15 {
+            store.checkpoint().unwrap();
+        }
+        stop.store(1, Ordering::Relaxed);
+    });
+    store.flush().unwrap();
+    assert_eq!(recovered(&disk).unwrap(), contents(&store));
+    memory.assert_sound();
+}
+
+#[test]
+fn a_writer_stopped_before_publishing_is_neither_journaled_nor_forgotten() {
+    let disk = Disk::default();
+    let memory = Memory::new(256, 16 << 10);
+    let store = memory.store(&disk).unwrap();
+    store.set(b"k", b"first").unwrap();
+    store.flush().unwrap();
+    let core = &store.shared.core;
+    // Another thread appends the next state of the key and stops.
+    let sleeper = memory.host.stage.actor(THREADS);
+    let append = |value: &[u8], order: u64| {
+        let head = Head { key_len: 1, value_len: value.len() as u32, ..Head::default() };
+        let bytes = crate::chunk::record::record_bytes(48, 1, value.len() as u64);
+        if memory.pool.room(sleeper, Class::Store, OBJECT, bytes).unwrap().is_none() {
+            memory.pool.next_chunk(sleeper, Class::Store, OBJECT, Need::Growth).unwrap();
+        }
+        let place = memory.pool.room(sleeper, Class::Store, OBJECT, bytes).unwrap().expect("room");
+        memory.pool.append(place, &head, Some(&crate::chunk::Extension { order }), b"k", value).unwrap()
+    };
+    let mut old = Vec::new();
+    let order = core.table.key_state(sleeper, b"k", &mut old).unwrap().expect("there").order;
+    let appended = append(b"second", order + 1);
+    let batches = || core.words().unwrap().journal().batches().load(Ordering::Relaxed);
+    let before = batches();
+    for _ in 0..3 {
+        store.flush().unwrap();
+    }
+    assert_eq!(batches(), before, "nothing new was published, so nothing is written");
+    assert_eq!(recovered(&disk).unwrap()[&b"k"[..]], b"first");
+    // It wakes and publishes: only now the state exists, and the next flush has it.
+    core.table.publish_late(sleeper, b"k", &appended).unwrap();
+    assert_eq!(store.get(b"k").unwrap(), Some(b"second".to_vec()));
+    store.flush().unwrap();
+    assert_eq!(recovered(&disk).unwrap()[&b"k"[..]], b"second");
+    // It appends again and stops; somebody else is faster, so its record never is anything.
+    let lost = append(b"lost", order + 2);
+    store.set(b"k", b"third").unwrap();
+    store.flush().unwrap();
+    assert_eq!(recovered(&disk).unwrap()[&b"k"[..]], b"third");
+    // It dies: its chunk is sealed, flushed and may be cleaned.
+    crate::chunk::inherit(&memory.pool, THREADS, &|_| true).unwrap();
+    let before = batches();
+    store.flush().unwrap();
+    assert_eq!(batches(), before);
+    assert!(memory.pool.may_be_cleaned(lost.chunk, Class::Store).unwrap());
+    assert_eq!(recovered(&disk).unwrap()[&b"k"[..]], b"third");
+}
+
+#[test]
+fn a_key_that_is_overwritten_often_is_written_once_for_each_flush() {
+    let disk = Disk::default();
+    let memory = Memory::new(256, 16 << 10);
+    let store = memory.store(&disk).unwrap();
+    for round in 0..5000u32 {
+        store.set(b"hot", &round.to_be_bytes()).unwrap();
+    }
+    store.flush().unwrap();
+    assert!(store.stats().unwrap().flushed_records <= 3, "{:?}", store.stats());
+    assert_eq!(recovered(&disk).unwrap()[&b"hot"[..]], 4999u32.to_be_bytes());
+}
+
+#[test]
+fn two_recover_at_once_and_one_that_wakes_late_changes_nothing() {
+    let disk = Disk::default();
+    let memory = Memory::new(256, 16 << 10);
+    let store = memory.store(&disk).unwrap();
+    for number in 0..200u8 {
+        store.set(&[number], &[number; 50]).unwrap();
+    }
+    store.flush().unwrap();
+    drop(store);
+    let next = Memory::new(256, 16 << 10);
+    std::thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                let store = next.store(&disk).unwrap();
+                assert_eq!(store.len().unwrap(), 200);
+            });
+        }
+    });
+    // What a sleeping recoverer may still do: restore an old state of a key that was deleted since.
+    let store = next.store(&disk).unwrap();
+    store.delete(&[7]).unwrap();
+    store.flush().unwrap();
+    let core = &store.shared.core;
+    let late = crate::table::Restored { value: Some(b"old"), order: 1, expiry: 0, client: 0 };
+    assert!(
+        core.table.restore(core.host.actor().unwrap(), &[7], &late).is_err()
+            || store.get(&[7]).unwrap().is_none()
+    );
+    assert_eq!(store.get(&[7]).unwrap(), None);
+    let words = core.words().unwrap();
+    let before = words.journal().epoch().load(Ordering::Relaxed);
+    words.journal().init(1, 1, 4096);
+    assert_eq!(words.journal().epoch().load(Ordering::Relaxed), before);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_random_workload_agrees_with_a_model_before_and_after_recovery(
+        steps in proptest::collection::vec((0u8..12, 0u8..9, 0u16..2000), 1..200)
+    ) {
+        let disk = Disk::default();
+        let memory = Memory::new(128, 16 << 10);
+        let mut store = memory.store(&disk).unwrap();
+        let mut model: BTreeMap<Vec<u8>, Vec<u8>> = BTreeMap::new();
+        for (number, (operation, key, size)) in steps.into_iter().enumerate() {
+            let key = vec![b'k', key];
+            let value = vec![number as u8; usize::from(size)];
+            match operation {
+                0..=4 => {
+                    store.set(&key, &value).unwrap();
+                    model.insert(key, value);
+                }
+                5 | 6 => prop_assert_eq!(store.delete(&key).unwrap(), model.remove(&key).is_some()),
+                7 => {
+                    let added = store.add(&key, &value, &SetOptions::default()).unwrap();
+                    prop_assert_eq!(added.is_some(), !model.contains_key(&key));
+                    model.entry(key).or_insert(value);
+                }
+                8 => prop_assert_eq!(store.get(&key).unwrap(), model.get(&key).cloned()),
+                9 => store.flush().unwrap(),
+                10 => store.checkpoint().unwrap(),
+                _ => {
+                    // The process dies; the segment stays.
+                    std::mem::forget(store);
+                    store = memory.store(&disk).unwrap();
+                }
+            }
+        }
+        prop_assert_eq!(&contents(&store), &model);
+        store.flush().unwrap();
+        prop_assert_eq!(recovered(&disk).unwrap(), model);
+        memory.assert_sound();
+    }
+}

@@ -36,6 +36,9 @@ pub struct KeyState {
     pub relocated: bool,
 }
 
+/// Gets key, value and state.
+pub type StateVisitor<'a> = dyn FnMut(&[u8], &[u8], &KeyState) -> Result<()> + 'a;
+
 impl KeyState {
     pub(super) fn new(offset: u64, head: &Head, order: u64) -> KeyState {
         KeyState {
@@ -150,7 +153,7 @@ impl Table {
     }
 
     /// All states, tombstones and expired entries included.
-    pub fn each_state(&self, visit: &mut dyn FnMut(&[u8], &[u8], &KeyState) -> Result<()>) -> Result<()> {
+    pub fn each_state(&self, visit: &mut StateVisitor<'_>) -> Result<()> {
         let mut cursor = 0;
         loop {
             cursor = self.scan_states(cursor, BATCH, visit)?;
@@ -158,5 +161,21 @@ impl Table {
                 return Ok(());
             }
         }
+    }
+}
+
+/// What a writer does when it wakes between appending and publishing.
+#[cfg(test)]
+impl Table {
+    /// Publishes an appended record over the present one of the key, as `replace` would.
+    pub fn publish_late(&self, me: Actor<'_>, key: &[u8], appended: &crate::chunk::Appended) -> Result<()> {
+        let tag = super::slot::tag_of(self.hasher.hash(key));
+        self.with_slot(me, key, &mut |found| {
+            let found = found.expect("the key is there");
+            let next = found.word.publish(tag, appended.offset);
+            let swapped =
+                found.slot.compare_exchange(found.word.0, next.0, Ordering::AcqRel, Ordering::Relaxed);
+            Ok(swapped.is_ok().then_some(()))
+        })
     }
 }

@@ -443,6 +443,11 @@ impl Table {
                         }
                     }
                 }
+                // The store is in use: whoever still restores was stopped, and all that it could restore is known.
+                // ORDER Acquire [order-floor]: as in `insert_held`.
+                Attempt::Done(None) if restored.order <= self.floor().load(Ordering::Acquire) => {
+                    return Ok(false);
+                }
                 Attempt::Done(None) => {
                     self.admit(me, key.len(), draft.value.len(), 0)?;
                     let appended = self.append(me, Need::Growth, key, &draft, None)?;
