@@ -7,6 +7,8 @@ pub mod limits;
 #[macro_use]
 pub mod shm;
 #[allow(dead_code, unused_imports)]
+mod cache;
+#[allow(dead_code, unused_imports)]
 mod chunk;
 #[allow(dead_code, unused_imports)]
 mod journal;

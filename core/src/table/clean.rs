@@ -21,7 +21,7 @@ const STEP: usize = 16;
 /// Writes that do not look for a chunk to clean after a search found none.
 const REST: u64 = 512;
 /// Rounds in which a writer that must have room cleans, or waits for others that do.
-const ROUNDS: u32 = 2000;
+const ROUNDS: u32 = 300;
 
 /// What became of a record of a chunk that is being cleaned.
 enum Moved {

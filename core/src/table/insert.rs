@@ -27,7 +27,7 @@ const PATIENCE: u32 = 200;
 #[cfg(memora_loom)]
 const PATIENCE: u32 = 1;
 /// Rounds of waiting for a lock: many holders may come and go before.
-const TRIES: u32 = 50_000_000;
+const TRIES: u32 = 1_000_000;
 
 /// A held insert lock.
 pub(super) struct Lock<'a> {

@@ -17,7 +17,7 @@ use crate::shm::{Span, align8};
 /// Keys that a reading of many handles at once.
 pub const BATCH: usize = 16;
 /// Readings of one key that others may spoil before it is an error: each one is somebody's progress.
-const TRIES: u32 = 100_000;
+const TRIES: u32 = 20_000;
 
 /// What became of an attempt.
 pub(super) enum Attempt<T> {
@@ -287,29 +287,48 @@ impl Table {
         Ok(Some(ChunkId(if bit == 0 { left } else { right })))
     }
 
-    /// Reads up to [`BATCH`] keys: all buckets are fetched first, then all records, then each is read.
+    /// Fetches what reading up to [`BATCH`] keys will need: first all their buckets, then the records that those name.
+    /// Returns the hashes, for [`Table::read_prefetched`].
+    #[inline]
+    pub fn prefetch(&self, keys: &[&[u8]]) -> Result<[u64; BATCH]> {
+        let mut hashes = [0u64; BATCH];
+        for (hash, key) in hashes.iter_mut().zip(keys) {
+            *hash = self.hasher.hash(key);
+            let (_, entry) = self.entry(*hash)?;
+            self.index_span(entry)?.prefetch(self.shape.home(*hash) * super::layout::BUCKET_BYTES);
+        }
+        for hash in &hashes[..keys.len().min(BATCH)] {
+            self.prefetch_record(*hash)?;
+        }
+        Ok(hashes)
+    }
+
+    /// As [`Table::read`], for a key that was hashed by [`Table::prefetch`].
+    #[inline]
+    pub fn read_prefetched(
+        &self,
+        hash: u64,
+        key: &[u8],
+        mut copy: impl FnMut(&Head, Span<'_>) -> Result<()>,
+    ) -> Result<Option<Head>> {
+        let head = self.read_hashed(hash, key, &mut copy)?;
+        Ok(head.filter(|head| head.key_len != 0))
+    }
+
+    /// Reads any number of keys, [`BATCH`] at once; `answer` gets each one's header after `copy` got its value.
     pub fn read_batch(
         &self,
         keys: &[&[u8]],
         mut copy: impl FnMut(usize, &Head, Span<'_>) -> Result<()>,
         mut answer: impl FnMut(usize, Option<Head>) -> Result<()>,
     ) -> Result<()> {
-        let mut hashes = [0u64; BATCH];
         for (group, keys) in keys.chunks(BATCH).enumerate() {
-            for (hash, key) in hashes.iter_mut().zip(keys) {
-                *hash = self.hasher.hash(key);
-                if let Ok(span) = self.entry(*hash).and_then(|(_, entry)| self.index_span(entry)) {
-                    span.prefetch(self.shape.home(*hash) * super::layout::BUCKET_BYTES);
-                }
-            }
-            for hash in &hashes[..keys.len()] {
-                self.prefetch_record(*hash)?;
-            }
+            let hashes = self.prefetch(keys)?;
             for (place, key) in keys.iter().enumerate() {
                 let number = group * BATCH + place;
                 let head =
-                    self.read_hashed(hashes[place], key, &mut |head, value| copy(number, head, value))?;
-                answer(number, head.filter(|head| head.key_len != 0))?;
+                    self.read_prefetched(hashes[place], key, |head, value| copy(number, head, value))?;
+                answer(number, head)?;
             }
         }
         Ok(())

@@ -1,0 +1,335 @@
+//! The cache: entries in memory that all processes of a fabric share.
+//!
+//! ```no_run
+//! use memora::{Fabric, SetOptions};
+//!
+//! let fabric = Fabric::open("prices")?;
+//! let prices = fabric.cache("prices")?;
+//! prices.set(b"EURUSD", b"1.0712")?;
+//! prices.set_with(b"GBPUSD", b"1.2701", &SetOptions { ttl_ms: Some(5_000), flags: 0 })?;
+//! assert_eq!(prices.get(b"EURUSD")?, Some(b"1.0712".to_vec()));
+//! # Ok::<(), memora::Error>(())
+//! ```
+//!
+//! Reading takes no lock and writes nothing. Overwriting is one compare-and-swap. A cache that is full refuses new entries
+//! with `Full`; what is there can always be overwritten, as long as values do not grow. Every change takes effect at one
+//! moment, also if the process is killed in the middle: others see the old value or the new one.
+
+mod counter;
+#[cfg(all(test, not(memora_loom)))]
+mod tests;
+
+use std::sync::Arc;
+
+use crate::chunk::Actor;
+use crate::chunk::record::Head;
+use crate::error::{Error, ErrorCode, Result};
+use crate::table::entry::{CasOutcome, Entry, SetOptions, Version};
+use crate::table::{Action, BATCH, Current, Table, TableStats, Update, Value};
+
+/// How a cache is made. An existing one keeps its own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CacheOptions {
+    /// Bytes of records that it may hold; `None`: as much as the fabric has.
+    pub limit: Option<u64>,
+}
+
+/// Figures of a cache.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CacheStats {
+    /// Entries, expired ones that were not yet removed included.
+    pub entries: u64,
+    /// Bytes of the records of these entries, keys and headers included.
+    pub live_bytes: u64,
+    /// Bytes of replaced and deleted records that were not yet reclaimed.
+    pub dead_bytes: u64,
+    /// Bytes of records that the cache may hold now.
+    pub capacity_bytes: u64,
+    /// Chunks of records.
+    pub record_chunks: u64,
+    /// Chunks of the index.
+    pub index_chunks: u64,
+}
+
+/// The process and thread that a cache is used from.
+pub trait Host: Send + Sync {
+    /// Refuses a handle that was closed, or that was inherited by a forked child.
+    fn enter(&self) -> Result<()>;
+    /// The calling thread's entry, attached if it is not.
+    fn actor(&self) -> Result<Actor<'_>>;
+}
+
+/// A handle on a cache; clones share it.
+#[derive(Clone)]
+pub struct Cache {
+    table: Arc<Table>,
+    host: Arc<dyn Host>,
+}
+
+#[cold]
+#[inline(never)]
+fn too_small(capacity: usize, len: usize) -> Error {
+    Error::with_amount(
+        ErrorCode::BufferTooSmall,
+        len as u64,
+        format!("The value has {len} bytes, the buffer {capacity}."),
+    )
+}
+
+/// Milliseconds until `expiry`, for an entry that has one.
+fn ttl_left(expiry: u64, now_ms: impl FnOnce() -> u64) -> Option<u64> {
+    (expiry != 0).then(|| expiry.saturating_sub(now_ms()))
+}
+
+impl Cache {
+    /// A handle on the table of a cache.
+    pub(crate) fn new(table: Table, host: Arc<dyn Host>) -> Cache {
+        Cache { table: Arc::new(table), host }
+    }
+
+    /// The table behind the cache.
+    pub(crate) fn table(&self) -> &Table {
+        &self.table
+    }
+
+    /// The value of `key`.
+    #[inline]
+    pub fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        self.host.enter()?;
+        let mut value = Vec::new();
+        let found = self.table.read(key, |head, bytes| {
+            value.clear();
+            value.resize(head.value_len as usize, 0);
+            bytes.copy_out(0, &mut value)
+        })?;
+        Ok(found.map(|_| value))
+    }
+
+    /// The value of `key` with its version, flags and remaining time to live.
+    pub fn get_entry(&self, key: &[u8]) -> Result<Option<Entry>> {
+        self.host.enter()?;
+        let mut value = Vec::new();
+        let found = self.table.read(key, |head, bytes| {
+            value.clear();
+            value.resize(head.value_len as usize, 0);
+            bytes.copy_out(0, &mut value)
+        })?;
+        Ok(found.map(|head| self.entry(&head, value)))
+    }
+
+    /// Copies the value of `key` into `buffer` and returns its length. `BufferTooSmall` tells the length that is needed.
+    #[inline]
+    pub fn get_into(&self, key: &[u8], buffer: &mut [u8]) -> Result<Option<usize>> {
+        self.host.enter()?;
+        let found = self.table.read(key, |head, bytes| {
+            let len = head.value_len as usize;
+            match buffer.get_mut(..len) {
+                Some(part) => bytes.copy_out(0, part),
+                None => Err(too_small(buffer.len(), len)),
+            }
+        })?;
+        Ok(found.map(|head| head.value_len as usize))
+    }
+
+    /// Reads many keys; `answer` gets the place of each key and its value. Faster for each key than reading them one by
+    /// one, because their memory is fetched at once. Each value is one that was there; they are not of one moment.
+    pub fn get_many(&self, keys: &[&[u8]], mut answer: impl FnMut(usize, Option<&[u8]>)) -> Result<()> {
+        self.host.enter()?;
+        let mut value = Vec::new();
+        for (group, keys) in keys.chunks(BATCH).enumerate() {
+            let hashes = self.table.prefetch(keys)?;
+            for (place, key) in keys.iter().enumerate() {
+                let found = self.table.read_prefetched(hashes[place], key, |head, bytes| {
+                    value.clear();
+                    value.resize(head.value_len as usize, 0);
+                    bytes.copy_out(0, &mut value)
+                })?;
+                answer(group * BATCH + place, found.map(|_| value.as_slice()));
+            }
+        }
+        Ok(())
+    }
+
+    /// Sets `key` to `value`, whatever was there. Returns the new version.
+    #[inline]
+    pub fn set(&self, key: &[u8], value: &[u8]) -> Result<Version> {
+        self.set_with(key, value, &SetOptions::default())
+    }
+
+    /// As [`Cache::set`], with a time to live and flags.
+    #[inline]
+    pub fn set_with(&self, key: &[u8], value: &[u8], options: &SetOptions) -> Result<Version> {
+        self.host.enter()?;
+        let me = self.host.actor()?;
+        let update = self.put(value, options);
+        Ok(Version(self.table.update(me, key, |_| Ok(Action::Put(update)))?.id))
+    }
+
+    /// Sets `key` only if there is no such entry. `None` if there is one.
+    pub fn add(&self, key: &[u8], value: &[u8], options: &SetOptions) -> Result<Option<Version>> {
+        self.put_if(key, value, options, |current| current.is_none())
+    }
+
+    /// Sets `key` only if there is such an entry. `None` if there is none.
+    pub fn replace(&self, key: &[u8], value: &[u8], options: &SetOptions) -> Result<Option<Version>> {
+        self.put_if(key, value, options, |current| current.is_some())
+    }
+
+    /// Deletes `key`. False if there was no such entry.
+    pub fn delete(&self, key: &[u8]) -> Result<bool> {
+        self.host.enter()?;
+        Ok(self.table.update(self.host.actor()?, key, |_| Ok(Action::Remove))?.changed)
+    }
+
+    /// Sets `key` only if its version is still `expected`.
+    pub fn compare_and_swap(
+        &self,
+        key: &[u8],
+        value: &[u8],
+        expected: Version,
+        options: &SetOptions,
+    ) -> Result<CasOutcome> {
+        let mut found = None;
+        let stored = self.put_if(key, value, options, |current| {
+            found = current.map(|current| Version(current.head.id));
+            found == Some(expected)
+        })?;
+        Ok(match (stored, found) {
+            (Some(version), _) => CasOutcome::Stored(version),
+            (None, Some(version)) => CasOutcome::Stale(version),
+            (None, None) => CasOutcome::NotFound,
+        })
+    }
+
+    /// Adds to a decimal number and returns the sum. An entry that is not there is set to `initial`, if one is given.
+    /// `NotANumber` for other values, `CounterOverflow` beyond 64 bits.
+    pub fn increment(&self, key: &[u8], by: u64, initial: Option<u64>) -> Result<Option<u64>> {
+        self.count(key, initial, |number| number.checked_add(by).ok_or_else(|| counter::overflow(number, by)))
+    }
+
+    /// Subtracts from a decimal number, not below 0, and returns the rest. Otherwise as [`Cache::increment`].
+    pub fn decrement(&self, key: &[u8], by: u64, initial: Option<u64>) -> Result<Option<u64>> {
+        self.count(key, initial, |number| Ok(number.saturating_sub(by)))
+    }
+
+    /// Gives at least one and about `limit` entries, beginning at `cursor` (0 at first); returns the next cursor, 0 at the
+    /// end. An entry that stays in the cache is given exactly once in a whole scan, however the cache grows meanwhile.
+    pub fn scan(&self, cursor: u64, limit: usize, mut visit: impl FnMut(&[u8], &Entry)) -> Result<u64> {
+        self.host.enter()?;
+        self.table.scan(cursor, limit, |key, head, value| {
+            visit(key, &self.entry(head, value.to_vec()));
+            Ok(())
+        })
+    }
+
+    /// All entries, one after the other.
+    pub fn iter(&self) -> Iter<'_> {
+        Iter { cache: self, cursor: Some(0), ready: Vec::new().into_iter() }
+    }
+
+    /// Number of entries, expired ones that were not yet removed included.
+    pub fn len(&self) -> Result<u64> {
+        self.host.enter()?;
+        self.table.len()
+    }
+
+    /// Whether there are no entries.
+    pub fn is_empty(&self) -> Result<bool> {
+        Ok(self.len()? == 0)
+    }
+
+    /// Figures of the cache.
+    pub fn stats(&self) -> Result<CacheStats> {
+        self.host.enter()?;
+        let TableStats {
+            entries, live_bytes, dead_bytes, capacity_bytes, record_chunks, index_chunks, ..
+        } = self.table.stats()?;
+        Ok(CacheStats { entries, live_bytes, dead_bytes, capacity_bytes, record_chunks, index_chunks })
+    }
+
+    fn entry(&self, head: &Head, value: Vec<u8>) -> Entry {
+        let ttl_ms = ttl_left(head.expiry, || self.table.now_ms());
+        Entry { value, version: Version(head.id), flags: head.client, ttl_ms }
+    }
+
+    #[inline]
+    fn put<'v>(&self, value: &'v [u8], options: &SetOptions) -> Update<'v> {
+        let expiry = expiry(options, || self.table.now_ms());
+        Update { value: Value::Bytes(value), expiry, client: options.flags }
+    }
+
+    fn put_if(
+        &self,
+        key: &[u8],
+        value: &[u8],
+        options: &SetOptions,
+        mut condition: impl FnMut(Option<&Current<'_>>) -> bool,
+    ) -> Result<Option<Version>> {
+        self.host.enter()?;
+        let update = self.put(value, options);
+        let changed = self.table.update(self.host.actor()?, key, |current| {
+            Ok(if condition(current.as_ref()) { Action::Put(update) } else { Action::Keep })
+        })?;
+        Ok(changed.changed.then_some(Version(changed.id)))
+    }
+
+    fn count(
+        &self,
+        key: &[u8],
+        initial: Option<u64>,
+        next: impl Fn(u64) -> Result<u64>,
+    ) -> Result<Option<u64>> {
+        self.host.enter()?;
+        let mut answer = None;
+        self.table.update(self.host.actor()?, key, |current| {
+            let (number, expiry, client) = match &current {
+                Some(current) => (next(counter::parse(current)?)?, current.head.expiry, current.head.client),
+                None => match initial {
+                    Some(initial) => (initial, 0, 0),
+                    None => {
+                        answer = None;
+                        return Ok(Action::Keep);
+                    }
+                },
+            };
+            answer = Some(number);
+            Ok(Action::Put(Update { value: Value::Number(number), expiry, client }))
+        })?;
+        Ok(answer)
+    }
+}
+
+/// All entries of a cache, each as it is when it is reached.
+pub struct Iter<'a> {
+    cache: &'a Cache,
+    cursor: Option<u64>,
+    ready: std::vec::IntoIter<(Vec<u8>, Entry)>,
+}
+
+impl Iterator for Iter<'_> {
+    type Item = Result<(Vec<u8>, Entry)>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            if let Some(entry) = self.ready.next() {
+                return Some(Ok(entry));
+            }
+            let cursor = self.cursor?;
+            let mut ready = Vec::new();
+            match self.cache.scan(cursor, 128, |key, entry| ready.push((key.to_vec(), entry.clone()))) {
+                Ok(next) => self.cursor = (next != 0).then_some(next),
+                Err(error) => {
+                    self.cursor = None;
+                    return Some(Err(error));
+                }
+            }
+            self.ready = ready.into_iter();
+        }
+    }
+}
+
+/// The instant of expiry on a clock; 0 for never.
+#[inline]
+fn expiry(options: &SetOptions, now_ms: impl FnOnce() -> u64) -> u64 {
+    options.ttl_ms.map_or(0, |ttl| now_ms().saturating_add(ttl).clamp(1, crate::chunk::record::EXPIRY_MAX))
+}
