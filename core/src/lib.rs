@@ -9,6 +9,8 @@ pub mod shm;
 #[allow(dead_code, unused_imports)]
 mod cache;
 #[allow(dead_code, unused_imports)]
+mod channel;
+#[allow(dead_code, unused_imports)]
 mod chunk;
 #[allow(dead_code, unused_imports)]
 mod journal;
@@ -17,5 +19,9 @@ mod store;
 #[allow(dead_code, unused_imports)]
 mod table;
 
+pub use channel::{
+    Channel, ChannelKind, ChannelOptions, ChannelStats, Claim, Message, OverrunPolicy, Publisher, Subscriber,
+    SubscriptionInfo,
+};
 pub use error::{Error, ErrorCode, Result};
 pub use shm::{KernelFeatures, kernel_features};

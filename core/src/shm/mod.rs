@@ -12,7 +12,7 @@
 //! | `atomic` | the atomic types: of std, or of loom under `cfg(memora_loom)` |
 //! | `copy` | word-wise copies in and out, comparison |
 //! | `futex`, `fence`, `life` | sleeping and waking, the fence a sleeper pays for, proof of a thread's death |
-//! | `fork`, `time` | detection of a forked child, clocks |
+//! | `fork`, `thread`, `time` | detection of a forked child and of another thread, clocks |
 //! | `features` | what the running kernel allows |
 //! | `kill_point` | named points at which tests kill or freeze a process |
 #![allow(unsafe_code)]
@@ -31,6 +31,7 @@ pub mod life;
 pub mod map;
 mod space;
 pub mod sysv;
+pub mod thread;
 pub mod time;
 
 pub use features::{KernelFeatures, kernel_features};

@@ -1,0 +1,414 @@
+//! The control area of an open channel: checked views on its entries, and the private copy of what never changes.
+
+use std::sync::Arc;
+
+use super::lane::Lane;
+use super::layout::{
+    LaneKind, LaneState, POSITION_MAX, Shape, SubKind, SubState, check_lane_bytes, control, lane, place, sub,
+};
+use super::wait::WaitWord;
+use super::{ChannelKind, OverrunPolicy};
+use crate::error::{Error, ErrorCode, Result};
+use crate::shm::atomic::{AtomicU64, Ordering, fence};
+use crate::shm::{Block, Shm, Span, fence as asymmetric, fork};
+
+/// What a channel needs to know of the fabric, and what it asks it to do.
+pub trait Ground: Send + Sync {
+    /// The entry of the calling thread, which is attached if it was not. An error after closing or forking.
+    fn thread(&self) -> Result<u16>;
+    /// An error after closing or forking.
+    fn usable(&self) -> Result<()>;
+    /// Whether the kernel proved the holder of this entry dead.
+    fn thread_is_dead(&self, thread: u16) -> bool;
+    /// Takes memory for a ring of `len` bytes. It is the calling thread's alone until it is kept, and given back if the
+    /// thread dies before some lane names it.
+    fn take_ring(&self, object: u32, len: u64) -> Result<u64>;
+    /// The ring is named by a lane now.
+    fn keep_ring(&self, ring: u64, len: u64) -> Result<()>;
+    /// The ring was not named by any lane.
+    fn give_back_ring(&self, ring: u64, len: u64) -> Result<()>;
+}
+
+/// An open channel.
+pub struct Area {
+    pub shm: Arc<Shm>,
+    pub ground: Arc<dyn Ground>,
+    pub shape: Shape,
+    pub kind: ChannelKind,
+    pub overrun: OverrunPolicy,
+    pub name: Box<str>,
+    object: u32,
+    /// Heavy fences of others reach this process.
+    registered: bool,
+    generation: u64,
+}
+
+/// Where a ring begins and the hot lines of its lane: what a publisher or subscriber keeps of a lane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LaneRef {
+    pub index: u32,
+    pub ring: u64,
+    pub hot: u64,
+}
+
+fn header(shm: &Shm, offset: u64) -> Result<Block<'_, { control::BYTES }>> {
+    shm.block(offset)
+}
+
+/// Lays out a new control area in private memory of the caller.
+pub fn create(
+    area: Span<'_>,
+    kind: ChannelKind,
+    overrun: OverrunPolicy,
+    lane_bytes: u64,
+    object: u32,
+) -> Result<()> {
+    check_lane_bytes(lane_bytes)?;
+    let (lanes, subs) = Shape::counts(area.len()).ok_or_else(|| {
+        Error::new(
+            ErrorCode::LimitTooSmall,
+            format!("A channel needs a chunk of 16 KiB, there are {} bytes.", area.len()),
+        )
+    })?;
+    let shape = Shape { offset: area.offset(), lane_bytes, lanes, subs };
+    area.zero(0, Shape::bytes(lanes, subs))?;
+    let header = header(area.shm(), area.offset())?;
+    // ORDER Relaxed: private until the directory shows the object.
+    header.u32::<{ control::KIND }>().store(kind as u32, Ordering::Relaxed);
+    header.u32::<{ control::OVERRUN }>().store(overrun as u32, Ordering::Relaxed);
+    header.u64::<{ control::LANE_BYTES }>().store(lane_bytes, Ordering::Relaxed);
+    header.u32::<{ control::LANES }>().store(lanes, Ordering::Relaxed);
+    header.u32::<{ control::SUBS }>().store(subs, Ordering::Relaxed);
+    header.u32::<{ control::OBJECT }>().store(object, Ordering::Relaxed);
+    if kind == ChannelKind::Stream {
+        // A stream has one subscription, which waits for its first holder: nothing that is sent before is lost.
+        let away = SubState::new(SubKind::Away, 0, 0, 1);
+        // ORDER Relaxed: private until the directory shows the object.
+        area.shm().block::<8>(shape.sub(0))?.u64::<0>().store(away.0, Ordering::Relaxed);
+    }
+    Ok(())
+}
+
+impl Area {
+    /// Opens the control area of at most `len` bytes at `offset`, checking what never changes in it.
+    pub fn open(shm: Arc<Shm>, ground: Arc<dyn Ground>, offset: u64, len: u64, name: &str) -> Result<Area> {
+        let header = header(&shm, offset)?;
+        // ORDER Relaxed: written before the directory showed the object, never changed.
+        let kind = header.u32::<{ control::KIND }>().load(Ordering::Relaxed);
+        let overrun = header.u32::<{ control::OVERRUN }>().load(Ordering::Relaxed);
+        let lane_bytes = header.u64::<{ control::LANE_BYTES }>().load(Ordering::Relaxed);
+        let lanes = header.u32::<{ control::LANES }>().load(Ordering::Relaxed);
+        let subs = header.u32::<{ control::SUBS }>().load(Ordering::Relaxed);
+        let damaged =
+            |what: &str| Error::new(ErrorCode::Corrupt, format!("Channel `{name}`: {what} cannot be."));
+        let kind = ChannelKind::from_number(kind).ok_or_else(|| damaged("its kind"))?;
+        let overrun = OverrunPolicy::from_number(overrun).ok_or_else(|| damaged("its overrun policy"))?;
+        check_lane_bytes(lane_bytes).map_err(|_| damaged("its lane size"))?;
+        if Shape::counts(len) != Some((lanes, subs)) {
+            return Err(damaged("the number of its entries"));
+        }
+        let shape = Shape { offset, lane_bytes, lanes, subs };
+        Area::with_shape(shm, ground, shape, kind, overrun, name)
+    }
+
+    /// The channel whose parts lie as `shape` says.
+    pub fn with_shape(
+        shm: Arc<Shm>,
+        ground: Arc<dyn Ground>,
+        shape: Shape,
+        kind: ChannelKind,
+        overrun: OverrunPolicy,
+        name: &str,
+    ) -> Result<Area> {
+        // ORDER Relaxed: never changes.
+        let object = header(&shm, shape.offset)?.u32::<{ control::OBJECT }>().load(Ordering::Relaxed);
+        shm.span(shape.offset, Shape::bytes(shape.lanes, shape.subs))?;
+        Ok(Area {
+            registered: asymmetric::register(),
+            generation: fork::generation(),
+            shm,
+            ground,
+            shape,
+            kind,
+            overrun,
+            name: name.into(),
+            object,
+        })
+    }
+
+    /// An error in a forked child. Cheap enough for every call.
+    #[inline]
+    pub fn same_process(&self) -> Result<()> {
+        if fork::generation() == self.generation { Ok(()) } else { self.ground.usable() }
+    }
+
+    #[inline]
+    pub fn overruns(&self) -> bool {
+        self.overrun == OverrunPolicy::Overrun
+    }
+
+    #[inline]
+    pub fn header(&self) -> Result<Block<'_, { control::BYTES }>> {
+        header(&self.shm, self.shape.offset)
+    }
+
+    /// Where subscribers sleep.
+    #[inline]
+    pub fn data(&self) -> Result<WaitWord<'_>> {
+        Ok(WaitWord::new(self.header()?.u32::<{ control::DATA }>(), self.registered))
+    }
+
+    /// Where publishers sleep.
+    #[inline]
+    pub fn space(&self) -> Result<WaitWord<'_>> {
+        Ok(WaitWord::new(self.header()?.u32::<{ control::SPACE }>(), self.registered))
+    }
+
+    /// Grows when a lane gets its ring.
+    #[inline]
+    pub fn lane_epoch(&self) -> Result<u32> {
+        // ORDER Acquire [lane-epoch]: the entries of the lanes that it counts.
+        Ok(self.header()?.u32::<{ control::LANE_EPOCH }>().load(Ordering::Acquire))
+    }
+
+    pub fn lane_came(&self) -> Result<()> {
+        // ORDER Release [lane-epoch]: the entry with its ring.
+        self.header()?.u32::<{ control::LANE_EPOCH }>().fetch_add(1, Ordering::Release);
+        Ok(())
+    }
+
+    /// Grows when a subscription comes or goes.
+    #[inline]
+    pub fn sub_epoch(&self) -> Result<u32> {
+        // ORDER Acquire [sub-epoch]: the states that it counts.
+        Ok(self.header()?.u32::<{ control::SUB_EPOCH }>().load(Ordering::Acquire))
+    }
+
+    pub fn sub_changed(&self) -> Result<()> {
+        // ORDER Release [sub-epoch]: the state that changed.
+        self.header()?.u32::<{ control::SUB_EPOCH }>().fetch_add(1, Ordering::Release);
+        Ok(())
+    }
+
+    #[inline]
+    pub fn lane_word(&self, index: u32) -> Result<&AtomicU64> {
+        Ok(self.shm.block::<64>(self.shape.lane(index))?.u64::<{ lane::STATE }>())
+    }
+
+    #[inline]
+    pub fn lane_state(&self, index: u32) -> Result<LaneState> {
+        // ORDER Acquire [lane-state]: what the last holder did before it let go.
+        let state = LaneState(self.lane_word(index)?.load(Ordering::Acquire));
+        match state.kind() {
+            Some(_) => Ok(state),
+            None => Err(Error::new(ErrorCode::Corrupt, format!("Lane {index} has state {state:?}."))),
+        }
+    }
+
+    /// Changes who holds a lane. False if somebody else was first.
+    pub fn change_lane(&self, index: u32, from: LaneState, to: LaneState) -> Result<bool> {
+        // ORDER AcqRel [lane-state]: hands over what the holder wrote; takes over what the last one did.
+        Ok(self.lane_word(index)?.compare_exchange(from.0, to.0, Ordering::AcqRel, Ordering::Acquire).is_ok())
+    }
+
+    pub fn ring_word(&self, index: u32) -> Result<&AtomicU64> {
+        Ok(self.shm.block::<64>(self.shape.lane(index))?.u64::<{ lane::RING }>())
+    }
+
+    /// The lane's ring and hot lines, checked; None if it never had a ring.
+    pub fn lane_ref(&self, index: u32) -> Result<Option<LaneRef>> {
+        // ORDER Acquire [ring]: the zero in its first word. Never changed once set.
+        let ring = self.ring_word(index)?.load(Ordering::Acquire);
+        if ring == 0 {
+            return Ok(None);
+        }
+        let reference = LaneRef { index, ring, hot: self.shape.lane(index) + lane::HOT };
+        self.lane(reference)?;
+        Ok(Some(reference))
+    }
+
+    /// The view through a reference.
+    #[inline]
+    pub fn lane(&self, reference: LaneRef) -> Result<Lane<'_>> {
+        Ok(Lane::new(self.shm.span(reference.ring, self.shape.lane_bytes)?, self.shm.block(reference.hot)?))
+    }
+
+    #[inline]
+    pub fn sub_word(&self, index: u32) -> Result<&AtomicU64> {
+        Ok(self.shm.block::<64>(self.shape.sub(index))?.u64::<{ sub::STATE }>())
+    }
+
+    #[inline]
+    pub fn sub_state(&self, index: u32) -> Result<SubState> {
+        // ORDER Acquire [sub-state]: the name and places that its holder wrote.
+        let state = SubState(self.sub_word(index)?.load(Ordering::Acquire));
+        match state.kind() {
+            Some(_) => Ok(state),
+            None => Err(Error::new(ErrorCode::Corrupt, format!("Subscription {index} has state {state:?}."))),
+        }
+    }
+
+    /// Changes who holds a subscription. False if somebody else was first.
+    pub fn change_sub(&self, index: u32, from: SubState, to: SubState) -> Result<bool> {
+        // ORDER AcqRel [sub-state]: hands over the name and the places; takes over what the last holder did.
+        Ok(self.sub_word(index)?.compare_exchange(from.0, to.0, Ordering::AcqRel, Ordering::Acquire).is_ok())
+    }
+
+    /// The place of a subscription in a lane: position, and the count that belongs to it.
+    #[inline]
+    pub fn place(&self, sub: u32, lane: u32) -> Result<(&AtomicU64, &AtomicU64)> {
+        let block = self.shm.block::<16>(self.shape.place(sub, lane))?;
+        Ok((block.u64::<{ place::POSITION }>(), block.u64::<{ place::HANDLED }>()))
+    }
+
+    /// Name of a subscription.
+    pub fn sub_name(&self, index: u32) -> Result<String> {
+        let entry = self.shm.span(self.shape.sub(index), sub::BYTES)?;
+        // ORDER Relaxed: whoever calls has seen the state that came after it.
+        let len = entry.u64(sub::NAME_LEN as u64)?.load(Ordering::Relaxed);
+        if len > crate::limits::NAME_LEN_MAX as u64 {
+            return Err(Error::new(
+                ErrorCode::Corrupt,
+                format!("Subscription {index} has a name of {len} bytes."),
+            ));
+        }
+        let mut name = vec![0; len as usize];
+        entry.copy_out(sub::NAME, &mut name)?;
+        Ok(String::from_utf8_lossy(&name).into_owned())
+    }
+
+    /// How far the publisher of `lane` may go: the ring's length beyond the subscription that is farthest behind. `subs` are
+    /// those that bound it, `position` is where it stands.
+    pub fn limit(&self, subs: &[u32], lane: u32, position: u64) -> Result<u64> {
+        let mut lowest = position;
+        for &index in subs {
+            // ORDER Acquire [place]: the reader has copied what is in front of it.
+            let seen = self.place(index, lane)?.0.load(Ordering::Acquire);
+            if seen > POSITION_MAX {
+                return Err(Error::new(
+                    ErrorCode::Corrupt,
+                    format!("Subscription {index} stands at {seen}."),
+                ));
+            }
+            lowest = lowest.min(seen);
+        }
+        // ORDER Release [eject]: whoever reads bytes that are overwritten from here on also sees the states that were seen
+        // before; pairs with the fence in `Subscriber::still_mine`.
+        fence(Ordering::Release);
+        Ok(lowest + self.shape.lane_bytes)
+    }
+
+    /// The subscriptions that bound publishers: those that are read, and those whose holder is away.
+    pub fn bounding(&self, into: &mut Vec<u32>) -> Result<()> {
+        into.clear();
+        for index in 0..self.shape.subs {
+            if matches!(self.sub_state(index)?.kind(), Some(SubKind::Live | SubKind::Away)) {
+                into.push(index);
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes a lane for the calling thread: one that a predecessor closed, or a fresh one with a new ring.
+    pub fn take_lane(&self, me: u16) -> Result<(LaneRef, LaneState)> {
+        for index in 0..self.shape.lanes {
+            let seen = self.lane_state(index)?;
+            if !seen.is(LaneKind::Closed) {
+                continue;
+            }
+            let mine = LaneState::new(LaneKind::Live, 0, me, seen.generation().wrapping_add(1));
+            kill_point!("channel.lane.before_adopt");
+            if self.change_lane(index, seen, mine)? {
+                // DIES AFTER: a lane of the dead, closed again by the reaper.
+                kill_point!("channel.lane.adopted");
+                let reference = self.lane_ref(index)?.ok_or_else(|| {
+                    Error::new(ErrorCode::Corrupt, format!("Lane {index} was closed and has no ring."))
+                })?;
+                return Ok((reference, mine));
+            }
+        }
+        for index in 0..self.shape.lanes {
+            let seen = self.lane_state(index)?;
+            let taking = LaneState::new(LaneKind::Taking, 0, me, seen.generation().wrapping_add(1));
+            if seen.is(LaneKind::Free) && self.change_lane(index, seen, taking)? {
+                // DIES AFTER: the reaper frees the entry.
+                kill_point!("channel.lane.taking");
+                let made = self.make_ring(index);
+                let next = match made {
+                    Ok(_) => LaneState::new(LaneKind::Live, 0, me, taking.generation()),
+                    Err(_) => LaneState::new(LaneKind::Free, 0, 0, taking.generation()),
+                };
+                self.change_lane(index, taking, next)?;
+                let reference = made?;
+                kill_point!("channel.lane.live");
+                self.lane_came()?;
+                return Ok((reference, next));
+            }
+        }
+        Err(Error::new(
+            ErrorCode::TooManyPublishers,
+            format!("All {} lanes of channel `{}` have a live publisher.", self.shape.lanes, self.name),
+        ))
+    }
+
+    /// Gives the lane that the calling thread is taking its ring.
+    fn make_ring(&self, index: u32) -> Result<LaneRef> {
+        let bytes = self.shape.lane_bytes;
+        let ring = self.ground.take_ring(self.object, bytes)?;
+        // DIES AFTER: the chunks are open and no lane names them: the reaper frees them.
+        kill_point!("channel.ring.taken");
+        let ready = self.shm.span(ring, bytes).and_then(|span| {
+            // ORDER Relaxed: the store of the ring's offset orders it. A new lane begins at position 0.
+            span.u64(0)?.store(0, Ordering::Relaxed);
+            Ok(LaneRef { index, ring, hot: self.shape.lane(index) + lane::HOT })
+        });
+        let reference = match ready {
+            Ok(reference) => reference,
+            Err(error) => {
+                self.ground.give_back_ring(ring, bytes)?;
+                return Err(error);
+            }
+        };
+        // ORDER Release [ring]: the zero in its first word; pairs with the load in `lane_ref`.
+        self.ring_word(index)?.store(ring, Ordering::Release);
+        // DIES AFTER: the lane names the ring: the reaper keeps it and closes the lane.
+        kill_point!("channel.ring.named");
+        self.ground.keep_ring(ring, bytes)?;
+        Ok(reference)
+    }
+
+    /// The holder's thread died or detached, or the holder lets go: the subscription keeps its place if it is named, and is
+    /// free otherwise. True if this call did it.
+    pub fn release_sub(&self, index: u32, seen: SubState) -> Result<bool> {
+        let next = match seen.kind() {
+            Some(SubKind::Live) if seen.flags() & super::layout::NAMED != 0 => {
+                SubState::new(SubKind::Away, seen.flags(), 0, seen.generation())
+            }
+            Some(SubKind::Live | SubKind::Joining) => {
+                SubState::new(SubKind::Free, 0, 0, seen.generation().wrapping_add(1))
+            }
+            _ => return Ok(false),
+        };
+        kill_point!("channel.leave.before");
+        if !self.change_sub(index, seen, next)? {
+            return Ok(false);
+        }
+        // DIES AFTER: publishers find the new state when they next run out of room; sleepers wake at the end of their slice.
+        kill_point!("channel.leave.after");
+        self.sub_changed()?;
+        self.space()?.wake_all();
+        Ok(true)
+    }
+
+    /// Publishers wait for these subscriptions: lets those go whose holder is dead. True if any was.
+    pub fn release_dead(&self, subs: &[u32]) -> Result<bool> {
+        let mut any = false;
+        for &index in subs {
+            let seen = self.sub_state(index)?;
+            if seen.is(SubKind::Live) && self.ground.thread_is_dead(seen.owner()) {
+                any |= self.release_sub(index, seen)?;
+            }
+        }
+        Ok(any)
+    }
+}

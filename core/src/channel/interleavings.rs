@@ -1,0 +1,315 @@
+//! Every interleaving of the lane, of joining and ejecting, and of the wait word, on the real functions.
+//!
+//! Run with `RUSTFLAGS="--cfg memora_loom" cargo test -p memora --lib --release --target-dir target/loom interleavings`.
+
+use std::sync::Arc;
+
+use super::area::Area;
+use super::lane::{Head, Lane, Next, Place};
+use super::layout::{Count, LaneKind, LaneState, Shape, SubKind, SubState, lane};
+use super::testing::Stage;
+use super::wait::WaitWord;
+use super::{Channel, ChannelKind, OverrunPolicy};
+use crate::error::ErrorCode;
+use crate::shm::Shm;
+use crate::shm::atomic::{Ordering, spin_hint};
+
+/// Bytes of a ring in these models.
+const RING: u64 = 64;
+/// Where the ring lies behind the lane's hot lines, and a reader's place behind the ring.
+const PLACE: u64 = lane::HOT_BYTES as u64 + RING;
+
+fn model(preemptions: usize, check: impl Fn() + Sync + Send + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(preemptions);
+    builder.max_branches = 20_000;
+    builder.check(check);
+}
+
+/// Makes every 8-byte word of a range, before the threads that share them.
+fn touch(shm: &Shm, from: u64, len: u64) {
+    let span = shm.span(from, len).unwrap();
+    for word in 0..len / 8 {
+        span.u64(word * 8).unwrap().store(0, Ordering::Relaxed);
+    }
+}
+
+fn view(shm: &Shm) -> Lane<'_> {
+    Lane::new(shm.span(lane::HOT_BYTES as u64, RING).unwrap(), shm.block(0).unwrap())
+}
+
+fn payload(number: u64, len: usize) -> Vec<u8> {
+    (0..len).map(|at| (number * 16 + at as u64 + 1) as u8).collect()
+}
+
+fn put<const OVERRUN: bool>(lane: Lane<'_>, head: &mut Head, bytes: &[u8]) {
+    let at = lane.begin::<OVERRUN>(head, bytes.len() as u64).unwrap();
+    lane.ring().copy_in(at, bytes).unwrap();
+    lane.commit::<OVERRUN>(head, bytes.len() as u64).unwrap();
+}
+
+/// A producer and a reader on a ring that wraps with padding: each message arrives whole, in order, once.
+#[test]
+fn a_blocking_lane_delivers_whole_frames_in_order_over_padding_and_wrap() {
+    // 16, 32 and 32 bytes of 64: the third goes to the start of the ring, behind 16 bytes of padding.
+    const LENS: [usize; 3] = [8, 24, 24];
+    model(3, || {
+        let shm = Arc::new(Shm::heap(PLACE + 8).unwrap());
+        touch(&shm, 0, PLACE + 8);
+        let producer = {
+            let shm = shm.clone();
+            loom::thread::spawn(move || {
+                let lane = view(&shm);
+                let place = shm.block::<8>(PLACE).unwrap().u64::<0>();
+                let mut head = Head::default();
+                for (number, len) in LENS.into_iter().enumerate() {
+                    // As `Area::limit` looks at the place of a reader.
+                    let need = lane.room::<false>(head.position, len as u64);
+                    while head.position + need > place.load(Ordering::Acquire) + RING {
+                        spin_hint();
+                    }
+                    put::<false>(lane, &mut head, &payload(number as u64, len));
+                }
+            })
+        };
+        let lane = view(&shm);
+        let mut at = Place::default();
+        let mut scratch = Vec::new();
+        for (number, expected) in LENS.into_iter().enumerate() {
+            loop {
+                match lane.next::<false>(at, &mut scratch).unwrap() {
+                    Next::Message { len, behind } => {
+                        assert_eq!(scratch[..len], payload(number as u64, expected));
+                        at = behind;
+                        // As `Area::store_place` does it.
+                        shm.block::<8>(PLACE).unwrap().u64::<0>().store(at.position, Ordering::Release);
+                        break;
+                    }
+                    _ => spin_hint(),
+                }
+            }
+        }
+        producer.join().unwrap();
+        assert_eq!(lane.tail(), at.position);
+    });
+}
+
+/// A producer that laps its reader: what the reader accepts is whole and has its number; what it lost is counted.
+#[test]
+fn a_lapped_reader_never_accepts_a_torn_frame_and_counts_what_it_lost() {
+    const SENT: u64 = 4;
+    model(2, || {
+        let shm = Arc::new(Shm::heap(PLACE).unwrap());
+        touch(&shm, 0, PLACE);
+        let producer = {
+            let shm = shm.clone();
+            loom::thread::spawn(move || {
+                let mut head = Head::default();
+                for number in 0..SENT {
+                    put::<true>(view(&shm), &mut head, &payload(number, 8));
+                }
+            })
+        };
+        let lane = view(&shm);
+        let mut at = Place::default();
+        let mut scratch = Vec::new();
+        let mut seen = 0;
+        for look in 0..3 {
+            // The last look comes after the last message.
+            if look == 2 {
+                producer_is_done(&lane);
+            }
+            match lane.next::<true>(at, &mut scratch).unwrap() {
+                Next::Message { len, behind } => {
+                    assert_eq!(scratch[..len], payload(at.messages, 8), "message {}", at.messages);
+                    assert_eq!(behind.messages, at.messages + 1);
+                    at = behind;
+                    seen += 1;
+                }
+                Next::Lapped => {
+                    if let Some(place) = lane.resume(at).unwrap() {
+                        seen += Count::between(at.messages, place.messages);
+                        at = place;
+                    }
+                }
+                Next::Empty => {}
+            }
+        }
+        producer.join().unwrap();
+        assert_eq!(seen, at.messages, "seen or counted");
+        assert_ne!(lane.next::<true>(at, &mut scratch).unwrap() == Next::Empty, at.messages < SENT);
+    });
+}
+
+fn producer_is_done(lane: &Lane<'_>) {
+    for _ in 0..2 {
+        if lane.end::<true>().unwrap().messages == 4 {
+            return;
+        }
+        spin_hint();
+    }
+}
+
+/// One lane and two subscriptions, laid out by hand.
+fn small(overrun: OverrunPolicy) -> Channel {
+    let shape = Shape { offset: 0, lane_bytes: RING, lanes: 1, subs: 2 };
+    let bytes = Shape::bytes(1, 2);
+    let shm = Arc::new(Shm::heap(bytes + RING).unwrap());
+    touch(&shm, 0, bytes + RING);
+    for at in [16u64, 20, 24, 64, 68, 128, 192] {
+        shm.span(0, bytes).unwrap().u32(at).unwrap().store(0, Ordering::Relaxed);
+    }
+    shape_ring(&shm, &shape, bytes);
+    let stage = Stage::new(shm.clone(), 0);
+    Channel::from_area(Area::with_shape(shm, stage, shape, ChannelKind::Broadcast, overrun, "model").unwrap())
+}
+
+/// The lane is closed, with its ring behind the control area.
+fn shape_ring(shm: &Shm, shape: &Shape, ring: u64) {
+    let entry = shm.block::<64>(shape.lane(0)).unwrap();
+    entry.u64::<{ lane::RING }>().store(ring, Ordering::Relaxed);
+    entry.u64::<{ lane::STATE }>().store(LaneState::new(LaneKind::Closed, 0, 0, 1).0, Ordering::Relaxed);
+}
+
+/// A subscriber joins while a publisher that has looked at the subscriptions before goes on for a lap: nothing that the
+/// subscriber has to read is overwritten, and nothing that was sent after it joined is missing.
+#[test]
+fn a_subscriber_that_joins_a_busy_publisher_misses_nothing_after_its_start() {
+    model(2, || {
+        crate::shm::fork::begin();
+        let channel = small(OverrunPolicy::Block);
+        let mut publisher = channel.publisher().unwrap();
+        for _ in 0..4 {
+            publisher.try_send(b"").unwrap();
+        }
+        let sender = loom::thread::spawn(move || {
+            let mut last = 0;
+            for _ in 0..6 {
+                match publisher.try_send(b"") {
+                    Ok(position) => last = position,
+                    Err(error) => assert_eq!(error.code(), ErrorCode::BackPressure),
+                }
+            }
+            (publisher, last)
+        });
+        let mut subscriber = channel.subscriber().unwrap();
+        let start = subscriber.lag().unwrap();
+        let (publisher, last) = sender.join().unwrap();
+        let mut next = None;
+        // A frame that was overwritten would be of another position: an error.
+        let taken = subscriber
+            .poll(100, |message, _| {
+                assert!(next.is_none_or(|next| next == message.position));
+                next = Some(message.position + 8);
+            })
+            .unwrap();
+        assert!(taken as u64 * 8 >= start);
+        assert!(next.is_none_or(|next| next == last + 8), "up to the last message");
+        drop((subscriber, publisher));
+    });
+}
+
+/// A publisher overwrites what an ejected subscriber is copying: the subscriber sees that the copy is void.
+#[test]
+fn an_ejected_reader_does_not_take_what_was_overwritten_for_its_own() {
+    model(3, || {
+        crate::shm::fork::begin();
+        let channel = small(OverrunPolicy::Block);
+        let area = channel.area.clone();
+        let (index, state) = area.subscribe(1, None).unwrap();
+        let (reference, _) = area.take_lane(1).unwrap();
+        let mut head = area.lane(reference).unwrap().head::<false>().unwrap();
+        for number in 0..2 {
+            put::<false>(area.lane(reference).unwrap(), &mut head, &payload(number, 16));
+        }
+        let writer = {
+            let area = area.clone();
+            loom::thread::spawn(move || {
+                assert!(area.eject(index, state).unwrap());
+                let mut subs = Vec::new();
+                area.bounding(&mut subs).unwrap();
+                let limit = area.limit(&subs, 0, head.position).unwrap();
+                let lane = area.lane(reference).unwrap();
+                assert!(head.position + lane.room::<false>(head.position, 16) <= limit);
+                put::<false>(lane, &mut head, &payload(2, 16));
+            })
+        };
+        let lane = area.lane(reference).unwrap();
+        let mut scratch = Vec::new();
+        let found = lane.next::<false>(Place::default(), &mut scratch);
+        crate::shm::atomic::fence(Ordering::Acquire);
+        // As `Subscriber::still_mine`.
+        let mine = area.sub_word(index).unwrap().load(Ordering::Relaxed) == state.0;
+        if mine {
+            assert!(matches!(found, Ok(Next::Message { len: 16, .. })));
+            assert_eq!(scratch[..16], payload(0, 16));
+        }
+        writer.join().unwrap();
+        assert_eq!(
+            SubState(area.sub_word(index).unwrap().load(Ordering::Relaxed)).kind(),
+            Some(SubKind::Free)
+        );
+    });
+}
+
+/// Two threads move the tail of a dead producer's lane while its next producer goes on.
+#[test]
+fn helpers_and_the_next_producer_agree_on_the_tail() {
+    model(3, || {
+        let shm = Arc::new(Shm::heap(PLACE).unwrap());
+        touch(&shm, 0, PLACE);
+        let mut head = Head::default();
+        put::<true>(view(&shm), &mut head, &payload(0, 8));
+        // Dead behind its commit: neither counted nor moved.
+        let hot = shm.block::<128>(0).unwrap();
+        hot.u64::<{ lane::TAIL }>().store(0, Ordering::Relaxed);
+        hot.u64::<{ lane::COUNT }>().store(0, Ordering::Relaxed);
+        let helper = {
+            let shm = shm.clone();
+            loom::thread::spawn(move || view(&shm).repair::<true>().unwrap())
+        };
+        let mut next = view(&shm).head::<true>().unwrap();
+        assert_eq!((next.position, next.messages), (24, 1));
+        put::<true>(view(&shm), &mut next, &payload(1, 8));
+        helper.join().unwrap();
+        assert_eq!(view(&shm).end::<true>().unwrap(), Place { position: 48, messages: 2 });
+    });
+}
+
+/// A publisher and sleepers: whoever decides to sleep after the message was published is woken.
+#[test]
+fn no_sleeper_misses_the_wake_of_a_message() {
+    for (publisher_fenced_by_others, sleeper_fences_others) in
+        [(true, true), (false, true), (true, false), (false, false)]
+    {
+        model(4, move || {
+            let shm = Arc::new(Shm::heap(16).unwrap());
+            touch(&shm, 8, 8);
+            shm.block::<8>(0).unwrap().u32::<0>().store(0, Ordering::Relaxed);
+            let sleep = |shm: Arc<Shm>| {
+                move || {
+                    let word = shm.block::<8>(0).unwrap().u32::<0>();
+                    let armed = WaitWord::new(word, sleeper_fences_others).arm();
+                    let seen = shm.block::<16>(0).unwrap().u64::<8>().load(Ordering::Acquire);
+                    (seen == 0).then_some(armed)
+                }
+            };
+            let other = loom::thread::spawn(sleep(shm.clone()));
+            let publisher = {
+                let shm = shm.clone();
+                loom::thread::spawn(move || {
+                    let block = shm.block::<16>(0).unwrap();
+                    block.u64::<8>().store(1, Ordering::Release);
+                    WaitWord::new(block.u32::<0>(), publisher_fenced_by_others).notify();
+                })
+            };
+            let asleep = [sleep(shm.clone())(), other.join().unwrap()];
+            publisher.join().unwrap();
+            let word = shm.block::<8>(0).unwrap().u32::<0>().load(Ordering::Relaxed);
+            for armed in asleep.into_iter().flatten() {
+                // A futex does not sleep on, or was woken from, a word that has changed since.
+                assert_ne!(word, armed, "asleep for ever");
+            }
+        });
+    }
+}

@@ -1,0 +1,406 @@
+//! A lane: the ring of one producer, and what its readers do with it.
+//!
+//! The producer writes the payload, stores 0 into the word behind the frame, and then commits by one release store of the
+//! frame's word. Nobody claims anything that others would have to wait for: what is not committed is invisible, and stays
+//! so if the producer dies. On a lane that blocks, the producer never passes the places of its readers. On a lane that
+//! overruns it passes whom it likes: it announces in `intent` how far it will overwrite *before* it does so, and a reader
+//! validates what it copied against `intent` *after* the copy.
+//!
+//! `tail` follows from the frames: anybody may move it over frames that are committed, and whoever takes over the lane of a
+//! dead producer does.
+
+use super::layout::{Count, FrameKind, FrameWord, POSITION_MAX, STEP_MAX, WORD, lane};
+use crate::error::{Error, ErrorCode, Result};
+use crate::shm::atomic::{Ordering, fence};
+use crate::shm::{Block, Span, align8};
+
+/// One lane with its ring, checked.
+#[derive(Clone, Copy)]
+pub struct Lane<'a> {
+    ring: Span<'a>,
+    hot: Block<'a, { lane::HOT_BYTES }>,
+}
+
+/// The producer's private state: where it stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Head {
+    /// Position of the next frame.
+    pub position: u64,
+    /// Messages in front of it; counted on lanes that overrun.
+    pub messages: u64,
+    /// The last announced intent.
+    intent: u64,
+}
+
+/// A reader's private state in one lane.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Place {
+    /// Position of the frame that is read next.
+    pub position: u64,
+    /// Messages in front of it; counted on lanes that overrun.
+    pub messages: u64,
+}
+
+/// What a reader found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// No frame is committed there yet.
+    Empty,
+    /// A message of this length was copied; `behind` is the place behind it.
+    Message { len: usize, behind: Place },
+    /// The producer has overwritten the place.
+    Lapped,
+}
+
+/// Bytes in front of the payload.
+#[inline]
+pub const fn header(overrun: bool) -> u64 {
+    if overrun { 16 } else { WORD }
+}
+
+#[cold]
+#[inline(never)]
+fn corrupt(place: u64, word: FrameWord) -> Error {
+    Error::new(ErrorCode::Corrupt, format!("The frame word {:#018x} at position {place} cannot be.", word.0))
+}
+
+impl<'a> Lane<'a> {
+    /// The lane whose ring is `ring`, a power of two of bytes, and whose hot lines are `hot`.
+    #[inline]
+    pub fn new(ring: Span<'a>, hot: Block<'a, { lane::HOT_BYTES }>) -> Lane<'a> {
+        debug_assert!(ring.len().is_power_of_two());
+        Lane { ring, hot }
+    }
+
+    #[inline]
+    fn size(self) -> u64 {
+        self.ring.len()
+    }
+
+    #[inline]
+    fn at(self, position: u64) -> u64 {
+        position & (self.size() - 1)
+    }
+
+    /// Bytes that a message of `len` bytes takes at `position`: the frame, the word behind it, and padding if it does not
+    /// fit in front of the ring's end.
+    #[inline]
+    pub fn room<const OVERRUN: bool>(self, position: u64, len: u64) -> u64 {
+        let need = align8(header(OVERRUN) + len);
+        let rest = self.size() - self.at(position);
+        if need <= rest { need + WORD } else { rest + need + WORD }
+    }
+
+    /// The producer makes ready for a message of `len` bytes. The caller has made sure of [`Lane::room`] and of the longest
+    /// length. Gives where in the ring the payload goes.
+    #[inline]
+    pub fn begin<const OVERRUN: bool>(self, head: &mut Head, len: u64) -> Result<u64> {
+        let need = align8(header(OVERRUN) + len);
+        let rest = self.size() - self.at(head.position);
+        if need > rest {
+            self.pad::<OVERRUN>(head, rest)?;
+        }
+        if OVERRUN {
+            self.announce(head, head.position + need + WORD);
+        }
+        Ok(self.at(head.position) + header(OVERRUN))
+    }
+
+    #[cold]
+    fn pad<const OVERRUN: bool>(self, head: &mut Head, rest: u64) -> Result<()> {
+        if OVERRUN {
+            self.announce(head, head.position + rest + WORD);
+        }
+        // ORDER Relaxed: bytes of the producer; the commit below orders them.
+        self.ring.u64(0)?.store(0, Ordering::Relaxed);
+        kill_point!("channel.pad.before_commit");
+        // ORDER Release [frame]: as in `commit`.
+        self.ring
+            .u64(self.at(head.position))?
+            .store(FrameWord::new(rest, FrameKind::Padding, head.position).0, Ordering::Release);
+        // DIES AFTER: readers skip the padding; the tail is moved over it by whoever takes over.
+        kill_point!("channel.pad.committed");
+        self.moved::<OVERRUN>(head, rest)
+    }
+
+    /// Overrun: everything at positions below `intent - size` may be overwritten from here on.
+    #[inline]
+    fn announce(self, head: &mut Head, intent: u64) {
+        // Never backwards: what a predecessor announced it may have overwritten.
+        if intent > head.intent {
+            head.intent = intent;
+            // ORDER Relaxed: the fence orders it.
+            self.hot.u64::<{ lane::INTENT }>().store(intent, Ordering::Relaxed);
+        }
+        kill_point!("channel.frame.announced");
+        // ORDER Release [intent]: before any byte that is overwritten; pairs with the fence in `next`.
+        fence(Ordering::Release);
+    }
+
+    /// Commits the frame that was begun, with its payload of `len` bytes written. Gives the position behind it.
+    #[inline]
+    pub fn commit<const OVERRUN: bool>(self, head: &mut Head, len: u64) -> Result<u64> {
+        let len = header(OVERRUN) + len;
+        let need = align8(len);
+        let at = self.at(head.position);
+        // ORDER Relaxed: bytes of the producer; the commit below orders them.
+        self.ring.u64(self.at(head.position + need))?.store(0, Ordering::Relaxed);
+        if OVERRUN {
+            self.ring.u64(at + WORD)?.store(head.messages, Ordering::Relaxed);
+        }
+        // DIES BEFORE: the word here is still 0, nobody sees the frame; the next producer of the lane overwrites it.
+        kill_point!("channel.frame.before_commit");
+        // ORDER Release [frame]: payload and the zero behind it; pairs with the load in `next`.
+        self.ring.u64(at)?.store(FrameWord::new(len, FrameKind::Data, head.position).0, Ordering::Release);
+        // DIES AFTER: the message is published; the tail is moved over it by whoever takes over.
+        kill_point!("channel.frame.committed");
+        head.messages += u64::from(OVERRUN);
+        self.moved::<OVERRUN>(head, need)?;
+        Ok(head.position)
+    }
+
+    /// Shows that the lane has grown by `need` bytes.
+    #[inline]
+    fn moved<const OVERRUN: bool>(self, head: &mut Head, need: u64) -> Result<()> {
+        let behind = head.position + need;
+        if OVERRUN {
+            // ORDER Release [lane-tail]: as the tail.
+            self.hot.u64::<{ lane::COUNT }>().store(Count::new(head.messages, behind).0, Ordering::Release);
+            kill_point!("channel.tail.counted");
+        }
+        // ORDER Release [lane-tail]: the frames in front of it; pairs with the loads of whoever joins or takes over.
+        self.hot.u64::<{ lane::TAIL }>().store(behind, Ordering::Release);
+        if OVERRUN {
+            let shift = (self.size() / lane::MARK_COUNT).trailing_zeros();
+            if head.position >> shift != behind >> shift {
+                // ORDER Release [mark]: everything in front of it is committed; pairs with the load in `resume`.
+                self.hot
+                    .u64_at::<{ lane::MARKS }>((behind >> shift) as usize % lane::MARK_COUNT as usize)
+                    .store(behind, Ordering::Release);
+            }
+        }
+        head.position = behind;
+        Ok(())
+    }
+
+    /// Position behind the last whole frame.
+    #[inline]
+    pub fn tail(self) -> u64 {
+        // ORDER Acquire [lane-tail]: the frames in front of it.
+        self.hot.u64::<{ lane::TAIL }>().load(Ordering::Acquire)
+    }
+
+    /// Where a reader that joins now begins.
+    pub fn end<const OVERRUN: bool>(self) -> Result<Place> {
+        if !OVERRUN {
+            return Ok(Place { position: self.tail(), messages: 0 });
+        }
+        // The producer counts before it moves the tail, so the count is of the tail or of a later frame; how much later its
+        // low bits tell, if the tail did not move too far meanwhile.
+        for _ in 0..1000 {
+            let tail = self.tail();
+            // ORDER Acquire [lane-tail]: the frames in front of the counted position.
+            let count = Count(self.hot.u64::<{ lane::COUNT }>().load(Ordering::Acquire));
+            if self.tail().wrapping_sub(tail) < STEP_MAX {
+                return Ok(Place { position: count.position_from(tail), messages: count.messages() });
+            }
+        }
+        Err(Error::new(ErrorCode::Busy, "A lane moves too fast to join it."))
+    }
+
+    /// Moves the tail over frames that are committed. Anybody may: the tail follows from the frames.
+    pub fn repair<const OVERRUN: bool>(self) -> Result<()> {
+        // A producer dies at most one padding and one message behind its tail; the bound is for damaged content.
+        for _ in 0..4 {
+            let tail = self.tail();
+            // ORDER Acquire [frame]: as in `next`.
+            let word = FrameWord(self.ring.u64(self.at(tail))?.load(Ordering::Acquire));
+            if word.0 == 0 {
+                return Ok(());
+            }
+            let Some(kind) = word.kind_at(tail) else {
+                if self.tail() != tail {
+                    continue;
+                }
+                return Err(corrupt(tail, word));
+            };
+            let behind = tail.wrapping_add(align8(self.check(tail, word, kind, header(OVERRUN))?));
+            if OVERRUN {
+                let count = self.hot.u64::<{ lane::COUNT }>();
+                // ORDER Acquire [lane-tail]: as in `end`.
+                let seen = count.load(Ordering::Acquire);
+                // Counted already if the count belongs to a later position than the tail.
+                if Count(seen).position_from(tail) == tail {
+                    let messages = Count(seen).messages() + u64::from(kind == FrameKind::Data);
+                    // ORDER Release [lane-tail]: as in `moved`. A failure means that the producer or a helper was first.
+                    let _ = count.compare_exchange(
+                        seen,
+                        Count::new(messages, behind).0,
+                        Ordering::Release,
+                        Ordering::Relaxed,
+                    );
+                }
+            }
+            kill_point!("channel.repair.before_tail");
+            // ORDER Release [lane-tail]: as in `moved`. A failure means that the producer or a helper was first.
+            let _ = self.hot.u64::<{ lane::TAIL }>().compare_exchange(
+                tail,
+                behind,
+                Ordering::Release,
+                Ordering::Relaxed,
+            );
+            kill_point!("channel.repair.moved");
+        }
+        Ok(())
+    }
+
+    /// Where a producer goes on that has taken the lane.
+    pub fn head<const OVERRUN: bool>(self) -> Result<Head> {
+        self.repair::<OVERRUN>()?;
+        let Place { position, messages } = self.end::<OVERRUN>()?;
+        if !position.is_multiple_of(8) || position > POSITION_MAX {
+            return Err(Error::new(ErrorCode::Corrupt, format!("A lane ends at position {position}.")));
+        }
+        // ORDER Relaxed: the owner's word; taking the lane ordered it.
+        let intent = self.hot.u64::<{ lane::INTENT }>().load(Ordering::Relaxed);
+        Ok(Head { position, messages, intent })
+    }
+
+    /// Checks the length of a frame: within the ring, and up to its end if it is padding.
+    #[inline]
+    fn check(self, position: u64, word: FrameWord, kind: FrameKind, header: u64) -> Result<u64> {
+        let rest = self.size() - self.at(position);
+        let len = word.len();
+        let good = match kind {
+            FrameKind::Data => len >= header && align8(len) <= rest,
+            FrameKind::Padding => len == rest,
+        };
+        if good { Ok(len) } else { Err(corrupt(position, word)) }
+    }
+
+    /// Reads the frame at `place` and copies its payload to the start of `into`, which grows when it is too short.
+    ///
+    /// The copy is whole and of that frame if the caller still holds its subscription afterwards (lanes that block), or as
+    /// validated here (lanes that overrun).
+    #[inline]
+    pub fn next<const OVERRUN: bool>(self, mut place: Place, into: &mut Vec<u8>) -> Result<Next> {
+        // Padding is followed by the start of the ring, where there is none: twice is enough.
+        for _ in 0..2 {
+            // ORDER Acquire [frame]: payload and the zero behind it; pairs with the store in `commit`.
+            let word = FrameWord(self.ring.u64(self.at(place.position))?.load(Ordering::Acquire));
+            if word.0 == 0 {
+                return Ok(if OVERRUN && self.lapped(place.position) { Next::Lapped } else { Next::Empty });
+            }
+            let checked = match word.kind_at(place.position) {
+                Some(kind) => self.check(place.position, word, kind, header(OVERRUN)).map(|len| (kind, len)),
+                None => Err(corrupt(place.position, word)),
+            };
+            let (kind, len) = match checked {
+                Ok(checked) => checked,
+                // What a later lap left there need not look like a frame.
+                Err(_) if OVERRUN && self.lapped(place.position) => return Ok(Next::Lapped),
+                Err(error) => return Err(error),
+            };
+            let behind = place.position.wrapping_add(align8(len));
+            if kind == FrameKind::Padding {
+                if OVERRUN && self.lapped(place.position) {
+                    return Ok(Next::Lapped);
+                }
+                place.position = behind;
+                continue;
+            }
+            let at = self.at(place.position);
+            let payload = (len - header(OVERRUN)) as usize;
+            if into.len() < payload {
+                into.resize(payload, 0);
+            }
+            let number = if OVERRUN {
+                // ORDER Relaxed: part of the frame; validated below.
+                self.ring.u64(at + WORD)?.load(Ordering::Relaxed)
+            } else {
+                0
+            };
+            self.ring.copy_out(at + header(OVERRUN), &mut into[..payload])?;
+            if OVERRUN {
+                if self.lapped(place.position) {
+                    return Ok(Next::Lapped);
+                }
+                if Count::between(place.messages, number) != 0 {
+                    return Err(corrupt(place.position, word));
+                }
+            }
+            let behind = Place { position: behind, messages: number.wrapping_add(u64::from(OVERRUN)) };
+            return Ok(Next::Message { len: payload, behind });
+        }
+        Err(Error::new(
+            ErrorCode::Corrupt,
+            format!("Padding follows padding in front of position {}.", place.position),
+        ))
+    }
+
+    /// Overrun: whether bytes at `position` may have been overwritten by now. What was loaded before this call is good
+    /// if not.
+    #[inline]
+    fn lapped(self, position: u64) -> bool {
+        // ORDER Acquire [intent]: everything loaded before; pairs with the fence in `announce`: who saw a byte of a later lap
+        // sees the intent that came before it.
+        fence(Ordering::Acquire);
+        // ORDER Relaxed: the fence orders it.
+        let intent = self.hot.u64::<{ lane::INTENT }>().load(Ordering::Relaxed);
+        intent.saturating_sub(position) > self.size()
+    }
+
+    /// Overrun: where a reader goes on that was lapped at `place`: at a frame that stands in the middle of the ring. The
+    /// difference of the message counts is what it lost. None if the producer is too fast just now: try again.
+    pub fn resume(self, place: Place) -> Result<Option<Place>> {
+        let tail = self.tail();
+        // ORDER Relaxed: a first guess; validated below.
+        let intent = self.hot.u64::<{ lane::INTENT }>().load(Ordering::Relaxed);
+        // Leave the producer a quarter of the ring before it comes round again.
+        let oldest = intent.saturating_sub(self.size() / 4 * 3).max(place.position);
+        let mut best: Option<u64> = None;
+        for index in 0..lane::MARK_COUNT as usize {
+            // ORDER Acquire [mark]: what stands in front of it is committed.
+            let mark = self.hot.u64_at::<{ lane::MARKS }>(index).load(Ordering::Acquire);
+            if mark.is_multiple_of(8) && mark >= oldest && mark < tail && best.is_none_or(|best| mark < best)
+            {
+                best = Some(mark);
+            }
+        }
+        let Some(mut position) = best else { return Ok(None) };
+        for _ in 0..2 {
+            // ORDER Acquire [frame]: as in `next`.
+            let word = FrameWord(self.ring.u64(self.at(position))?.load(Ordering::Acquire));
+            let number = if self.at(position) + WORD < self.size() {
+                // ORDER Relaxed: part of the frame; validated below.
+                self.ring.u64(self.at(position) + WORD)?.load(Ordering::Relaxed)
+            } else {
+                0
+            };
+            if word.0 == 0 || self.lapped(position) {
+                return Ok(None);
+            }
+            match word.kind_at(position) {
+                Some(FrameKind::Data) => return Ok(Some(Place { position, messages: number })),
+                Some(FrameKind::Padding) => {
+                    position =
+                        position.wrapping_add(align8(self.check(position, word, FrameKind::Padding, 16)?));
+                }
+                None => return Err(corrupt(position, word)),
+            }
+        }
+        Ok(None)
+    }
+
+    /// The word of the ring at `at`, for a claim that writes parts of it.
+    #[inline]
+    pub fn ring(self) -> Span<'a> {
+        self.ring
+    }
+
+    /// Asks for the line in which the next frame will be.
+    #[inline]
+    pub fn prefetch(self, position: u64) {
+        self.ring.prefetch(self.at(position));
+    }
+}

@@ -1,0 +1,382 @@
+//! Bytes of a channel's control area and of a frame, and their packed words as types.
+//!
+//! ```text
+//! control area (after the object header, in one chunk)
+//!   0 kind       u32  1 stream, 2 broadcast
+//!   4 overrun    u32  1 block, 2 overrun
+//!   8 lane_bytes u64  bytes of each ring, a power of two
+//!  16 lanes      u32  lane entries, a multiple of 8
+//!  20 subs       u32  subscription entries
+//!  24 object     u32  number of the object that the chunks of rings are marked with
+//!  64 lane_epoch u32  grows when a lane gets its ring          68 sub_epoch u32  grows when a subscription comes or goes
+//! 128 data       u32  wait word of the subscribers
+//! 192 space      u32  wait word of the publishers
+//! 256 lane entries, 192 B each; then subscription entries, 128 B each; then for each subscription one place for each lane
+//!
+//! lane entry (line 0 is cold, line 1 is written at each message, line 2 once in an eighth of the ring)
+//!   0 state  u64  {kind 8 | 0 8 | owner thread 12 | 0 4 | generation 32}, lowest bits first
+//!   8 ring   u64  offset of the ring in the segment, 0 before it has one; never changes afterwards
+//!  64 tail   u64  position behind the last whole frame
+//!  72 intent u64  overrun: bytes at positions below intent - lane_bytes may be overwritten
+//!  80 count  u64  overrun: {messages 48 | position / 8 : 16}: how many messages stand in front of that position
+//! 128 marks  u64 x 8  overrun: the first frame boundary in each eighth of the ring
+//!
+//! subscription entry
+//!   0 state  u64  {kind 8 | flags 8 | owner thread 12 | 0 4 | generation 32}
+//!   8 name_len u64    64 name  64 B
+//!
+//! place of a subscription in a lane, 16 B
+//!   0 position u64  everything in front of it is handled
+//!   8 handled  u64  overrun: {messages 48 | position / 8 : 16}, stored before `position`
+//!
+//! frame: at position p of a lane, in the ring at p modulo lane_bytes; begins at a multiple of 8, never crosses the ring's end
+//!   0 word    u64  {length with header 32 | kind 8 | flags 8 | position / 8 : 16}; 0 = not yet committed
+//!   8 number  u64  overrun only: how many messages of the lane came before this one
+//!   8 or 16 payload, filled up to 8 bytes
+//! ```
+//! A frame is valid if and only if its word is not 0. A padding frame is the word alone and reaches to the end of the ring.
+//! The word behind the last frame of a lane is 0.
+
+use crate::error::{Error, ErrorCode, Result};
+
+/// Field offsets in the control area.
+pub mod control {
+    pub const KIND: usize = 0;
+    pub const OVERRUN: usize = 4;
+    pub const LANE_BYTES: usize = 8;
+    pub const LANES: usize = 16;
+    pub const SUBS: usize = 20;
+    pub const OBJECT: usize = 24;
+    pub const LANE_EPOCH: usize = 64;
+    pub const SUB_EPOCH: usize = 68;
+    pub const DATA: usize = 128;
+    pub const SPACE: usize = 192;
+    /// Bytes in front of the lane entries.
+    pub const BYTES: usize = 256;
+}
+
+/// Field offsets in a lane entry; `TAIL` to `MARKS` count from the second line.
+pub mod lane {
+    pub const STATE: usize = 0;
+    pub const RING: usize = 8;
+    /// Where the lines begin that the producer writes.
+    pub const HOT: u64 = 64;
+    /// Bytes of these lines.
+    pub const HOT_BYTES: usize = 128;
+    pub const TAIL: usize = 0;
+    pub const INTENT: usize = 8;
+    pub const COUNT: usize = 16;
+    pub const MARKS: usize = 64;
+    /// Parts of the ring that have a mark.
+    pub const MARK_COUNT: u64 = 8;
+    pub const BYTES: u64 = 192;
+}
+
+/// Field offsets in a subscription entry.
+pub mod sub {
+    pub const STATE: usize = 0;
+    pub const NAME_LEN: usize = 8;
+    pub const NAME: u64 = 64;
+    pub const BYTES: u64 = 128;
+}
+
+/// Field offsets in the place of a subscription in a lane.
+pub mod place {
+    pub const POSITION: usize = 0;
+    pub const HANDLED: usize = 8;
+    pub const BYTES: u64 = 16;
+}
+
+const _: () = assert!(lane::HOT + lane::HOT_BYTES as u64 == lane::BYTES);
+const _: () = assert!(lane::MARKS + lane::MARK_COUNT as usize * 8 == lane::HOT_BYTES);
+const _: () = assert!(sub::NAME + crate::limits::NAME_LEN_MAX as u64 == sub::BYTES);
+
+/// Bytes of the smallest ring.
+pub const LANE_BYTES_MIN: u64 = 4096;
+/// Bytes of the largest ring.
+pub const LANE_BYTES_MAX: u64 = 1 << 30;
+/// Bytes of a ring if the user names none.
+pub const LANE_BYTES_DEFAULT: u32 = 64 << 10;
+/// Bytes that a subscription's place in a lane moves at most at once where messages are counted: 16 bits of 8 bytes.
+pub const STEP_MAX: u64 = 1 << 18;
+
+/// Positions beyond this cannot be reached: damaged content.
+pub const POSITION_MAX: u64 = 1 << 62;
+
+/// Bytes of a frame's word.
+pub const WORD: u64 = 8;
+
+/// What a frame is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum FrameKind {
+    /// A message.
+    Data = 1,
+    /// Filler up to the end of the ring.
+    Padding = 2,
+}
+
+/// First and last frame of a message: always both, until messages may span frames.
+const WHOLE: u64 = 3;
+
+/// The first word of a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FrameWord(pub u64);
+
+impl FrameWord {
+    /// The word of a frame of `len` bytes, header included, at `position`.
+    #[inline]
+    pub const fn new(len: u64, kind: FrameKind, position: u64) -> FrameWord {
+        FrameWord(len & 0xffff_ffff | (kind as u64) << 32 | WHOLE << 40 | (position / 8) << 48)
+    }
+
+    /// Bytes with the header, without the filling.
+    #[inline]
+    pub const fn len(self) -> u64 {
+        self.0 & 0xffff_ffff
+    }
+
+    /// None for a number that is no kind, or a word that belongs to another position: damaged or overwritten.
+    #[inline]
+    pub const fn kind_at(self, position: u64) -> Option<FrameKind> {
+        if self.0 >> 48 != (position / 8) & 0xffff {
+            return None;
+        }
+        match self.0 >> 32 & 0xffff {
+            0x301 => Some(FrameKind::Data),
+            0x302 => Some(FrameKind::Padding),
+            _ => None,
+        }
+    }
+}
+
+/// A number of messages together with the low bits of the position that it belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Count(pub u64);
+
+impl Count {
+    pub const fn new(messages: u64, position: u64) -> Count {
+        Count(messages << 16 | (position / 8) & 0xffff)
+    }
+
+    /// Modulo 2^48.
+    pub const fn messages(self) -> u64 {
+        self.0 >> 16
+    }
+
+    /// The position that the number belongs to, which is at `known` or less than 512 KiB behind it.
+    pub const fn position_from(self, known: u64) -> u64 {
+        known.wrapping_add(((self.0 & 0xffff).wrapping_sub(known / 8) & 0xffff) * 8)
+    }
+
+    /// How many messages lie between two numbers.
+    pub const fn between(earlier: u64, later: u64) -> u64 {
+        later.wrapping_sub(earlier) & 0xffff_ffff_ffff
+    }
+}
+
+/// Who holds a lane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum LaneKind {
+    /// Never used: it has no ring.
+    Free = 0,
+    /// A thread gives it a ring.
+    Taking = 1,
+    /// A thread publishes on it.
+    Live = 2,
+    /// Nobody publishes on it; what it holds can be read, and the next publisher goes on behind it.
+    Closed = 3,
+}
+
+/// Who holds a subscription.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum SubKind {
+    /// Nobody: it bounds no publisher.
+    Free = 0,
+    /// A thread writes its name and places; it bounds no publisher yet.
+    Joining = 1,
+    /// A thread reads.
+    Live = 2,
+    /// Its holder is away; its places stay.
+    Away = 3,
+}
+
+macro_rules! state_word {
+    ($(#[$doc:meta])* $name:ident of $kind:ident { $($variant:ident = $number:literal),* }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq)]
+        pub struct $name(pub u64);
+
+        impl $name {
+            pub const fn new(kind: $kind, flags: u8, owner: u16, generation: u32) -> $name {
+                $name(kind as u64 | (flags as u64) << 8 | ((owner as u64) & 0xfff) << 16 | (generation as u64) << 32)
+            }
+
+            /// None for a number that is no kind: damaged content.
+            #[inline]
+            pub const fn kind(self) -> Option<$kind> {
+                match self.0 as u8 {
+                    $($number => Some($kind::$variant),)*
+                    _ => None,
+                }
+            }
+
+            #[inline]
+            pub fn is(self, kind: $kind) -> bool {
+                self.kind() == Some(kind)
+            }
+
+            #[inline]
+            pub const fn flags(self) -> u8 {
+                (self.0 >> 8) as u8
+            }
+
+            /// Index of the thread entry that holds it; 0 for none.
+            #[inline]
+            pub const fn owner(self) -> u16 {
+                (self.0 >> 16) as u16 & 0xfff
+            }
+
+            #[inline]
+            pub const fn generation(self) -> u32 {
+                (self.0 >> 32) as u32
+            }
+        }
+
+        impl std::fmt::Debug for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                match self.kind() {
+                    Some(kind) => write!(
+                        f, "{kind:?} of thread {} generation {} flags {}", self.owner(), self.generation(), self.flags()
+                    ),
+                    None => write!(f, "{:#018x}", self.0),
+                }
+            }
+        }
+    };
+}
+
+state_word! {
+    /// The state word of a lane.
+    LaneState of LaneKind { Free = 0, Taking = 1, Live = 2, Closed = 3 }
+}
+
+state_word! {
+    /// The state word of a subscription.
+    SubState of SubKind { Free = 0, Joining = 1, Live = 2, Away = 3 }
+}
+
+/// Flag of a subscription: it keeps its place while its holder is away.
+pub const NAMED: u8 = 1;
+
+/// Where the parts of a control area lie: a private copy, checked when it was made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shape {
+    /// Where the control area begins in the segment.
+    pub offset: u64,
+    /// Bytes of each ring.
+    pub lane_bytes: u64,
+    /// Lane entries.
+    pub lanes: u32,
+    /// Subscription entries.
+    pub subs: u32,
+}
+
+impl Shape {
+    /// Entries that fit a control area of `len` bytes: as many lanes as its chunk size deserves, half as many subscriptions.
+    pub const fn counts(len: u64) -> Option<(u32, u32)> {
+        let candidates: [(u32, u32); 4] = [(256, 128), (128, 64), (64, 32), (32, 12)];
+        let mut place = 0;
+        while place < candidates.len() {
+            let (lanes, subs) = candidates[place];
+            if Shape::bytes(lanes, subs) <= len {
+                return Some((lanes, subs));
+            }
+            place += 1;
+        }
+        None
+    }
+
+    /// Bytes of a control area.
+    pub const fn bytes(lanes: u32, subs: u32) -> u64 {
+        control::BYTES as u64
+            + lanes as u64 * lane::BYTES
+            + subs as u64 * (sub::BYTES + lanes as u64 * place::BYTES)
+    }
+
+    #[inline]
+    pub const fn lane(&self, index: u32) -> u64 {
+        self.offset + control::BYTES as u64 + index as u64 * lane::BYTES
+    }
+
+    #[inline]
+    pub const fn sub(&self, index: u32) -> u64 {
+        self.lane(self.lanes) + index as u64 * sub::BYTES
+    }
+
+    #[inline]
+    pub const fn place(&self, sub: u32, lane: u32) -> u64 {
+        self.sub(self.subs) + (sub as u64 * self.lanes as u64 + lane as u64) * place::BYTES
+    }
+
+    /// Bytes of the longest message.
+    pub const fn message_len_max(&self) -> u64 {
+        let eighth = self.lane_bytes / 8;
+        (if eighth < STEP_MAX { eighth } else { STEP_MAX }).saturating_sub(16)
+    }
+}
+
+/// Refuses ring sizes that are no power of two or outside the bounds.
+pub fn check_lane_bytes(lane_bytes: u64) -> Result<()> {
+    if lane_bytes.is_power_of_two() && (LANE_BYTES_MIN..=LANE_BYTES_MAX).contains(&lane_bytes) {
+        return Ok(());
+    }
+    Err(Error::new(
+        ErrorCode::InvalidArgument,
+        format!(
+            "lane_bytes is {lane_bytes}: it must be a power of two from {LANE_BYTES_MIN} to {LANE_BYTES_MAX}."
+        ),
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_give_back_their_parts() {
+        let word = FrameWord::new(64, FrameKind::Data, 0x12345678);
+        assert_eq!((word.len(), word.kind_at(0x12345678)), (64, Some(FrameKind::Data)));
+        assert_eq!(word.kind_at(0x12345680), None, "of another position");
+        assert_eq!(FrameWord(7 << 32).kind_at(0), None);
+        let state = SubState::new(SubKind::Away, NAMED, 0xabc, 0xdead_beef);
+        assert_eq!(
+            (state.kind(), state.flags(), state.owner(), state.generation()),
+            (Some(SubKind::Away), NAMED, 0xabc, 0xdead_beef)
+        );
+        assert_eq!(LaneState(9).kind(), None);
+    }
+
+    #[test]
+    fn a_count_finds_the_position_that_it_belongs_to() {
+        for (known, position) in [(0, 0), (8, 64), ((1 << 19) - 8, 1 << 19), (1 << 30, (1 << 30) + STEP_MAX)]
+        {
+            let count = Count::new(7, position);
+            assert_eq!((count.messages(), count.position_from(known)), (7, position));
+        }
+        assert_eq!(Count::between((1 << 48) - 1, 1), 2);
+    }
+
+    #[test]
+    fn the_parts_of_a_control_area_fit_its_chunk_and_do_not_overlap() {
+        for chunk in [16u64 << 10, 64 << 10, 256 << 10, 1 << 20] {
+            let (lanes, subs) = Shape::counts(chunk - 256).unwrap();
+            let shape = Shape { offset: 256, lane_bytes: 4096, lanes, subs };
+            assert!(lanes.is_multiple_of(8) && shape.place(subs, 0) <= chunk, "{chunk}: {shape:?}");
+            assert_eq!(shape.place(subs, 0) - 256, Shape::bytes(lanes, subs));
+        }
+        assert_eq!(Shape::counts(4096), None);
+    }
+}

@@ -1,0 +1,227 @@
+//! Channels: messages from many publishers to one subscriber (stream) or to each subscriber (broadcast).
+//!
+//! Each publisher writes into a ring of its own, its *lane*, so no publisher waits for another, and nothing that a dead or
+//! stopped one left can stand in anybody's way. A message is visible by one store. Its order is that of its publisher; between
+//! publishers there is none.
+//!
+//! | | stream | broadcast |
+//! |---|---|---|
+//! | who gets a message | the one subscriber | each subscriber |
+//! | sent before the first subscriber | waits in the lane | is for nobody |
+//! | an anonymous subscriber closes or dies | as for broadcast | it is forgotten and blocks nobody |
+//! | a named one closes or dies | as for broadcast | its place stays: nothing is lost, and its lanes may fill up |
+//!
+//! With [`OverrunPolicy::Block`] a publisher never overwrites what a subscriber still has to read: `send` waits, `try_send` says
+//! `BackPressure`. With [`OverrunPolicy::Overrun`] it never waits, and a subscriber that is too slow learns how many messages it lost.
+//!
+//! A message's *position* counts the bytes of its lane up to its end. It grows from message to message for as long as the
+//! channel exists, also when another publisher goes on with the lane: `(lane, position)` names a message for ever.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `layout` | bytes of the control area and of frames |
+//! | `lane` | one ring: frames, commit, padding, wrap, overrun |
+//! | `area` | checked views on the control area; taking a lane, letting a subscription go |
+//! | `subscription` | joining, coming back, leaving, ejecting |
+//! | `publisher`, `subscriber` | the two ends |
+//! | `wait` | spin, yield, park |
+//! | `inherit`, `check` | what a dead thread leaves; every invariant |
+
+mod area;
+mod check;
+mod inherit;
+mod lane;
+pub mod layout;
+mod publisher;
+mod subscriber;
+mod subscription;
+mod wait;
+
+#[cfg(all(test, memora_loom))]
+mod interleavings;
+#[cfg(all(test, not(memora_loom)))]
+mod model_tests;
+#[cfg(test)]
+mod testing;
+#[cfg(all(test, not(memora_loom)))]
+mod tests;
+
+use std::sync::Arc;
+
+pub(crate) use area::{Area, Ground, create};
+pub(crate) use check::check;
+pub(crate) use inherit::{inherit, names_ring};
+pub use publisher::{Claim, Publisher};
+pub use subscriber::Subscriber;
+pub use subscription::SubscriptionInfo;
+
+use crate::error::Result;
+use layout::LaneKind;
+
+/// Who gets a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[repr(u32)]
+pub enum ChannelKind {
+    /// Many publishers, one subscriber.
+    #[default]
+    Stream = 1,
+    /// Many publishers, each subscriber gets each message.
+    Broadcast = 2,
+}
+
+impl ChannelKind {
+    pub(crate) fn from_number(number: u32) -> Option<ChannelKind> {
+        [ChannelKind::Stream, ChannelKind::Broadcast].into_iter().find(|kind| *kind as u32 == number)
+    }
+}
+
+/// What happens when a lane is full of messages that some subscriber has not read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[repr(u32)]
+pub enum OverrunPolicy {
+    /// The publisher waits (or is told `BackPressure`): nothing is lost.
+    #[default]
+    Block = 1,
+    /// The publisher goes on; the subscriber is told how many messages it lost.
+    Overrun = 2,
+}
+
+impl OverrunPolicy {
+    pub(crate) fn from_number(number: u32) -> Option<OverrunPolicy> {
+        [OverrunPolicy::Block, OverrunPolicy::Overrun].into_iter().find(|policy| *policy as u32 == number)
+    }
+}
+
+/// How a channel is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ChannelOptions {
+    /// Who gets a message.
+    pub kind: ChannelKind,
+    /// What happens when a lane is full.
+    pub overrun: OverrunPolicy,
+    /// Bytes of each publisher's ring: a power of two from 4 KiB to 1 GiB. A message takes at most an eighth of it.
+    pub lane_bytes: u32,
+}
+
+impl Default for ChannelOptions {
+    fn default() -> ChannelOptions {
+        ChannelOptions {
+            kind: ChannelKind::default(),
+            overrun: OverrunPolicy::default(),
+            lane_bytes: layout::LANE_BYTES_DEFAULT,
+        }
+    }
+}
+
+/// What came with a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Message {
+    /// The lane, which is its publisher's.
+    pub lane: u32,
+    /// Bytes of the lane up to the end of this message: grows from message to message, never 0.
+    pub position: u64,
+    /// Bytes of the message.
+    pub len: usize,
+}
+
+/// Counts of a channel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChannelStats {
+    /// Lanes that a publisher holds now.
+    pub publishers: u32,
+    /// Lanes that have a ring.
+    pub lanes: u32,
+    /// Bytes ever published, with headers and padding.
+    pub published_bytes: u64,
+    /// All subscriptions.
+    pub subscriptions: Vec<SubscriptionInfo>,
+}
+
+/// A named channel of a fabric.
+#[derive(Clone)]
+pub struct Channel {
+    area: Arc<Area>,
+}
+
+impl Channel {
+    pub(crate) fn from_area(area: Area) -> Channel {
+        Channel { area: Arc::new(area) }
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.area.name
+    }
+
+    /// How it was made.
+    pub fn options(&self) -> ChannelOptions {
+        ChannelOptions {
+            kind: self.area.kind,
+            overrun: self.area.overrun,
+            lane_bytes: self.area.shape.lane_bytes as u32,
+        }
+    }
+
+    /// Bytes of the longest message.
+    pub fn message_len_max(&self) -> usize {
+        self.area.shape.message_len_max() as usize
+    }
+
+    /// A new publisher, with a lane of its own.
+    pub fn publisher(&self) -> Result<Publisher> {
+        Publisher::new(self.area.clone())
+    }
+
+    /// A new anonymous subscriber: gets what is sent from now on, and is forgotten when it closes or dies. On a stream it takes
+    /// the one subscription; `SubscriptionInUse` while another holds it.
+    pub fn subscriber(&self) -> Result<Subscriber> {
+        Subscriber::new(self.area.clone(), None)
+    }
+
+    /// The subscriber of that name: made now if there was none, else it goes on at its place. `SubscriptionInUse` while its
+    /// holder lives. A named subscription keeps its place, and with [`OverrunPolicy::Block`] its messages, until
+    /// [`Channel::unsubscribe`].
+    pub fn subscribe(&self, name: &str) -> Result<Subscriber> {
+        Subscriber::new(self.area.clone(), Some(name))
+    }
+
+    /// Ends a named subscription whose holder is away. False if there is none of that name.
+    pub fn unsubscribe(&self, name: &str) -> Result<bool> {
+        self.area.same_process()?;
+        self.area.unsubscribe(name)
+    }
+
+    /// Takes a subscription away from its holder, dead, alive or stopped, so that it blocks nobody any more. The holder's next
+    /// call answers `Closed`. False if there is no such subscription.
+    pub fn eject(&self, id: u32) -> Result<bool> {
+        self.area.same_process()?;
+        if id >= self.area.shape.subs {
+            return Ok(false);
+        }
+        self.area.eject(id, self.area.sub_state(id)?)
+    }
+
+    /// All subscriptions, with how far they are behind.
+    pub fn subscriptions(&self) -> Result<Vec<SubscriptionInfo>> {
+        self.area.same_process()?;
+        self.area.subscriptions()
+    }
+
+    /// Counts.
+    pub fn stats(&self) -> Result<ChannelStats> {
+        let mut stats = ChannelStats {
+            publishers: 0,
+            lanes: 0,
+            published_bytes: 0,
+            subscriptions: self.subscriptions()?,
+        };
+        for index in 0..self.area.shape.lanes {
+            stats.publishers += u32::from(self.area.lane_state(index)?.is(LaneKind::Live));
+            if let Some(lane) = self.area.lane_ref(index)? {
+                stats.lanes += 1;
+                stats.published_bytes = stats.published_bytes.saturating_add(self.area.lane(lane)?.tail());
+            }
+        }
+        Ok(stats)
+    }
+}

@@ -1,0 +1,332 @@
+//! The sending end of a channel.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::area::{Area, LaneRef};
+use super::lane::{Head, Lane, header};
+use super::layout::{LaneKind, LaneState};
+use super::wait::{Backoff, Patience, Step};
+use crate::error::{Error, ErrorCode, Result};
+use crate::shm::atomic::{Ordering, fence};
+use crate::shm::{align8, thread};
+
+/// A waiting publisher looks at the life words of those it waits for this often.
+const LOOK_AT_LIFE: Duration = Duration::from_millis(1);
+
+/// Sends messages on a lane of its own. Messages of one publisher arrive in the order in which they were sent.
+///
+/// It may be moved to another thread: the first call there takes the lane over. If the thread that used it before has ended
+/// meanwhile, it goes on with another lane.
+pub struct Publisher {
+    area: Arc<Area>,
+    marker: usize,
+    lane: LaneRef,
+    state: LaneState,
+    head: Head,
+    /// Up to which position there is room.
+    limit: u64,
+    subs: Vec<u32>,
+    sub_epoch: Option<u32>,
+    patience: Patience,
+    /// `!Sync`: one thread at a time.
+    alone: std::marker::PhantomData<std::cell::Cell<()>>,
+}
+
+/// Whether and how long to wait for room.
+#[derive(Clone, Copy)]
+enum Wait {
+    Never,
+    Until(Option<Duration>),
+}
+
+impl Publisher {
+    pub(super) fn new(area: Arc<Area>) -> Result<Publisher> {
+        area.same_process()?;
+        let me = area.ground.thread()?;
+        let (lane, state) = area.take_lane(me)?;
+        let mut publisher = Publisher {
+            area,
+            marker: thread::marker(),
+            lane,
+            state,
+            head: Head::default(),
+            limit: 0,
+            subs: Vec::new(),
+            sub_epoch: None,
+            patience: Patience::default(),
+            alone: std::marker::PhantomData,
+        };
+        publisher.find_head()?;
+        Ok(publisher)
+    }
+
+    fn find_head(&mut self) -> Result<()> {
+        let lane = self.area.lane(self.lane)?;
+        self.head = if self.area.overruns() { lane.head::<true>()? } else { lane.head::<false>()? };
+        // The first message looks at the subscriptions.
+        self.limit = 0;
+        self.sub_epoch = None;
+        Ok(())
+    }
+
+    /// Number of the lane that messages go to now; it stands in [`Message::lane`](super::Message::lane).
+    pub fn lane(&self) -> u32 {
+        self.lane.index
+    }
+
+    /// Sends a message; waits as long as a blocking channel has no room. Gives the position behind it.
+    pub fn send(&mut self, message: &[u8]) -> Result<u64> {
+        self.put(message, Wait::Until(None))
+    }
+
+    /// Sends a message if there is room; `BackPressure` if not.
+    #[inline]
+    pub fn try_send(&mut self, message: &[u8]) -> Result<u64> {
+        self.put(message, Wait::Never)
+    }
+
+    /// Sends a message; waits for room at most `timeout`, then `TimedOut`.
+    pub fn send_timeout(&mut self, message: &[u8], timeout: Duration) -> Result<u64> {
+        self.put(message, Wait::Until(Some(timeout)))
+    }
+
+    #[inline]
+    fn put(&mut self, message: &[u8], wait: Wait) -> Result<u64> {
+        if self.area.overruns() {
+            self.put_as::<true>(message, wait)
+        } else {
+            self.put_as::<false>(message, wait)
+        }
+    }
+
+    #[inline]
+    fn put_as<const OVERRUN: bool>(&mut self, message: &[u8], wait: Wait) -> Result<u64> {
+        let len = message.len() as u64;
+        self.make_room::<OVERRUN>(len, wait)?;
+        let lane = self.area.lane(self.lane)?;
+        let at = lane.begin::<OVERRUN>(&mut self.head, len)?;
+        lane.ring().copy_in(at, message)?;
+        let position = lane.commit::<OVERRUN>(&mut self.head, len)?;
+        self.area.data()?.notify();
+        Ok(position)
+    }
+
+    /// Claims room for a message of `len` bytes, to be written in place; waits as [`Publisher::send`] does.
+    ///
+    /// Bytes that are not written hold whatever was there before.
+    pub fn claim(&mut self, len: usize) -> Result<Claim<'_>> {
+        self.claim_as(len, Wait::Until(None))
+    }
+
+    /// Claims room for a message of `len` bytes if there is some; `BackPressure` if not.
+    pub fn try_claim(&mut self, len: usize) -> Result<Claim<'_>> {
+        self.claim_as(len, Wait::Never)
+    }
+
+    fn claim_as(&mut self, len: usize, wait: Wait) -> Result<Claim<'_>> {
+        let at = if self.area.overruns() {
+            self.make_room::<true>(len as u64, wait)?;
+            self.area.lane(self.lane)?.begin::<true>(&mut self.head, len as u64)?
+        } else {
+            self.make_room::<false>(len as u64, wait)?;
+            self.area.lane(self.lane)?.begin::<false>(&mut self.head, len as u64)?
+        };
+        Ok(Claim { publisher: self, at, len: len as u64 })
+    }
+
+    /// Makes sure that the lane is this thread's and that `len` bytes fit.
+    #[inline]
+    fn make_room<const OVERRUN: bool>(&mut self, len: u64, wait: Wait) -> Result<()> {
+        self.area.same_process()?;
+        // ORDER Relaxed: only its holder, or the reaper of a dead holder, changes the word of a live lane.
+        let state = self.area.lane_word(self.lane.index)?.load(Ordering::Relaxed);
+        if thread::marker() != self.marker || state != self.state.0 {
+            self.adopt()?;
+        }
+        if len > self.area.shape.message_len_max() {
+            return Err(self.too_long(len));
+        }
+        if OVERRUN {
+            return Ok(());
+        }
+        let need = self.area.lane(self.lane)?.room::<false>(self.head.position, len);
+        if self.head.position + need <= self.limit { Ok(()) } else { self.wait_for_room(need, wait) }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn too_long(&self, len: u64) -> Error {
+        Error::new(
+            ErrorCode::ValueTooLong,
+            format!(
+                "A message of {len} bytes does not fit channel `{}`: its lanes of {} bytes take messages up to {} bytes.",
+                self.area.name,
+                self.area.shape.lane_bytes,
+                self.area.shape.message_len_max()
+            ),
+        )
+    }
+
+    /// Takes the lane over from the thread that used it before, or another lane if that has ended.
+    #[cold]
+    #[inline(never)]
+    fn adopt(&mut self) -> Result<()> {
+        let me = self.area.ground.thread()?;
+        let mine = LaneState::new(LaneKind::Live, 0, me, self.state.generation());
+        if self.area.change_lane(self.lane.index, self.state, mine)? {
+            self.state = mine;
+            self.marker = thread::marker();
+            return Ok(());
+        }
+        let (lane, state) = self.area.take_lane(me)?;
+        (self.lane, self.state, self.marker) = (lane, state, thread::marker());
+        self.find_head()
+    }
+
+    /// Looks anew how far the subscriptions let this publisher go.
+    fn refill(&mut self, need: u64) -> Result<bool> {
+        // ORDER SeqCst [join]: our tail before the look at the subscriptions; pairs with the fence in `go_live`.
+        fence(Ordering::SeqCst);
+        let epoch = self.area.sub_epoch()?;
+        if self.sub_epoch != Some(epoch) {
+            self.area.bounding(&mut self.subs)?;
+            self.sub_epoch = Some(epoch);
+        }
+        self.limit = self.area.limit(&self.subs, self.lane.index, self.head.position)?;
+        Ok(self.head.position + need <= self.limit)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn wait_for_room(&mut self, need: u64, wait: Wait) -> Result<()> {
+        if self.refill(need)? {
+            return Ok(());
+        }
+        let timeout = match wait {
+            Wait::Never => {
+                if self.area.release_dead(&self.subs)? && self.refill(need)? {
+                    return Ok(());
+                }
+                return Err(ErrorCode::BackPressure.into());
+            }
+            Wait::Until(timeout) => timeout,
+        };
+        let mut backoff = Backoff::new(&self.patience, timeout, LOOK_AT_LIFE);
+        loop {
+            match backoff.step() {
+                Step::Again => {
+                    if self.refill(need)? {
+                        break;
+                    }
+                }
+                Step::Park(slice) => {
+                    self.area.ground.usable()?;
+                    let area = self.area.clone();
+                    let space = area.space()?;
+                    let armed = space.arm();
+                    if self.refill(need)? {
+                        break;
+                    }
+                    if !self.area.release_dead(&self.subs)? {
+                        space.sleep(armed, slice);
+                    }
+                }
+                Step::TimedOut => {
+                    return Err(Error::new(
+                        ErrorCode::TimedOut,
+                        format!("A subscriber of channel `{}` is still behind.", self.area.name),
+                    ));
+                }
+            }
+        }
+        backoff.done(&mut self.patience);
+        Ok(())
+    }
+}
+
+impl Drop for Publisher {
+    fn drop(&mut self) {
+        if self.area.same_process().is_err() {
+            return;
+        }
+        let closed = LaneState::new(LaneKind::Closed, 0, 0, self.state.generation());
+        kill_point!("channel.close.before");
+        // Fails if the reaper of the thread that used it closed it already.
+        let _ = self.area.change_lane(self.lane.index, self.state, closed);
+        kill_point!("channel.close.after");
+    }
+}
+
+/// Room for one message, claimed and written in place. Dropping it without [`Claim::commit`] gives it up.
+pub struct Claim<'a> {
+    publisher: &'a mut Publisher,
+    at: u64,
+    len: u64,
+}
+
+impl Claim<'_> {
+    /// Bytes of the message.
+    pub fn len(&self) -> usize {
+        self.len as usize
+    }
+
+    /// Whether the message has no bytes.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Writes bytes at byte `at` of the message.
+    pub fn write(&mut self, at: usize, bytes: &[u8]) -> Result<()> {
+        let (start, count) = (at as u64, bytes.len() as u64);
+        if start.checked_add(count).is_none_or(|end| end > self.len) {
+            return Err(Error::new(
+                ErrorCode::InvalidArgument,
+                format!("{count} bytes at {at} do not fit a claim of {} bytes.", self.len),
+            ));
+        }
+        let payload = self.lane()?.ring().sub(self.at, align8(self.len))?;
+        // Whole words are copied; the bytes around them are merged into the words that they share with others.
+        let head = ((8 - start % 8) % 8).min(count) as usize;
+        let whole = (bytes.len() - head) & !7;
+        merge(payload, start, &bytes[..head])?;
+        payload.copy_in((start + head as u64) & !7, &bytes[head..head + whole])?;
+        merge(payload, start + (head + whole) as u64, &bytes[head + whole..])
+    }
+
+    fn lane(&self) -> Result<Lane<'_>> {
+        self.publisher.area.lane(self.publisher.lane)
+    }
+
+    /// Makes the message visible. Gives the position behind it.
+    pub fn commit(self) -> Result<u64> {
+        let Publisher { area, lane, head, .. } = &mut *self.publisher;
+        let view = area.lane(*lane)?;
+        debug_assert!(self.at >= header(area.overruns()));
+        let position = if area.overruns() {
+            view.commit::<true>(head, self.len)?
+        } else {
+            view.commit::<false>(head, self.len)?
+        };
+        area.data()?.notify();
+        Ok(position)
+    }
+
+    /// Gives the message up. Nobody has seen anything of it.
+    pub fn abort(self) {}
+}
+
+/// Writes fewer than 8 bytes that lie in one word.
+fn merge(payload: crate::shm::Span<'_>, at: u64, bytes: &[u8]) -> Result<()> {
+    if bytes.is_empty() {
+        return Ok(());
+    }
+    let word = payload.u64(at & !7)?;
+    // ORDER Relaxed: bytes of the producer; the commit orders them.
+    let mut value = word.load(Ordering::Relaxed).to_le_bytes();
+    let first = (at % 8) as usize;
+    value[first..first + bytes.len()].copy_from_slice(bytes);
+    // ORDER Relaxed: as above.
+    word.store(u64::from_le_bytes(value), Ordering::Relaxed);
+    Ok(())
+}

@@ -1,0 +1,403 @@
+//! The receiving end of a channel.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Message;
+use super::area::{Area, LaneRef};
+use super::lane::{Next, Place};
+use super::layout::{Count, LaneKind, NAMED, STEP_MAX, SubKind, SubState};
+use super::wait::{Backoff, Patience, Step};
+use crate::error::{Error, ErrorCode, Result};
+use crate::limits::WAIT_SLICE_MS;
+use crate::shm::atomic::{Ordering, fence};
+use crate::shm::thread;
+
+/// Messages taken from one lane before the next lane has its turn.
+const TURN: usize = 16;
+/// Times that a lapped reader looks for a place to go on before it reports an empty lane.
+const RESUME_TRIES: usize = 64;
+
+/// Receives the messages of all publishers of a channel.
+///
+/// Its place moves when the *next* call is made: `try_recv`, `recv`, `poll`, `commit`, or dropping it. What was handed out
+/// last counts as handled only then, so whoever takes a named subscription over from a killed process sees those messages
+/// again, with the same lanes and positions.
+pub struct Subscriber {
+    area: Arc<Area>,
+    marker: usize,
+    index: u32,
+    state: SubState,
+    lanes: Vec<Reading>,
+    lane_epoch: Option<u32>,
+    /// The lane whose turn it is.
+    turn: usize,
+    scratch: Vec<u8>,
+    /// To be told at the next call: messages that came before it were handed out first.
+    pending: Option<Error>,
+    patience: Patience,
+    /// `!Sync`: one thread at a time.
+    alone: std::marker::PhantomData<std::cell::Cell<()>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Reading {
+    lane: LaneRef,
+    place: Place,
+    /// Position that publishers see.
+    shown: u64,
+}
+
+impl Subscriber {
+    pub(super) fn new(area: Arc<Area>, name: Option<&str>) -> Result<Subscriber> {
+        area.same_process()?;
+        let me = area.ground.thread()?;
+        let (index, state) = area.subscribe(me, name)?;
+        Ok(Subscriber {
+            area,
+            marker: thread::marker(),
+            index,
+            state,
+            lanes: Vec::new(),
+            lane_epoch: None,
+            turn: 0,
+            scratch: Vec::new(),
+            pending: None,
+            patience: Patience::default(),
+            alone: std::marker::PhantomData,
+        })
+    }
+
+    /// The subscription's number in the channel, as [`Channel::subscriptions`](super::Channel::subscriptions) shows it.
+    pub fn id(&self) -> u32 {
+        self.index
+    }
+
+    /// Whether a thread still holds what it copied under this subscription.
+    #[inline]
+    fn still_mine(area: &Area, index: u32, state: SubState) -> Result<bool> {
+        // ORDER Acquire [eject]: what was copied before; pairs with the fence in `Area::limit`: who copied bytes that were
+        // overwritten because the subscription was gone sees here that it is.
+        fence(Ordering::Acquire);
+        // ORDER Relaxed: the fence orders it.
+        Ok(area.sub_word(index)?.load(Ordering::Relaxed) == state.0)
+    }
+
+    /// What every call begins with: the thread holds the subscription, its places are shown, new lanes are known.
+    #[inline]
+    fn start(&mut self) -> Result<()> {
+        self.area.same_process()?;
+        // ORDER Relaxed: only its holder, an ejector or the reaper of a dead holder changes it.
+        let state = self.area.sub_word(self.index)?.load(Ordering::Relaxed);
+        if thread::marker() != self.marker || state != self.state.0 {
+            self.adopt()?;
+        }
+        self.show()?;
+        if let Some(error) = self.pending.take() {
+            return Err(error);
+        }
+        let epoch = self.area.lane_epoch()?;
+        if self.lane_epoch != Some(epoch) {
+            self.find_lanes(epoch)?;
+        }
+        Ok(())
+    }
+
+    /// Takes the subscription over from the thread that used it before, or comes back to a named one.
+    #[cold]
+    #[inline(never)]
+    fn adopt(&mut self) -> Result<()> {
+        let me = self.area.ground.thread()?;
+        let mine = SubState::new(SubKind::Live, self.state.flags(), me, self.state.generation());
+        let away = SubState::new(SubKind::Away, self.state.flags(), 0, self.state.generation());
+        let taken = self.area.change_sub(self.index, self.state, mine)?
+            || self.state.flags() & NAMED != 0 && self.area.change_sub(self.index, away, mine)?;
+        if !taken {
+            return Err(self.gone());
+        }
+        self.state = mine;
+        self.marker = thread::marker();
+        Ok(())
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn gone(&self) -> Error {
+        Error::new(
+            ErrorCode::Closed,
+            format!(
+                "The subscription of channel `{}` was ejected, or the thread that used it last has ended.",
+                self.area.name
+            ),
+        )
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn find_lanes(&mut self, epoch: u32) -> Result<()> {
+        for index in 0..self.area.shape.lanes {
+            if self.lanes.iter().any(|reading| reading.lane.index == index) {
+                continue;
+            }
+            if let Some(lane) = self.area.lane_ref(index)? {
+                let place = self.area.load_place(self.index, index)?;
+                self.lanes.push(Reading { lane, place, shown: place.position });
+            }
+        }
+        self.lane_epoch = Some(epoch);
+        Ok(())
+    }
+
+    /// Shows the places to publishers and to whoever takes over: everything handed out so far is handled.
+    #[inline]
+    fn show(&mut self) -> Result<()> {
+        let mut moved = false;
+        for reading in &mut self.lanes {
+            if reading.place.position != reading.shown {
+                kill_point!("channel.place.before");
+                self.area.store_place(self.index, reading.lane.index, reading.place)?;
+                // DIES AFTER: the batch is handled.
+                kill_point!("channel.place.after");
+                reading.shown = reading.place.position;
+                moved = true;
+            }
+        }
+        if moved && !self.area.overruns() {
+            self.area.space()?.notify();
+        }
+        Ok(())
+    }
+
+    /// Everything handed out so far is handled: moves the place now.
+    pub fn commit(&mut self) -> Result<()> {
+        self.area.same_process()?;
+        // ORDER Relaxed: as in `start`.
+        let state = self.area.sub_word(self.index)?.load(Ordering::Relaxed);
+        if thread::marker() != self.marker || state != self.state.0 {
+            self.adopt()?;
+        }
+        self.show()
+    }
+
+    /// Hands up to `limit` messages to `handler`; gives how many. Never waits.
+    ///
+    /// A lossy channel answers `Overrun` once for each loss, with the number of messages lost on one lane; the next call goes on behind it.
+    pub fn poll(&mut self, limit: usize, handler: impl FnMut(&Message, &[u8])) -> Result<usize> {
+        self.start()?;
+        self.take(limit, handler)
+    }
+
+    #[inline]
+    fn take(&mut self, limit: usize, handler: impl FnMut(&Message, &[u8])) -> Result<usize> {
+        if self.area.overruns() {
+            self.take_as::<true>(limit, handler)
+        } else {
+            self.take_as::<false>(limit, handler)
+        }
+    }
+
+    #[inline]
+    fn take_as<const OVERRUN: bool>(
+        &mut self,
+        limit: usize,
+        mut handler: impl FnMut(&Message, &[u8]),
+    ) -> Result<usize> {
+        let mut taken = 0;
+        let count = self.lanes.len();
+        let turn = if count == 1 { usize::MAX } else { TURN };
+        let mut idle = 0;
+        // Ends: each round takes messages, of which there may be `limit`, or adds to `idle`.
+        while taken < limit && idle < count {
+            if self.turn >= count {
+                self.turn = 0;
+            }
+            let before = taken;
+            let end = taken.saturating_add(turn).min(limit);
+            let result = self.take_lane::<OVERRUN>(&mut taken, end, &mut handler);
+            if let Err(error) = result {
+                if taken == 0 {
+                    return Err(error);
+                }
+                // What was handed out comes first.
+                self.pending = Some(error);
+                return Ok(taken);
+            }
+            idle = if taken == before { idle + 1 } else { 0 };
+            self.turn += 1;
+        }
+        Ok(taken)
+    }
+
+    /// Takes messages of the lane whose turn it is until `end` are taken.
+    #[inline]
+    fn take_lane<const OVERRUN: bool>(
+        &mut self,
+        taken: &mut usize,
+        end: usize,
+        handler: &mut impl FnMut(&Message, &[u8]),
+    ) -> Result<()> {
+        let Subscriber { area, lanes, scratch, turn, index, state, .. } = self;
+        let reading = &mut lanes[*turn];
+        let lane = area.lane(reading.lane)?;
+        while *taken < end {
+            // A place that is counted must not move farther at once than its low bits can tell.
+            if OVERRUN && reading.place.position - reading.shown > STEP_MAX {
+                return Ok(());
+            }
+            match lane.next::<OVERRUN>(reading.place, scratch) {
+                Ok(Next::Empty) => return Ok(()),
+                Ok(Next::Message { len, behind }) => {
+                    if !OVERRUN && !Subscriber::still_mine(area, *index, *state)? {
+                        return Err(self.gone());
+                    }
+                    lane.prefetch(behind.position + 64);
+                    let message = Message { lane: reading.lane.index, position: behind.position, len };
+                    handler(&message, &scratch[..len]);
+                    // After the handler: if it panics, the message is handed out again.
+                    reading.place = behind;
+                    *taken += 1;
+                }
+                Ok(Next::Lapped) => return self.lapped(),
+                Err(error) => {
+                    // Bytes that were overwritten after an ejection need not look like a frame.
+                    if !Subscriber::still_mine(area, *index, *state)? {
+                        return Err(self.gone());
+                    }
+                    return Err(error);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Goes on behind the loss in the lane whose turn it is.
+    #[cold]
+    #[inline(never)]
+    fn lapped(&mut self) -> Result<()> {
+        let Subscriber { area, lanes, turn, index, .. } = self;
+        let reading = &mut lanes[*turn];
+        let lane = area.lane(reading.lane)?;
+        for _ in 0..RESUME_TRIES {
+            if let Some(place) = lane.resume(reading.place)? {
+                let lost = Count::between(reading.place.messages, place.messages);
+                // Shown at once: the messages in front are gone for whoever takes over, too.
+                area.store_jump(*index, reading.lane.index, reading.place, place)?;
+                reading.place = place;
+                reading.shown = place.position;
+                if lost == 0 {
+                    // A predecessor died between counting this loss and going on.
+                    return Ok(());
+                }
+                return Err(Error::with_amount(
+                    ErrorCode::Overrun,
+                    lost,
+                    format!(
+                        "{lost} messages of lane {} of channel `{}` were overwritten.",
+                        reading.lane.index, area.name
+                    ),
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes one message into `into`, if there is one.
+    pub fn try_recv(&mut self, into: &mut Vec<u8>) -> Result<Option<Message>> {
+        self.start()?;
+        self.one(into)
+    }
+
+    #[inline]
+    fn one(&mut self, into: &mut Vec<u8>) -> Result<Option<Message>> {
+        let mut found = None;
+        self.take(1, |message, bytes| {
+            into.clear();
+            into.extend_from_slice(bytes);
+            found = Some(*message);
+        })?;
+        Ok(found)
+    }
+
+    /// Waits for a message, at most `timeout`; without one, until there is one. None when the time is over.
+    pub fn recv(&mut self, into: &mut Vec<u8>, timeout: Option<Duration>) -> Result<Option<Message>> {
+        self.start()?;
+        if let Some(message) = self.one(into)? {
+            return Ok(Some(message));
+        }
+        let mut backoff = Backoff::new(&self.patience, timeout, Duration::from_millis(WAIT_SLICE_MS));
+        let message = loop {
+            match backoff.step() {
+                Step::Again => {
+                    if let Some(message) = self.look(into)? {
+                        break message;
+                    }
+                }
+                Step::Park(slice) => {
+                    self.area.ground.usable()?;
+                    self.start()?;
+                    let area = self.area.clone();
+                    let data = area.data()?;
+                    let armed = data.arm();
+                    if let Some(message) = self.look(into)? {
+                        break message;
+                    }
+                    data.sleep(armed, slice);
+                }
+                Step::TimedOut => return Ok(None),
+            }
+        };
+        backoff.done(&mut self.patience);
+        Ok(Some(message))
+    }
+
+    #[inline]
+    fn look(&mut self, into: &mut Vec<u8>) -> Result<Option<Message>> {
+        let epoch = self.area.lane_epoch()?;
+        if self.lane_epoch != Some(epoch) {
+            self.find_lanes(epoch)?;
+        }
+        self.one(into)
+    }
+
+    /// Bytes that were published and not yet handed out.
+    pub fn lag(&self) -> Result<u64> {
+        self.area.same_process()?;
+        let mut bytes = 0u64;
+        for reading in &self.lanes {
+            let tail = self.area.lane(reading.lane)?.tail();
+            bytes = bytes.saturating_add(tail.saturating_sub(reading.place.position));
+        }
+        for index in 0..self.area.shape.lanes {
+            if self.lanes.iter().all(|reading| reading.lane.index != index)
+                && let Some(lane) = self.area.lane_ref(index)?
+            {
+                let place = self.area.load_place(self.index, index)?;
+                let tail = self.area.lane(lane)?.tail();
+                bytes = bytes.saturating_add(tail.saturating_sub(place.position));
+            }
+        }
+        Ok(bytes)
+    }
+
+    /// Whether any publisher has a lane now.
+    pub fn has_publishers(&self) -> Result<bool> {
+        for index in 0..self.area.shape.lanes {
+            if self.area.lane_state(index)?.is(LaneKind::Live) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+}
+
+impl Drop for Subscriber {
+    fn drop(&mut self) {
+        if self.area.same_process().is_err() {
+            return;
+        }
+        // A panic in a handler: what it was handling is handed out again.
+        let shown = std::thread::panicking() || self.commit().is_ok();
+        // Only a subscription that is ours can be let go; errors leave it to the reaper.
+        let _ = shown && self.area.release_sub(self.index, self.state).unwrap_or(false);
+    }
+}

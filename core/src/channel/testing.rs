@@ -1,0 +1,108 @@
+//! A channel without a segment or a registry, for tests and models.
+
+use std::cell::Cell;
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex};
+
+use super::area::{Area, Ground, create};
+use super::layout::Shape;
+use super::{Channel, ChannelKind, OverrunPolicy};
+use crate::error::{ErrorCode, Result};
+use crate::shm::Shm;
+
+thread_local! {
+    /// Who the calling thread is; tests set it.
+    static THREAD: Cell<u16> = const { Cell::new(1) };
+}
+
+/// The calling thread is this entry from now on.
+pub fn act_as(thread: u16) {
+    THREAD.set(thread);
+}
+
+/// Threads are numbers; the test says who is dead. Rings follow the control area.
+pub struct Stage {
+    pub shm: Arc<Shm>,
+    pub control: u64,
+    dead: Mutex<HashSet<u16>>,
+    rings: Mutex<Rings>,
+}
+
+#[derive(Default)]
+struct Rings {
+    next: u64,
+    free: Vec<u64>,
+}
+
+impl Stage {
+    /// A space with room for a control area and `rings` rings.
+    pub fn new(shm: Arc<Shm>, control: u64) -> Arc<Stage> {
+        let rings = Rings { next: control + Shape::bytes(64, 32).div_ceil(64) * 64, ..Rings::default() };
+        Arc::new(Stage { shm, control, dead: Mutex::default(), rings: Mutex::new(rings) })
+    }
+
+    /// From now on the kernel says that this thread is dead.
+    pub fn kill(&self, thread: u16) {
+        self.dead.lock().unwrap().insert(thread);
+    }
+}
+
+impl Ground for Stage {
+    fn thread(&self) -> Result<u16> {
+        Ok(THREAD.get())
+    }
+
+    fn usable(&self) -> Result<()> {
+        Ok(())
+    }
+
+    fn thread_is_dead(&self, thread: u16) -> bool {
+        self.dead.lock().unwrap().contains(&thread)
+    }
+
+    fn take_ring(&self, _object: u32, len: u64) -> Result<u64> {
+        let mut rings = self.rings.lock().unwrap();
+        if let Some(ring) = rings.free.pop() {
+            return Ok(ring);
+        }
+        let ring = rings.next;
+        if ring + len > self.shm.len() {
+            return Err(ErrorCode::Full.into());
+        }
+        rings.next += len;
+        Ok(ring)
+    }
+
+    fn keep_ring(&self, _ring: u64, _len: u64) -> Result<()> {
+        Ok(())
+    }
+
+    fn give_back_ring(&self, ring: u64, _len: u64) -> Result<()> {
+        self.rings.lock().unwrap().free.push(ring);
+        Ok(())
+    }
+}
+
+/// A channel with 64 lanes on a stage of its own.
+pub fn channel(
+    kind: ChannelKind,
+    overrun: OverrunPolicy,
+    lane_bytes: u64,
+    rings: u64,
+) -> (Arc<Stage>, Channel) {
+    let control = 256;
+    let bytes = Shape::bytes(64, 32);
+    let shm = Arc::new(Shm::heap(control + bytes.div_ceil(64) * 64 + rings * lane_bytes).unwrap());
+    create(shm.span(control, bytes).unwrap(), kind, overrun, lane_bytes, 1).unwrap();
+    let stage = Stage::new(shm.clone(), control);
+    let channel = reopen(&stage);
+    (stage, channel)
+}
+
+/// The channel as another process opens it.
+pub fn reopen(stage: &Arc<Stage>) -> Channel {
+    crate::shm::fork::begin();
+    let area =
+        Area::open(stage.shm.clone(), stage.clone(), stage.control, Shape::bytes(64, 32), "test").unwrap();
+    Channel::from_area(area)
+}
