@@ -179,6 +179,17 @@ impl Subscriber {
         self.show()
     }
 
+    /// Gives back what the last call handed out: it is not handled, and the next calls hand it out again.
+    pub fn unread(&mut self) -> Result<()> {
+        self.area.same_process()?;
+        for reading in &mut self.lanes {
+            if reading.place.position != reading.shown {
+                reading.place = self.area.load_place(self.index, reading.lane.index)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Hands up to `limit` messages to `handler`; gives how many. Never waits.
     ///
     /// A lossy channel answers `Overrun` once for each loss, with the number of messages lost on one lane; the next call goes on behind it.

@@ -555,6 +555,30 @@ fn a_handler_that_panics_gets_the_message_again() {
 }
 
 #[test]
+fn what_was_given_back_comes_again_also_to_the_next_holder_of_the_name() {
+    for overrun in [OverrunPolicy::Block, OverrunPolicy::Overrun] {
+        let (_stage, channel) = channel(ChannelKind::Broadcast, overrun, 4096, 1);
+        let mut subscriber = channel.subscribe("s").unwrap();
+        let mut publisher = channel.publisher().unwrap();
+        for text in ["one", "two", "three"] {
+            publisher.send(text.as_bytes()).unwrap();
+        }
+        let mut buffer = Vec::new();
+        assert!(subscriber.try_recv(&mut buffer).unwrap().is_some());
+        let first = subscriber.try_recv(&mut buffer).unwrap().unwrap();
+        assert_eq!(buffer, b"two");
+        subscriber.unread().unwrap();
+        subscriber.commit().unwrap();
+        assert_eq!(subscriber.try_recv(&mut buffer).unwrap(), Some(first));
+        subscriber.unread().unwrap();
+        drop(subscriber);
+        let mut subscriber = channel.subscribe("s").unwrap();
+        assert_eq!(texts(&drain(&mut subscriber)), ["two", "three"]);
+        assert_sound(&channel);
+    }
+}
+
+#[test]
 fn any_content_of_a_lane_or_control_area_gives_an_error_or_messages_and_never_a_panic() {
     use crate::shm::Span;
     let mut random = 0x9e3779b97f4a7c15u64;
