@@ -90,6 +90,21 @@ pub struct Claimant<'a> {
 /// identity, or without the files of a store that is in memory. Refused with `Busy`: one that a living process of
 /// another fabric has open.
 pub fn enter(files: &dyn FileLayer, claimant: &Claimant<'_>) -> Result<[u8; 16]> {
+    // The usual case needs no exclusion of openers: with a share of the directory nobody can take it away, so what is read
+    // then stays. A process that is stopped while it opens the store keeps nobody of its fabric out.
+    if files.lock(IN_USE, LockMode::Shared).map_err(|e| failed(files, "lock", LOCK_NAME, &e))? {
+        match read_identity(files) {
+            Ok(Some(found)) if found.fabric == claimant.fabric => {
+                if let Err(error) = is_that_store(files, &found, claimant) {
+                    let _ = files.lock(IN_USE, LockMode::Free);
+                    return Err(error);
+                }
+                return Ok(found.store);
+            }
+            // Of another fabric, none, or damaged: the careful way says what.
+            _ => files.lock(IN_USE, LockMode::Free).map_err(|e| failed(files, "lock", LOCK_NAME, &e))?,
+        };
+    }
     if !lock_within(files, OPENING, LockMode::Exclusive, PATIENCE)? {
         return Err(Error::new(ErrorCode::Busy, format!("Another process is opening {}.", files.place())));
     }
@@ -101,20 +116,25 @@ pub fn enter(files: &dyn FileLayer, claimant: &Claimant<'_>) -> Result<[u8; 16]>
     result
 }
 
+fn is_that_store(files: &dyn FileLayer, found: &Identity, claimant: &Claimant<'_>) -> Result<()> {
+    if found.name == claimant.name && claimant.store.is_none_or(|store| store == found.store) {
+        return Ok(());
+    }
+    Err(Error::new(
+        ErrorCode::NotAStore,
+        format!(
+            "{} belongs to the store `{}` with id {}.",
+            files.place(),
+            found.name,
+            uuid::Uuid::from_bytes(found.store)
+        ),
+    ))
+}
+
 fn enter_alone(files: &dyn FileLayer, claimant: &Claimant<'_>) -> Result<[u8; 16]> {
     let identity = read_identity(files)?;
     if let Some(found) = &identity {
-        if found.name != claimant.name || claimant.store.is_some_and(|store| store != found.store) {
-            return Err(Error::new(
-                ErrorCode::NotAStore,
-                format!(
-                    "{} belongs to the store `{}` with id {}.",
-                    files.place(),
-                    found.name,
-                    uuid::Uuid::from_bytes(found.store)
-                ),
-            ));
-        }
+        is_that_store(files, found, claimant)?;
         if found.fabric == claimant.fabric {
             // Shared against shared never conflicts; an opener of another fabric is excluded by the opening byte.
             if !lock_within(files, IN_USE, LockMode::Shared, PATIENCE)? {

@@ -133,6 +133,14 @@ impl Journal {
         })();
         // Room is made behind the flush, so that the next write is refused before it changes anything, not after.
         let outcome = outcome.and_then(|()| self.ensure_room(control, reign));
+        // A leader that was deposed meanwhile may have found its files gone: that says nothing about the disk.
+        let outcome = outcome.map_err(|error| {
+            if reign.holds() || error.code() == ErrorCode::Poisoned {
+                error
+            } else {
+                super::append::deposed()
+            }
+        });
         match &outcome {
             Ok(()) => control.set_health(Health::Well),
             Err(error) => match error.code() {
@@ -148,23 +156,29 @@ impl Journal {
         }
     }
 
-    /// Leads without flushing: for opening and for the cut of a checkpoint. `TimedOut` if the leader keeps moving.
+    /// Leads without flushing: for opening and for the cut of a checkpoint. `act` is called again if this thread was deposed
+    /// meanwhile. `TimedOut` if another leader keeps moving.
     pub fn lead<'a, T>(
         &self,
         control: Control<'a>,
         caller: &Caller<'_>,
         patience: Duration,
-        act: impl FnOnce(&super::leader::Reign<'a>) -> Result<T>,
+        mut act: impl FnMut(&super::leader::Reign<'a>) -> Result<T>,
     ) -> Result<T> {
         let start = Instant::now();
         loop {
             let event = control.event().load(Ordering::Acquire);
             if let Some(reign) = claim(control.leader(), caller.me, caller.is_dead, &self.watch, false)? {
-                let result = act(&reign);
+                let result =
+                    act(&reign).map_err(|error| if reign.holds() { error } else { super::append::deposed() });
                 drop(reign);
                 control.event().fetch_add(1, Ordering::AcqRel);
                 futex::wake(control.event(), u32::MAX);
-                return result;
+                match result {
+                    // Stopped for too long and deposed: once more, in a new term.
+                    Err(error) if error.code() == ErrorCode::Busy && start.elapsed() <= patience => continue,
+                    other => return other,
+                }
             }
             if start.elapsed() > patience {
                 return Err(timed_out());

@@ -43,7 +43,11 @@ impl Core {
             return Ok(false);
         };
         kill_point!("store.checkpoint.claimed");
-        self.checkpoint_as(journal, &reign).map(|()| true)
+        match self.checkpoint_as(journal, &reign) {
+            // Deposed meanwhile: its files may be gone, and another makes one.
+            Err(_) if !reign.holds() => Err(crate::journal::append::deposed()),
+            other => other.map(|()| true),
+        }
     }
 
     fn checkpoint_as(&self, journal: &Journal, reign: &Reign<'_>) -> Result<()> {
@@ -122,12 +126,18 @@ impl Core {
     /// at the table before the caller's last change.
     pub fn checkpoint_now(&self) -> Result<()> {
         let start = std::time::Instant::now();
-        while !self.checkpoint()? {
+        loop {
+            match self.checkpoint() {
+                Ok(true) => return Ok(()),
+                // Another makes one, or took over because this thread was stopped for too long.
+                Ok(false) => {}
+                Err(error) if error.code() == ErrorCode::Busy => {}
+                Err(error) => return Err(error),
+            }
             if start.elapsed() > 4 * PATIENCE {
                 return Err(Error::new(ErrorCode::TimedOut, "Another process keeps making a checkpoint."));
             }
             std::thread::sleep(Duration::from_millis(10));
         }
-        Ok(())
     }
 }

@@ -16,7 +16,9 @@ pub const FLUSH_PATIENCE: Duration = Duration::from_secs(60);
 
 /// The process and thread that a store runs in.
 pub trait Host: Send + Sync {
-    /// The calling thread's entry; `Forked` or `Closed` where there is none to use.
+    /// Refuses a handle that was closed, or that was inherited by a forked child.
+    fn enter(&self) -> Result<()>;
+    /// The calling thread's entry, attached if it is not.
     fn actor(&self) -> Result<Actor<'_>>;
     /// Whether the kernel proves the holder of a thread entry dead.
     fn thread_is_dead(&self, thread: u16) -> bool;

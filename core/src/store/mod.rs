@@ -30,6 +30,8 @@ mod checkpoint;
 mod core;
 mod flush;
 mod layout;
+#[cfg(all(test, feature = "kill-points", not(memora_loom)))]
+mod process_tests;
 mod recovery;
 #[cfg(all(test, not(memora_loom)))]
 mod tests;
@@ -44,7 +46,7 @@ use crate::chunk::record::Head;
 use crate::error::{Error, ErrorCode, Result};
 use crate::shm::atomic::{AtomicU32, Ordering};
 use crate::table::entry::{CasOutcome, Entry, SetOptions, Version};
-use crate::table::{Action, Changed, Current, Update, Value};
+use crate::table::{Action, BATCH, Changed, Current, Update, Value};
 
 pub use self::core::{Core, Host};
 pub use self::recovery::Opening;
@@ -173,6 +175,7 @@ impl Store {
         if self.shared.closed.load(Ordering::Relaxed) != 0 {
             return Err(ErrorCode::Closed.into());
         }
+        self.shared.core.host.enter()?;
         Ok(&self.shared.core)
     }
 
@@ -188,7 +191,7 @@ impl Store {
 
     /// The value of a key with what stands beside it.
     pub fn get_entry(&self, key: &[u8]) -> Result<Option<Entry>> {
-        let (core, _) = self.actor()?;
+        let core = self.core()?;
         let mut value = Vec::new();
         let head = core.table.read(key, |head, span| {
             value.resize(head.value_len as usize, 0);
@@ -199,7 +202,7 @@ impl Store {
 
     /// Copies the value of a key into a buffer; the answer is its length. `BufferTooSmall` tells the length needed.
     pub fn get_into(&self, key: &[u8], into: &mut [u8]) -> Result<Option<usize>> {
-        let (core, _) = self.actor()?;
+        let core = self.core()?;
         let head = core.table.read(key, |head, span| {
             let len = head.value_len as usize;
             match into.get_mut(..len) {
@@ -216,20 +219,19 @@ impl Store {
 
     /// Reads many keys faster than one by one; `visit` gets the place of the key and its value.
     pub fn get_many(&self, keys: &[&[u8]], mut visit: impl FnMut(usize, Option<&[u8]>)) -> Result<()> {
-        let (core, _) = self.actor()?;
-        let scratch = std::cell::RefCell::new(Vec::new());
-        core.table.read_batch(
-            keys,
-            |_, head, span| {
-                let mut scratch = scratch.borrow_mut();
-                scratch.resize(head.value_len as usize, 0);
-                span.copy_out(0, &mut scratch)
-            },
-            |place, head| {
-                visit(place, head.map(|_| scratch.borrow()).as_ref().map(|value| &value[..]));
-                Ok(())
-            },
-        )
+        let core = self.core()?;
+        let mut value = Vec::new();
+        for (group, keys) in keys.chunks(BATCH).enumerate() {
+            let hashes = core.table.prefetch(keys)?;
+            for (place, key) in keys.iter().enumerate() {
+                let found = core.table.read_prefetched(hashes[place], key, |head, span| {
+                    value.resize(head.value_len as usize, 0);
+                    span.copy_out(0, &mut value)
+                })?;
+                visit(group * BATCH + place, found.map(|_| value.as_slice()));
+            }
+        }
+        Ok(())
     }
 
     /// One change, made as durable as asked. Where memory is full of what the files do not have yet, it flushes first.
@@ -387,7 +389,7 @@ impl Store {
     /// Visits entries from a cursor on, about `limit` of them; the answer is the next cursor, 0 at the end. An entry that is
     /// there all the time is seen at least once.
     pub fn scan(&self, cursor: u64, limit: usize, mut visit: impl FnMut(&[u8], &Entry)) -> Result<u64> {
-        let (core, _) = self.actor()?;
+        let core = self.core()?;
         core.table.scan(cursor, limit, |key, head, value| {
             visit(key, &entry(core, head, value.to_vec()));
             Ok(())

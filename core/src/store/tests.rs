@@ -26,6 +26,10 @@ struct TestHost {
 }
 
 impl Host for TestHost {
+    fn enter(&self) -> Result<()> {
+        Ok(())
+    }
+
     fn actor(&self) -> Result<Actor<'_>> {
         let mut threads = self.threads.lock().unwrap();
         let next = threads.len() as u16 + 1;

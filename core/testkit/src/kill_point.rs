@@ -111,6 +111,11 @@ impl Victim {
         }
     }
 
+    /// The victim's process, to hear what it told.
+    pub fn worker(&mut self) -> &mut Worker {
+        &mut self.worker
+    }
+
     /// Lets a frozen victim finish, which it must do well; a killed one is already gone.
     #[track_caller]
     pub fn finish(mut self) {

@@ -1,0 +1,412 @@
+//! Stores of real processes over one mapped file: killed and frozen at every named point of journal and store.
+//!
+//! The fabric here is the least that a store needs, so that nothing else can hide what it does: a mapped file, thread entries
+//! that name a pid, and a proof of death by looking whether the process is a zombie or gone.
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::thread::ThreadId;
+use std::time::Duration;
+
+use memora_testkit::kill_point::{Harm, Victim, occurrences};
+use memora_testkit::process::{Worker, role, tell};
+
+use super::core::{Core, Host};
+use super::recovery::Opening;
+use super::*;
+use crate::chunk::{Actor, ChunkId, Class, Ground, Need, Pool, PoolGeometry};
+use crate::journal::RealFiles;
+use crate::shm::Shm;
+use crate::table::layout::USER_OFFSET;
+use crate::table::{RecordClass, Table, chunks_needed, initialise};
+
+const ENTRY: &str = "store::process_tests::plays_its_role";
+const ENTRY_BYTES: u64 = 128;
+const PROCESSES: u16 = 4;
+const PER_PROCESS: u16 = 16;
+const CHUNKS: u32 = 192;
+const CHUNK_BYTES: u64 = 16 << 10;
+const OBJECT: u32 = 5;
+const TABLE_OFFSET: u64 = 16 << 10;
+const ARENA_OFFSET: u64 = TABLE_OFFSET + 128 * CHUNKS as u64;
+const LEN: u64 = ARENA_OFFSET + CHUNKS as u64 * CHUNK_BYTES;
+
+/// The mapped file, and who this process is in it.
+struct Ring {
+    shm: Arc<Shm>,
+    process: u16,
+    threads: Mutex<BTreeMap<u64, u16>>,
+}
+
+fn thread_number(id: ThreadId) -> u64 {
+    format!("{id:?}").bytes().filter(u8::is_ascii_digit).fold(0, |n, digit| n * 10 + u64::from(digit - b'0'))
+}
+
+impl Ring {
+    fn pid_word(&self, thread: u16) -> &crate::shm::atomic::AtomicU64 {
+        self.shm.block::<128>(u64::from(thread) * ENTRY_BYTES).unwrap().u64::<40>()
+    }
+
+    fn all() -> std::ops::RangeInclusive<u16> {
+        1..=PROCESSES * PER_PROCESS
+    }
+}
+
+impl Ground for Ring {
+    fn commit(&self, _offset: u64, _len: u64) -> Result<()> {
+        Ok(())
+    }
+
+    fn thread_is_dead(&self, thread: u16) -> bool {
+        let pid = self.pid_word(thread).load(Ordering::SeqCst);
+        if pid == 0 {
+            return false;
+        }
+        match std::fs::read_to_string(format!("/proc/{pid}/stat")) {
+            Ok(stat) => stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with(['Z', 'X'])),
+            Err(_) => true,
+        }
+    }
+
+    fn thread_count(&self) -> u32 {
+        u32::from(PROCESSES * PER_PROCESS)
+    }
+
+    fn each_pin(&self, visit: &mut dyn FnMut(u32)) {
+        for thread in Ring::all() {
+            for place in 0..8 {
+                let pins = self.shm.block::<32>(u64::from(thread) * ENTRY_BYTES).unwrap();
+                visit(pins.u32_at::<0>(place).load(Ordering::SeqCst));
+            }
+        }
+    }
+}
+
+impl Host for Ring {
+    fn enter(&self) -> Result<()> {
+        Ok(())
+    }
+
+    fn actor(&self) -> Result<Actor<'_>> {
+        let mut threads = self.threads.lock().unwrap();
+        let next = self.process * PER_PROCESS + 1 + threads.len() as u16;
+        let index = *threads.entry(thread_number(std::thread::current().id())).or_insert(next);
+        assert!(index <= (self.process + 1) * PER_PROCESS, "too many threads for this test");
+        self.pid_word(index).store(u64::from(std::process::id()), Ordering::SeqCst);
+        let offset = u64::from(index) * ENTRY_BYTES;
+        Ok(Actor { index, pins: self.shm.block(offset)?, open: self.shm.block(offset + 64)? })
+    }
+
+    fn thread_is_dead(&self, thread: u16) -> bool {
+        Ground::thread_is_dead(self, thread)
+    }
+}
+
+/// One fabric: its file, and the directory of its store.
+struct Place {
+    segment: PathBuf,
+    files: PathBuf,
+}
+
+impl Place {
+    /// A new fabric in `folder`, over files that may be there already.
+    fn create(folder: &Path, name: &str) -> Place {
+        let place = Place { segment: folder.join(name), files: folder.join("files") };
+        std::fs::File::create(&place.segment).unwrap().set_len(LEN).unwrap();
+        let (ring, pool) = place.attach(0);
+        let me = ring.actor().unwrap();
+        let count = chunks_needed(&pool);
+        let object = pool.allocate_run(me, Class::Control, OBJECT, count, Need::Object).unwrap();
+        assert_eq!(object, ChunkId(1));
+        initialise(&pool, pool.run_span(object, count).unwrap(), RecordClass::Store, 42, 0).unwrap();
+        for number in object.0..object.0 + count {
+            pool.settle(me, ChunkId(number)).unwrap();
+        }
+        place
+    }
+
+    fn attach(&self, process: u16) -> (Arc<Ring>, Arc<Pool>) {
+        let file = std::fs::File::options().read(true).write(true).open(&self.segment).unwrap();
+        let shm = Arc::new(Shm::map_file(&file, LEN, true).unwrap());
+        let ring = Arc::new(Ring { shm: shm.clone(), process, threads: Mutex::default() });
+        let geometry = PoolGeometry {
+            chunk_bytes: CHUNK_BYTES,
+            chunk_count: CHUNKS,
+            table_offset: TABLE_OFFSET,
+            arena_offset: ARENA_OFFSET,
+        };
+        let pool = Arc::new(Pool::new(shm, geometry, ring.clone()).unwrap());
+        (ring, pool)
+    }
+
+    /// Takes over what the dead left, as the reaper does, and opens the store.
+    fn open(&self, process: u16) -> Store {
+        self.try_open(process).unwrap()
+    }
+
+    fn try_open(&self, process: u16) -> Result<Store> {
+        let (ring, pool) = self.attach(process);
+        for thread in Ring::all() {
+            if Ground::thread_is_dead(&*ring, thread) {
+                crate::chunk::inherit(&pool, thread, &|_| true).unwrap();
+            }
+        }
+        let offset = pool.geometry().chunk_offset(ChunkId(1));
+        let clock = Arc::new(crate::shm::time::boot_ms);
+        let table = Table::open(pool, OBJECT, offset, RecordClass::Store, clock).unwrap();
+        let opening = Opening {
+            name: "test",
+            fabric: [1; 16],
+            fresh: [2; 16],
+            checkpoint_bytes: 1 << 20,
+            files: Some(Arc::new(RealFiles::open(&self.files).unwrap())),
+        };
+        Store::new(Core::open(ring, table, offset + USER_OFFSET, &opening, &mut |_| {})?, Durability::Process)
+    }
+
+    fn environment(&self) -> [(&'static str, &OsStr); 2] {
+        [("SEGMENT", self.segment.as_os_str()), ("FILES", self.files.as_os_str())]
+    }
+}
+
+/// What a victim said that it was about to do, did, and made durable: for each key its values, and how many are durable.
+#[derive(Default, Debug)]
+struct Told {
+    states: BTreeMap<String, Vec<Option<String>>>,
+    done: BTreeMap<String, usize>,
+    durable: BTreeMap<String, usize>,
+}
+
+impl Told {
+    fn hear(&mut self, worker: &mut Worker) {
+        while let Some(line) = worker.next_line("", Duration::from_millis(200)) {
+            let words: Vec<&str> = line.split(' ').collect();
+            match words[..] {
+                ["try", key, value] => {
+                    let states = self.states.entry(key.to_owned()).or_insert_with(|| vec![None]);
+                    states.push((value != "-").then(|| value.to_owned()));
+                }
+                ["did", key] => {
+                    self.done.insert(key.to_owned(), self.states[key].len() - 1);
+                }
+                ["durable"] => self.durable.clone_from(&self.done),
+                _ => {}
+            }
+        }
+    }
+
+    fn assert_in(&self, store: &Store, at_least: &BTreeMap<String, usize>, what: &str) {
+        for (key, states) in &self.states {
+            let since = at_least.get(key).copied().unwrap_or(0);
+            let found = store.get(key.as_bytes()).unwrap().map(|value| String::from_utf8(value).unwrap());
+            assert!(
+                states[since..].contains(&found),
+                "{what}: {key} is {found:?}, known are {:?}",
+                &states[since..]
+            );
+        }
+    }
+}
+
+/// The work of a victim: sets, deletes, durable ones among them, and checkpoints.
+fn work(store: &Store) {
+    for step in 0..45u32 {
+        let key = format!("v{}", step % 6);
+        if step % 8 == 7 {
+            tell(&format!("try {key} -"));
+            store.delete(key.as_bytes()).unwrap();
+        } else {
+            tell(&format!("try {key} {step}"));
+            store.set(key.as_bytes(), step.to_string().as_bytes()).unwrap();
+        }
+        tell(&format!("did {key}"));
+        if step % 3 == 2 {
+            store.flush().unwrap();
+            tell("durable");
+        }
+        if step % 20 == 19 {
+            store.checkpoint().unwrap();
+            tell("durable");
+        }
+    }
+}
+
+fn tell_hits() {
+    for (name, count) in crate::shm::kill_point::hits() {
+        if count > 0 && (name.starts_with("journal.") || name.starts_with("store.")) {
+            tell(&format!("hit {name} {count}"));
+        }
+    }
+    tell("end");
+}
+
+/// Not a test of its own: what a child of the tests below does.
+#[test]
+fn plays_its_role() {
+    let Some(role) = role() else { return };
+    let variable = |name: &str| PathBuf::from(std::env::var_os(name).unwrap());
+    let place = Place { segment: variable("SEGMENT"), files: variable("FILES") };
+    let store = place.open(1);
+    match role.as_str() {
+        "writer" => work(&store),
+        "opener" => {}
+        "committer" => {
+            for step in 0..60u32 {
+                store.set_durable(b"mine", &step.to_be_bytes(), Durability::Sync).unwrap();
+            }
+        }
+        other => panic!("no role {other}"),
+    }
+    assert!(store.get(b"parent").unwrap().is_none_or(|value| value == b"here"));
+    tell_hits();
+}
+
+/// Points of one layer that a role reaches, with how often.
+fn profile(place: &Place, role: &str) -> Vec<(String, u64)> {
+    memora_testkit::kill_point::profile(ENTRY, role, &place.environment()).into_iter().collect()
+}
+
+fn for_each_point(points: Vec<(String, u64)>, tries: u64, check: impl Fn(&str, u64, Harm) + Sync) {
+    let mut cases = Vec::new();
+    for (name, count) in points {
+        for nth in occurrences(count, tries * memora_testkit::kill_point::torture()) {
+            cases.extend(Harm::ALL.map(|harm| (name.clone(), nth, harm)));
+        }
+    }
+    assert!(cases.len() > 10, "{cases:?}");
+    let cases = Mutex::new(cases);
+    // Most of the time is spent waiting for a frozen leader's second to pass.
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                loop {
+                    let Some((name, nth, harm)) = cases.lock().unwrap().pop() else { return };
+                    check(&name, nth, harm);
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn a_writer_killed_or_frozen_at_every_point_of_journal_and_store_loses_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let points = profile(&Place::create(folder.path(), "profile"), "writer");
+    for wanted in
+        ["journal.batch.synced", "store.manifest.renamed", "store.tombstone.dropped", "journal.init.word"]
+    {
+        assert!(points.iter().any(|(name, _)| name == wanted), "{wanted} is not reached: {points:?}");
+    }
+    for_each_point(points, 2, |name, nth, harm| {
+        let what = format!("{name}:{nth} {harm:?}");
+        let folder = tempfile::tempdir().unwrap();
+        let place = Place::create(folder.path(), "one");
+        let Some(mut victim) = Victim::harm(ENTRY, "writer", &place.environment(), (name, nth, harm)) else {
+            return;
+        };
+        let mut told = Told::default();
+        told.hear(victim.worker());
+        if harm == Harm::Freeze && name.starts_with("store.identity.") {
+            // Stopped while it takes over a directory that is nobody's yet: others are told so, and it finishes well.
+            assert_eq!(place.try_open(0).err().map(|error| error.code()), Some(ErrorCode::Busy), "{what}");
+            victim.finish();
+            return;
+        }
+        // The survivor goes on at once, in the same segment.
+        let survivor = place.open(0);
+        told.assert_in(&survivor, &told.done, &format!("{what}, in memory"));
+        survivor.set_durable(b"parent", b"here", Durability::Sync).unwrap();
+        survivor.checkpoint().unwrap();
+        // The segment is lost: what is in the files is all there is.
+        let next = Place::create(folder.path(), "two").open(0);
+        told.assert_in(&next, &told.done, &format!("{what}, recovered"));
+        assert_eq!(next.get(b"parent").unwrap(), Some(b"here".to_vec()), "{what}");
+        drop(next);
+        // A frozen victim wakes and does the rest, in the old segment: it harms nothing.
+        if harm == Harm::Freeze {
+            victim.finish();
+            survivor.flush().unwrap();
+            assert_eq!(survivor.get(b"parent").unwrap(), Some(b"here".to_vec()), "{what}");
+            let expected: Vec<_> =
+                (0..6).map(|n| survivor.get(format!("v{n}").as_bytes()).unwrap()).collect();
+            let last = Place::create(folder.path(), "three").open(0);
+            for (number, value) in expected.iter().enumerate() {
+                let found = last.get(format!("v{number}").as_bytes()).unwrap();
+                assert_eq!(&found, value, "{what}: v{number} after the victim woke");
+            }
+            assert_eq!(last.get(b"parent").unwrap(), Some(b"here".to_vec()), "{what}");
+        }
+    });
+}
+
+#[test]
+fn the_first_opener_killed_or_frozen_at_every_point_of_recovery_is_overtaken() {
+    let fill = |folder: &Path| {
+        let store = Place::create(folder, "first").open(0);
+        for number in 0..30u32 {
+            store.set(&number.to_be_bytes(), b"value").unwrap();
+        }
+        store.checkpoint().unwrap();
+        store.delete(&3u32.to_be_bytes()).unwrap();
+        store.flush().unwrap();
+    };
+    let folder = tempfile::tempdir().unwrap();
+    fill(folder.path());
+    let points = profile(&Place::create(folder.path(), "profile"), "opener");
+    assert!(points.iter().any(|(name, _)| name == "store.recover.record"), "{points:?}");
+    for_each_point(points, 3, |name, nth, harm| {
+        let what = format!("{name}:{nth} {harm:?}");
+        let folder = tempfile::tempdir().unwrap();
+        fill(folder.path());
+        let place = Place::create(folder.path(), "second");
+        let Some(victim) = Victim::harm(ENTRY, "opener", &place.environment(), (name, nth, harm)) else {
+            return;
+        };
+        let store = place.open(0);
+        assert_eq!(store.len().unwrap(), 29, "{what}");
+        store.delete(&7u32.to_be_bytes()).unwrap();
+        store.set(b"parent", b"here").unwrap();
+        store.flush().unwrap();
+        // The sleeper goes on with its recovery of long ago.
+        victim.finish();
+        assert_eq!(store.get(&7u32.to_be_bytes()).unwrap(), None, "{what}");
+        assert_eq!(store.len().unwrap(), 29, "{what}");
+        store.set_durable(b"parent", b"here", Durability::Sync).unwrap();
+        let last = Place::create(folder.path(), "third").open(0);
+        assert_eq!(last.len().unwrap(), 29, "{what}");
+        assert_eq!(last.get(b"parent").unwrap(), Some(b"here".to_vec()), "{what}");
+    });
+}
+
+#[test]
+fn two_processes_commit_in_groups_and_sigkill_of_all_and_loss_of_the_segment_lose_nothing_acknowledged() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = Place::create(folder.path(), "one");
+    let mut other = Worker::spawn(ENTRY, "committer", &place.environment());
+    let store = place.open(0);
+    let acknowledged = Mutex::new(BTreeMap::new());
+    std::thread::scope(|scope| {
+        for thread in 0..4u32 {
+            let (store, acknowledged) = (&store, &acknowledged);
+            scope.spawn(move || {
+                for step in 0..60u32 {
+                    store.set_durable(&thread.to_be_bytes(), &step.to_be_bytes(), Durability::Sync).unwrap();
+                    acknowledged.lock().unwrap().insert(thread, step);
+                }
+            });
+        }
+    });
+    other.expect_success();
+    let stats = store.stats().unwrap();
+    assert!(stats.flushes < 5 * 60, "one sync served many: {stats:?}");
+    // Nobody says goodbye, and the segment is gone.
+    std::mem::forget(store);
+    std::fs::remove_file(&place.segment).unwrap();
+    let next = Place::create(folder.path(), "two").open(0);
+    for (thread, step) in acknowledged.into_inner().unwrap() {
+        assert_eq!(next.get(&thread.to_be_bytes()).unwrap(), Some(step.to_be_bytes().to_vec()));
+    }
+    assert_eq!(next.get(b"mine").unwrap(), Some(59u32.to_be_bytes().to_vec()));
+}
