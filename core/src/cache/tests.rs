@@ -438,3 +438,52 @@ fn concurrent_increments_and_adds_are_exact() {
     assert_eq!(cache.len().unwrap(), added.load(Relaxed) + 1);
     assert_eq!(bench.problems(false), Vec::<String>::new());
 }
+#[test]
+fn damaged_content_gives_errors_or_values_but_no_panic_and_no_endless_loop() {
+    for seed in 0..30 * torture() {
+        let bench = Bench::new(2, 40, 0);
+        let cache = bench.cache(1);
+        for key in 0..400u64 {
+            cache.set(&key.to_le_bytes(), &marked(key, key)).unwrap();
+        }
+        let done = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let (bench, done) = (&bench, &done);
+            scope.spawn(move || {
+                let mut random = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) + 1;
+                let shm = bench.pool.shm();
+                for _ in 0..4000 {
+                    random ^= random << 13;
+                    random ^= random >> 7;
+                    random ^= random << 17;
+                    // Anything behind the actors: descriptors, control area, index, records.
+                    let offset = 512 + random % (shm.len() - 520);
+                    let word = shm.block::<8>(offset & !7).unwrap();
+                    let value = match random >> 60 {
+                        0..4 => 0,
+                        4..6 => u64::MAX,
+                        6..10 => word.u64::<0>().load(Relaxed) ^ 1 << (random >> 8 & 63),
+                        _ => random.rotate_left(19),
+                    };
+                    word.u64::<0>().store(value, Relaxed);
+                }
+                done.store(true, Relaxed);
+            });
+            let mut answers = 0u64;
+            let mut turn = 0u64;
+            while !done.load(Relaxed) || turn < 1000 {
+                turn += 1;
+                let key = (turn % 400).to_le_bytes();
+                answers += u64::from(cache.get(&key).is_ok());
+                answers += u64::from(cache.set(&key, &marked(turn % 400, turn)).is_ok());
+                answers += u64::from(turn % 16 == 0 && cache.delete(&key).is_ok());
+                answers += u64::from(turn % 64 == 0 && cache.scan(turn, 10, |_, _| ()).is_ok());
+            }
+            assert!(answers > 0);
+        });
+        let mut found = 0;
+        let _ = crate::chunk::check(&bench.pool, false, &mut |_, _| found += 1);
+        let _ = crate::table::check(&bench.table, false, &mut |_, _| found += 1);
+        assert!(found > 0 || seed > 0, "4000 damaged words were not noticed");
+    }
+}
