@@ -24,6 +24,7 @@
 //! | `area` | checked views on the control area; taking a lane, letting a subscription go |
 //! | `subscription` | joining, coming back, leaving, ejecting |
 //! | `publisher`, `subscriber` | the two ends |
+//! | `ring` | memory for rings from the pool |
 //! | `wait` | spin, yield, park |
 //! | `inherit`, `check` | what a dead thread leaves; every invariant |
 
@@ -33,6 +34,7 @@ mod inherit;
 mod lane;
 pub mod layout;
 mod publisher;
+pub(crate) mod ring;
 mod subscriber;
 mod subscription;
 mod wait;
