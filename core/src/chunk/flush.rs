@@ -81,6 +81,20 @@ impl Pool {
         Ok(())
     }
 
+    /// For checks: the position of a mark that lies behind the tail of a store's chunk.
+    pub fn flushed_beyond_tail(&self, chunk: ChunkId, object: u32) -> Result<Option<u64>> {
+        let state = self.state(chunk)?;
+        let descriptor = self.descriptor(chunk)?;
+        // ORDER Relaxed: both are only compared; the mark is loaded first and never passes the tail.
+        let mark = position(descriptor.u64::<{ at::FLUSHED }>().load(Ordering::Relaxed), state.generation());
+        let tail = self.tail(chunk)?;
+        let of = descriptor.u32::<{ at::OBJECT }>().load(Ordering::Relaxed);
+        let in_use = state.is(Kind::Open) || state.is(Kind::Sealed) || state.is(Kind::Evicting);
+        let same = self.state(chunk)? == state;
+        Ok((state.class() == Some(Class::Store) && of == object && in_use && same && mark > tail)
+            .then_some(mark))
+    }
+
     /// Whether the journal has the record that stands at `position` of the chunk, as far as its mark tells.
     pub fn is_flushed(&self, chunk: ChunkId, position_in_chunk: u64) -> Result<bool> {
         let generation = self.state(chunk)?.generation();

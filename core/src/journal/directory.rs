@@ -116,6 +116,29 @@ pub fn enter(files: &dyn FileLayer, claimant: &Claimant<'_>) -> Result<[u8; 16]>
     result
 }
 
+/// Refuses a directory of another store, and one that holds other files and is none. Takes nothing.
+pub fn refuse_foreign(files: &dyn FileLayer, name: &str) -> Result<()> {
+    match read_identity(files)? {
+        Some(found) => {
+            is_that_store(files, &found, &Claimant { name, fabric: [0; 16], store: None, fresh: [0; 16] })
+        }
+        None => refuse_foreign_names(files),
+    }
+}
+
+fn refuse_foreign_names(files: &dyn FileLayer) -> Result<()> {
+    let names = files.names().map_err(|e| Error::io("readdir", files.place(), &e))?;
+    let foreign =
+        names.iter().find(|name| ![LOCK_NAME, TEMPORARY_NAME, "lost+found"].contains(&name.as_str()));
+    match foreign {
+        None => Ok(()),
+        Some(foreign) => Err(Error::new(
+            ErrorCode::NotAStore,
+            format!("{} is not empty and not a store: it holds `{foreign}`.", files.place()),
+        )),
+    }
+}
+
 fn is_that_store(files: &dyn FileLayer, found: &Identity, claimant: &Claimant<'_>) -> Result<()> {
     if found.name == claimant.name && claimant.store.is_none_or(|store| store == found.store) {
         return Ok(());
@@ -156,15 +179,7 @@ fn enter_alone(files: &dyn FileLayer, claimant: &Claimant<'_>) -> Result<[u8; 16
                 ),
             ));
         }
-        let names = files.names().map_err(|e| Error::io("readdir", files.place(), &e))?;
-        let foreign =
-            names.iter().find(|name| ![LOCK_NAME, TEMPORARY_NAME, "lost+found"].contains(&name.as_str()));
-        if let Some(foreign) = foreign {
-            return Err(Error::new(
-                ErrorCode::NotAStore,
-                format!("{} is not empty and not a store: it holds `{foreign}`.", files.place()),
-            ));
-        }
+        refuse_foreign_names(files)?;
     }
     // Ours from now on, if nobody of the fabric that it names holds it.
     if !lock_within(files, IN_USE, LockMode::Exclusive, PATIENCE)? {

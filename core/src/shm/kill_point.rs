@@ -222,11 +222,9 @@ mod armed {
             && armed.index == index
             && armed.nth == hit
         {
-            // SAFETY: sends a signal to this very process.
-            unsafe { libc::kill(libc::getpid(), armed.signal) };
-            // SIGKILL and SIGSTOP take effect before kill() returns to this thread, except that another thread of the
-            // process may be chosen to start the stop: give way once.
-            std::thread::yield_now();
+            // To this very thread: a signal to the process may be taken by another thread, and this one would run on.
+            // SAFETY: sends a signal; takes no pointers.
+            unsafe { libc::raise(armed.signal) };
         }
     }
 

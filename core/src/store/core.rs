@@ -20,8 +20,6 @@ pub trait Host: Send + Sync {
     fn enter(&self) -> Result<()>;
     /// The calling thread's entry, attached if it is not.
     fn actor(&self) -> Result<Actor<'_>>;
-    /// Whether the kernel proves the holder of a thread entry dead.
-    fn thread_is_dead(&self, thread: u16) -> bool;
 }
 
 /// A store as one process has it open.
@@ -55,7 +53,7 @@ impl Core {
 
     /// Whether a thread is proven dead.
     pub fn is_dead(&self, thread: u16) -> bool {
-        self.host.thread_is_dead(thread)
+        self.pool().ground().thread_is_dead(thread)
     }
 
     /// The highest order of any state that left the table.

@@ -19,6 +19,7 @@
 //! | file | holds |
 //! |---|---|
 //! | `layout` | the shared words |
+//! | `object` | the store as an object of a fabric: layout, opening, inheritance |
 //! | `core` | what handles and ticker share; flush |
 //! | `flush` | what a flush writes |
 //! | `recovery` | the first opener reads the files |
@@ -26,10 +27,12 @@
 //! | `ticker` | the thread that flushes |
 //! | `check` | every invariant of a store |
 
+pub(crate) mod check;
 mod checkpoint;
 mod core;
 mod flush;
 mod layout;
+pub(crate) mod object;
 #[cfg(all(test, feature = "kill-points", not(memora_loom)))]
 mod process_tests;
 mod recovery;
@@ -48,8 +51,8 @@ use crate::shm::atomic::{AtomicU32, Ordering};
 use crate::table::entry::{CasOutcome, Entry, SetOptions, Version};
 use crate::table::{Action, BATCH, Changed, Current, Update, Value};
 
-pub use self::core::{Core, Host};
-pub use self::recovery::Opening;
+use self::core::Core;
+pub use self::core::Host;
 use ticker::Ticker;
 
 /// Milliseconds between two flushes of an async store, unless the user says otherwise.

@@ -98,10 +98,6 @@ impl Host for Ring {
         let offset = u64::from(index) * ENTRY_BYTES;
         Ok(Actor { index, pins: self.shm.block(offset)?, open: self.shm.block(offset + 64)? })
     }
-
-    fn thread_is_dead(&self, thread: u16) -> bool {
-        Ground::thread_is_dead(self, thread)
-    }
 }
 
 /// One fabric: its file, and the directory of its store.

@@ -36,10 +36,6 @@ impl Host for TestHost {
         let index = *threads.entry(std::thread::current().id()).or_insert(next);
         Ok(self.stage.actor(index))
     }
-
-    fn thread_is_dead(&self, thread: u16) -> bool {
-        crate::chunk::Ground::thread_is_dead(&*self.stage, thread)
-    }
 }
 
 /// A fabric in private memory: what a segment is to real stores.
@@ -519,5 +515,125 @@ proptest! {
         store.flush().unwrap();
         prop_assert_eq!(recovered(&disk).unwrap(), model);
         memory.assert_sound();
+    }
+}
+
+/// Objects as a fabric makes them, with real files.
+mod objects {
+    use super::super::object::{Object, check_options, initialise, open};
+    use super::*;
+
+    fn make(options: &StoreOptions) -> Result<(Memory, u64)> {
+        let memory = Memory::new(128, 16 << 10);
+        let me = memory.host.actor().unwrap();
+        let count = chunks_needed(&memory.pool);
+        let first = memory.pool.allocate_run(me, Class::Control, 9, count, Need::Object).unwrap();
+        initialise(&memory.pool, memory.pool.run_span(first, count).unwrap(), 7, options)?;
+        let offset = memory.pool.geometry().chunk_offset(first);
+        Ok((memory, offset))
+    }
+
+    fn open_at(memory: &Memory, offset: u64, fabric: u8, options: &StoreOptions) -> Result<Store> {
+        let object = Object { name: "orders", number: 9, offset, fabric: [fabric; 16] };
+        open(memory.pool.clone(), memory.host.clone(), &object, options, &mut |_| {})
+    }
+
+    fn problems(memory: &Memory, offset: u64) -> Vec<String> {
+        let mut found = Vec::new();
+        let mut report = |place: String, what: String| found.push(format!("{place}: {what}"));
+        super::super::check::check(&memory.pool, 9, offset, false, &mut report).unwrap();
+        found
+    }
+
+    #[test]
+    fn a_store_without_a_directory_lives_in_memory_alone_and_says_so() {
+        let process = StoreOptions { durability: Durability::Process, ..StoreOptions::default() };
+        let error = make(&StoreOptions::default()).err().unwrap();
+        assert_eq!(error.code(), ErrorCode::InvalidArgument);
+        let (memory, offset) = make(&process).unwrap();
+        let store = open_at(&memory, offset, 1, &process).unwrap();
+        store.set(b"a", b"1").unwrap();
+        assert!(store.delete(b"a").unwrap());
+        store.set(b"a", b"2").unwrap();
+        let error = store.set_durable(b"a", b"3", Durability::Sync).unwrap_err();
+        assert_eq!(error.code(), ErrorCode::InvalidArgument);
+        assert_eq!(store.get(b"a").unwrap(), Some(b"2".to_vec()));
+        store.flush().unwrap();
+        store.checkpoint().unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let with_files = StoreOptions { dir: Some(folder.path().join("x")), ..StoreOptions::default() };
+        assert_eq!(open_at(&memory, offset, 1, &with_files).err().unwrap().code(), ErrorCode::WrongOptions);
+        assert_eq!(problems(&memory, offset), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_store_is_opened_by_name_alone_flushed_by_its_ticker_and_recovered_by_another_fabric() {
+        let folder = tempfile::tempdir().unwrap();
+        let options = StoreOptions {
+            dir: Some(folder.path().join("orders")),
+            durability: Durability::Async { interval_ms: 1 },
+            ..StoreOptions::default()
+        };
+        check_options("orders", &options).unwrap();
+        let (memory, offset) = make(&options).unwrap();
+        let store = open_at(&memory, offset, 1, &options).unwrap();
+        let by_name = open_at(&memory, offset, 1, &StoreOptions::default()).unwrap();
+        store.set(b"a", b"1").unwrap();
+        // Nobody asks for a flush: the ticker does it.
+        while by_name.stats().unwrap().flushed_records == 0 {
+            std::thread::yield_now();
+        }
+        assert_eq!(by_name.get(b"a").unwrap(), Some(b"1".to_vec()));
+        assert_eq!(problems(&memory, offset), Vec::<String>::new());
+        // Another fabric must wait until all are gone.
+        let (other, place) = make(&options).unwrap();
+        assert_eq!(open_at(&other, place, 2, &options).err().unwrap().code(), ErrorCode::Busy);
+        drop((store, by_name));
+        let mut heard = 0;
+        let object = Object { name: "orders", number: 9, offset: place, fabric: [2; 16] };
+        let next =
+            open(other.pool.clone(), other.host.clone(), &object, &options, &mut |_| heard += 1).unwrap();
+        assert!(heard > 0, "recovery tells how far it is");
+        assert_eq!(next.get(b"a").unwrap(), Some(b"1".to_vec()));
+        // A wrong directory is refused before anything is made in it.
+        let foreign = folder.path().join("foreign");
+        std::fs::create_dir(&foreign).unwrap();
+        std::fs::write(foreign.join("mine.txt"), "mine").unwrap();
+        let wrong = StoreOptions { dir: Some(foreign.clone()), ..StoreOptions::default() };
+        assert_eq!(check_options("orders", &wrong).unwrap_err().code(), ErrorCode::NotAStore);
+        assert_eq!(check_options("others", &options).unwrap_err().code(), ErrorCode::NotAStore);
+        // Rot is found and named.
+        next.flush().unwrap();
+        next.checkpoint().unwrap();
+        let names = std::fs::read_dir(folder.path().join("orders")).unwrap();
+        let checkpoint = names
+            .map(|entry| entry.unwrap().path())
+            .find(|path| path.file_name().unwrap().to_string_lossy().starts_with("checkpoint"))
+            .unwrap();
+        let mut bytes = std::fs::read(&checkpoint).unwrap();
+        bytes[4096 + 70] ^= 1;
+        std::fs::write(&checkpoint, bytes).unwrap();
+        let found = problems(&other, place);
+        assert!(found.len() == 1 && found[0].contains("checkpoint."), "{found:?}");
+    }
+
+    #[test]
+    fn what_a_dead_thread_led_is_free_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let options = StoreOptions {
+            dir: Some(folder.path().join("orders")),
+            durability: Durability::Process,
+            ..StoreOptions::default()
+        };
+        let (memory, offset) = make(&options).unwrap();
+        let store = open_at(&memory, offset, 1, &options).unwrap();
+        let leader = store.shared.core.words().unwrap().journal().leader();
+        let alive = |_: u16| false;
+        let watch = crate::journal::leader::Watch::new();
+        let reign = crate::journal::leader::claim(leader, 7, &alive, &watch, false).unwrap().expect("free");
+        super::super::object::inherit(&memory.pool, offset, 7).unwrap();
+        assert!(!reign.holds());
+        store.set_durable(b"a", b"1", Durability::Sync).unwrap();
+        assert_eq!(store.get(b"a").unwrap(), Some(b"1".to_vec()));
     }
 }
