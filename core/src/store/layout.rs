@@ -20,6 +20,15 @@ pub const WORDS_LEN: usize = 256;
 /// Bytes of a path at most.
 pub const PATH_LEN_MAX: usize = 1024;
 
+/// What the layout hash of a fabric covers of this layer.
+pub const FACTS: &[u64] = &[
+    WORDS_LEN as u64,
+    PATH_LEN_MAX as u64,
+    crate::journal::control::CONTROL_LEN as u64,
+    crate::table::layout::USER_OFFSET,
+    crate::journal::layout::FORMAT_VERSION as u64,
+];
+
 /// The shared words, checked once.
 #[derive(Clone, Copy)]
 pub struct Words<'a> {

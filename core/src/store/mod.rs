@@ -31,7 +31,7 @@ pub(crate) mod check;
 mod checkpoint;
 mod core;
 mod flush;
-mod layout;
+pub(crate) mod layout;
 pub(crate) mod object;
 #[cfg(all(test, feature = "kill-points", not(memora_loom)))]
 mod process_tests;
