@@ -100,6 +100,12 @@ impl Drop for CloseInChild {
     }
 }
 
+/// Closes a descriptor that is not closed by itself, because a forked child must not close its number.
+pub fn close(descriptor: &mut std::mem::ManuallyDrop<std::os::fd::OwnedFd>) {
+    // SAFETY: the only caller is the destructor of the owner, which does not use the descriptor afterwards.
+    unsafe { std::mem::ManuallyDrop::drop(descriptor) };
+}
+
 extern "C" fn in_child() {
     for place in &CLOSE {
         let descriptor = place.load(Ordering::Relaxed);

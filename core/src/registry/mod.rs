@@ -1,0 +1,206 @@
+//! Who is attached: processes and threads, whether they live, and what happens to what the dead held.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `layout` | bytes of the entries |
+//! | `process` | entering and leaving as a process |
+//! | `thread` | the calling thread's entry, kept in thread-local storage |
+//! | `death` | what the kernel proves |
+//! | `reap` | taking over from the dead |
+//! | `check` | every invariant of the registry |
+//!
+//! A process holds a lock on its byte of the segment's file for as long as it is attached; a thread holds its life word.
+//! The kernel gives up both when they die, however they die. No pid, no time and no heartbeat decides anything.
+
+mod check;
+mod death;
+pub mod layout;
+mod process;
+mod reap;
+mod thread;
+
+#[cfg(all(test, not(memora_loom)))]
+mod tests;
+
+use std::sync::{Arc, Mutex, OnceLock, Weak};
+
+pub use check::check;
+pub use process::ProcessInfo;
+pub use reap::ReapReport;
+
+use crate::chunk::{Actor, Ground};
+use crate::error::{Error, ErrorCode, Result};
+use crate::segment::Segment;
+use crate::shm::atomic::{AtomicU32, AtomicU64, Ordering};
+use crate::shm::{Block, fork};
+use layout::{Kind, PROCESS_BYTES, State, THREAD_BYTES, process as process_field, thread as thread_field};
+
+/// Takes over everything that a thread owned. Called with proof that the thread is dead, or by the thread itself when it
+/// leaves. Repeating it is harmless, also after it was broken off at any point.
+pub trait Heir: Send + Sync {
+    /// Takes over what thread entry `thread` owned.
+    fn inherit(&self, thread: u16) -> Result<()>;
+}
+
+type ProcessEntry<'a> = Block<'a, PROCESS_BYTES>;
+type ThreadEntry<'a> = Block<'a, THREAD_BYTES>;
+
+/// The registry of a segment, as one attachment sees it.
+pub struct Registry {
+    segment: Arc<Segment>,
+    /// Tells attachments of this process apart; never reused.
+    id: u64,
+    fork_generation: u64,
+    closed: AtomicU32,
+    /// Our process entry; `u32::MAX` before we entered, and for read-only attachments.
+    process: AtomicU32,
+    heir: OnceLock<Weak<dyn Heir>>,
+    /// This very value, for thread-local storage.
+    me: OnceLock<Weak<Registry>>,
+    /// One reaper at a time in this process: locks of one description do not exclude each other.
+    reaping: Mutex<()>,
+}
+
+const NOBODY: u32 = u32::MAX;
+
+impl Registry {
+    /// The registry of an attached segment; this process has not entered it yet.
+    pub fn new(segment: Arc<Segment>) -> Registry {
+        static NEXT: std::sync::Mutex<u64> = std::sync::Mutex::new(1);
+        let id = {
+            let mut next = NEXT.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+            *next += 1;
+            *next
+        };
+        Registry {
+            segment,
+            id,
+            fork_generation: fork::begin(),
+            closed: AtomicU32::new(0),
+            process: AtomicU32::new(NOBODY),
+            heir: OnceLock::new(),
+            me: OnceLock::new(),
+            reaping: Mutex::new(()),
+        }
+    }
+
+    /// Who takes over from threads of ours that end.
+    pub fn set_heir(&self, heir: Weak<dyn Heir>) {
+        // Only the first is kept: there is one fabric for a registry.
+        let _ = self.heir.set(heir);
+    }
+
+    pub fn segment(&self) -> &Arc<Segment> {
+        &self.segment
+    }
+
+    /// An error if the attachment was closed or belongs to the parent of a fork.
+    #[inline]
+    pub fn enter(&self) -> Result<()> {
+        // ORDER Relaxed: a flag that stands for itself; memory stays mapped while a handle lives.
+        if self.closed.load(Ordering::Relaxed) != 0 {
+            return Err(ErrorCode::Closed.into());
+        }
+        if fork::generation() != self.fork_generation {
+            return Err(ErrorCode::Forked.into());
+        }
+        Ok(())
+    }
+
+    /// From now on every call answers `Closed`.
+    pub fn close(&self) {
+        self.closed.store(1, Ordering::Relaxed);
+    }
+
+    pub fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Relaxed) != 0
+    }
+
+    fn is_forked(&self) -> bool {
+        fork::generation() != self.fork_generation
+    }
+
+    fn process(&self) -> u32 {
+        // ORDER Relaxed: private to this process, set once before threads attach.
+        self.process.load(Ordering::Relaxed)
+    }
+
+    fn process_count(&self) -> u32 {
+        self.segment.geometry().process_count
+    }
+
+    /// Entries of the thread table; index 0 is nobody.
+    pub fn thread_entries(&self) -> u16 {
+        self.segment.geometry().thread_count as u16
+    }
+
+    fn process_entry(&self, index: u32) -> Result<ProcessEntry<'_>> {
+        if index >= self.process_count() {
+            return Err(Error::new(ErrorCode::Corrupt, format!("There is no process entry {index}.")));
+        }
+        self.segment.shm().block(self.segment.geometry().process_offset + u64::from(index) * PROCESS_BYTES as u64)
+    }
+
+    #[inline]
+    fn thread_entry(&self, index: u16) -> Result<ThreadEntry<'_>> {
+        if index == 0 || u32::from(index) >= self.segment.geometry().thread_count {
+            return Err(Error::new(ErrorCode::Corrupt, format!("There is no thread entry {index}.")));
+        }
+        self.segment.shm().block(self.segment.geometry().thread_offset + u64::from(index) * THREAD_BYTES as u64)
+    }
+
+    /// The calling thread's entry, attached now if it is not yet.
+    #[inline]
+    pub fn actor(&self) -> Result<Actor<'_>> {
+        self.enter()?;
+        let index = self.current_thread()?;
+        let entry = self.thread_entry(index)?;
+        Ok(Actor {
+            index,
+            pins: entry.span().block(thread_field::PINS as u64)?,
+            open: entry.span().block(thread_field::OPEN as u64)?,
+        })
+    }
+
+    fn thread_state(&self, index: u16) -> Result<State> {
+        Ok(State::load(self.thread_entry(index)?.u64::<{ thread_field::STATE }>()))
+    }
+
+    fn process_word(&self, index: u32) -> Result<&AtomicU64> {
+        Ok(self.process_entry(index)?.u64::<{ process_field::STATE }>())
+    }
+
+    fn each_thread(&self) -> impl Iterator<Item = u16> + use<> {
+        1..self.thread_entries()
+    }
+}
+
+impl Ground for Registry {
+    fn commit(&self, offset: u64, len: u64) -> Result<()> {
+        self.segment.commit(offset, len)
+    }
+
+    fn thread_is_dead(&self, thread: u16) -> bool {
+        self.is_dead(thread)
+    }
+
+    fn thread_count(&self) -> u32 {
+        self.each_thread()
+            .filter(|index| self.thread_state(*index).is_ok_and(|state| state.kind() != Some(Kind::Free)))
+            .count() as u32
+    }
+
+    fn each_pin(&self, visit: &mut dyn FnMut(u32)) {
+        for index in self.each_thread() {
+            let Ok(entry) = self.thread_entry(index) else { continue };
+            let state = State::load(entry.u64::<{ thread_field::STATE }>());
+            if state.kind() == Some(Kind::Free) {
+                continue;
+            }
+            for pin in 0..8 {
+                // ORDER Acquire [chunk-pin]: pairs with the owner's release of a pin; the caller's full fence comes before.
+                visit(entry.u32_at::<{ thread_field::PINS }>(pin).load(Ordering::Acquire));
+            }
+        }
+    }
+}

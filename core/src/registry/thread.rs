@@ -1,0 +1,216 @@
+//! The calling thread's entry, kept in thread-local storage.
+//!
+//! A thread attaches at its first operation and leaves when it ends. The last attachment used is remembered in a plain
+//! cell, so that a hot path pays two loads and a comparison.
+
+use std::cell::{Cell, RefCell};
+use std::sync::{Arc, Weak};
+
+use super::layout::{Kind, State, thread as field};
+use super::{Heir, NOBODY, Registry};
+use crate::error::{Error, ErrorCode, Result};
+use crate::shm::atomic::Ordering;
+use crate::shm::life::{self, Life, LifeWord};
+use crate::shm::{PAGE, time};
+
+thread_local! {
+    /// Id of the attachment used last and our thread entry there; (0, 0) for none.
+    static LAST: Cell<(u64, u16)> = const { Cell::new((0, 0)) };
+    /// Every attachment that this thread has an entry in.
+    static MINE: RefCell<Vec<Membership>> = const { RefCell::new(Vec::new()) };
+}
+
+/// A thread's entry in one attachment.
+struct Membership {
+    registry: Weak<Registry>,
+    id: u64,
+    index: u16,
+    life: Option<LifeWord>,
+}
+
+impl Drop for Membership {
+    /// The thread ends, or its entry was given up.
+    fn drop(&mut self) {
+        LAST.with(|last| {
+            if last.get().0 == self.id {
+                last.set((0, 0));
+            }
+        });
+        let life = self.life.take();
+        if let Some(registry) = self.registry.upgrade()
+            && !registry.is_forked()
+            && let Some(heir) = registry.heir.get().and_then(Weak::upgrade)
+        {
+            // What fails here is done by the next reaper: the entry stays, its holder is dead soon.
+            let _ = registry.leave(self.index, life, &*heir);
+        }
+        // Otherwise the attachment is being closed by another thread, which left the entry lingering; dropping the life
+        // word lets it go.
+    }
+}
+
+impl Registry {
+    /// The calling thread's entry.
+    #[inline]
+    pub(super) fn current_thread(&self) -> Result<u16> {
+        let (id, index) = LAST.get();
+        if id == self.id { Ok(index) } else { self.find_thread() }
+    }
+
+    #[cold]
+    fn find_thread(&self) -> Result<u16> {
+        let known = MINE
+            .try_with(|mine| mine.borrow().iter().find(|one| one.id == self.id).map(|one| one.index))
+            .map_err(|_| Error::new(ErrorCode::Closed, "The calling thread is ending."))?;
+        let index = match known {
+            Some(index) => index,
+            None => self.attach_thread()?,
+        };
+        LAST.set((self.id, index));
+        Ok(index)
+    }
+
+    fn attach_thread(&self) -> Result<u16> {
+        let process = self.process();
+        if process == NOBODY {
+            return Err(ErrorCode::ReadOnly.into());
+        }
+        let Some(heir) = self.heir.get().and_then(Weak::upgrade) else {
+            return Err(ErrorCode::Closed.into());
+        };
+        let mut index = self.claim_thread(process)?;
+        if index.is_none() {
+            self.reap(&*heir)?;
+            index = self.claim_thread(process)?;
+        }
+        let Some(index) = index else {
+            return Err(Error::new(
+                ErrorCode::TooManyThreads,
+                format!("All {} thread entries are taken.", self.thread_entries() - 1),
+            ));
+        };
+        let life = match self.take_life(index) {
+            Ok(life) => life,
+            Err(error) => {
+                self.leave(index, None, &*heir)?;
+                return Err(error);
+            }
+        };
+        MINE.with(|mine| {
+            mine.borrow_mut().push(Membership { registry: self.weak(), id: self.id, index, life });
+        });
+        Ok(index)
+    }
+
+    /// Claims an entry for the calling thread and prepares it.
+    fn claim_thread(&self, process: u32) -> Result<Option<u16>> {
+        for index in self.each_thread() {
+            let entry = self.thread_entry(index)?;
+            let word = entry.u64::<{ field::STATE }>();
+            let seen = State::load(word);
+            let usable = match seen.kind() {
+                Some(Kind::Free) => true,
+                Some(Kind::Lingering) => life::state(self.life_word(index)?) != Life::Held,
+                _ => false,
+            };
+            if !usable {
+                continue;
+            }
+            let claimed = State::new(Kind::Attaching, process, seen.generation().wrapping_add(1));
+            if !State::change(word, seen, claimed) {
+                continue;
+            }
+            // DIES: an entry of a dead process that owns nothing.
+            kill_point!("registry.thread.claimed");
+            // ORDER Relaxed: ours; the state releases them.
+            entry.u32::<{ field::HAS_LIFE }>().store(0, Ordering::Relaxed);
+            entry.span().zero(field::PINS as u64, field::STATE as u64)?;
+            entry.u32::<{ field::TID }>().store(nix::unistd::gettid().as_raw() as u32, Ordering::Relaxed);
+            entry.u64::<{ field::ATTACHED_MS }>().store(time::boot_ms(), Ordering::Relaxed);
+            return Ok(Some(index));
+        }
+        Ok(None)
+    }
+
+    /// Locks the life word of our claimed entry and makes the entry live.
+    fn take_life(&self, index: u16) -> Result<Option<LifeWord>> {
+        let (page, place) = self.life_place(index);
+        self.segment.commit(page, PAGE)?;
+        let life = match LifeWord::lock(self.segment.shm(), page, place) {
+            Ok(life) => Some(life),
+            Err(error) if error.code() == ErrorCode::Unsupported => None,
+            Err(error) => return Err(error),
+        };
+        // DIES: the life word shows it, or the lock of the process.
+        kill_point!("registry.thread.life_taken");
+        let entry = self.thread_entry(index)?;
+        // ORDER Relaxed: released by the state.
+        entry.u32::<{ field::HAS_LIFE }>().store(u32::from(life.is_some()), Ordering::Relaxed);
+        let word = entry.u64::<{ field::STATE }>();
+        let seen = State::load(word);
+        State::change(word, seen, State::new(Kind::Live, seen.process(), seen.generation()));
+        kill_point!("registry.thread.live");
+        Ok(life)
+    }
+
+    /// Gives up the calling thread's entry: everything it owns is taken over first, the life word is let go before the
+    /// entry is free, so that its next holder is the only one who writes the word.
+    fn leave(&self, index: u16, life: Option<LifeWord>, heir: &dyn Heir) -> Result<()> {
+        heir.inherit(index)?;
+        kill_point!("registry.thread.inherited");
+        let entry = self.thread_entry(index)?;
+        let word = entry.u64::<{ field::STATE }>();
+        let seen = State::load(word);
+        entry.span().zero(field::PINS as u64, field::STATE as u64)?;
+        drop(life);
+        // DIES: a live entry with a free life word: the lock of the process decides.
+        kill_point!("registry.thread.before_free");
+        State::change(word, seen, seen.freed());
+        kill_point!("registry.thread.freed");
+        Ok(())
+    }
+
+    /// Gives up all entries of this process: those of other threads are left lingering, because only they can let go of
+    /// their life words. No thread is inside a call any more.
+    pub fn leave_all(&self, heir: &dyn Heir) -> Result<()> {
+        if self.is_forked() || !self.has_entered() {
+            return Ok(());
+        }
+        let mine = MINE
+            .try_with(|mine| {
+                let mut mine = mine.try_borrow_mut().ok()?;
+                let place = mine.iter().position(|one| one.id == self.id)?;
+                Some(mine.swap_remove(place))
+            })
+            .ok()
+            .flatten();
+        if let Some(mut membership) = mine {
+            let life = membership.life.take();
+            self.leave(membership.index, life, heir)?;
+            membership.registry = Weak::new();
+        }
+        for index in self.each_thread() {
+            let entry = self.thread_entry(index)?;
+            let word = entry.u64::<{ field::STATE }>();
+            let seen = State::load(word);
+            if seen.process() != self.process() || !matches!(seen.kind(), Some(Kind::Live | Kind::Attaching)) {
+                continue;
+            }
+            heir.inherit(index)?;
+            entry.span().zero(field::PINS as u64, field::STATE as u64)?;
+            State::change(word, seen, State::new(Kind::Lingering, 0, seen.generation()));
+        }
+        self.leave_process()
+    }
+
+    fn weak(&self) -> Weak<Registry> {
+        self.me.get().cloned().unwrap_or_default()
+    }
+
+    /// The registry behind a shared pointer to itself, which thread-local storage holds weakly.
+    pub fn shared(self) -> Arc<Registry> {
+        let shared = Arc::new(self);
+        let _ = shared.me.set(Arc::downgrade(&shared));
+        shared
+    }
+}
