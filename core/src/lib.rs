@@ -6,22 +6,26 @@ pub mod limits;
 
 #[macro_use]
 pub mod shm;
-#[allow(dead_code, unused_imports)]
 mod cache;
-#[allow(dead_code, unused_imports)]
 mod channel;
-#[allow(dead_code, unused_imports)]
 mod chunk;
-#[allow(dead_code, unused_imports)]
+mod fabric;
 mod journal;
-#[allow(dead_code)]
+mod registry;
+mod segment;
 mod store;
-#[allow(dead_code, unused_imports)]
 mod table;
 
+pub use cache::{Cache, CacheOptions, CacheStats};
 pub use channel::{
     Channel, ChannelKind, ChannelOptions, ChannelStats, Claim, Message, OverrunPolicy, Publisher, Subscriber,
     SubscriptionInfo,
 };
 pub use error::{Error, ErrorCode, Result};
+pub use fabric::{
+    Backend, CheckReport, Create, Fabric, FabricInfo, FabricOptions, FabricStat, ObjectInfo, ObjectKind,
+    Problem, ProcessInfo, ReapReport,
+};
 pub use shm::{KernelFeatures, kernel_features};
+pub use store::{Durability, Store, StoreOptions, StoreStats};
+pub use table::entry::{CasOutcome, Entry, SetOptions, Version};

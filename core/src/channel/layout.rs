@@ -341,6 +341,15 @@ pub fn check_lane_bytes(lane_bytes: u64) -> Result<()> {
     ))
 }
 
+/// What goes into the layout hash from this layer.
+pub const FACTS: &[u64] = &[
+    control::BYTES as u64,
+    lane::HOT_BYTES as u64,
+    control::LANE_BYTES as u64,
+    control::DATA as u64,
+    control::SPACE as u64,
+];
+
 #[cfg(test)]
 mod tests {
     use super::*;

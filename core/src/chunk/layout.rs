@@ -251,6 +251,18 @@ impl PoolGeometry {
     }
 }
 
+/// What goes into the layout hash from this layer.
+pub const FACTS: &[u64] = &[
+    DESCRIPTOR_BYTES,
+    at::STATE as u64,
+    at::SEQ as u64,
+    at::DEAD as u64,
+    at::TAIL as u64,
+    at::FLUSHED as u64,
+    at::SPLIT as u64,
+    at::PARENT as u64,
+];
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -98,6 +98,21 @@ impl Pool {
         (1..used.min(self.geometry.chunk_count as u64) as u32).map(ChunkId)
     }
 
+    /// How many chunks each object holds.
+    pub fn chunks_by_object(&self) -> Result<std::collections::HashMap<u32, u64>> {
+        let mut held = std::collections::HashMap::new();
+        for chunk in self.used_chunks() {
+            let state = self.state(chunk)?;
+            if !state.is(Kind::Virgin) && !state.is(Kind::Free) {
+                // ORDER Relaxed: figures for people.
+                *held
+                    .entry(self.descriptor(chunk)?.u32::<{ at::OBJECT }>().load(Ordering::Relaxed))
+                    .or_insert(0) += 1;
+            }
+        }
+        Ok(held)
+    }
+
     /// Descriptor 0, whose words are the pool's.
     #[inline]
     pub(super) fn head(&self) -> Descriptor<'_> {

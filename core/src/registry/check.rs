@@ -4,13 +4,16 @@ use super::Registry;
 use super::layout::{Kind, State, thread as field};
 use crate::error::Result;
 
-/// Tells `report(what, where)` everything that is wrong. Safe on a live registry: an entry that changes meanwhile is read
+/// Tells `report(place, what)` everything that is wrong. Safe on a live registry: an entry that changes meanwhile is read
 /// again.
 pub fn check(registry: &Registry, report: &mut dyn FnMut(String, String)) -> Result<()> {
     for index in 0..registry.process_count() {
         let state = State::load(registry.process_word(index)?);
         if !matches!(state.kind(), Some(Kind::Free | Kind::Live)) {
-            report(format!("its state {:#x} is none of a process", state.0), format!("process entry {index}"));
+            report(
+                format!("process entry {index}"),
+                format!("its state {:#x} is none of a process", state.0),
+            );
         }
     }
     for index in registry.each_thread() {
@@ -18,15 +21,15 @@ pub fn check(registry: &Registry, report: &mut dyn FnMut(String, String)) -> Res
         let state = State::load(word);
         let place = format!("thread entry {index}");
         match state.kind() {
-            None => report(format!("its state {:#x} is none of a thread", state.0), place),
+            None => report(place, format!("its state {:#x} is none of a thread", state.0)),
             Some(Kind::Attaching | Kind::Live) => {
                 if state.process() >= registry.process_count() {
-                    report(format!("it names process {}, which cannot be", state.process()), place);
+                    report(place, format!("it names process {}, which cannot be", state.process()));
                 } else {
                     let process = State::load(registry.process_word(state.process())?);
                     // A process leaves after its threads: read the thread again before complaining.
                     if process.kind() != Some(Kind::Live) && State::load(word) == state {
-                        report(format!("its process {} has no live entry", state.process()), place);
+                        report(place, format!("its process {} has no live entry", state.process()));
                     }
                 }
             }

@@ -4,9 +4,9 @@ use super::layout::{Kind, State, thread as thread_field};
 use super::{NOBODY, Registry};
 use crate::error::Result;
 use crate::segment::locks::PROCESS_BASE;
+use crate::shm::PAGE;
 use crate::shm::atomic::{AtomicU32, Ordering};
 use crate::shm::life::{self, Life, WORDS_PER_PAGE};
-use crate::shm::PAGE;
 
 impl Registry {
     /// The page and the place in it of a thread's life word.

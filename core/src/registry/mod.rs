@@ -19,9 +19,6 @@ mod process;
 mod reap;
 mod thread;
 
-#[cfg(all(test, not(memora_loom)))]
-mod tests;
-
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 
 pub use check::check;
@@ -138,7 +135,9 @@ impl Registry {
         if index >= self.process_count() {
             return Err(Error::new(ErrorCode::Corrupt, format!("There is no process entry {index}.")));
         }
-        self.segment.shm().block(self.segment.geometry().process_offset + u64::from(index) * PROCESS_BYTES as u64)
+        self.segment
+            .shm()
+            .block(self.segment.geometry().process_offset + u64::from(index) * PROCESS_BYTES as u64)
     }
 
     #[inline]
@@ -146,7 +145,9 @@ impl Registry {
         if index == 0 || u32::from(index) >= self.segment.geometry().thread_count {
             return Err(Error::new(ErrorCode::Corrupt, format!("There is no thread entry {index}.")));
         }
-        self.segment.shm().block(self.segment.geometry().thread_offset + u64::from(index) * THREAD_BYTES as u64)
+        self.segment
+            .shm()
+            .block(self.segment.geometry().thread_offset + u64::from(index) * THREAD_BYTES as u64)
     }
 
     /// The calling thread's entry, attached now if it is not yet.

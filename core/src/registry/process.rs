@@ -125,7 +125,8 @@ impl Registry {
                 pid: entry.u32::<{ field::PID }>().load(Ordering::Relaxed),
                 uid: entry.u32::<{ field::UID }>().load(Ordering::Relaxed),
                 namespace: entry.u64::<{ field::NAMESPACE }>().load(Ordering::Relaxed),
-                attached_ms: now.saturating_sub(entry.u64::<{ field::ATTACHED_MS }>().load(Ordering::Relaxed)),
+                attached_ms: now
+                    .saturating_sub(entry.u64::<{ field::ATTACHED_MS }>().load(Ordering::Relaxed)),
                 command: text.trim_end_matches('\0').chars().filter(|c| !c.is_control()).collect(),
                 threads: threads[index as usize],
                 dead: self.process_is_dead(index)?,

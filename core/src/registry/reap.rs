@@ -37,7 +37,9 @@ impl Registry {
                 continue;
             }
             let word = self.process_word(process)?;
-            if State::load(word).kind() != Some(Kind::Live) || !locks.try_lock(PROCESS_BASE + i64::from(process))? {
+            if State::load(word).kind() != Some(Kind::Live)
+                || !locks.try_lock(PROCESS_BASE + i64::from(process))?
+            {
                 continue;
             }
             // The lock is ours, so the process is gone and nobody takes its entry. Read again what may have changed.
@@ -47,7 +49,9 @@ impl Registry {
                 let mut rest = 0;
                 for index in self.each_thread() {
                     let state = self.thread_state(index)?;
-                    if state.process() == process && matches!(state.kind(), Some(Kind::Live | Kind::Attaching)) {
+                    if state.process() == process
+                        && matches!(state.kind(), Some(Kind::Live | Kind::Attaching))
+                    {
                         if self.reap_thread(index, state, heir)? {
                             report.threads += 1;
                         } else {

@@ -193,7 +193,8 @@ impl Registry {
             let entry = self.thread_entry(index)?;
             let word = entry.u64::<{ field::STATE }>();
             let seen = State::load(word);
-            if seen.process() != self.process() || !matches!(seen.kind(), Some(Kind::Live | Kind::Attaching)) {
+            if seen.process() != self.process() || !matches!(seen.kind(), Some(Kind::Live | Kind::Attaching))
+            {
                 continue;
             }
             heir.inherit(index)?;

@@ -32,7 +32,10 @@ pub fn attach_file(
     home::check_file(&place, &status)?;
     let (shm, len, keep) = if backend == Backend::SysV {
         let Some((key, len)) = sysv_key(&file) else {
-            return Err(Error::new(ErrorCode::NotAFabric, format!("{place} does not name a System V segment.")));
+            return Err(Error::new(
+                ErrorCode::NotAFabric,
+                format!("{place} does not name a System V segment."),
+            ));
         };
         let id = sysv::find(key)?;
         let status = sysv::status(id)?;
@@ -69,7 +72,10 @@ pub fn attach_memfd(file: OwnedFd, read_only: bool, fingerprint: Fingerprint) ->
     let status = fstat(&file).map_err(|errno| Error::io("fstat", place, &errno.into()))?;
     let len = status.st_size as u64;
     if len < HEADER_BYTES as u64 {
-        return Err(Error::new(ErrorCode::NotAFabric, format!("{place} has {len} bytes, a header has {HEADER_BYTES}.")));
+        return Err(Error::new(
+            ErrorCode::NotAFabric,
+            format!("{place} has {len} bytes, a header has {HEADER_BYTES}."),
+        ));
     }
     let shm = Shm::map_file(&file, len, !read_only)?;
     let (geometry, identity) = header::read(&shm, place, len, fingerprint)?;

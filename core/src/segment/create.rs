@@ -32,7 +32,11 @@ pub fn create_file(
 ) -> Result<()> {
     let private = format!("{PRIVATE_PREFIX}{}", uuid::Uuid::new_v4());
     let path = home.join(public);
-    let file = home.open_file(&private, OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_EXCL, Mode::S_IRUSR | Mode::S_IWUSR)?;
+    let file = home.open_file(
+        &private,
+        OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_EXCL,
+        Mode::S_IRUSR | Mode::S_IWUSR,
+    )?;
     let built = (|| {
         let builder = LockFile::new(home.open_file(&private, OFlag::O_RDWR, Mode::empty())?);
         builder.try_lock(BUILDER)?;
@@ -74,7 +78,8 @@ fn build_sysv(
     let key = (uuid::Uuid::new_v4().as_u128() as i32 & 0x7fff_ffff).max(1);
     let text = format!("memora sysv {key} {}\n", geometry.limit);
     // First the key, so that a sweeper finds the segment of a builder that was killed.
-    nix::unistd::write(file, text.as_bytes()).map_err(|errno| Error::io("write", "the key", &errno.into()))?;
+    nix::unistd::write(file, text.as_bytes())
+        .map_err(|errno| Error::io("write", "the key", &errno.into()))?;
     kill_point!("segment.create.key_written");
     let id = sysv::create(key, geometry.limit, identity.mode)?;
     let made = (|| {
@@ -130,7 +135,8 @@ pub fn create_memfd(geometry: &Geometry, identity: &Identity, fingerprint: Finge
     let shm = Shm::map_file(&file, geometry.limit, true)?;
     header::write(&shm, geometry, identity, fingerprint)?;
     let seals = SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SEAL;
-    nix::fcntl::fcntl(&file, nix::fcntl::FcntlArg::F_ADD_SEALS(seals)).map_err(|errno| fail("fcntl(F_ADD_SEALS)", errno))?;
+    nix::fcntl::fcntl(&file, nix::fcntl::FcntlArg::F_ADD_SEALS(seals))
+        .map_err(|errno| fail("fcntl(F_ADD_SEALS)", errno))?;
     drop(shm);
     super::attach_memfd(file, false, fingerprint)
 }
@@ -155,7 +161,9 @@ pub fn check_mode(mode: u32) -> Result<()> {
     if mode & !0o770 != 0 || mode & 0o600 != 0o600 {
         return Err(Error::new(
             ErrorCode::InvalidArgument,
-            format!("Mode {mode:o} is not acceptable: the owner reads and writes, others get nothing (0600, 0640, 0660)."),
+            format!(
+                "Mode {mode:o} is not acceptable: the owner reads and writes, others get nothing (0600, 0640, 0660)."
+            ),
         ));
     }
     Ok(())

@@ -111,8 +111,9 @@ fn u32_of(bytes: &[u8; SEALED_BYTES], at: usize) -> u32 {
 /// Copies the header out and checks everything about it. `place` names the segment in errors, `len` is the length of
 /// the file or segment as the kernel tells it.
 pub fn read(shm: &Shm, place: &str, len: u64, fingerprint: Fingerprint) -> Result<(Geometry, Identity)> {
-    let not_a_fabric =
-        |what: String| Err(Error::new(ErrorCode::NotAFabric, format!("{place} is not a whole fabric: {what}.")));
+    let not_a_fabric = |what: String| {
+        Err(Error::new(ErrorCode::NotAFabric, format!("{place} is not a whole fabric: {what}.")))
+    };
     let Ok(header) = shm.block::<HEADER_BYTES>(0) else {
         return not_a_fabric(format!("it has {} bytes, a header has {HEADER_BYTES}", shm.len()));
     };

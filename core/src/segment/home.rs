@@ -27,7 +27,10 @@ pub fn default_home() -> PathBuf {
 pub fn check_name(name: &str) -> Result<()> {
     let legal = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
     if name.is_empty() || name.len() > NAME_LEN_MAX || name.starts_with('.') || !name.bytes().all(legal) {
-        return Err(Error::new(ErrorCode::InvalidName, format!("The name `{}` is not acceptable.", name.escape_debug())));
+        return Err(Error::new(
+            ErrorCode::InvalidName,
+            format!("The name `{}` is not acceptable.", name.escape_debug()),
+        ));
     }
     Ok(())
 }
@@ -50,9 +53,10 @@ impl Home {
         }
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let directory = open(path, flags, Mode::empty()).map_err(|errno| match errno {
-            Errno::ELOOP | Errno::ENOTDIR => {
-                Error::new(ErrorCode::NotOurs, format!("{} is no directory, or a symbolic link.", path.display()))
-            }
+            Errno::ELOOP | Errno::ENOTDIR => Error::new(
+                ErrorCode::NotOurs,
+                format!("{} is no directory, or a symbolic link.", path.display()),
+            ),
             errno => Error::io("open", path.display(), &errno.into()),
         })?;
         let status = fstat(&directory).map_err(|errno| Error::io("fstat", path.display(), &errno.into()))?;
@@ -76,11 +80,14 @@ impl Home {
 
     /// Opens a file of the directory, never through a symbolic link.
     pub fn open_file(&self, file: &str, flags: OFlag, mode: Mode) -> Result<OwnedFd> {
-        openat(&self.directory, file, flags | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, mode).map_err(|errno| match errno {
-            Errno::ELOOP => {
-                Error::new(ErrorCode::NotOurs, format!("{} is a symbolic link.", self.join(file).display()))
+        openat(&self.directory, file, flags | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, mode).map_err(|errno| {
+            match errno {
+                Errno::ELOOP => Error::new(
+                    ErrorCode::NotOurs,
+                    format!("{} is a symbolic link.", self.join(file).display()),
+                ),
+                errno => Error::io("open", self.join(file).display(), &errno.into()),
             }
-            errno => Error::io("open", self.join(file).display(), &errno.into()),
         })
     }
 
@@ -148,7 +155,8 @@ pub fn set_access(file: &OwnedFd, place: &Path, mode: u32, group: Option<u32>) -
         nix::unistd::fchown(file, None, Some(nix::unistd::Gid::from_raw(group)))
             .map_err(|errno| Error::io("fchown", place.display(), &errno.into()))?;
     }
-    fchmod(file, Mode::from_bits_truncate(mode)).map_err(|errno| Error::io("fchmod", place.display(), &errno.into()))
+    fchmod(file, Mode::from_bits_truncate(mode))
+        .map_err(|errno| Error::io("fchmod", place.display(), &errno.into()))
 }
 
 /// A second description of an open file: locks and offsets are then apart.
@@ -160,7 +168,8 @@ pub fn reopen(file: &OwnedFd, flags: OFlag) -> Result<OwnedFd> {
 
 /// How much room the file system of a path has, in words.
 pub fn room_text(path: Option<&Path>) -> String {
-    let Some(status) = path.and_then(Path::parent).and_then(|folder| Some((folder, statvfs(folder).ok()?))) else {
+    let Some(status) = path.and_then(Path::parent).and_then(|folder| Some((folder, statvfs(folder).ok()?)))
+    else {
         return "the host has no memory left".to_owned();
     };
     let (folder, status) = status;

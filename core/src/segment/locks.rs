@@ -85,7 +85,9 @@ mod tests {
     #[test]
     fn two_descriptions_exclude_each_other_also_within_one_process() {
         let file = tempfile::NamedTempFile::new().unwrap();
-        let open = || LockFile::new(std::fs::File::options().read(true).write(true).open(file.path()).unwrap().into());
+        let open = || {
+            LockFile::new(std::fs::File::options().read(true).write(true).open(file.path()).unwrap().into())
+        };
         let (first, second) = (open(), open());
         assert!(first.try_lock(PROCESS_BASE).unwrap());
         assert!(!second.try_lock(PROCESS_BASE).unwrap() && second.is_locked(PROCESS_BASE).unwrap());

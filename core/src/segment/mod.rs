@@ -112,7 +112,10 @@ impl Segment {
     /// Reserves and maps the pages of a range, so that touching them is never a fault. Repeating it is harmless.
     pub fn commit(&self, offset: u64, len: u64) -> Result<()> {
         if offset.checked_add(len).is_none_or(|end| end > self.geometry.limit) {
-            return Err(Error::new(ErrorCode::Corrupt, format!("{len} bytes at {offset} leave the segment.")));
+            return Err(Error::new(
+                ErrorCode::Corrupt,
+                format!("{len} bytes at {offset} leave the segment."),
+            ));
         }
         if let Some(file) = &self.file {
             reserve(file, offset, len, self.path.as_ref())?;

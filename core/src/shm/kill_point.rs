@@ -18,11 +18,31 @@ macro_rules! kill_point {
 /// Every kill point, by layer. A name is `layer.operation.where`.
 pub const NAMES: &[&str] = &[
     // segment
-
+    "segment.create.locked",
+    "segment.create.before_publish",
+    "segment.create.published",
+    "segment.create.key_written",
     // registry
-
+    "registry.process.locked",
+    "registry.process.live",
+    "registry.process.before_free",
+    "registry.process.freed",
+    "registry.thread.claimed",
+    "registry.thread.life_taken",
+    "registry.thread.live",
+    "registry.thread.inherited",
+    "registry.thread.before_free",
+    "registry.thread.freed",
+    "registry.reap.process_locked",
+    "registry.reap.before_process_free",
+    "registry.reap.process_freed",
+    "registry.reap.thread_locked",
+    "registry.reap.thread_inherited",
+    "registry.reap.before_thread_free",
+    "registry.reap.thread_freed",
     // directory
-
+    "directory.create.before_publish",
+    "directory.create.published",
     // chunk
     "chunk.allocate.before_open",
     "chunk.allocate.opened",

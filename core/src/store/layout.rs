@@ -139,3 +139,6 @@ impl<'a> Words<'a> {
         Ok(())
     }
 }
+
+/// What goes into the layout hash from this layer.
+pub const FACTS: &[u64] = &[WORDS_LEN as u64];

@@ -176,6 +176,10 @@ pub fn bucket_of(span: Span<'_>, number: u64) -> crate::Result<Bucket<'_>> {
     span.block(number * BUCKET_BYTES)
 }
 
+/// What goes into the layout hash from this layer.
+pub const FACTS: &[u64] =
+    &[OBJECT_HEADER_BYTES, DIRECTORY_OFFSET, USER_OFFSET, BUCKET_BYTES, SLOT_COUNT as u64];
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,0 +1,127 @@
+//! What the layers below ask of the fabric.
+
+use std::sync::Arc;
+
+use super::Inner;
+use super::directory::ObjectKind;
+use crate::channel;
+use crate::chunk::{self, Actor, ChunkId, Class, Need};
+use crate::error::{ErrorCode, Result};
+use crate::registry::{Heir, Registry};
+
+impl Heir for Inner {
+    /// First the objects, which only need the thread's number; then its chunks, of which some are kept because an object
+    /// names them.
+    fn inherit(&self, thread: u16) -> Result<()> {
+        let objects = self.directory.objects(&self.pool)?;
+        let mut areas = Vec::new();
+        for object in &objects {
+            if object.kind == ObjectKind::Channel {
+                let area = self.area(object, Arc::clone(&self.undertaker))?;
+                channel::inherit(&area, thread)?;
+                areas.push(area);
+            }
+        }
+        let referenced = |first: ChunkId| {
+            let named = self.directory.names_chunk(self.pool.shm(), first).unwrap_or(true);
+            let offset = self.pool.geometry().chunk_offset(first);
+            // What cannot be read is kept: a leak is repaired by hand, a chunk that is freed in use is not.
+            named || areas.iter().any(|area| channel::names_ring(area, offset).unwrap_or(true))
+        };
+        chunk::inherit(&self.pool, thread, &referenced)?;
+        for object in &objects {
+            if object.kind != ObjectKind::Channel {
+                crate::table::inherit(&self.table(object)?)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl crate::cache::Host for Inner {
+    #[inline]
+    fn enter(&self) -> Result<()> {
+        self.registry.enter()
+    }
+
+    #[inline]
+    fn actor(&self) -> Result<Actor<'_>> {
+        self.registry.actor()
+    }
+}
+
+impl crate::store::Host for Inner {
+    fn actor(&self) -> Result<Actor<'_>> {
+        self.registry.actor()
+    }
+
+    fn thread_is_dead(&self, thread: u16) -> bool {
+        self.registry.is_dead(thread)
+    }
+}
+
+impl channel::Ground for Inner {
+    fn thread(&self) -> Result<u16> {
+        Ok(self.registry.actor()?.index)
+    }
+
+    fn usable(&self) -> Result<()> {
+        self.registry.enter()
+    }
+
+    fn thread_is_dead(&self, thread: u16) -> bool {
+        self.registry.is_dead(thread)
+    }
+
+    fn take_ring(&self, object: u32, len: u64) -> Result<u64> {
+        let geometry = self.pool.geometry();
+        let chunks = u32::try_from(len.div_ceil(geometry.chunk_bytes)).map_err(|_| ErrorCode::Full)?;
+        let first =
+            self.pool.allocate_run(self.registry.actor()?, Class::Lane, object, chunks, Need::Object)?;
+        Ok(geometry.chunk_offset(first))
+    }
+
+    fn keep_ring(&self, ring: u64, _len: u64) -> Result<()> {
+        self.pool.settle(self.registry.actor()?, self.ring_chunk(ring)?)
+    }
+
+    fn give_back_ring(&self, ring: u64, _len: u64) -> Result<()> {
+        self.pool.release(self.registry.actor()?, self.ring_chunk(ring)?)
+    }
+}
+
+impl Inner {
+    /// The first chunk of a ring, by which its run is settled and released.
+    fn ring_chunk(&self, ring: u64) -> Result<ChunkId> {
+        self.pool.geometry().chunk_of(ring).ok_or_else(|| ErrorCode::Corrupt.into())
+    }
+}
+
+/// What a channel may ask of whoever takes over from a dead thread: nothing that needs an entry of its own.
+pub struct Undertaker(pub Arc<Registry>);
+
+impl channel::Ground for Undertaker {
+    fn thread(&self) -> Result<u16> {
+        Err(ErrorCode::Internal.into())
+    }
+
+    fn usable(&self) -> Result<()> {
+        Ok(())
+    }
+
+    fn thread_is_dead(&self, thread: u16) -> bool {
+        self.0.is_dead(thread)
+    }
+
+    fn take_ring(&self, _object: u32, _len: u64) -> Result<u64> {
+        Err(ErrorCode::Internal.into())
+    }
+
+    fn keep_ring(&self, _ring: u64, _len: u64) -> Result<()> {
+        Err(ErrorCode::Internal.into())
+    }
+
+    fn give_back_ring(&self, _ring: u64, _len: u64) -> Result<()> {
+        Err(ErrorCode::Internal.into())
+    }
+}
