@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use memora::{
-    Backend, ChannelKind, ChannelOptions, Create, Durability, ErrorCode, Fabric, FabricOptions, OverrunPolicy,
-    StoreOptions,
+    Backend, ChannelKind, ChannelOptions, Create, Durability, ErrorCode, Fabric, FabricOptions,
+    OverrunPolicy, StoreOptions,
 };
 use tempfile::TempDir;
 
@@ -43,7 +43,10 @@ fn use_all_three_objects(fabric: &Fabric, home: &TempDir) {
     }
     let mut seen = Vec::new();
     while seen.len() < 100 {
-        assert!(subscriber.poll(16, |_, bytes| seen.push(u32::from_le_bytes(bytes.try_into().unwrap()))).unwrap() > 0);
+        assert!(
+            subscriber.poll(16, |_, bytes| seen.push(u32::from_le_bytes(bytes.try_into().unwrap()))).unwrap()
+                > 0
+        );
     }
     assert_eq!(seen, (0..100).collect::<Vec<_>>());
 
@@ -114,7 +117,8 @@ fn two_creators_at_once_get_one_fabric_and_one_object() {
         assert_eq!(fabric.cache("c").unwrap().len().unwrap(), 4);
         assert_eq!(fabric.objects().unwrap().len(), 1);
         assert_sound(&fabric);
-        let left: Vec<_> = std::fs::read_dir(home.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        let left: Vec<_> =
+            std::fs::read_dir(home.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         assert_eq!(left, ["one.fabric"], "nothing else is left in the home");
     }
 }
@@ -226,7 +230,10 @@ fn names_kinds_and_options_that_do_not_fit_are_told_with_a_remedy() {
     let other = ChannelOptions { lane_bytes: 128 << 10, ..broadcast() };
     assert_eq!(fabric.channel("e", &other).err().unwrap().code(), ErrorCode::WrongOptions);
     assert_eq!(fabric.open_channel("none").err().unwrap().code(), ErrorCode::NotFound);
-    assert_eq!(options(&home).create(Create::CreateNew).open("names").err().unwrap().code(), ErrorCode::AlreadyExists);
+    assert_eq!(
+        options(&home).create(Create::CreateNew).open("names").err().unwrap().code(),
+        ErrorCode::AlreadyExists
+    );
     assert_eq!(options(&home).mode(0o666).open("names").err().unwrap().code(), ErrorCode::InvalidArgument);
     let small = options(&home).limit(1 << 19).open("small").err().unwrap();
     assert!(small.code() == ErrorCode::LimitTooSmall && small.to_string().contains("1048576"), "{small}");

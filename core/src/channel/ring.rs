@@ -1,6 +1,6 @@
 //! Memory for rings: contiguous runs of chunks of the pool.
 
-use crate::chunk::{Actor, Class, Need, Pool};
+use crate::chunk::{Actor, ChunkId, Class, Need, Pool};
 use crate::error::{Error, ErrorCode, Result};
 
 fn chunks(pool: &Pool, len: u64) -> u32 {
@@ -15,32 +15,27 @@ pub(crate) fn take(pool: &Pool, me: Actor<'_>, object: u32, len: u64) -> Result<
 }
 
 /// Some lane names the ring: [`Ground::keep_ring`](super::Ground::keep_ring).
-pub(crate) fn keep(pool: &Pool, me: Actor<'_>, ring: u64, len: u64) -> Result<()> {
-    each(pool, ring, len, |chunk| pool.settle(me, chunk))
+pub(crate) fn keep(pool: &Pool, me: Actor<'_>, ring: u64) -> Result<()> {
+    pool.settle(me, first(pool, ring)?)
 }
 
 /// No lane names the ring: [`Ground::give_back_ring`](super::Ground::give_back_ring).
-pub(crate) fn give_back(pool: &Pool, me: Actor<'_>, ring: u64, len: u64) -> Result<()> {
-    each(pool, ring, len, |chunk| pool.release(me, chunk))
+pub(crate) fn give_back(pool: &Pool, me: Actor<'_>, ring: u64) -> Result<()> {
+    pool.release(me, first(pool, ring)?)
 }
 
-fn each(pool: &Pool, ring: u64, len: u64, act: impl Fn(crate::chunk::ChunkId) -> Result<()>) -> Result<()> {
-    for number in 0..u64::from(chunks(pool, len)) {
-        let offset = ring + number * pool.geometry().chunk_bytes;
-        let chunk = pool
-            .geometry()
-            .chunk_of(offset)
-            .ok_or_else(|| Error::new(ErrorCode::Corrupt, format!("The ring at {ring} is in no chunk.")))?;
-        act(chunk)?;
-    }
-    Ok(())
+/// The first chunk of a ring, by which its run is settled and released as one: a second chunk may be somebody else's by then.
+fn first(pool: &Pool, ring: u64) -> Result<ChunkId> {
+    pool.geometry()
+        .chunk_of(ring)
+        .ok_or_else(|| Error::new(ErrorCode::Corrupt, format!("The ring at {ring} is in no chunk.")))
 }
 
 #[cfg(all(test, not(memora_loom)))]
 mod tests {
     use super::*;
+    use crate::chunk::Kind;
     use crate::chunk::testing::Stage;
-    use crate::chunk::{ChunkId, Kind};
 
     #[test]
     fn a_ring_is_kept_or_given_back_with_all_its_chunks() {
@@ -51,15 +46,15 @@ mod tests {
             let ring = take(&pool, me, 7, len).unwrap();
             let first = pool.geometry().chunk_of(ring).unwrap();
             assert_eq!(pool.free_count(), before - count);
-            give_back(&pool, me, ring, len).unwrap();
+            give_back(&pool, me, ring).unwrap();
             assert_eq!(pool.free_count(), before);
             let ring = take(&pool, me, 7, len).unwrap();
-            keep(&pool, me, ring, len).unwrap();
+            keep(&pool, me, ring).unwrap();
             let kept = pool.geometry().chunk_of(ring).unwrap();
             for number in kept.0..kept.0 + count {
                 assert!(pool.state(ChunkId(number)).unwrap().is(Kind::Lane));
             }
-            give_back(&pool, me, ring, len).unwrap();
+            give_back(&pool, me, ring).unwrap();
             assert_eq!(pool.free_count(), before, "first was {first:?}");
         }
     }

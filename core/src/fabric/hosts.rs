@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::Inner;
 use super::directory::ObjectKind;
 use crate::channel;
-use crate::chunk::{self, Actor, ChunkId, Class, Need};
+use crate::chunk::{self, Actor, ChunkId};
 use crate::error::{ErrorCode, Result};
 use crate::registry::{Heir, Registry};
 
@@ -51,6 +51,10 @@ impl crate::cache::Host for Inner {
 }
 
 impl crate::store::Host for Inner {
+    fn enter(&self) -> Result<()> {
+        self.registry.enter()
+    }
+
     fn actor(&self) -> Result<Actor<'_>> {
         self.registry.actor()
     }
@@ -74,26 +78,15 @@ impl channel::Ground for Inner {
     }
 
     fn take_ring(&self, object: u32, len: u64) -> Result<u64> {
-        let geometry = self.pool.geometry();
-        let chunks = u32::try_from(len.div_ceil(geometry.chunk_bytes)).map_err(|_| ErrorCode::Full)?;
-        let first =
-            self.pool.allocate_run(self.registry.actor()?, Class::Lane, object, chunks, Need::Object)?;
-        Ok(geometry.chunk_offset(first))
+        channel::ring::take(&self.pool, self.registry.actor()?, object, len)
     }
 
     fn keep_ring(&self, ring: u64, _len: u64) -> Result<()> {
-        self.pool.settle(self.registry.actor()?, self.ring_chunk(ring)?)
+        channel::ring::keep(&self.pool, self.registry.actor()?, ring)
     }
 
     fn give_back_ring(&self, ring: u64, _len: u64) -> Result<()> {
-        self.pool.release(self.registry.actor()?, self.ring_chunk(ring)?)
-    }
-}
-
-impl Inner {
-    /// The first chunk of a ring, by which its run is settled and released.
-    fn ring_chunk(&self, ring: u64) -> Result<ChunkId> {
-        self.pool.geometry().chunk_of(ring).ok_or_else(|| ErrorCode::Corrupt.into())
+        channel::ring::give_back(&self.pool, self.registry.actor()?, ring)
     }
 }
 
