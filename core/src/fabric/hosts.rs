@@ -32,6 +32,9 @@ impl Heir for Inner {
         for object in &objects {
             if object.kind != ObjectKind::Channel {
                 crate::table::inherit(&self.table(object)?)?;
+                if object.kind == ObjectKind::Store {
+                    crate::store::object::inherit(&self.pool, object.offset, thread)?;
+                }
             }
         }
         Ok(())
@@ -57,10 +60,6 @@ impl crate::store::Host for Inner {
 
     fn actor(&self) -> Result<Actor<'_>> {
         self.registry.actor()
-    }
-
-    fn thread_is_dead(&self, thread: u16) -> bool {
-        self.registry.is_dead(thread)
     }
 }
 

@@ -1,6 +1,5 @@
 //! Opening caches, channels and stores.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::directory::{HEADER_BYTES, Object, ObjectKind, Plan};
@@ -8,10 +7,9 @@ use super::{Fabric, Inner};
 use crate::cache::{Cache, CacheOptions};
 use crate::channel::{self, Area, Channel, ChannelOptions};
 use crate::error::{Error, ErrorCode, Result};
-use crate::journal::{FileLayer, RealFiles};
 use crate::shm::time;
 use crate::store::layout::Words;
-use crate::store::{Core, Durability, Opening, Store, StoreOptions};
+use crate::store::{self, Store, StoreOptions};
 use crate::table::layout::USER_OFFSET;
 use crate::table::{self, RecordClass, Table};
 
@@ -19,7 +17,11 @@ impl Inner {
     /// The table of a cache or store.
     pub(super) fn table(&self, object: &Object) -> Result<Table> {
         let class = match object.kind {
-            ObjectKind::Store => RecordClass::Store,
+            ObjectKind::Store
+                if Words::at(self.segment.shm(), object.offset + USER_OFFSET)?.path()?.is_some() =>
+            {
+                RecordClass::Store
+            }
             _ => RecordClass::Cache,
         };
         Table::open(Arc::clone(&self.pool), object.id, object.offset, class, Arc::new(time::boot_ms))
@@ -35,26 +37,6 @@ impl Inner {
         self.registry.enter()?;
         let me = if self.segment.shm().writable() { Some(self.registry.actor()?) } else { None };
         self.directory.open_or_create(&self.pool, me, plan)
-    }
-
-    fn open_table(
-        &self,
-        kind: ObjectKind,
-        class: RecordClass,
-        name: &str,
-        limit: u64,
-        finish: &dyn Fn(u64) -> Result<()>,
-    ) -> Result<Object> {
-        self.open_or_create(&Plan {
-            kind,
-            name,
-            options: [limit, 0, 0, 0, 0, 0, 0, 0],
-            chunks: table::chunks_needed(&self.pool),
-            lay_out: &|run, _| {
-                table::initialise(&self.pool, run, class, self.segment.identity().hash_seed, limit)?;
-                finish(run.offset() + USER_OFFSET)
-            },
-        })
     }
 }
 
@@ -144,56 +126,26 @@ impl Fabric {
         options: &StoreOptions,
         mut progress: impl FnMut(u64, u64),
     ) -> Result<Store> {
-        let dir = options.dir.as_deref().map(std::path::absolute).transpose();
-        let asked = dir.map_err(|error| Error::io("resolve", "the directory of the store", &error))?;
-        self.inner.registry.enter()?;
-        let known = self.inner.directory.find(&self.inner.pool, name)?.is_some();
-        if !known && asked.is_none() && options.durability != Durability::Process {
-            return Err(Error::new(
-                ErrorCode::InvalidArgument,
-                format!("The new store `{name}` has no files: give `dir`, or durability `process`."),
-            ));
-        }
-        let shm = self.inner.segment.shm();
-        let object =
-            self.inner.open_table(ObjectKind::Store, RecordClass::Store, name, 0, &|words| match &asked {
-                Some(dir) => Words::at(shm, words)?.set_path(dir),
-                None => Ok(()),
-            })?;
-        let dir = Words::at(shm, object.offset + USER_OFFSET)?.path()?;
-        if asked.is_some() && asked != dir {
-            let text = |dir: &Option<PathBuf>| {
-                dir.as_ref().map_or_else(|| "memory only".to_owned(), |dir| dir.display().to_string())
-            };
-            return Err(Error::new(
-                ErrorCode::WrongOptions,
-                format!("The store `{name}` has its files in {}, not in {}.", text(&dir), text(&asked)),
-            ));
-        }
-        if dir.is_none() && options.durability != Durability::Process {
-            return Err(Error::new(
-                ErrorCode::WrongOptions,
-                format!("The store `{name}` has no files: only durability `process` is possible."),
-            ));
-        }
-        let files = match &dir {
-            Some(dir) => Some(Arc::new(RealFiles::open(dir)?) as Arc<dyn FileLayer>),
-            None => None,
-        };
-        let opening = Opening {
+        store::object::check_options(name, options)?;
+        let pool = &self.inner.pool;
+        let found = self.inner.open_or_create(&Plan {
+            kind: ObjectKind::Store,
             name,
+            options: [0; 8],
+            chunks: store::object::chunks_needed(pool),
+            lay_out: &|run, _| {
+                store::object::initialise(pool, run, self.inner.segment.identity().hash_seed, options)
+            },
+        })?;
+        let object = store::object::Object {
+            name,
+            number: found.id,
+            offset: found.offset,
             fabric: self.inner.segment.identity().uuid.to_le_bytes(),
-            fresh: uuid::Uuid::new_v4().into_bytes(),
-            checkpoint_bytes: options.checkpoint_bytes,
-            files,
         };
-        let core = Core::open(
-            Arc::clone(&self.inner) as Arc<dyn crate::store::Host>,
-            self.inner.table(&object)?,
-            object.offset + USER_OFFSET,
-            &opening,
-            &mut |step| progress(step.bytes_done, step.bytes_total),
-        )?;
-        Store::new(core, options.durability)
+        let host = Arc::clone(&self.inner) as Arc<dyn store::Host>;
+        store::object::open(Arc::clone(pool), host, &object, options, &mut |step| {
+            progress(step.bytes_done, step.bytes_total);
+        })
     }
 }

@@ -139,6 +139,3 @@ impl<'a> Words<'a> {
         Ok(())
     }
 }
-
-/// What goes into the layout hash from this layer.
-pub const FACTS: &[u64] = &[WORDS_LEN as u64];
