@@ -49,8 +49,16 @@ impl Fabric {
     /// Opens the cache `name`, or makes it with these options. `WrongOptions` if it exists with another limit than asked.
     pub fn cache_with(&self, name: &str, options: &CacheOptions) -> Result<Cache> {
         let limit = options.limit.unwrap_or(0);
-        let object =
-            self.inner.open_table(ObjectKind::Cache, RecordClass::Cache, name, limit, &|_| Ok(()))?;
+        let object = self.inner.open_or_create(&Plan {
+            kind: ObjectKind::Cache,
+            name,
+            options: [limit, 0, 0, 0, 0, 0, 0, 0],
+            chunks: table::chunks_needed(&self.inner.pool),
+            lay_out: &|run, _| {
+                let seed = self.inner.segment.identity().hash_seed;
+                table::initialise(&self.inner.pool, run, RecordClass::Cache, seed, limit)
+            },
+        })?;
         if options.limit.is_some() && object.options[0] != limit {
             return Err(Error::new(
                 ErrorCode::WrongOptions,
