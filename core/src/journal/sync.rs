@@ -96,6 +96,7 @@ impl Journal {
         if control.health() == Health::Poisoned {
             return Err(ErrorCode::Poisoned.into());
         }
+        self.watch.progress(control.durable().load(Ordering::Acquire));
         let Some(reign) = claim(control.leader(), caller.me, caller.is_dead, &self.watch, false)? else {
             return Ok(false);
         };

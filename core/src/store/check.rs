@@ -45,7 +45,7 @@ pub fn check(
         }
     }
     let Some(store) = words.store_id() else { return Ok(()) };
-    let files = match RealFiles::open(&path) {
+    let files = match RealFiles::open_existing(&path) {
         Ok(files) => files,
         Err(error) => {
             report(place(), error.detail().to_owned());
