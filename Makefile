@@ -26,7 +26,7 @@ jar: native
 
 $(COUNTER): examples/flights/counter.c native
 	@mkdir -p $(dir $@)
-	$(CC) -std=c99 -O2 -Wall -Wextra -pedantic -Ibindings-c/include -o $@ $< $(TARGET)/release/libmemora.a -lpthread -ldl -lm
+	$(CC) -std=c99 -O2 -Wall -Wextra -pedantic -Ibindings-c/include -o $@ $< $(TARGET)/release/libmemora.a -lgcc_s -lrt -lpthread -lm -ldl -lc
 
 test: ## everything that must pass: format, lints, Rust, models, C, Java, examples, a short storm
 	scripts/test.sh

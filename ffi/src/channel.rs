@@ -117,9 +117,8 @@ impl SubscriberHandle {
     }
 
     /// Nobody receives any more; who waits is told.
-    pub(crate) fn end(&self) -> Result<()> {
+    pub(crate) fn end(&self) {
         self.subscriber.close();
-        Ok(())
     }
 
     /// Receives one message into a buffer of the caller. `timeout_ms` 0 does not wait, a negative one has no end.
@@ -186,9 +185,8 @@ impl PublisherHandle {
     }
 
     /// Nobody sends any more; who waits is told.
-    pub(crate) fn end(&self) -> Result<()> {
+    pub(crate) fn end(&self) {
         self.publisher.close();
-        Ok(())
     }
 
     /// Sends one message, waiting as long as said.

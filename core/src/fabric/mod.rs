@@ -167,11 +167,7 @@ impl Fabric {
                 result => result?,
             }
             // Whoever comes takes over from those who went: a cheap scan where nobody died.
-            // Damage must not keep anybody from looking at it: what it touches stays where it is.
-            match inner.registry.reap(&*inner) {
-                Err(error) if error.code() != ErrorCode::Corrupt => return Err(error),
-                _ => {}
-            }
+            inner.registry.reap(&*inner)?;
         }
         Ok(Fabric { inner })
     }

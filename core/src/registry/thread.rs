@@ -144,17 +144,11 @@ impl Registry {
         // DIES: the life word shows it, or the lock of the process.
         kill_point!("registry.thread.life_taken");
         let entry = self.thread_entry(index)?;
-        // ORDER Relaxed: released by the state, with the locked word: nobody looks at either before the state is live.
+        // ORDER Relaxed: released by the state.
         entry.u32::<{ field::HAS_LIFE }>().store(u32::from(life.is_some()), Ordering::Relaxed);
         let word = entry.u64::<{ field::STATE }>();
         let seen = State::load(word);
-        let live = State::new(Kind::Live, self.process(), seen.generation());
-        if seen.kind() != Some(Kind::Attaching)
-            || seen.process() != self.process()
-            || !State::change(word, seen, live)
-        {
-            return Err(Error::new(ErrorCode::Corrupt, format!("Thread entry {index} was taken from us.")));
-        }
+        State::change(word, seen, State::new(Kind::Live, seen.process(), seen.generation()));
         kill_point!("registry.thread.live");
         Ok(life)
     }
@@ -205,8 +199,6 @@ impl Registry {
             }
             heir.inherit(index)?;
             entry.span().zero(field::PINS as u64, field::STATE as u64)?;
-            // DIES: as a thread of a dead process.
-            kill_point!("registry.leave.before_linger");
             State::change(word, seen, State::new(Kind::Lingering, 0, seen.generation()));
         }
         self.leave_process()

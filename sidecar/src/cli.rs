@@ -1,0 +1,379 @@
+//! All arguments, parsed and validated here, before anything is opened.
+
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use memora::limits::{FABRIC_LIMIT_MAX, FABRIC_LIMIT_MIN, KEY_LEN_MAX, NAME_LEN_MAX};
+
+/// What every help text ends with.
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done (also when the reader of our output closed the pipe)
+  1  the answer is no: no such key, a problem found by `check` or `doctor`
+  2  the arguments are wrong; nothing was opened
+  3  it could not be done; the message names the reason and the remedy";
+
+/// Look into shared-memory fabrics, change them, check them.
+#[derive(Debug, Parser)]
+#[command(name = "memora", version, about, after_help = EXIT_CODES, max_term_width = 100)]
+pub struct Cli {
+    #[command(flatten)]
+    pub global: Global,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What every command accepts.
+#[derive(Debug, Args)]
+pub struct Global {
+    /// Directory of the fabrics [default: /dev/shm/memora-<uid>]
+    #[arg(long, global = true, env = "MEMORA_HOME", value_name = "DIR")]
+    pub home: Option<PathBuf>,
+    /// Fabric to work on
+    #[arg(long, global = true, default_value = "default", value_name = "NAME", value_parser = name)]
+    pub fabric: String,
+    /// Limit of the fabric, if this command creates it: 1MiB to 1TiB [default: 256MiB]
+    #[arg(long, global = true, value_name = "SIZE", value_parser = limit)]
+    pub limit: Option<u64>,
+    /// Form of the output
+    #[arg(long, global = true, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+}
+
+/// Form of the output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people; values byte for byte
+    Text,
+    /// One JSON document, or one a line where there may be many
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// List the fabrics of the home
+    Ls,
+    /// Show a fabric or one of its objects: sizes, processes, counters
+    Stat {
+        /// Fabric [default: that of --fabric]
+        #[arg(value_parser = name)]
+        name: Option<String>,
+        /// One object of it
+        #[arg(value_parser = name)]
+        object: Option<String>,
+    },
+    /// Print the value of a key of a cache
+    Get {
+        #[command(flatten)]
+        cache: CacheName,
+        /// Key
+        #[arg(value_parser = KeyParser)]
+        key: Key,
+    },
+    /// Set a key of a cache
+    Set {
+        #[command(flatten)]
+        cache: CacheName,
+        /// Key
+        #[arg(value_parser = KeyParser)]
+        key: Key,
+        /// Value, or - to read it from standard input
+        value: OsString,
+        /// Time to live, such as 500ms, 30s, 5m, 1h [default: for ever]
+        #[arg(long, value_parser = ttl)]
+        ttl: Option<Duration>,
+        /// A number kept with the value
+        #[arg(long, default_value_t = 0)]
+        flags: u32,
+    },
+    /// Delete a key of a cache
+    Del {
+        #[command(flatten)]
+        cache: CacheName,
+        /// Key
+        #[arg(value_parser = KeyParser)]
+        key: Key,
+    },
+    /// Add to a counter of a cache and print the new number
+    Incr {
+        #[command(flatten)]
+        cache: CacheName,
+        /// Key
+        #[arg(value_parser = KeyParser)]
+        key: Key,
+        /// How much to add
+        #[arg(default_value_t = 1)]
+        by: u64,
+        /// Subtract instead (stops at 0)
+        #[arg(long)]
+        down: bool,
+        /// Number that a missing counter gets instead [default: a missing counter is refused]
+        #[arg(long, value_name = "NUMBER")]
+        initial: Option<u64>,
+    },
+    /// Send messages on a channel, made at its first use
+    Send {
+        /// Channel
+        #[arg(value_parser = name)]
+        channel: String,
+        /// Message, or - to read it from standard input
+        message: OsString,
+        /// With -: each line of standard input is one message
+        #[arg(long)]
+        lines: bool,
+        /// Kind of the channel, if this command makes it
+        #[arg(long, value_enum, default_value_t = Kind::Broadcast)]
+        kind: Kind,
+        /// What a full ring does, if this command makes the channel
+        #[arg(long, value_enum, default_value_t = WhenFull::Block)]
+        when_full: WhenFull,
+        /// Bytes of each producer's ring, if this command makes the channel
+        #[arg(long, value_name = "SIZE", value_parser = lane_bytes)]
+        lane_bytes: Option<u32>,
+        /// How long to wait for room
+        #[arg(long, default_value = "5s", value_parser = humantime::parse_duration)]
+        timeout: Duration,
+    },
+    /// Print the messages of a channel, from now on or from the place of a named subscription
+    Tail {
+        /// Channel
+        #[arg(value_parser = name)]
+        channel: String,
+        /// Named subscription, which keeps its place between calls [default: anonymous, from now on]
+        #[arg(long, value_name = "NAME", value_parser = name)]
+        name: Option<String>,
+        /// Go on for ever
+        #[arg(long, short)]
+        follow: bool,
+        /// End after so many messages
+        #[arg(long, short = 'n', value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
+        count: Option<u64>,
+        /// Without --follow: how long to wait for the next message before ending
+        #[arg(long, value_name = "TIME", default_value = "1s", value_parser = humantime::parse_duration)]
+        wait: Duration,
+    },
+    /// Verify every invariant of a fabric, live or dead; exits with 1 and names what is wrong
+    Check {
+        /// Fabric [default: that of --fabric]
+        #[arg(value_parser = name)]
+        name: Option<String>,
+    },
+    /// Remove a fabric; the files of its stores stay
+    Rm {
+        /// Fabric
+        #[arg(value_parser = name)]
+        name: String,
+        /// Also if processes are attached: they keep what they have mapped, new ones start afresh
+        #[arg(long)]
+        force: bool,
+    },
+    /// Say what on this host will hurt, each with its remedy; exits with 1 if something will
+    Doctor {
+        /// Warnings count as problems
+        #[arg(long)]
+        strict: bool,
+    },
+    /// Read and write a store
+    Store {
+        #[command(flatten)]
+        store: StoreName,
+        #[command(subcommand)]
+        command: StoreCommand,
+    },
+    /// Print the version
+    Version,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum StoreCommand {
+    /// Print the value of a key
+    Get {
+        /// Key
+        #[arg(value_parser = KeyParser)]
+        key: Key,
+    },
+    /// Set a key
+    Set {
+        /// Key
+        #[arg(value_parser = KeyParser)]
+        key: Key,
+        /// Value, or - to read it from standard input
+        value: OsString,
+        /// A number kept with the value
+        #[arg(long, default_value_t = 0)]
+        flags: u32,
+    },
+    /// Delete a key
+    Del {
+        /// Key
+        #[arg(value_parser = KeyParser)]
+        key: Key,
+    },
+    /// Wait until everything written so far is on the disk
+    Flush,
+    /// Write a checkpoint, which lets the old journal go
+    Checkpoint,
+}
+
+/// Which cache.
+#[derive(Debug, Args)]
+pub struct CacheName {
+    /// Cache to work on
+    #[arg(long = "cache", default_value = "cache", value_name = "NAME", value_parser = name)]
+    pub cache: String,
+}
+
+/// Which store.
+#[derive(Debug, Args)]
+pub struct StoreName {
+    /// Store to work on
+    #[arg(long = "store", global = true, default_value = "store", value_name = "NAME", value_parser = name)]
+    pub store: String,
+    /// Directory of its files [default: where it is; a new store without one has none and needs --durability process]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+    /// What a change of this command survives
+    #[arg(long, global = true, value_enum, default_value_t = Durable::Async)]
+    pub durability: Durable,
+}
+
+/// What an acknowledged write survives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Durable {
+    /// Any process's death
+    Process,
+    /// Also loss of power, but for the last 100 ms
+    Async,
+    /// Also loss of power
+    Sync,
+}
+
+/// Kind of channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Kind {
+    /// Many producers, one subscriber
+    Stream,
+    /// Every message to every subscriber
+    Broadcast,
+}
+
+/// What a producer meets when a subscriber is a whole ring behind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum WhenFull {
+    /// It waits
+    Block,
+    /// The subscriber loses the oldest messages and is told how many
+    Overrun,
+}
+
+/// A key: 1 to 4096 bytes, of any kind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Key(pub Vec<u8>);
+
+#[derive(Clone)]
+struct KeyParser;
+
+impl clap::builder::TypedValueParser for KeyParser {
+    type Value = Key;
+
+    fn parse_ref(
+        &self,
+        command: &clap::Command,
+        _argument: Option<&clap::Arg>,
+        value: &std::ffi::OsStr,
+    ) -> Result<Key, clap::Error> {
+        let bytes = value.to_os_string().into_vec();
+        if bytes.is_empty() || bytes.len() > KEY_LEN_MAX {
+            let text = format!("a key has 1 to {KEY_LEN_MAX} bytes, this one has {}\n", bytes.len());
+            return Err(clap::Error::raw(clap::error::ErrorKind::ValueValidation, text).with_cmd(command));
+        }
+        Ok(Key(bytes))
+    }
+}
+
+fn name(text: &str) -> Result<String, String> {
+    let fits = !text.is_empty()
+        && text.len() <= NAME_LEN_MAX
+        && !text.starts_with('.')
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
+    if fits { Ok(text.to_owned()) } else { Err(memora::ErrorCode::InvalidName.remedy().to_owned()) }
+}
+
+fn ttl(text: &str) -> Result<Duration, String> {
+    let ttl = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    if ttl < Duration::from_millis(1) { Err("at least 1ms".to_owned()) } else { Ok(ttl) }
+}
+
+/// A size such as `65536`, `64KiB`, `256MiB` or `1GiB` (also with K, M, G, T alone: powers of 1024).
+fn size(text: &str) -> Result<u64, String> {
+    let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+    let (number, unit) = text.split_at(digits);
+    let number: u64 = number.parse().map_err(|_| "a size such as 65536, 64KiB or 1GiB".to_owned())?;
+    let factor = match unit.trim_end_matches("iB") {
+        "" => 1,
+        "K" => 1 << 10,
+        "M" => 1 << 20,
+        "G" => 1 << 30,
+        "T" => 1u64 << 40,
+        _ => return Err(format!("unknown unit {unit}: use KiB, MiB, GiB or TiB")),
+    };
+    number.checked_mul(factor).ok_or_else(|| "too large".to_owned())
+}
+
+fn limit(text: &str) -> Result<u64, String> {
+    let limit = size(text)?;
+    if (FABRIC_LIMIT_MIN..=FABRIC_LIMIT_MAX).contains(&limit) {
+        Ok(limit)
+    } else {
+        Err(format!(
+            "a fabric has {} to {}",
+            crate::output::bytes(FABRIC_LIMIT_MIN),
+            crate::output::bytes(FABRIC_LIMIT_MAX)
+        ))
+    }
+}
+
+fn lane_bytes(text: &str) -> Result<u32, String> {
+    u32::try_from(size(text)?).map_err(|_| "less than 4GiB".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_definition_of_the_arguments_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn sizes_have_units_of_1024() {
+        assert_eq!(size("65536"), Ok(65_536));
+        assert_eq!(size("64KiB"), Ok(65_536));
+        assert_eq!(size("2G"), Ok(2 << 30));
+        for bad in ["", "K", "1KB", "-1", "1.5M", "99999999999T"] {
+            assert!(size(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn names_and_keys_outside_the_bounds_are_refused_before_anything_is_opened() {
+        for bad in [
+            vec!["memora", "check", "../x"],
+            vec!["memora", "check", ".hidden"],
+            vec!["memora", "get", ""],
+            vec!["memora", "--limit", "1K", "set", "a", "1"],
+            vec!["memora", "set", "a", "1", "--ttl", "5"],
+            vec!["memora", "tail", "c", "-n", "0"],
+        ] {
+            assert!(Cli::try_parse_from(&bad).is_err(), "{bad:?}");
+        }
+        let long = "k".repeat(KEY_LEN_MAX + 1);
+        assert!(Cli::try_parse_from(["memora", "get", &long]).is_err());
+        assert!(Cli::try_parse_from(["memora", "get", &long[1..]]).is_ok());
+    }
+}

@@ -1,0 +1,56 @@
+//! One file for each command; all arguments were validated before.
+
+mod check;
+mod del;
+mod doctor;
+mod get;
+mod incr;
+mod ls;
+mod open;
+mod rm;
+mod send;
+mod set;
+mod stat;
+mod store;
+mod tail;
+mod version;
+
+use std::path::PathBuf;
+
+use crate::cli::{Cli, Command};
+use crate::output::{Outcome, Output};
+use open::Place;
+
+/// Does what the arguments say.
+pub fn run(cli: Cli, output: &mut Output) -> Outcome {
+    let place = Place::new(&cli.global);
+    match cli.command {
+        Command::Ls => ls::run(&place, output),
+        Command::Stat { name, object } => stat::run(&place, name.as_deref(), object.as_deref(), output),
+        Command::Check { name } => check::run(&place, name.as_deref(), output),
+        Command::Rm { name, force } => rm::run(&place, &name, force, output),
+        Command::Get { cache, key } => get::run(&place, &cache.cache, &key, output),
+        Command::Set { cache, key, value, ttl, flags } => {
+            set::run(&place, &cache.cache, &key, value, ttl, flags, output)
+        }
+        Command::Del { cache, key } => del::run(&place, &cache.cache, &key, output),
+        Command::Incr { cache, key, by, down, initial } => {
+            incr::run(&place, &cache.cache, &key, by, down, initial, output)
+        }
+        Command::Send { channel, message, lines, kind, when_full, lane_bytes, timeout } => {
+            let making = send::Making { kind, when_full, lane_bytes };
+            send::run(&place, &channel, message, lines, &making, timeout, output)
+        }
+        Command::Tail { channel, name, follow, count, wait } => {
+            tail::run(&place, &channel, name.as_deref(), &tail::Ending { follow, count, wait }, output)
+        }
+        Command::Doctor { strict } => doctor::run(&home(cli.global.home), strict, output),
+        Command::Store { store, command } => store::run(&place, store, command, output),
+        Command::Version => version::run(output),
+    }
+}
+
+/// Where fabrics are, as the library chooses it.
+fn home(chosen: Option<PathBuf>) -> PathBuf {
+    chosen.unwrap_or_else(|| PathBuf::from(format!("/dev/shm/memora-{}", nix::unistd::geteuid())))
+}

@@ -1,0 +1,75 @@
+//! `memora send`: messages on a channel.
+
+use std::ffi::OsString;
+use std::io::BufRead;
+use std::time::Duration;
+
+use memora::{Channel, ChannelKind, ChannelOptions, ErrorCode, Fabric, OverrunPolicy};
+use serde_json::json;
+
+use super::open::{Place, value};
+use crate::cli::{Kind, WhenFull};
+use crate::output::{Answer, Failure, Outcome, Output};
+
+/// How the channel is made if it is not there yet.
+pub struct Making {
+    pub kind: Kind,
+    pub when_full: WhenFull,
+    pub lane_bytes: Option<u32>,
+}
+
+pub fn run(
+    place: &Place,
+    name: &str,
+    message: OsString,
+    lines: bool,
+    making: &Making,
+    timeout: Duration,
+    output: &mut Output,
+) -> Outcome {
+    let by_line = lines && message == "-";
+    // Standard input is read before anything is made, so that a broken pipe there changes nothing.
+    let whole = if by_line { None } else { Some(value(message)?) };
+    let fabric = place.open_or_create()?;
+    let channel = open_or_make(&fabric, name, making)?;
+    let mut publisher = channel.publisher()?;
+    let mut sent = 0u64;
+    let mut position = 0;
+    match whole {
+        Some(message) => {
+            position = publisher.send_timeout(&message, timeout)?;
+            sent = 1;
+        }
+        None => {
+            for line in std::io::stdin().lock().split(b'\n') {
+                let line = line.map_err(|error| Failure::Io("standard input", error))?;
+                position = publisher.send_timeout(&line, timeout)?;
+                sent += 1;
+            }
+        }
+    }
+    output.answer(|| json!({ "sent": sent, "position": position }), String::new)?;
+    Ok(Answer::Yes)
+}
+
+fn open_or_make(fabric: &Fabric, name: &str, making: &Making) -> Result<Channel, Failure> {
+    match fabric.open_channel(name) {
+        Err(error) if error.code() == ErrorCode::NotFound => {}
+        other => return Ok(other?),
+    }
+    let mut options = ChannelOptions {
+        kind: match making.kind {
+            Kind::Stream => ChannelKind::Stream,
+            Kind::Broadcast => ChannelKind::Broadcast,
+        },
+        overrun: match making.when_full {
+            WhenFull::Block => OverrunPolicy::Block,
+            WhenFull::Overrun => OverrunPolicy::Overrun,
+        },
+        ..ChannelOptions::default()
+    };
+    if let Some(lane_bytes) = making.lane_bytes {
+        options.lane_bytes = lane_bytes;
+    }
+    Ok(fabric.channel(name, &options)?)
+}

@@ -1,0 +1,171 @@
+//! `memora stat`: sizes, processes and objects of a fabric, or the counters of one object.
+
+use memora::{ChannelStats, Durability, Fabric, FabricStat, ObjectInfo, ObjectKind, StoreOptions};
+use serde_json::{Value, json};
+
+use super::ls;
+use super::open::Place;
+use crate::output::{Answer, Failure, Outcome, Output, bytes, table};
+
+pub fn run(place: &Place, name: Option<&str>, object: Option<&str>, output: &mut Output) -> Outcome {
+    let fabric = place.open_to_look(name.unwrap_or(&place.fabric))?;
+    match object {
+        None => whole(&fabric, output),
+        Some(object) => one(&fabric, object, output),
+    }
+}
+
+fn whole(fabric: &Fabric, output: &mut Output) -> Outcome {
+    let stat = fabric.stat()?;
+    let objects = fabric.objects()?;
+    output.answer(|| whole_to_json(&stat, &objects), || whole_to_text(&stat, &objects))?;
+    Ok(Answer::Yes)
+}
+
+fn whole_to_json(stat: &FabricStat, objects: &[ObjectInfo]) -> Value {
+    let mut whole = ls::to_json(&stat.info);
+    let processes: Vec<_> = stat
+        .processes
+        .iter()
+        .map(|process| {
+            json!({
+                "pid": process.pid,
+                "uid": process.uid,
+                "pid_namespace": process.namespace,
+                "command": process.command,
+                "threads": process.threads,
+                "dead": process.dead,
+            })
+        })
+        .collect();
+    let listed: Vec<_> = objects
+        .iter()
+        .map(|object| {
+            json!({
+                "id": object.id,
+                "name": object.name,
+                "kind": object.kind.name(),
+                "chunks": object.chunks,
+                "bytes": object.bytes,
+            })
+        })
+        .collect();
+    whole["chunk_bytes"] = stat.chunk_bytes.into();
+    whole["chunks"] = stat.chunks.into();
+    whole["chunks_used"] = stat.chunks_used.into();
+    whole["reserved_bytes"] = stat.reserved_bytes.into();
+    whole["reaped_threads"] = stat.reaped_threads.into();
+    whole["processes"] = processes.into();
+    whole["objects"] = listed.into();
+    whole
+}
+
+fn whole_to_text(stat: &FabricStat, objects: &[ObjectInfo]) -> String {
+    let info = &stat.info;
+    let place = info.path.as_ref().map_or_else(|| "no file".to_owned(), |path| path.display().to_string());
+    let mut text = format!(
+        "{}: {place} ({:?}, mode {:04o}, layout {})\n",
+        info.name, info.backend, info.mode, info.layout_version
+    );
+    text.push_str(&format!(
+        "{} of {} taken, {} of {} chunks of {} in use, {} threads reaped\n",
+        bytes(stat.reserved_bytes),
+        bytes(info.limit),
+        stat.chunks_used,
+        stat.chunks,
+        bytes(stat.chunk_bytes),
+        stat.reaped_threads
+    ));
+    let rows = stat.processes.iter().map(|process| {
+        let state = if process.dead { "dead" } else { "alive" };
+        vec![process.pid.to_string(), process.command.clone(), process.threads.to_string(), state.to_owned()]
+    });
+    text.push_str(&table(&["process", "command", "threads", "state"], rows));
+    let rows = objects.iter().map(|object| {
+        vec![
+            object.name.clone(),
+            object.kind.name().to_owned(),
+            object.chunks.to_string(),
+            bytes(object.bytes),
+        ]
+    });
+    text.push_str(&table(&["object", "kind", "chunks", "size"], rows));
+    text
+}
+
+/// Figures of an object by name: for text and JSON alike.
+type Figures = Vec<(&'static str, Value)>;
+
+fn one(fabric: &Fabric, name: &str, output: &mut Output) -> Outcome {
+    let kind = fabric.object_kind(name)?;
+    let figures = match kind {
+        ObjectKind::Cache => cache(fabric, name)?,
+        ObjectKind::Channel => channel(&fabric.open_channel(name)?.stats()?),
+        ObjectKind::Store => store(fabric, name)?,
+    };
+    output.answer(
+        || {
+            let mut object = json!({ "name": name, "kind": kind.name() });
+            for (key, value) in &figures {
+                object[*key] = value.clone();
+            }
+            object
+        },
+        || {
+            let mut rows = vec![vec!["kind".to_owned(), kind.name().to_owned()]];
+            rows.extend(figures.iter().map(|(key, value)| vec![(*key).to_owned(), value.to_string()]));
+            table(&[name, ""], rows.into_iter())
+        },
+    )?;
+    Ok(Answer::Yes)
+}
+
+fn cache(fabric: &Fabric, name: &str) -> Result<Figures, Failure> {
+    let stats = fabric.cache(name)?.stats()?;
+    Ok(vec![
+        ("entries", stats.entries.into()),
+        ("live_bytes", stats.live_bytes.into()),
+        ("dead_bytes", stats.dead_bytes.into()),
+        ("capacity_bytes", stats.capacity_bytes.into()),
+        ("record_chunks", stats.record_chunks.into()),
+        ("index_chunks", stats.index_chunks.into()),
+    ])
+}
+
+fn channel(stats: &ChannelStats) -> Figures {
+    let subscriptions: Vec<_> = stats
+        .subscriptions
+        .iter()
+        .map(|subscription| {
+            json!({
+                "id": subscription.id,
+                "name": subscription.name,
+                "held": subscription.held,
+                "lag_bytes": subscription.lag_bytes,
+            })
+        })
+        .collect();
+    vec![
+        ("publishers", stats.publishers.into()),
+        ("lanes", stats.lanes.into()),
+        ("published_bytes", stats.published_bytes.into()),
+        ("subscriptions", subscriptions.into()),
+    ]
+}
+
+fn store(fabric: &Fabric, name: &str) -> Result<Figures, Failure> {
+    // Looking flushes nothing.
+    let options = StoreOptions { durability: Durability::Process, ..StoreOptions::default() };
+    let stats = fabric.store(name, &options)?.stats()?;
+    Ok(vec![
+        ("entries", stats.entries.into()),
+        ("live_bytes", stats.live_bytes.into()),
+        ("flushes", stats.flushes.into()),
+        ("flushed_records", stats.flushed_records.into()),
+        ("flushed_bytes", stats.flushed_bytes.into()),
+        ("journal_bytes", stats.journal_bytes.into()),
+        ("checkpoint_bytes", stats.checkpoint_bytes.into()),
+        ("checkpoints", stats.checkpoints.into()),
+        ("poisoned", stats.poisoned.into()),
+    ])
+}

@@ -1,0 +1,303 @@
+//! The commands as a user types them: output, exit codes, both formats.
+
+use std::ffi::OsStr;
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// A home of its own for each test; gone with it.
+struct Home(TempDir);
+
+impl Home {
+    fn new() -> Home {
+        Home(tempfile::Builder::new().prefix("memora-cli-").tempdir().unwrap())
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_memora"));
+        command.env("MEMORA_HOME", self.path().join("home")).env_remove("MEMORA_KILL_POINT").args(arguments);
+        command
+    }
+
+    fn run(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).stdin(Stdio::null()).output().unwrap()
+    }
+
+    /// Runs with this on standard input.
+    fn feed(&self, arguments: &[&str], input: &[u8]) -> Output {
+        let mut child = self
+            .command(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        // A command that has given up reads no further.
+        let _ = child.stdin.take().unwrap().write_all(input);
+        child.wait_with_output().unwrap()
+    }
+
+    /// What a successful command printed.
+    fn stdout(&self, arguments: &[&str]) -> Vec<u8> {
+        let output = self.run(arguments);
+        assert_code(&output, 0, arguments);
+        output.stdout
+    }
+
+    fn json(&self, arguments: &[&str]) -> Value {
+        let mut all = vec!["--format", "json"];
+        all.extend(arguments);
+        let output = self.run(&all);
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|error| {
+            panic!("{arguments:?}: {error}: {}", String::from_utf8_lossy(&output.stdout))
+        })
+    }
+}
+
+fn assert_code(output: &Output, code: i32, arguments: &[&str]) {
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{arguments:?}: {stderr}");
+}
+
+#[test]
+fn a_key_is_set_read_counted_and_deleted() {
+    let home = Home::new();
+    home.stdout(&["set", "a", "one"]);
+    assert_eq!(home.stdout(&["get", "a"]), b"one");
+    let entry = home.json(&["get", "a"]);
+    assert_eq!((&entry["found"], &entry["value"], &entry["flags"]), (&true.into(), &"one".into(), &0.into()));
+    assert_eq!(entry["ttl_ms"], Value::Null);
+    assert_eq!(home.stdout(&["incr", "n", "5", "--initial", "10"]), b"10\n");
+    assert_eq!(home.stdout(&["incr", "n", "5"]), b"15\n");
+    assert_eq!(home.stdout(&["incr", "n"]), b"16\n");
+    assert_eq!(home.stdout(&["incr", "n", "100", "--down"]), b"0\n");
+    assert_eq!(home.json(&["del", "a"])["deleted"], true);
+    assert_code(&home.run(&["del", "a"]), 1, &["del", "a"]);
+}
+
+#[test]
+fn a_missing_key_is_a_no_and_not_an_error() {
+    let home = Home::new();
+    home.stdout(&["set", "a", "1"]);
+    let output = home.run(&["get", "absent"]);
+    assert_code(&output, 1, &["get"]);
+    assert!(output.stdout.is_empty() && output.stderr.is_empty());
+    assert_eq!(home.json(&["get", "absent"])["found"], false);
+    assert_code(&home.run(&["incr", "absent"]), 1, &["incr"]);
+}
+
+#[test]
+fn flags_and_a_time_to_live_are_kept_with_the_value() {
+    let home = Home::new();
+    home.stdout(&["set", "a", "1", "--flags", "7", "--ttl", "1h"]);
+    let entry = home.json(&["get", "a"]);
+    assert_eq!(entry["flags"], 7);
+    let ttl_ms = entry["ttl_ms"].as_u64().unwrap();
+    assert!(ttl_ms > 0 && ttl_ms <= 3_600_000, "{ttl_ms}");
+}
+
+#[test]
+fn values_and_keys_of_any_bytes_come_back_as_they_were() {
+    let home = Home::new();
+    let value: Vec<u8> = (0..=255).cycle().take(3000).collect();
+    assert_code(&home.feed(&["set", "binary", "-"], &value), 0, &["set"]);
+    assert_eq!(home.stdout(&["get", "binary"]), value);
+    assert!(home.json(&["get", "binary"])["value_base64"].is_string());
+    let key = OsStr::from_bytes(b"\xff\xfe key");
+    assert!(home.command(&["set"]).arg(key).arg("raw").status().unwrap().success());
+    assert_eq!(home.command(&["get"]).arg(key).output().unwrap().stdout, b"raw");
+}
+
+#[test]
+fn messages_wait_for_a_named_subscription_and_are_seen_once() {
+    let home = Home::new();
+    home.stdout(&["send", "news", "before anybody listens"]);
+    assert_eq!(home.stdout(&["tail", "news", "--name", "reader", "--wait", "10ms"]), b"");
+    assert_code(&home.feed(&["send", "news", "-", "--lines"], b"one\ntwo\nthree\n"), 0, &["send"]);
+    assert_eq!(home.stdout(&["tail", "news", "--name", "reader", "-n", "2"]), b"one\ntwo\n");
+    let rest = home.json(&["tail", "news", "--name", "reader", "--wait", "10ms"]);
+    assert_eq!(rest["value"], "three");
+    assert!(rest["position"].is_u64() && rest["lane"].is_u64());
+    assert_eq!(home.stdout(&["tail", "news", "--name", "reader", "--wait", "10ms"]), b"");
+}
+
+#[test]
+fn a_follower_prints_what_comes_and_ends_when_its_reader_goes() {
+    let home = Home::new();
+    home.stdout(&["send", "news", "first"]);
+    home.stdout(&["tail", "news", "--name", "follower", "--wait", "1ms"]);
+    let mut follower = home
+        .command(&["tail", "news", "--name", "follower", "--follow"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(follower.stdout.take().unwrap());
+    home.stdout(&["send", "news", "second"]);
+    let mut line = String::new();
+    lines.read_line(&mut line).unwrap();
+    assert_eq!(line, "second\n");
+    drop(lines);
+    assert_eq!(follower.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn a_send_that_finds_no_room_gives_up_with_the_remedy() {
+    let home = Home::new();
+    let making = ["--lane-bytes", "64KiB", "--timeout", "50ms"];
+    home.stdout(&[&["send", "narrow", "x"], &making[..]].concat());
+    home.stdout(&["tail", "narrow", "--name", "absent", "--wait", "1ms"]);
+    let line = format!("{}\n", "y".repeat(1000));
+    let arguments = [&["send", "narrow", "-", "--lines"], &making[..]].concat();
+    let output = home.feed(&arguments, line.repeat(200).as_bytes());
+    assert_code(&output, 3, &["send"]);
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(text.contains("TIMED_OUT") || text.contains("BACK_PRESSURE"), "{text}");
+    assert!(text.contains("try:"), "{text}");
+}
+
+#[test]
+fn a_store_keeps_its_entries_when_the_fabric_is_gone() {
+    let home = Home::new();
+    let dir = home.path().join("files");
+    let dir = dir.to_str().unwrap();
+    let with_dir = |arguments: &[&'static str]| {
+        let mut all: Vec<String> = vec!["store".to_owned(), "--dir".to_owned(), dir.to_owned()];
+        all.extend(arguments.iter().map(|&argument| argument.to_owned()));
+        all
+    };
+    let run = |arguments: &[&'static str]| {
+        let all = with_dir(arguments);
+        home.run(&all.iter().map(String::as_str).collect::<Vec<_>>())
+    };
+    assert_code(&run(&["--durability", "sync", "set", "a", "kept"]), 0, &["store", "set"]);
+    assert_code(&run(&["set", "b", "deleted"]), 0, &["store", "set"]);
+    assert_code(&run(&["del", "b"]), 0, &["store", "del"]);
+    assert_code(&run(&["flush"]), 0, &["store", "flush"]);
+    assert_code(&run(&["checkpoint"]), 0, &["store", "checkpoint"]);
+    home.stdout(&["rm", "default"]);
+    let kept = run(&["get", "a"]);
+    assert_code(&kept, 0, &["store", "get"]);
+    assert_eq!(kept.stdout, b"kept");
+    assert_code(&run(&["get", "b"]), 1, &["store", "get"]);
+}
+
+#[test]
+fn ls_and_stat_show_what_is_there() {
+    let home = Home::new();
+    assert_eq!(home.json(&["ls"])["fabrics"], Value::Array(vec![]));
+    home.stdout(&["--fabric", "orders", "--limit", "8MiB", "set", "a", "1"]);
+    home.stdout(&["--fabric", "orders", "send", "news", "hello"]);
+    let listed = home.json(&["ls"]);
+    assert_eq!(listed["fabrics"][0]["name"], "orders");
+    assert_eq!(listed["fabrics"][0]["limit"], 8 << 20);
+    let stat = home.json(&["stat", "orders"]);
+    let names: Vec<_> =
+        stat["objects"].as_array().unwrap().iter().map(|object| object["name"].clone()).collect();
+    assert!(names.contains(&"cache".into()) && names.contains(&"news".into()), "{names:?}");
+    assert_eq!(home.json(&["stat", "orders", "cache"])["entries"], 1);
+    for arguments in
+        [&["ls"][..], &["stat", "orders"], &["stat", "orders", "cache"], &["stat", "orders", "news"]]
+    {
+        let text = String::from_utf8(home.stdout(arguments)).unwrap();
+        assert!(text.lines().count() >= 2, "{arguments:?}: {text}");
+    }
+    assert_code(&home.run(&["stat", "orders", "absent"]), 3, &["stat"]);
+}
+
+#[test]
+fn a_sound_fabric_passes_the_check_and_a_damaged_one_does_not() {
+    let home = Home::new();
+    for key in 0..20 {
+        home.stdout(&["--limit", "4MiB", "set", &format!("key {key}"), "value"]);
+    }
+    assert_eq!(home.json(&["check"])["problems"], Value::Array(vec![]));
+    let file = home.path().join("home/default.fabric");
+    let mut bytes = std::fs::read(&file).unwrap();
+    // Behind the header: whatever stands there, it is wrong now.
+    let start = bytes.len() / 64;
+    for byte in &mut bytes[start..] {
+        *byte ^= 0x55;
+    }
+    std::fs::OpenOptions::new().write(true).open(&file).unwrap().write_all(&bytes).unwrap();
+    let output = home.run(&["check"]);
+    assert!(matches!(output.status.code(), Some(1 | 3)), "{output:?}");
+    assert!(!output.stdout.is_empty() || !output.stderr.is_empty());
+}
+
+#[test]
+fn a_file_that_is_no_fabric_is_named_and_can_be_removed() {
+    let home = Home::new();
+    home.stdout(&["set", "a", "1"]);
+    let file = home.path().join("home/default.fabric");
+    std::fs::write(&file, b"garbage").unwrap();
+    for command in [&["get", "a"][..], &["check"], &["stat"]] {
+        let output = home.run(command);
+        assert_code(&output, 3, command);
+        assert!(String::from_utf8_lossy(&output.stderr).contains("NOT_A_FABRIC"), "{output:?}");
+    }
+    home.stdout(&["rm", "default"]);
+    assert!(!file.exists());
+}
+
+#[test]
+fn what_does_not_exist_is_an_error_with_a_name_in_both_formats() {
+    let home = Home::new();
+    for command in [&["get", "a"][..], &["stat"], &["check"], &["tail", "news"], &["rm", "default"]] {
+        let output = home.run(command);
+        assert_code(&output, 3, command);
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(text.contains("NOT_FOUND") && text.contains("try:"), "{command:?}: {text}");
+    }
+    let output = home.run(&["--format", "json", "get", "a"]);
+    let error: Value = serde_json::from_slice(&output.stderr).unwrap();
+    assert_eq!(error["error"]["name"], "NOT_FOUND");
+    assert!(error["error"]["remedy"].is_string());
+}
+
+#[test]
+fn wrong_arguments_end_with_2_and_open_nothing() {
+    let home = Home::new();
+    for command in [
+        &["set", "a"][..],
+        &["get", ""],
+        &["frobnicate"],
+        &["check", "../etc"],
+        &["set", "a", "1", "--ttl", "soon"],
+        &["--limit", "12", "set", "a", "1"],
+    ] {
+        assert_code(&home.run(command), 2, command);
+    }
+    assert!(!home.path().join("home").exists());
+}
+
+#[test]
+fn doctor_looks_at_the_host_and_says_so_in_both_formats() {
+    let home = Home::new();
+    let text = String::from_utf8(home.run(&["doctor"]).stdout).unwrap();
+    for topic in ["home: permissions", "overcommit", "memory limit of the group", "kernel: OFD locks"] {
+        assert!(text.contains(topic), "{topic}: {text}");
+    }
+    let findings = home.json(&["doctor"]);
+    for finding in findings["findings"].as_array().unwrap() {
+        assert_eq!(finding["remedy"].is_null(), finding["level"] == "ok", "{finding}");
+    }
+    std::fs::create_dir(home.path().join("home")).unwrap();
+    let everybody = std::os::unix::fs::PermissionsExt::from_mode(0o777);
+    std::fs::set_permissions(home.path().join("home"), everybody).unwrap();
+    assert_code(&home.run(&["doctor"]), 1, &["doctor"]);
+}
+
+#[test]
+fn version_is_that_of_the_package() {
+    let home = Home::new();
+    assert_eq!(home.stdout(&["version"]), format!("memora {}\n", env!("CARGO_PKG_VERSION")).into_bytes());
+    assert_eq!(home.json(&["version"])["version"], env!("CARGO_PKG_VERSION"));
+}
