@@ -826,8 +826,8 @@ int memora_cache_close(struct memora_cache_t *cache);
  *
  * `*len` becomes the length of the value, also when the buffer was too small: call once with capacity 0 to learn it. The
  * value may be another one by the second call; so repeat it while it answers MEMORA_BUFFER_TOO_SMALL.
- * Returns MEMORA_OK, MEMORA_NOT_FOUND, MEMORA_BUFFER_TOO_SMALL (the buffer's content is then undefined),
- * MEMORA_KEY_TOO_LONG, MEMORA_INVALID_ARGUMENT, MEMORA_CLOSED, MEMORA_FORKED, MEMORA_CORRUPT.
+ * Returns MEMORA_OK, MEMORA_NOT_FOUND (also for a key that is too long), MEMORA_BUFFER_TOO_SMALL (the buffer's content is then
+ * undefined), MEMORA_INVALID_ARGUMENT, MEMORA_CLOSED, MEMORA_FORKED, MEMORA_CORRUPT.
  */
 int memora_cache_get(struct memora_cache_t *cache,
                      const void *key,
@@ -853,7 +853,7 @@ int memora_cache_get_entry(struct memora_cache_t *cache,
  * Looks `count` keys up and calls `function` once for each: faster than one by one, because the waits for memory overlap.
  * Not one moment for all of them. The function may call the library, but not throw or jump out.
  *
- * Returns MEMORA_OK, MEMORA_KEY_TOO_LONG, MEMORA_INVALID_ARGUMENT, MEMORA_CLOSED, MEMORA_FORKED, MEMORA_CORRUPT.
+ * Returns MEMORA_OK, MEMORA_INVALID_ARGUMENT, MEMORA_CLOSED, MEMORA_FORKED, MEMORA_CORRUPT.
  */
 int memora_cache_get_many(struct memora_cache_t *cache,
                           const struct memora_bytes_t *keys,
@@ -1184,8 +1184,8 @@ int memora_store_close(struct memora_store_t *store);
  *
  * `*len` becomes the length of the value, also when the buffer was too small: call once with capacity 0 to learn it. The
  * value may be another one by the second call; so repeat it while it answers MEMORA_BUFFER_TOO_SMALL.
- * Returns MEMORA_OK, MEMORA_NOT_FOUND, MEMORA_BUFFER_TOO_SMALL (the buffer's content is then undefined),
- * MEMORA_KEY_TOO_LONG, MEMORA_INVALID_ARGUMENT, MEMORA_CLOSED, MEMORA_FORKED, MEMORA_CORRUPT.
+ * Returns MEMORA_OK, MEMORA_NOT_FOUND (also for a key that is too long), MEMORA_BUFFER_TOO_SMALL (the buffer's content is then
+ * undefined), MEMORA_INVALID_ARGUMENT, MEMORA_CLOSED, MEMORA_FORKED, MEMORA_CORRUPT.
  */
 int memora_store_get(struct memora_store_t *store,
                      const void *key,

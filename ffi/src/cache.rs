@@ -190,8 +190,8 @@ pub unsafe extern "C" fn memora_cache_close(cache: *mut memora_cache_t) -> c_int
 ///
 /// `*len` becomes the length of the value, also when the buffer was too small: call once with capacity 0 to learn it. The
 /// value may be another one by the second call; so repeat it while it answers MEMORA_BUFFER_TOO_SMALL.
-/// Returns MEMORA_OK, MEMORA_NOT_FOUND, MEMORA_BUFFER_TOO_SMALL (the buffer's content is then undefined),
-/// MEMORA_KEY_TOO_LONG, MEMORA_INVALID_ARGUMENT, MEMORA_CLOSED, MEMORA_FORKED, MEMORA_CORRUPT.
+/// Returns MEMORA_OK, MEMORA_NOT_FOUND (also for a key that is too long), MEMORA_BUFFER_TOO_SMALL (the buffer's content is then
+/// undefined), MEMORA_INVALID_ARGUMENT, MEMORA_CLOSED, MEMORA_FORKED, MEMORA_CORRUPT.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn memora_cache_get(
     cache: *mut memora_cache_t,
@@ -240,7 +240,7 @@ pub unsafe extern "C" fn memora_cache_get_entry(
 /// Looks `count` keys up and calls `function` once for each: faster than one by one, because the waits for memory overlap.
 /// Not one moment for all of them. The function may call the library, but not throw or jump out.
 ///
-/// Returns MEMORA_OK, MEMORA_KEY_TOO_LONG, MEMORA_INVALID_ARGUMENT, MEMORA_CLOSED, MEMORA_FORKED, MEMORA_CORRUPT.
+/// Returns MEMORA_OK, MEMORA_INVALID_ARGUMENT, MEMORA_CLOSED, MEMORA_FORKED, MEMORA_CORRUPT.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn memora_cache_get_many(
     cache: *mut memora_cache_t,

@@ -60,8 +60,8 @@ pub unsafe extern "C" fn memora_store_close(store: *mut memora_store_t) -> c_int
 ///
 /// `*len` becomes the length of the value, also when the buffer was too small: call once with capacity 0 to learn it. The
 /// value may be another one by the second call; so repeat it while it answers MEMORA_BUFFER_TOO_SMALL.
-/// Returns MEMORA_OK, MEMORA_NOT_FOUND, MEMORA_BUFFER_TOO_SMALL (the buffer's content is then undefined),
-/// MEMORA_KEY_TOO_LONG, MEMORA_INVALID_ARGUMENT, MEMORA_CLOSED, MEMORA_FORKED, MEMORA_CORRUPT.
+/// Returns MEMORA_OK, MEMORA_NOT_FOUND (also for a key that is too long), MEMORA_BUFFER_TOO_SMALL (the buffer's content is then
+/// undefined), MEMORA_INVALID_ARGUMENT, MEMORA_CLOSED, MEMORA_FORKED, MEMORA_CORRUPT.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn memora_store_get(
     store: *mut memora_store_t,
