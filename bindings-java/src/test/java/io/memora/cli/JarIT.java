@@ -62,6 +62,15 @@ class JarIT {
     }
 
     @Test
+    void jarIsAModule() throws Exception {
+        Path java = Testing.java25();
+        Testing.Ended version = Testing.run(new ProcessBuilder(java.toString(), "--enable-native-access=io.memora",
+                "-p", System.getProperty("memora.jar"), "-m", "io.memora/io.memora.cli.Main", "version"), "");
+        assertEquals("", version.err());
+        assertTrue(version.out().contains("Java 25"), version.out());
+    }
+
+    @Test
     void versionAndWrongCommands() throws Exception {
         Testing.Ended version = jar(Testing.thisJava(), "", "version");
         assertTrue(version.out().matches("memora \\d+\\.\\d+\\.\\d+ .*\n"), version.out());

@@ -1,0 +1,270 @@
+//! Publishers and subscribers.
+//!
+//! A message in scratch memory is its position (8 bytes), lane (4), length (4) and payload; in a batch each begins at a
+//! multiple of 8.
+
+use std::time::Duration;
+
+use jni::objects::{JByteArray, JByteBuffer, JClass, JString};
+use jni::sys::{jbyteArray, jint, jlong};
+use jni::{EnvUnowned, jni_mangle};
+use memora::{Error, ErrorCode, Message, Publisher, Result, Subscriber};
+
+use crate::guard::{Answer, Direct, guard};
+use crate::handles::{insert, with};
+use crate::object::{Kind, Object, OneAtATime};
+
+/// Answer for "nothing there" and "refused for now".
+const NONE: jint = -1;
+/// Bytes of a message before its payload.
+const MESSAGE_HEADER: usize = 16;
+/// Messages of one poll at most: one batch is held outside the ring.
+const BATCH_MAX: usize = 4096;
+
+/// A subscriber with what it took out of the ring and the JVM has not fetched yet.
+pub struct Reader {
+    subscriber: Subscriber,
+    /// A message that did not fit the memory of `recv`.
+    held: Option<(Message, Vec<u8>)>,
+    /// The payload of the last `recv`, whose memory is used again.
+    buffer: Vec<u8>,
+    /// The end of a batch that did not fit the memory of `poll`.
+    rest: Vec<u8>,
+    /// An error that came after the first messages of a batch: told at the next call.
+    trouble: Option<Error>,
+}
+
+impl Reader {
+    fn new(subscriber: Subscriber) -> Reader {
+        Reader { subscriber, held: None, buffer: Vec::new(), rest: Vec::new(), trouble: None }
+    }
+
+    fn check(&mut self) -> Result<()> {
+        self.trouble.take().map_or(Ok(()), Err)
+    }
+}
+
+fn header(out: &mut [u8], message: &Message, len: usize) {
+    out[0..8].copy_from_slice(&message.position.to_ne_bytes());
+    out[8..12].copy_from_slice(&message.lane.to_ne_bytes());
+    out[12..16].copy_from_slice(&(len as u32).to_ne_bytes());
+}
+
+/// A publisher of the channel.
+#[jni_mangle("io.memora.internal.Native")]
+pub fn publisher<'l>(env: EnvUnowned<'l>, class: JClass<'l>, channel: jlong) -> jlong {
+    guard(env, class, |_| {
+        with(channel, |object| {
+            let publisher = object.channel()?.publisher()?;
+            insert(Object { parent: channel, kind: Kind::Publisher(OneAtATime::new(publisher)) })
+        })
+    })
+}
+
+/// A subscriber of the channel: anonymous, or the holder of a named subscription.
+#[jni_mangle("io.memora.internal.Native")]
+pub fn subscriber<'l>(env: EnvUnowned<'l>, class: JClass<'l>, channel: jlong, name: JString<'l>) -> jlong {
+    guard(env, class, |jvm| {
+        let name = jvm.text(&name)?;
+        with(channel, |object| {
+            let channel_object = object.channel()?;
+            let subscriber = match &name {
+                Some(name) => channel_object.subscribe(name)?,
+                None => channel_object.subscriber()?,
+            };
+            insert(Object {
+                parent: channel,
+                kind: Kind::Subscriber(OneAtATime::new(Reader::new(subscriber))),
+            })
+        })
+    })
+}
+
+/// Sends: the position, or -1 when the ring stayed full. `wait_us` 0 does not wait.
+fn publish(publisher: &mut Publisher, payload: &[u8], wait_us: jint) -> Answer<jlong> {
+    let sent = match u64::try_from(wait_us) {
+        Ok(0) | Err(_) => publisher.try_send(payload),
+        Ok(us) => publisher.send_timeout(payload, Duration::from_micros(us)),
+    };
+    match sent {
+        Ok(position) => Ok(position as jlong),
+        Err(error) if matches!(error.code(), ErrorCode::BackPressure | ErrorCode::TimedOut) => {
+            Ok(jlong::from(NONE))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Sends from direct memory.
+#[jni_mangle("io.memora.internal.Native")]
+pub fn send<'l>(
+    env: EnvUnowned<'l>,
+    class: JClass<'l>,
+    handle: jlong,
+    payload: jlong,
+    len: jint,
+    wait_us: jint,
+) -> jlong {
+    guard(env, class, |_| {
+        let payload = Direct::at(payload, len)?;
+        with(handle, |object| publish(&mut *object.publisher()?, payload.bytes(), wait_us))
+    })
+}
+
+/// Sends from an array.
+#[jni_mangle("io.memora.internal.Native")]
+pub fn send_array<'l>(
+    env: EnvUnowned<'l>,
+    class: JClass<'l>,
+    handle: jlong,
+    payload: JByteArray<'l>,
+    start: jint,
+    len: jint,
+    wait_us: jint,
+) -> jlong {
+    guard(env, class, |jvm| {
+        let payload = jvm.bytes(&payload, start, len)?;
+        with(handle, |object| publish(&mut *object.publisher()?, &payload, wait_us))
+    })
+}
+
+/// Sends from a direct buffer.
+#[jni_mangle("io.memora.internal.Native")]
+pub fn send_buffer<'l>(
+    env: EnvUnowned<'l>,
+    class: JClass<'l>,
+    handle: jlong,
+    payload: JByteBuffer<'l>,
+    start: jint,
+    len: jint,
+    wait_us: jint,
+) -> jlong {
+    guard(env, class, |jvm| {
+        let payload = jvm.direct(&payload, start, len)?;
+        with(handle, |object| publish(&mut *object.publisher()?, payload.bytes(), wait_us))
+    })
+}
+
+/// Takes up to `limit` messages into direct memory: their number, and in the upper half of the answer the bytes that did not
+/// fit, which `rest` fetches.
+#[jni_mangle("io.memora.internal.Native")]
+pub fn poll<'l>(
+    env: EnvUnowned<'l>,
+    class: JClass<'l>,
+    handle: jlong,
+    out: jlong,
+    capacity: jint,
+    limit: jint,
+) -> jlong {
+    guard(env, class, |_| {
+        let mut out = Direct::at(out, capacity)?;
+        let limit = usize::try_from(limit).unwrap_or(0).min(BATCH_MAX);
+        with(handle, |object| {
+            let reader = &mut *object.subscriber()?;
+            reader.check()?;
+            reader.rest.clear();
+            let (mut count, mut used) = (0u32, 0usize);
+            let (out, rest) = (out.bytes_mut(), &mut reader.rest);
+            let polled = reader.subscriber.poll(limit, |message, payload| {
+                let space = (MESSAGE_HEADER + payload.len()).next_multiple_of(8);
+                // Once a message has gone to the rest, all later ones do, so that their order stays.
+                let place = match out.get_mut(used..used + space) {
+                    Some(place) if rest.is_empty() => {
+                        used += space;
+                        place
+                    }
+                    _ => {
+                        let start = rest.len();
+                        rest.resize(start + space, 0);
+                        &mut rest[start..]
+                    }
+                };
+                header(place, message, payload.len());
+                place[MESSAGE_HEADER..MESSAGE_HEADER + payload.len()].copy_from_slice(payload);
+                count += 1;
+            });
+            match polled {
+                Ok(_) => {}
+                Err(error) if count > 0 => reader.trouble = Some(error),
+                Err(error) => return Err(error.into()),
+            }
+            Ok(((reader.rest.len() as u64) << 32 | u64::from(count)) as jlong)
+        })
+    })
+}
+
+/// The bytes of the last batch that did not fit.
+#[jni_mangle("io.memora.internal.Native")]
+pub fn rest<'l>(env: EnvUnowned<'l>, class: JClass<'l>, handle: jlong) -> jbyteArray {
+    guard(env, class, |jvm| {
+        let rest = with(handle, |object| Ok(std::mem::take(&mut object.subscriber()?.rest)))?;
+        jvm.new_bytes(&rest)
+    })
+}
+
+/// Takes one message into direct memory: the length of its payload, -1 for none in time, or -(2 + length) when it does not
+/// fit: `held` fetches it then.
+#[jni_mangle("io.memora.internal.Native")]
+pub fn recv<'l>(
+    env: EnvUnowned<'l>,
+    class: JClass<'l>,
+    handle: jlong,
+    out: jlong,
+    capacity: jint,
+    wait_us: jint,
+) -> jint {
+    guard(env, class, |_| {
+        let mut out = Direct::at(out, capacity)?;
+        with(handle, |object| {
+            let reader = &mut *object.subscriber()?;
+            reader.check()?;
+            if reader.held.is_none() {
+                let mut buffer = std::mem::take(&mut reader.buffer);
+                let taken = match u64::try_from(wait_us) {
+                    Ok(0) | Err(_) => reader.subscriber.try_recv(&mut buffer),
+                    Ok(us) => reader.subscriber.recv(&mut buffer, Some(Duration::from_micros(us))),
+                };
+                match taken {
+                    Ok(Some(message)) => reader.held = Some((message, buffer)),
+                    Ok(None) => {
+                        reader.buffer = buffer;
+                        return Ok(NONE);
+                    }
+                    Err(error) if error.code() == ErrorCode::TimedOut => return Ok(NONE),
+                    Err(error) => return Err(error.into()),
+                }
+            }
+            let Some((message, payload)) = reader.held.take() else { return Ok(NONE) };
+            let len = payload.len();
+            let out = out.bytes_mut();
+            let (head, body) = out.split_at_mut_checked(MESSAGE_HEADER).ok_or(ErrorCode::InvalidArgument)?;
+            header(head, &message, len);
+            match body.get_mut(..len) {
+                Some(body) => {
+                    body.copy_from_slice(&payload);
+                    reader.buffer = payload;
+                    Ok(len as jint)
+                }
+                None => {
+                    reader.held = Some((message, payload));
+                    Ok(-2 - len as jint)
+                }
+            }
+        })
+    })
+}
+
+/// The payload of a message that did not fit; null when there is none.
+#[jni_mangle("io.memora.internal.Native")]
+pub fn held<'l>(env: EnvUnowned<'l>, class: JClass<'l>, handle: jlong) -> jbyteArray {
+    guard(env, class, |jvm| match with(handle, |object| Ok(object.subscriber()?.held.take()))? {
+        Some((_, payload)) => jvm.new_bytes(&payload),
+        None => Ok(std::ptr::null_mut()),
+    })
+}
+
+/// Confirms everything that was taken.
+#[jni_mangle("io.memora.internal.Native")]
+pub fn commit<'l>(env: EnvUnowned<'l>, class: JClass<'l>, handle: jlong) {
+    guard(env, class, |_| with(handle, |object| Ok(object.subscriber()?.subscriber.commit()?)))
+}

@@ -1,0 +1,253 @@
+//! Fabrics, and the objects that are opened from them. Lists cross as text: one line for each, its fields between tabs.
+
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+
+use jni::objects::{JClass, JString};
+use jni::sys::{jboolean, jint, jlong, jstring};
+use jni::{EnvUnowned, jni_mangle};
+use memora::{
+    CacheOptions, ChannelKind, ChannelOptions, Create, Durability, ErrorCode, Fabric, FabricOptions,
+    OverrunPolicy, StoreOptions,
+};
+
+use crate::guard::{Answer, Fault, Jvm, guard};
+use crate::handles::{insert, with};
+use crate::object::{Kind, Object};
+
+fn name<'l>(jvm: &mut Jvm<'l>, name: &JString<'l>) -> Answer<String> {
+    jvm.text(name)?.ok_or(Fault::from(ErrorCode::InvalidName))
+}
+
+/// Opens a fabric. `home` null, `limit` 0 and `mode` -1 stand for the defaults.
+#[jni_mangle("io.memora.internal.Native")]
+pub fn fabric_open<'l>(
+    env: EnvUnowned<'l>,
+    class: JClass<'l>,
+    fabric: JString<'l>,
+    home: JString<'l>,
+    limit: jlong,
+    mode: jint,
+    read_only: jboolean,
+    create: jint,
+) -> jlong {
+    guard(env, class, |jvm| {
+        let mut options = FabricOptions::new().read_only(read_only).create(match create {
+            0 => Create::OpenOrCreate,
+            1 => Create::CreateNew,
+            2 => Create::OpenOnly,
+            _ => return Err(ErrorCode::InvalidArgument.into()),
+        });
+        if let Some(home) = jvm.text(&home)? {
+            options = options.home(PathBuf::from(home));
+        }
+        if limit > 0 {
+            options = options.limit(limit as u64);
+        }
+        if mode >= 0 {
+            options = options.mode(mode as u32);
+        }
+        let fabric = options.open(&name(jvm, &fabric)?)?;
+        insert(Object { parent: 0, kind: Kind::Fabric(fabric) })
+    })
+}
+
+/// The file of a fabric; empty where it has none.
+#[jni_mangle("io.memora.internal.Native")]
+pub fn fabric_path<'l>(env: EnvUnowned<'l>, class: JClass<'l>, handle: jlong) -> jstring {
+    guard(env, class, |jvm| {
+        let path = with(handle, |object| {
+            Ok(object.fabric()?.path().map_or(String::new(), |path| path.display().to_string()))
+        })?;
+        jvm.new_text(&path)
+    })
+}
+
+/// What a fabric is, for people.
+#[jni_mangle("io.memora.internal.Native")]
+pub fn fabric_info<'l>(env: EnvUnowned<'l>, class: JClass<'l>, handle: jlong) -> jstring {
+    guard(env, class, |jvm| {
+        let stat = with(handle, |object| Ok(object.fabric()?.stat()?))?;
+        let info = &stat.info;
+        jvm.new_text(&format!(
+            "fabric {}: limit {} bytes, {} reserved, {} of {} chunks of {} bytes in use\n\
+             {} processes attached, {} threads reaped so far, layout {}, mode {:o}\n",
+            info.name,
+            info.limit,
+            stat.reserved_bytes,
+            stat.chunks_used,
+            stat.chunks,
+            stat.chunk_bytes,
+            info.processes,
+            stat.reaped_threads,
+            info.layout_version,
+            info.mode & 0o777,
+        ))
+    })
+}
+
+/// The objects of a fabric: id, name, kind, chunks, bytes.
+#[jni_mangle("io.memora.internal.Native")]
+pub fn fabric_objects<'l>(env: EnvUnowned<'l>, class: JClass<'l>, handle: jlong) -> jstring {
+    guard(env, class, |jvm| {
+        let objects = with(handle, |object| Ok(object.fabric()?.objects()?))?;
+        let mut lines = String::new();
+        for object in objects {
+            let kind = format!("{:?}", object.kind).to_lowercase();
+            // Writing to a string cannot fail.
+            let _ = writeln!(
+                lines,
+                "{}\t{}\t{kind}\t{}\t{}",
+                object.id, object.name, object.chunks, object.bytes
+            );
+        }
+        jvm.new_text(&lines)
+    })
+}
+
+/// What is wrong in a fabric.
+#[jni_mangle("io.memora.internal.Native")]
+pub fn fabric_check<'l>(env: EnvUnowned<'l>, class: JClass<'l>, handle: jlong) -> jstring {
+    guard(env, class, |jvm| {
+        let report = with(handle, |object| Ok(object.fabric()?.check()?))?;
+        let lines: String = report
+            .problems
+            .iter()
+            .map(|problem| format!("{}: {} ({})\n", problem.layer, problem.what, problem.place))
+            .collect();
+        jvm.new_text(&lines)
+    })
+}
+
+/// Takes over what the dead held.
+#[jni_mangle("io.memora.internal.Native")]
+pub fn fabric_reap<'l>(env: EnvUnowned<'l>, class: JClass<'l>, handle: jlong) {
+    guard(env, class, |_| with(handle, |object| Ok(object.fabric()?.reap().map(|_| ())?)))
+}
+
+/// The names of the fabrics of a home.
+#[jni_mangle("io.memora.internal.Native")]
+pub fn fabric_list<'l>(env: EnvUnowned<'l>, class: JClass<'l>, home: JString<'l>) -> jstring {
+    guard(env, class, |jvm| {
+        let home = jvm.text(&home)?;
+        let fabrics = Fabric::list(home.as_deref().map(Path::new))?;
+        let lines: String = fabrics.iter().map(|fabric| format!("{}\n", fabric.name)).collect();
+        jvm.new_text(&lines)
+    })
+}
+
+/// Removes a fabric.
+#[jni_mangle("io.memora.internal.Native")]
+pub fn fabric_remove<'l>(env: EnvUnowned<'l>, class: JClass<'l>, home: JString<'l>, fabric: JString<'l>) {
+    guard(env, class, |jvm| {
+        let home = jvm.text(&home)?;
+        Ok(Fabric::remove(home.as_deref().map(Path::new), &name(jvm, &fabric)?)?)
+    })
+}
+
+/// A cache of a fabric; `limit` 0 is the default.
+#[jni_mangle("io.memora.internal.Native")]
+pub fn fabric_cache<'l>(
+    env: EnvUnowned<'l>,
+    class: JClass<'l>,
+    handle: jlong,
+    cache: JString<'l>,
+    limit: jlong,
+) -> jlong {
+    guard(env, class, |jvm| {
+        let cache = name(jvm, &cache)?;
+        with(handle, |object| {
+            let fabric = object.fabric()?;
+            let cache = match u64::try_from(limit) {
+                Ok(0) | Err(_) => fabric.cache(&cache)?,
+                Ok(limit) => fabric
+                    .cache_with(&cache, &CacheOptions { limit: Some(limit) })?,
+            };
+            insert(Object { parent: handle, kind: Kind::Cache(cache) })
+        })
+    })
+}
+
+/// A channel of a fabric; `lane_bytes` 0 is the default.
+#[jni_mangle("io.memora.internal.Native")]
+pub fn fabric_channel<'l>(
+    env: EnvUnowned<'l>,
+    class: JClass<'l>,
+    handle: jlong,
+    channel: JString<'l>,
+    kind: jint,
+    overrun: jint,
+    lane_bytes: jint,
+) -> jlong {
+    guard(env, class, |jvm| {
+        let channel = name(jvm, &channel)?;
+        let mut options = ChannelOptions {
+            kind: if kind == 0 { ChannelKind::Stream } else { ChannelKind::Broadcast },
+            overrun: if overrun == 0 { OverrunPolicy::Block } else { OverrunPolicy::Overrun },
+            ..ChannelOptions::default()
+        };
+        if lane_bytes > 0 {
+            options.lane_bytes = lane_bytes as u32;
+        }
+        with(handle, |object| {
+            let channel = object.fabric()?.channel(&channel, &options)?;
+            insert(Object { parent: handle, kind: Kind::Channel(channel) })
+        })
+    })
+}
+
+/// A channel that is there already.
+#[jni_mangle("io.memora.internal.Native")]
+pub fn fabric_open_channel<'l>(
+    env: EnvUnowned<'l>,
+    class: JClass<'l>,
+    handle: jlong,
+    channel: JString<'l>,
+) -> jlong {
+    guard(env, class, |jvm| {
+        let channel = name(jvm, &channel)?;
+        with(handle, |object| {
+            let channel = object.fabric()?.open_channel(&channel)?;
+            insert(Object { parent: handle, kind: Kind::Channel(channel) })
+        })
+    })
+}
+
+/// A durability by its number in Java.
+pub fn durability(number: jint, interval_ms: jint) -> Answer<Durability> {
+    match number {
+        0 => Ok(Durability::Process),
+        1 => Ok(Durability::Async { interval_ms: interval_ms.max(1) as u64 }),
+        2 => Ok(Durability::Sync),
+        _ => Err(ErrorCode::InvalidArgument.into()),
+    }
+}
+
+/// A store of a fabric; `dir` null and `checkpoint_bytes` 0 stand for the defaults.
+#[jni_mangle("io.memora.internal.Native")]
+pub fn fabric_store<'l>(
+    env: EnvUnowned<'l>,
+    class: JClass<'l>,
+    handle: jlong,
+    store: JString<'l>,
+    dir: JString<'l>,
+    how: jint,
+    interval_ms: jint,
+    checkpoint_bytes: jlong,
+) -> jlong {
+    guard(env, class, |jvm| {
+        let store = name(jvm, &store)?;
+        let mut options = StoreOptions {
+            dir: jvm.text(&dir)?.map(PathBuf::from),
+            durability: durability(how, interval_ms)?,
+            ..StoreOptions::default()
+        };
+        if checkpoint_bytes > 0 {
+            options.checkpoint_bytes = checkpoint_bytes as u64;
+        }
+        with(handle, |object| {
+            let store = object.fabric()?.store(&store, &options)?;
+            insert(Object { parent: handle, kind: Kind::Store(store) })
+        })
+    })
+}
