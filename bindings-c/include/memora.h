@@ -559,7 +559,8 @@ typedef struct memora_store_options_t {
      */
     size_t struct_size;
     /**
-     * Directory of the store's files. NULL: the default of the library.
+     * Directory of the store's files. NULL: the one that the store was made with; a new store needs one, unless its
+     * durability is MEMORA_DURABILITY_PROCESS.
      */
     const char *dir;
     /**
@@ -581,6 +582,60 @@ typedef struct memora_store_options_t {
  * until the function returns.
  */
 typedef void (*memora_problem_fn)(void *context, const char *layer, const char *what, const char *place);
+
+/**
+ * Takes one fabric of a list: its name, the bytes that it may take, how many processes are attached, and why it cannot be
+ * opened (NULL: it can). The texts are valid only until the function returns.
+ */
+typedef void (*memora_fabric_fn)(void *context,
+                                 const char *name,
+                                 uint64_t limit,
+                                 uint32_t processes,
+                                 const char *problem);
+
+/**
+ * Takes one object of a fabric: its name, its kind ("cache", "channel" or "store"), and the bytes of its chunks. The texts are
+ * valid only until the function returns.
+ */
+typedef void (*memora_object_fn)(void *context, const char *name, const char *kind, uint64_t bytes);
+
+/**
+ * Figures of a fabric.
+ */
+typedef struct memora_fabric_stat_t {
+    /**
+     * Bytes that the fabric may take at most.
+     */
+    uint64_t limit;
+    /**
+     * Bytes of the host's memory that it takes now.
+     */
+    uint64_t taken;
+    /**
+     * Bytes of a chunk.
+     */
+    uint64_t chunk_bytes;
+    /**
+     * Chunks that data can take.
+     */
+    uint64_t chunks;
+    /**
+     * Those of them that are free.
+     */
+    uint64_t free_chunks;
+    /**
+     * Threads of dead processes taken over so far.
+     */
+    uint64_t reaped;
+    /**
+     * Milliseconds since 1970 at its creation.
+     */
+    uint64_t created_ms;
+    /**
+     * Processes attached, dead ones that nobody took over yet included.
+     */
+    uint64_t processes;
+} memora_fabric_stat_t;
 
 /**
  * What is known of an entry beside its value.
@@ -774,8 +829,8 @@ int memora_fabric_open_with(const char *name,
                             struct memora_fabric_t **fabric);
 
 /**
- * Closes the handle. NULL is allowed and does nothing. The fabric and what is in it stay, for other processes and for the
- * next time. Close the handles of its caches, channels and stores first: the process is attached until the last is closed.
+ * Closes the handle. NULL is allowed and does nothing. The fabric and what is in it stay, for other processes and for the next
+ * time. What was opened through it stays open; the process is attached until the last of it is closed, too.
  *
  * Returns MEMORA_OK, MEMORA_CLOSED, MEMORA_FORKED.
  */
@@ -801,6 +856,36 @@ int memora_fabric_check(struct memora_fabric_t *fabric,
                         memora_problem_fn function,
                         void *context,
                         size_t *count);
+
+/**
+ * Calls `function` for each fabric of a directory, by name; `home` may be NULL for the default one.
+ *
+ * Returns MEMORA_OK, MEMORA_INVALID_ARGUMENT, MEMORA_PERMISSION_DENIED, MEMORA_NOT_OURS, MEMORA_IO.
+ */
+int memora_fabric_list(const char *home, memora_fabric_fn function, void *context);
+
+/**
+ * Calls `function` for each object of the fabric.
+ *
+ * Returns MEMORA_OK, MEMORA_INVALID_ARGUMENT, MEMORA_CLOSED, MEMORA_FORKED, MEMORA_CORRUPT.
+ */
+int memora_fabric_objects(struct memora_fabric_t *fabric, memora_object_fn function, void *context);
+
+/**
+ * Fills `stat` with figures of the fabric. `struct_size` is sizeof *stat.
+ *
+ * Returns MEMORA_OK, MEMORA_INVALID_ARGUMENT, MEMORA_CLOSED, MEMORA_FORKED, MEMORA_CORRUPT.
+ */
+int memora_fabric_stat(struct memora_fabric_t *fabric, struct memora_fabric_stat_t *stat, size_t struct_size);
+
+/**
+ * Takes over what dead processes and threads held, now. Nobody has to call this: it happens when a fabric is opened and when
+ * something is needed. `*threads` (may be NULL) becomes the number of threads that were reaped.
+ *
+ * Returns MEMORA_OK, MEMORA_READ_ONLY, MEMORA_INVALID_ARGUMENT, MEMORA_CLOSED, MEMORA_FORKED, MEMORA_CORRUPT.
+ */
+int memora_fabric_reap(struct memora_fabric_t *fabric,
+                       uint64_t *threads);
 
 /**
  * Opens the cache `name` of `fabric`, or creates it. `options` may be NULL for the defaults.
@@ -1173,9 +1258,10 @@ int memora_store_open(struct memora_fabric_t *fabric,
                       struct memora_store_t **store);
 
 /**
- * Closes the handle. NULL is allowed and does nothing. Calls of other threads that are under way finish.
+ * Flushes, unless the durability is process, and closes the handle, also when that failed. NULL is allowed and does nothing.
+ * Calls of other threads that are under way finish.
  *
- * Returns MEMORA_OK, MEMORA_CLOSED, MEMORA_FORKED.
+ * Returns MEMORA_OK, MEMORA_POISONED, MEMORA_IO, MEMORA_CLOSED, MEMORA_FORKED.
  */
 int memora_store_close(struct memora_store_t *store);
 

@@ -22,6 +22,46 @@ static void count_problem(void *context, const char *layer, const char *what, co
     ++*(int *)context;
 }
 
+struct found {
+    int fabrics, objects;
+};
+
+static void take_fabric(void *context, const char *name, uint64_t limit, uint32_t processes, const char *problem) {
+    struct found *found = context;
+    if (strcmp(name, "one") != 0) return;
+    CHECK(problem == NULL && limit == 8u << 20 && processes == 1);
+    found->fabrics++;
+}
+
+static void take_object(void *context, const char *name, const char *kind, uint64_t bytes) {
+    struct found *found = context;
+    CHECK(strcmp(name, "c") == 0 && strcmp(kind, "cache") == 0 && bytes > 0);
+    found->objects++;
+}
+
+/* The figures, the list and the objects of a fabric with the one cache `c`. */
+static void look_at(memora_fabric_t *fabric) {
+    memora_fabric_stat_t stat;
+    struct found found = {0, 0};
+    uint64_t threads = 99;
+    unsigned char small[2 * sizeof(uint64_t) + 1];
+    OK(memora_fabric_stat(fabric, &stat, sizeof stat));
+    CHECK(stat.limit == 8u << 20 && stat.taken > 0 && stat.chunks > stat.free_chunks && stat.processes == 1);
+    CHECK(stat.chunk_bytes >= 4096 && stat.created_ms > 0);
+    /* A program that knows fewer figures gets those. */
+    memset(small, 0xAA, sizeof small);
+    OK(memora_fabric_stat(fabric, (memora_fabric_stat_t *)(void *)small, sizeof small - 1));
+    CHECK(memcmp(small, &stat.limit, sizeof stat.limit) == 0 && small[sizeof small - 1] == 0xAA);
+    CODE(memora_fabric_stat(fabric, NULL, sizeof stat), MEMORA_INVALID_ARGUMENT);
+    CODE(memora_fabric_stat(fabric, &stat, 1), MEMORA_INVALID_ARGUMENT);
+    OK(memora_fabric_objects(fabric, take_object, &found));
+    OK(memora_fabric_list(NULL, take_fabric, &found));
+    CHECK(found.objects == 1 && found.fabrics == 1);
+    CODE(memora_fabric_list(NULL, NULL, NULL), MEMORA_INVALID_ARGUMENT);
+    OK(memora_fabric_reap(fabric, &threads));
+    CHECK(threads == 0);
+}
+
 static void a_fabric_is_created_opened_checked_and_removed(void) {
     memora_fabric_options_t made = options(MEMORA_OPEN_ONLY);
     memora_fabric_t *fabric = NULL, *again = NULL;
@@ -39,6 +79,7 @@ static void a_fabric_is_created_opened_checked_and_removed(void) {
     OK(memora_cache_set(cache, "k", 1, "v", 1, NULL, NULL));
     OK(memora_fabric_check(fabric, count_problem, &problems, &count));
     CHECK(problems == 0 && count == 0);
+    look_at(fabric);
     OK(memora_fabric_open("one", &again));
     CHECK(again != fabric);
     OK(memora_cache_close(cache));

@@ -27,6 +27,10 @@ static void take_problem(void *context, const char *layer, const char *what, con
     (void)context, (void)layer, (void)what, (void)place;
 }
 
+static void take_object(void *context, const char *name, const char *kind, uint64_t bytes) {
+    (void)context, (void)name, (void)kind, (void)bytes;
+}
+
 /* Every call that takes a handle gives this code for this number. */
 static void every_call_gives(void *handle, int expected) {
     char buffer[16];
@@ -38,7 +42,12 @@ static void every_call_gives(void *handle, int expected) {
     memora_store_t *store = NULL;
     memora_publisher_t *publisher = NULL;
     memora_subscriber_t *subscriber = NULL;
+    memora_fabric_stat_t stat;
     CODE(memora_fabric_check(handle, take_problem, NULL, NULL), expected);
+    CODE(memora_fabric_objects(handle, take_object, NULL), expected);
+    CODE(memora_fabric_stat(handle, &stat, sizeof stat), expected);
+    CODE(memora_fabric_reap(handle, NULL), expected);
+    CODE(memora_subscriber_lag(handle, &number), expected);
     CODE(memora_cache_open(handle, "c", NULL, &cache), expected);
     CODE(memora_channel_open(handle, "ch", NULL, &channel), expected);
     CODE(memora_store_open(handle, "st", NULL, &store), expected);
@@ -107,6 +116,20 @@ static void no_number_is_followed(void) {
     every_call_gives(&local, MEMORA_CLOSED);
     every_close_gives(allocated, MEMORA_CLOSED);
     free(allocated);
+}
+
+static void what_was_opened_through_a_closed_fabric_stays_open(void) {
+    memora_fabric_t *own = NULL;
+    memora_cache_t *cache = NULL;
+    char buffer[8];
+    size_t len;
+    OK(memora_fabric_open("test", &own));
+    OK(memora_cache_open(own, "whole", NULL, &cache));
+    OK(memora_fabric_close(own));
+    OK(memora_cache_set(cache, "k", 1, "v", 1, NULL, NULL));
+    OK(memora_cache_get(cache, "k", 1, buffer, sizeof buffer, &len));
+    OK(memora_cache_close(cache));
+    CODE(memora_cache_get(cache, "k", 1, buffer, sizeof buffer, &len), MEMORA_CLOSED);
 }
 
 static void a_handle_of_another_kind_is_refused(void) {
@@ -280,6 +303,7 @@ int main(int argc, char **argv) {
     OK(memora_fabric_open("test", &fabric));
     no_number_is_followed();
     a_handle_of_another_kind_is_refused();
+    what_was_opened_through_a_closed_fabric_stays_open();
     a_closed_handle_stays_closed_when_its_place_is_used_again();
     a_handle_may_be_closed_under_the_threads_that_use_it();
     of_two_that_close_one_succeeds();

@@ -117,8 +117,9 @@ impl SubscriberHandle {
     }
 
     /// Nobody receives any more; who waits is told.
-    pub(crate) fn end(&self) {
+    pub(crate) fn end(&self) -> Result<()> {
         self.subscriber.close();
+        Ok(())
     }
 
     /// Receives one message into a buffer of the caller. `timeout_ms` 0 does not wait, a negative one has no end.
@@ -185,8 +186,9 @@ impl PublisherHandle {
     }
 
     /// Nobody sends any more; who waits is told.
-    pub(crate) fn end(&self) {
+    pub(crate) fn end(&self) -> Result<()> {
         self.publisher.close();
+        Ok(())
     }
 
     /// Sends one message, waiting as long as said.

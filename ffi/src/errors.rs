@@ -284,10 +284,10 @@ pub extern "C" fn memora_error_name(code: c_int) -> *const c_char {
 #[unsafe(no_mangle)]
 pub extern "C" fn memora_last_error_message() -> *const c_char {
     LAST.with(|last| {
-        if !last.ready.replace(true) {
-            if let Some(code) = from_c(last.code.get()) {
-                last.message.set(cut(&Error::from(code).to_string()));
-            }
+        if !last.ready.replace(true)
+            && let Some(code) = from_c(last.code.get())
+        {
+            last.message.set(cut(&Error::from(code).to_string()));
         }
         last.message.as_ptr().cast_const().cast()
     })

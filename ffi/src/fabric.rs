@@ -6,7 +6,7 @@ use std::path::Path;
 
 use memora_core::{Error, ErrorCode, Fabric};
 
-use crate::guard::call;
+use crate::guard::{Answer, call};
 use crate::handles;
 use crate::options::{self, memora_fabric_options_t};
 
@@ -28,6 +28,51 @@ pub type memora_problem_fn = Option<
         place: *const c_char,
     ),
 >;
+
+/// Figures of a fabric.
+#[repr(C)]
+#[derive(Clone, Copy)]
+#[allow(non_camel_case_types)]
+pub struct memora_fabric_stat_t {
+    /// Bytes that the fabric may take at most.
+    pub limit: u64,
+    /// Bytes of the host's memory that it takes now.
+    pub taken: u64,
+    /// Bytes of a chunk.
+    pub chunk_bytes: u64,
+    /// Chunks that data can take.
+    pub chunks: u64,
+    /// Those of them that are free.
+    pub free_chunks: u64,
+    /// Threads of dead processes taken over so far.
+    pub reaped: u64,
+    /// Milliseconds since 1970 at its creation.
+    pub created_ms: u64,
+    /// Processes attached, dead ones that nobody took over yet included.
+    pub processes: u64,
+}
+
+// SAFETY: repr(C), eight fields of eight bytes.
+unsafe impl Answer for memora_fabric_stat_t {}
+
+/// Takes one fabric of a list: its name, the bytes that it may take, how many processes are attached, and why it cannot be
+/// opened (NULL: it can). The texts are valid only until the function returns.
+#[allow(non_camel_case_types)]
+pub type memora_fabric_fn = Option<
+    unsafe extern "C" fn(
+        context: *mut c_void,
+        name: *const c_char,
+        limit: u64,
+        processes: u32,
+        problem: *const c_char,
+    ),
+>;
+
+/// Takes one object of a fabric: its name, its kind ("cache", "channel" or "store"), and the bytes of its chunks. The texts are
+/// valid only until the function returns.
+#[allow(non_camel_case_types)]
+pub type memora_object_fn =
+    Option<unsafe extern "C" fn(context: *mut c_void, name: *const c_char, kind: *const c_char, bytes: u64)>;
 
 /// Opens the fabric `name`, or creates it with the default options.
 ///
@@ -62,8 +107,8 @@ pub unsafe extern "C" fn memora_fabric_open_with(
     }
 }
 
-/// Closes the handle. NULL is allowed and does nothing. The fabric and what is in it stay, for other processes and for the
-/// next time. Close the handles of its caches, channels and stores first: the process is attached until the last is closed.
+/// Closes the handle. NULL is allowed and does nothing. The fabric and what is in it stay, for other processes and for the next
+/// time. What was opened through it stays open; the process is attached until the last of it is closed, too.
 ///
 /// Returns MEMORA_OK, MEMORA_CLOSED, MEMORA_FORKED.
 #[unsafe(no_mangle)]
@@ -119,6 +164,100 @@ pub unsafe extern "C" fn memora_fabric_check(
                     Err(Error::new(ErrorCode::Corrupt, text))
                 }
             }
+        })
+    }
+}
+
+/// Calls `function` for each fabric of a directory, by name; `home` may be NULL for the default one.
+///
+/// Returns MEMORA_OK, MEMORA_INVALID_ARGUMENT, MEMORA_PERMISSION_DENIED, MEMORA_NOT_OURS, MEMORA_IO.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn memora_fabric_list(
+    home: *const c_char,
+    function: memora_fabric_fn,
+    context: *mut c_void,
+) -> c_int {
+    // SAFETY: the pointers are those of a caller who keeps to the header.
+    unsafe {
+        call(|border| {
+            let function = border.function(function)?;
+            for info in Fabric::list(border.optional_text(home, "home")?.map(Path::new))? {
+                let name = for_c(&info.name);
+                let problem = info.problem.map(|problem| for_c(&problem.to_string()));
+                let problem = problem.as_ref().map_or(std::ptr::null(), |text| text.as_ptr());
+                // Within the licence above: the caller's function, with texts that live during the call.
+                function(context, name.as_ptr(), info.limit, info.processes, problem);
+            }
+            Ok(())
+        })
+    }
+}
+
+/// Calls `function` for each object of the fabric.
+///
+/// Returns MEMORA_OK, MEMORA_INVALID_ARGUMENT, MEMORA_CLOSED, MEMORA_FORKED, MEMORA_CORRUPT.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn memora_fabric_objects(
+    fabric: *mut memora_fabric_t,
+    function: memora_object_fn,
+    context: *mut c_void,
+) -> c_int {
+    // SAFETY: the pointers are those of a caller who keeps to the header.
+    unsafe {
+        call(|border| {
+            let function = border.function(function)?;
+            for object in handles::with(handles::number(fabric), |fabric: &Fabric| fabric.objects())? {
+                let [name, kind] = [object.name.as_str(), object.kind.name()].map(for_c);
+                // Within the licence above: the caller's function, with texts that live during the call.
+                function(context, name.as_ptr(), kind.as_ptr(), object.bytes);
+            }
+            Ok(())
+        })
+    }
+}
+
+/// Fills `stat` with figures of the fabric. `struct_size` is sizeof *stat.
+///
+/// Returns MEMORA_OK, MEMORA_INVALID_ARGUMENT, MEMORA_CLOSED, MEMORA_FORKED, MEMORA_CORRUPT.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn memora_fabric_stat(
+    fabric: *mut memora_fabric_t,
+    stat: *mut memora_fabric_stat_t,
+    struct_size: usize,
+) -> c_int {
+    // SAFETY: the pointers are those of a caller who keeps to the header.
+    unsafe {
+        call(|border| {
+            let figures = handles::with(handles::number(fabric), |fabric: &Fabric| {
+                let stat = fabric.stat()?;
+                Ok(memora_fabric_stat_t {
+                    limit: stat.info.limit,
+                    taken: stat.reserved_bytes,
+                    chunk_bytes: stat.chunk_bytes,
+                    chunks: stat.chunks,
+                    free_chunks: stat.chunks.saturating_sub(stat.chunks_used),
+                    reaped: stat.reaped_threads,
+                    created_ms: stat.info.created_ms,
+                    processes: stat.info.processes.into(),
+                })
+            })?;
+            border.put_sized(stat, struct_size, figures)
+        })
+    }
+}
+
+/// Takes over what dead processes and threads held, now. Nobody has to call this: it happens when a fabric is opened and when
+/// something is needed. `*threads` (may be NULL) becomes the number of threads that were reaped.
+///
+/// Returns MEMORA_OK, MEMORA_READ_ONLY, MEMORA_INVALID_ARGUMENT, MEMORA_CLOSED, MEMORA_FORKED, MEMORA_CORRUPT.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn memora_fabric_reap(fabric: *mut memora_fabric_t, threads: *mut u64) -> c_int {
+    // SAFETY: the pointers are those of a caller who keeps to the header.
+    unsafe {
+        call(|border| {
+            let report = handles::with(handles::number(fabric), |fabric: &Fabric| fabric.reap())?;
+            border.put(threads, u64::from(report.threads));
+            Ok(())
         })
     }
 }

@@ -45,12 +45,13 @@ fn panicked(panic: Box<dyn Any + Send>) -> Error {
     let text = match (panic.downcast_ref::<&str>(), panic.downcast_ref::<String>()) {
         (Some(text), _) => text,
         (_, Some(text)) => text.as_str(),
-        _ => "unknown",
+        _ => {
+            // Dropping a payload of a type that nobody knows may panic in turn: this one is given up.
+            std::mem::forget(panic);
+            return ErrorCode::Internal.into();
+        }
     };
-    let error = Error::new(ErrorCode::Internal, format!("Panic: {text}"));
-    // Dropping a payload may panic in turn; this one is given up.
-    std::mem::forget(panic);
-    error
+    Error::new(ErrorCode::Internal, format!("Panic: {text}"))
 }
 
 #[cold]
@@ -69,7 +70,13 @@ pub(crate) unsafe trait Options: Copy {
     const NAME: &'static str;
 }
 
-/// No structure of options will ever be longer.
+/// A structure that the library fills, and that may grow.
+///
+/// # Safety
+/// `repr(C)` and without padding.
+pub(crate) unsafe trait Answer: Copy {}
+
+/// No structure of options or answers will ever be longer.
 const OPTIONS_LEN_MAX: usize = 4096;
 
 impl Border {
@@ -133,6 +140,21 @@ impl Border {
             // SAFETY: not NULL; that the place is the caller's is the licence of `call`. Alignment is not assumed.
             unsafe { place.write_unaligned(value) };
         }
+    }
+
+    /// Writes as much of an answer as the caller's structure of `size` bytes has room for, and zeros behind it.
+    pub(crate) fn put_sized<T: Answer>(&self, place: *mut T, size: usize, value: T) -> Result<()> {
+        if place.is_null() || !(size_of::<usize>()..=OPTIONS_LEN_MAX).contains(&size) {
+            return Err(invalid(format!("A structure at {place:p} with {size} bytes cannot be filled.")));
+        }
+        let known = size.min(size_of::<T>());
+        let bytes = place.cast::<u8>();
+        // SAFETY: the caller vouches for `size` bytes; `value` has at least `known` without padding (trait).
+        unsafe {
+            std::ptr::copy_nonoverlapping((&raw const value).cast::<u8>(), bytes, known);
+            bytes.add(known).write_bytes(0, size - known);
+        }
+        Ok(())
     }
 
     /// Refuses NULL for an answer that must not be thrown away, before anything is done.

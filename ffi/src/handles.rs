@@ -1,8 +1,9 @@
 //! The table of handles.
 //!
-//! A handle is a number, never an address: the index of a place in the low 16 bits and the place's generation above. The
-//! generation is odd while something stands in the place, and goes up when it is closed, so a closed handle, one closed
-//! twice and any other number name nothing, and the caller gets an error.
+//! A handle is a number, never an address: the index of a place in the low 16 bits, the place's generation in the 32 bits
+//! above, and a tag that no address and no small number has. The generation is odd while something stands in the place,
+//! and goes up when it is closed, so a closed handle, one closed twice and any other number name nothing, and the caller
+//! gets an error.
 //!
 //! A thread keeps what it used last in a small private array, so that a look-up is one comparison and one load of a word
 //! that nobody writes meanwhile. It takes the kept reference out for the time of the call: a callback that comes back
@@ -14,7 +15,7 @@
 
 use std::cell::Cell;
 use std::ffi::c_void;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 
 use memora_core::shm::fork;
@@ -24,6 +25,9 @@ use crate::channel::{PublisherHandle, SubscriberHandle};
 
 const INDEX_BITS: u32 = 16;
 const PLACE_COUNT: usize = 1 << INDEX_BITS;
+/// Stands in the high 16 bits: an address of a program has 0 there.
+const TAG: usize = 0x4d65;
+const TAG_SHIFT: u32 = INDEX_BITS + 32;
 /// References that a thread keeps; a power of two.
 const KEPT_COUNT: usize = 16;
 
@@ -63,7 +67,9 @@ pub(crate) trait Kind: Sized {
     /// The object of this kind.
     fn into_object(self) -> Object;
     /// Ends it although other threads may still be inside a call: they get an error or finish.
-    fn end(&self) {}
+    fn end(&self) -> Result<()> {
+        Ok(())
+    }
 }
 
 macro_rules! kind {
@@ -80,7 +86,11 @@ macro_rules! kind {
             fn into_object(self) -> Object {
                 Object::$variant(self)
             }
-            $( fn end(&self) { let end: fn(&$value) = $end; end(self) } )?
+            $(
+                fn end(&self) -> Result<()> {
+                    $end(self)
+                }
+            )?
         }
     };
 }
@@ -90,18 +100,18 @@ kind!(Cache, Cache, "cache", crate::cache::memora_cache_t);
 kind!(Channel, Channel, "channel", crate::channel::memora_channel_t);
 kind!(PublisherHandle, Publisher, "publisher", crate::channel::memora_publisher_t, PublisherHandle::end);
 kind!(SubscriberHandle, Subscriber, "subscriber", crate::channel::memora_subscriber_t, SubscriberHandle::end);
-kind!(Store, Store, "store", crate::store::memora_store_t);
+kind!(Store, Store, "store", crate::store::memora_store_t, Store::close);
 
 struct Place {
     /// Odd while an object stands here. Written only under the lock of `object`.
-    generation: AtomicU64,
+    generation: AtomicU32,
     /// Generation of the process that put the object here: another one is a forked child.
     process: AtomicU64,
     object: Mutex<Option<Arc<Object>>>,
 }
 
 static PLACES: [Place; PLACE_COUNT] =
-    [const { Place { generation: AtomicU64::new(0), process: AtomicU64::new(0), object: Mutex::new(None) } };
+    [const { Place { generation: AtomicU32::new(0), process: AtomicU64::new(0), object: Mutex::new(None) } };
         PLACE_COUNT];
 /// Where the search for a free place begins.
 static NEXT: AtomicUsize = AtomicUsize::new(0);
@@ -116,8 +126,12 @@ fn index(handle: usize) -> usize {
     handle & (PLACE_COUNT - 1)
 }
 
-fn generation(handle: usize) -> u64 {
-    handle as u64 >> INDEX_BITS
+fn generation(handle: usize) -> u32 {
+    (handle >> INDEX_BITS) as u32
+}
+
+fn handle_of(index: usize, generation: u32) -> usize {
+    TAG << TAG_SHIFT | (generation as usize) << INDEX_BITS | index
 }
 
 fn closed(what: &str, handle: usize) -> Error {
@@ -152,8 +166,9 @@ pub(crate) fn insert(object: Object) -> Result<usize> {
         }
         *free = Some(Arc::new(object));
         place.process.store(fork::generation(), Ordering::Relaxed);
-        place.generation.store(generation + 1, Ordering::Release);
-        return Ok((generation as usize + 1) << INDEX_BITS | index);
+        let generation = generation.wrapping_add(1);
+        place.generation.store(generation, Ordering::Release);
+        return Ok(handle_of(index, generation));
     }
     Err(Error::new(ErrorCode::Full, format!("All {PLACE_COUNT} handles of this process are open.")))
 }
@@ -162,7 +177,7 @@ pub(crate) fn insert(object: Object) -> Result<usize> {
 #[cold]
 fn find(what: &str, handle: usize) -> Result<Arc<Object>> {
     let place = &PLACES[index(handle)];
-    if place.generation.load(Ordering::Acquire) != generation(handle) || handle == 0 {
+    if handle >> TAG_SHIFT != TAG || place.generation.load(Ordering::Acquire) != generation(handle) {
         return Err(closed(what, handle));
     }
     // Before the lock: in a child it may be held by nobody.
@@ -193,14 +208,20 @@ pub(crate) fn with<T: Kind, R>(handle: usize, f: impl FnOnce(&T) -> Result<R>) -
     };
     let kept = KEPT.try_with(|kept| {
         let keeper = &kept[index(handle) % KEPT_COUNT];
+        let place = &PLACES[index(handle)];
         let object = match keeper.take() {
             Some((of, object))
                 if of == handle
-                    && PLACES[index(handle)].generation.load(Ordering::Acquire) == generation(handle) =>
+                    && place.generation.load(Ordering::Acquire) == generation(handle)
+                    && place.process.load(Ordering::Relaxed) == fork::generation() =>
             {
                 object
             }
-            _ => find(T::NAME, handle)?,
+            _ => {
+                // Rare enough to let go of what others have closed since.
+                forget_closed();
+                find(T::NAME, handle)?
+            }
         };
         let result = call(&object);
         // What a nested call has put there meanwhile goes away; so does everything when `call` panics.
@@ -229,11 +250,10 @@ pub(crate) fn close<T: Kind>(handle: usize) -> Result<()> {
             return Err(closed(T::NAME, handle));
         }
         *standing = None;
-        place.generation.store(generation(handle) + 1, Ordering::Release);
+        place.generation.store(generation(handle).wrapping_add(1), Ordering::Release);
     }
     forget_closed();
-    typed::<T>(&object)?.end();
-    Ok(())
+    typed::<T>(&object)?.end()
 }
 
 /// Drops the references that this thread keeps to objects closed since.
@@ -241,10 +261,10 @@ fn forget_closed() {
     // Without its array a thread keeps nothing.
     let _ = KEPT.try_with(|kept| {
         for keeper in kept {
-            if let Some((handle, object)) = keeper.take() {
-                if PLACES[index(handle)].generation.load(Ordering::Acquire) == generation(handle) {
-                    keeper.set(Some((handle, object)));
-                }
+            if let Some((handle, object)) = keeper.take()
+                && PLACES[index(handle)].generation.load(Ordering::Acquire) == generation(handle)
+            {
+                keeper.set(Some((handle, object)));
             }
         }
     });

@@ -122,7 +122,8 @@ pub struct memora_channel_options_t {
 pub struct memora_store_options_t {
     /// Bytes of this structure in the calling program; set by the init function.
     pub struct_size: usize,
-    /// Directory of the store's files. NULL: the default of the library.
+    /// Directory of the store's files. NULL: the one that the store was made with; a new store needs one, unless its
+    /// durability is MEMORA_DURABILITY_PROCESS.
     pub dir: *const c_char,
     /// Bytes of journal after which a checkpoint is made. 0: the default.
     pub checkpoint_bytes: u64,
@@ -294,23 +295,17 @@ pub(crate) fn fabric(
 /// The options of a cache.
 pub(crate) fn cache(border: &Border, options: *const memora_cache_options_t) -> Result<core::CacheOptions> {
     let options = border.options(options)?;
-    let mut made = core::CacheOptions::default();
-    if options.limit != 0 {
-        made.limit = Some(options.limit);
-    }
-    Ok(made)
+    Ok(core::CacheOptions { limit: (options.limit != 0).then_some(options.limit) })
 }
 
 /// The options of one write.
 pub(crate) fn set(border: &Border, options: *const memora_set_options_t) -> Result<core::SetOptions> {
-    let mut made = core::SetOptions::default();
-    if !options.is_null() {
-        let options = border.options(options)?;
-        zero(options.reserved)?;
-        made.ttl_ms = (options.ttl_ms != 0).then_some(options.ttl_ms);
-        made.flags = options.flags;
+    if options.is_null() {
+        return Ok(core::SetOptions::default());
     }
-    Ok(made)
+    let options = border.options(options)?;
+    zero(options.reserved)?;
+    Ok(core::SetOptions { ttl_ms: (options.ttl_ms != 0).then_some(options.ttl_ms), flags: options.flags })
 }
 
 /// The options of a channel.
@@ -320,21 +315,20 @@ pub(crate) fn channel(
 ) -> Result<core::ChannelOptions> {
     let options = border.options(options)?;
     zero(options.reserved)?;
-    let mut made = core::ChannelOptions::default();
-    made.kind = match options.kind {
-        MEMORA_CHANNEL_STREAM => core::ChannelKind::Stream,
-        MEMORA_CHANNEL_BROADCAST => core::ChannelKind::Broadcast,
-        other => return Err(unknown("kind of channel", other)),
-    };
-    made.overrun = match options.overrun {
-        MEMORA_OVERRUN_BLOCK => core::OverrunPolicy::Block,
-        MEMORA_OVERRUN_LOSE => core::OverrunPolicy::Overrun,
-        other => return Err(unknown("overrun policy", other)),
-    };
-    if options.lane_bytes != 0 {
-        made.lane_bytes = options.lane_bytes;
-    }
-    Ok(made)
+    let default = core::ChannelOptions::default();
+    Ok(core::ChannelOptions {
+        kind: match options.kind {
+            MEMORA_CHANNEL_STREAM => core::ChannelKind::Stream,
+            MEMORA_CHANNEL_BROADCAST => core::ChannelKind::Broadcast,
+            other => return Err(unknown("kind of channel", other)),
+        },
+        overrun: match options.overrun {
+            MEMORA_OVERRUN_BLOCK => core::OverrunPolicy::Block,
+            MEMORA_OVERRUN_LOSE => core::OverrunPolicy::Overrun,
+            other => return Err(unknown("overrun policy", other)),
+        },
+        lane_bytes: if options.lane_bytes == 0 { default.lane_bytes } else { options.lane_bytes },
+    })
 }
 
 /// Milliseconds between two syncs when the caller names none.
@@ -346,7 +340,7 @@ pub(crate) fn durability(number: u32, interval_ms: u32) -> Result<core::Durabili
         MEMORA_DURABILITY_PROCESS => Ok(core::Durability::Process),
         MEMORA_DURABILITY_ASYNC => {
             let interval_ms = if interval_ms == 0 { INTERVAL_MS_DEFAULT } else { interval_ms };
-            Ok(core::Durability::Async { interval_ms })
+            Ok(core::Durability::Async { interval_ms: interval_ms.into() })
         }
         MEMORA_DURABILITY_SYNC => Ok(core::Durability::Sync),
         other => Err(unknown("durability", other)),
@@ -356,15 +350,15 @@ pub(crate) fn durability(number: u32, interval_ms: u32) -> Result<core::Durabili
 /// The options of a store.
 pub(crate) fn store(border: &Border, options: *const memora_store_options_t) -> Result<core::StoreOptions> {
     let options = border.options(options)?;
-    let mut made = core::StoreOptions::default();
-    if let Some(dir) = border.optional_text(options.dir, "dir")? {
-        made.dir = Some(PathBuf::from(dir));
-    }
-    if options.checkpoint_bytes != 0 {
-        made.checkpoint_bytes = options.checkpoint_bytes;
-    }
-    made.durability = durability(options.durability, options.interval_ms)?;
-    Ok(made)
+    let default = core::StoreOptions::default();
+    Ok(core::StoreOptions {
+        dir: border.optional_text(options.dir, "dir")?.map(PathBuf::from),
+        durability: durability(options.durability, options.interval_ms)?,
+        checkpoint_bytes: match options.checkpoint_bytes {
+            0 => default.checkpoint_bytes,
+            bytes => bytes,
+        },
+    })
 }
 
 #[cfg(test)]

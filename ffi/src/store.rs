@@ -47,9 +47,10 @@ pub unsafe extern "C" fn memora_store_open(
     }
 }
 
-/// Closes the handle. NULL is allowed and does nothing. Calls of other threads that are under way finish.
+/// Flushes, unless the durability is process, and closes the handle, also when that failed. NULL is allowed and does nothing.
+/// Calls of other threads that are under way finish.
 ///
-/// Returns MEMORA_OK, MEMORA_CLOSED, MEMORA_FORKED.
+/// Returns MEMORA_OK, MEMORA_POISONED, MEMORA_IO, MEMORA_CLOSED, MEMORA_FORKED.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn memora_store_close(store: *mut memora_store_t) -> c_int {
     // SAFETY: the handle is a number, nothing is read through it.

@@ -87,11 +87,6 @@ impl Cache {
         Cache { table: Arc::new(table), host }
     }
 
-    /// The table behind the cache.
-    pub(crate) fn table(&self) -> &Table {
-        &self.table
-    }
-
     /// The value of `key`.
     #[inline]
     pub fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>> {

@@ -173,7 +173,7 @@ fn a_claim_is_seen_after_commit_only_and_its_parts_land_where_they_belong() {
             assert!(got.len() == 1 && got[0].1 == text, "cut at {cut} and {second}");
         }
         publisher.claim(8).unwrap().abort();
-        drop(publisher.try_claim(300).unwrap());
+        publisher.try_claim(300).unwrap().abort();
     }
     assert!(drain(&mut subscriber).is_empty());
 }
@@ -456,7 +456,7 @@ fn a_named_subscription_that_was_lapped_while_away_learns_exactly_what_it_lost()
         if killed_while_jumping {
             // It died between its mark and the new count.
             let (position, handled) = channel.area.place(again.id(), 0).unwrap();
-            position.store(4 * 24 | 1, Relaxed);
+            position.store((4 * 24) | 1, Relaxed);
             handled.store(super::layout::Count::new(4, 4 * 24).0, Relaxed);
             act_as(3);
             let mut other = channel.subscribe("other").unwrap();

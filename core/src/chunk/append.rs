@@ -103,6 +103,7 @@ impl Pool {
     }
 
     /// Seals the caller's open chunk of `object`, if it has one: others may then clean it.
+    #[cfg(test)]
     pub fn seal_mine(&self, me: Actor<'_>, object: u32) -> Result<()> {
         if let Some(old) = self.entry_chunk(me, object) {
             self.settle(me, old)?;
@@ -179,7 +180,7 @@ impl Pool {
         let id = if head.id != 0 {
             head.id
         } else {
-            descriptor.u64::<{ at::SEQ }>().load(Ordering::Relaxed) << 20 | tail / RECORD_ALIGN
+            (descriptor.u64::<{ at::SEQ }>().load(Ordering::Relaxed) << 20) | (tail / RECORD_ALIGN)
         };
         // DIES BEFORE: bytes above the tail, which nobody reads.
         kill_point!("chunk.append.written");

@@ -99,12 +99,6 @@ impl Pool {
         Ok(())
     }
 
-    /// Whether the caller still has the chunk to clean.
-    pub fn is_cleaning(&self, me: Actor<'_>, chunk: ChunkId) -> Result<bool> {
-        let state = self.state(chunk)?;
-        Ok(state.is(Kind::Evicting) && state.owner() == me.index)
-    }
-
     /// The caller saw every record of the chunk unlinked or moved: it becomes free when no pin holds it.
     pub fn cleaned(&self, me: Actor<'_>, chunk: ChunkId, object: u32) -> Result<()> {
         self.set_entry_chunk(me, object | CLEANING, None)?;

@@ -49,10 +49,10 @@ pub use append::{Appended, Extension};
 pub use check::check;
 pub use flush::Unflushed;
 pub use inherit::inherit;
-pub use layout::{Class, Kind, PoolGeometry, State};
+pub use layout::{Class, Kind, PoolGeometry};
 pub use pin::Guard;
 pub use pool::{Need, Pool};
-pub use walk::{Walk, Walked};
+pub use walk::Walked;
 
 use crate::error::Result;
 use crate::shm::Block;

@@ -249,10 +249,10 @@ impl Pool {
         }
         self.renew_reserve();
         for attempt in 0..3 {
-            if self.free_count() >= count.saturating_add(self.must_stay(need)) || attempt == 2 {
-                if let Some(chunk) = self.find_run(me, class, object, count, need)? {
-                    return Ok(chunk);
-                }
+            if (self.free_count() >= count.saturating_add(self.must_stay(need)) || attempt == 2)
+                && let Some(chunk) = self.find_run(me, class, object, count, need)?
+            {
+                return Ok(chunk);
             }
             // What waited for a pin may be free now, and the count may have drifted.
             self.free_quiet()?;

@@ -83,6 +83,17 @@ impl Fabric {
                 ),
             };
             add(layer, result, found);
+            if object.kind == ObjectKind::Store {
+                let mut found = Vec::new();
+                let result = crate::store::check::check(
+                    &inner.pool,
+                    object.id,
+                    object.offset,
+                    live,
+                    &mut |place, what| found.push((place, what)),
+                );
+                add("store", result, found);
+            }
         }
         Ok(report)
     }

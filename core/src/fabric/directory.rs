@@ -84,8 +84,6 @@ pub struct Object {
     pub name: String,
     /// What it was made with; the meaning is the kind's.
     pub options: [u64; 8],
-    /// Its first chunk.
-    pub chunk: ChunkId,
     pub chunks: u32,
     /// Where its header begins.
     pub offset: u64,
@@ -160,7 +158,7 @@ impl Directory {
         for (place, option) in options.iter_mut().enumerate() {
             *option = header.u64_at::<{ at::OPTIONS }>(place).load(Ordering::Relaxed);
         }
-        Ok(Object { id: index + 1, kind, name, options, chunk, chunks: chunks.max(1), offset: span.offset() })
+        Ok(Object { id: index + 1, kind, name, options, chunks: chunks.max(1), offset: span.offset() })
     }
 
     /// The object of a name.

@@ -167,7 +167,11 @@ impl Fabric {
                 result => result?,
             }
             // Whoever comes takes over from those who went: a cheap scan where nobody died.
-            inner.registry.reap(&*inner)?;
+            // Damage must not keep anybody from looking at it: what it touches stays where it is.
+            match inner.registry.reap(&*inner) {
+                Err(error) if error.code() != ErrorCode::Corrupt => return Err(error),
+                _ => {}
+            }
         }
         Ok(Fabric { inner })
     }

@@ -218,11 +218,6 @@ pub struct Batches<'a> {
 }
 
 impl Batches<'_> {
-    /// The flush's number.
-    pub fn epoch(&self) -> u64 {
-        self.epoch
-    }
-
     /// Adds a record.
     pub fn push(&mut self, record: &Record<'_>) -> Result<()> {
         record.encode(&mut self.body);

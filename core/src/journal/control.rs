@@ -12,8 +12,6 @@ use crate::error::{Error, ErrorCode, Result};
 use crate::shm::Block;
 use crate::shm::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use super::lsn::Lsn;
-
 /// Bytes of the control words.
 pub const CONTROL_LEN: usize = 128;
 

@@ -84,13 +84,23 @@ impl RealFiles {
     /// Refused: what is no directory, one of somebody else who is not root and shares no group with us, one that everybody may write, a symbolic
     /// link in the last place.
     pub fn open(path: &Path) -> Result<RealFiles> {
-        if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        RealFiles::open_or(path, true)
+    }
+
+    /// As [`RealFiles::open`], but a directory that is not there is an error.
+    pub fn open_existing(path: &Path) -> Result<RealFiles> {
+        RealFiles::open_or(path, false)
+    }
+
+    fn open_or(path: &Path, make: bool) -> Result<RealFiles> {
+        if make && let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
             std::fs::create_dir_all(parent).map_err(|e| Error::io("mkdir", parent.display(), &e))?;
         }
-        let made = match std::fs::DirBuilder::new().mode(0o700).create(path) {
-            Ok(()) => true,
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => false,
-            Err(error) => return Err(Error::io("mkdir", path.display(), &error)),
+        let made = match make.then(|| std::fs::DirBuilder::new().mode(0o700).create(path)) {
+            None => false,
+            Some(Ok(())) => true,
+            Some(Err(error)) if error.kind() == io::ErrorKind::AlreadyExists => false,
+            Some(Err(error)) => return Err(Error::io("mkdir", path.display(), &error)),
         };
         let opened = std::fs::OpenOptions::new()
             .read(true)
@@ -121,6 +131,8 @@ impl RealFiles {
             Mode::from_bits_truncate(mode),
         )
         .map_err(|e| Error::io("open", path.join(super::layout::LOCK_NAME).display(), &io_error(e)))?;
+        // The umask of whoever made the file does not decide who of the group may lock it. Only its owner can mend that.
+        let _ = nix::sys::stat::fchmod(&lock, Mode::from_bits_truncate(mode));
         if made && let Some(parent) = path.parent() {
             let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
             std::fs::File::open(parent)

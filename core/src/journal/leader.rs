@@ -50,21 +50,48 @@ impl LeaderWord {
 }
 
 /// What this process last saw of a foreign leader: private, because time observed by others proves nothing here.
-pub struct Watch(Mutex<(u64, Instant)>);
+pub struct Watch(Mutex<Seen>);
+
+struct Seen {
+    word: u64,
+    since: Instant,
+    /// Grows with each leader that was deposed for its silence while nothing got done: where a sync takes longer than the
+    /// patience, leaders would depose each other for ever.
+    factor: u32,
+    progress: u64,
+}
 
 impl Watch {
     /// Has seen nothing yet.
     pub fn new() -> Watch {
-        Watch(Mutex::new((0, Instant::now())))
+        Watch(Mutex::new(Seen { word: 0, since: Instant::now(), factor: 1, progress: 0 }))
     }
 
-    /// How long the word has stood unchanged before our eyes.
-    fn unchanged(&self, word: u64) -> Duration {
-        let mut seen = self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        if seen.0 != word {
-            *seen = (word, Instant::now());
+    fn seen(&self) -> std::sync::MutexGuard<'_, Seen> {
+        self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// Whether the word has stood unchanged before our eyes for longer than is to be borne.
+    fn is_silent(&self, word: u64) -> bool {
+        let mut seen = self.seen();
+        if seen.word != word {
+            (seen.word, seen.since) = (word, Instant::now());
         }
-        seen.1.elapsed()
+        seen.since.elapsed() >= BEAT_PATIENCE * seen.factor
+    }
+
+    /// A silent leader was deposed.
+    fn deposed(&self) {
+        let mut seen = self.seen();
+        seen.factor = (seen.factor * 2).min(64);
+    }
+
+    /// Tells what leaders have achieved so far: if it grew, the patience is as at first.
+    pub fn progress(&self, achieved: u64) {
+        let mut seen = self.seen();
+        if seen.progress != achieved {
+            (seen.progress, seen.factor) = (achieved, 1);
+        }
     }
 }
 
@@ -77,7 +104,7 @@ pub struct Reign<'a> {
 
 /// Tries to become leader. `None`: somebody else leads and is alive as far as can be told.
 ///
-/// `in_use`: the calling thread is never already leader by this word, so its own index there is a former owner's.
+/// The calling thread is never already leader by this word, so its own index there is a former owner's.
 pub fn claim<'a>(
     word: &'a AtomicU64,
     me: u16,
@@ -89,8 +116,12 @@ pub fn claim<'a>(
         // ORDER Acquire [leader-word]: what the former leader stored before it let go.
         let seen = LeaderWord(word.load(Ordering::Acquire));
         let free = seen.owner() == 0;
-        if !free && seen.owner() != me && !is_dead(seen.owner()) && watch.unchanged(seen.0) < BEAT_PATIENCE {
-            return Ok(None);
+        let mut silent = false;
+        if !free && seen.owner() != me && !is_dead(seen.owner()) {
+            silent = watch.is_silent(seen.0);
+            if !silent {
+                return Ok(None);
+            }
         }
         let term = if free && !always_next_term { seen.term() } else { seen.term() + 1 };
         if term > Lsn::PART_MAX {
@@ -99,6 +130,9 @@ pub fn claim<'a>(
         let next = LeaderWord::new(term, me, seen.beat().wrapping_add(1));
         // ORDER AcqRel [leader-word]: takes over what the former leader released; nobody else leads in this term.
         if word.compare_exchange(seen.0, next.0, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+            if silent {
+                watch.deposed();
+            }
             return Ok(Some(Reign { word, me, term }));
         }
         crate::shm::atomic::spin_hint();
@@ -183,9 +217,26 @@ mod tests {
         assert!(next.holds(), "the late release of the old leader changes nothing");
         // Stopped: seen once, then unchanged for the whole patience.
         assert!(claim(&word, 7, &alive, &watch, false).unwrap().is_none());
-        watch.0.lock().unwrap().1 -= BEAT_PATIENCE;
+        watch.0.lock().unwrap().since -= BEAT_PATIENCE;
         assert_eq!(claim(&word, 7, &alive, &watch, false).unwrap().expect("stopped").term(), 5);
         assert!(!next.holds());
+    }
+
+    #[test]
+    fn where_nothing_gets_done_each_deposition_takes_longer() {
+        let word = AtomicU64::new(LeaderWord::free(1).0);
+        let watch = Watch::new();
+        for (round, factor) in [1u32, 2, 4].into_iter().enumerate() {
+            let slow = claim(&word, 5, &alive, &watch, false).unwrap().expect("free");
+            assert!(claim(&word, 7, &alive, &watch, false).unwrap().is_none());
+            watch.0.lock().unwrap().since -= BEAT_PATIENCE * factor - Duration::from_millis(500);
+            assert!(claim(&word, 7, &alive, &watch, false).unwrap().is_none(), "round {round}");
+            watch.0.lock().unwrap().since -= Duration::from_millis(500);
+            drop(claim(&word, 7, &alive, &watch, false).unwrap().expect("silent for long enough"));
+            assert!(!slow.holds());
+        }
+        watch.progress(1);
+        assert_eq!(watch.0.lock().unwrap().factor, 1);
     }
 
     #[test]
@@ -194,7 +245,7 @@ mod tests {
         let watch = Watch::new();
         let leader = claim(&word, 5, &alive, &watch, false).unwrap().expect("free");
         assert!(claim(&word, 7, &alive, &watch, false).unwrap().is_none());
-        watch.0.lock().unwrap().1 -= BEAT_PATIENCE;
+        watch.0.lock().unwrap().since -= BEAT_PATIENCE;
         assert!(leader.beat());
         assert!(claim(&word, 7, &alive, &watch, false).unwrap().is_none(), "it moved");
         inherit(&word, 9);

@@ -21,7 +21,7 @@ const SLICE: Duration = Duration::from_millis(5);
 pub trait Source {
     /// What one flush remembers between the two calls.
     type Taken;
-    /// Pushes the present state of everything that changed. `batches.epoch()` was drawn before.
+    /// Pushes the present state of everything that changed. The flush's number was drawn before.
     fn collect(&self, batches: &mut Batches<'_>) -> Result<Self::Taken>;
     /// Remembers that what was collected is durable. Called behind a sync and a proof of leadership that came after it.
     fn settle(&self, taken: Self::Taken) -> Result<()>;
@@ -96,6 +96,7 @@ impl Journal {
         if control.health() == Health::Poisoned {
             return Err(ErrorCode::Poisoned.into());
         }
+        self.watch.progress(control.durable().load(Ordering::Acquire));
         let Some(reign) = claim(control.leader(), caller.me, caller.is_dead, &self.watch, false)? else {
             return Ok(false);
         };

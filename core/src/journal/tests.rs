@@ -89,7 +89,6 @@ impl Source for Toy {
 }
 
 struct Rig {
-    disk: Disk,
     journal: Journal,
     shm: Shm,
     toy: Toy,
@@ -100,7 +99,7 @@ impl Rig {
         let shm = Shm::heap(4096).unwrap();
         Control(shm.block::<CONTROL_LEN>(0).unwrap()).init(1, 0, CAPACITY);
         let journal = Journal::new(Arc::new(disk.clone()), STORE);
-        Rig { disk: disk.clone(), journal, shm, toy: Toy::default() }
+        Rig { journal, shm, toy: Toy::default() }
     }
 
     fn control(&self) -> Control<'_> {

@@ -33,7 +33,9 @@ impl Registry {
         match state.kind() {
             // Everything it owned was taken over before the entry came to this.
             Some(Kind::Free | Kind::Lingering) => return Ok(true),
-            Some(Kind::Attaching | Kind::Live) => {}
+            // Its word may still be the dead one of the last holder: only the process decides.
+            Some(Kind::Attaching) => return self.process_is_dead(state.process()),
+            Some(Kind::Live) => {}
             None => return Ok(false),
         }
         // ORDER Relaxed: written before the state says Live, which was loaded above.

@@ -87,10 +87,6 @@ impl Registry {
         let _ = self.heir.set(heir);
     }
 
-    pub fn segment(&self) -> &Arc<Segment> {
-        &self.segment
-    }
-
     /// An error if the attachment was closed or belongs to the parent of a fork.
     #[inline]
     pub fn enter(&self) -> Result<()> {
@@ -107,10 +103,6 @@ impl Registry {
     /// From now on every call answers `Closed`.
     pub fn close(&self) {
         self.closed.store(1, Ordering::Relaxed);
-    }
-
-    pub fn is_closed(&self) -> bool {
-        self.closed.load(Ordering::Relaxed) != 0
     }
 
     fn is_forked(&self) -> bool {

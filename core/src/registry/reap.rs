@@ -26,10 +26,16 @@ impl Registry {
         let Some(locks) = self.segment.locks() else { return self.reap_lingering().map(|()| report) };
         // Another thread of this process is at it: it does the same.
         let Ok(_only) = self.reaping.try_lock() else { return Ok(report) };
+        // What cannot be taken over because content is damaged does not keep the rest from being taken over.
+        let mut failure = None;
         for index in self.each_thread() {
             let state = self.thread_state(index)?;
-            if matches!(state.kind(), Some(Kind::Live | Kind::Attaching)) && self.life_ended(index)? {
-                report.threads += u32::from(self.reap_thread(index, state, heir)?);
+            // The word of an attaching thread may still be the dead one of the last holder: its process decides.
+            if state.kind() == Some(Kind::Live) && self.life_ended(index)? {
+                match self.reap_thread(index, state, heir) {
+                    Ok(done) => report.threads += u32::from(done),
+                    Err(error) => failure = Some(error),
+                }
             }
         }
         for process in 0..self.process_count() {
@@ -46,29 +52,37 @@ impl Registry {
             let seen = State::load(word);
             if seen.kind() == Some(Kind::Live) {
                 kill_point!("registry.reap.process_locked");
-                let mut rest = 0;
-                for index in self.each_thread() {
-                    let state = self.thread_state(index)?;
-                    if state.process() == process
-                        && matches!(state.kind(), Some(Kind::Live | Kind::Attaching))
-                    {
-                        if self.reap_thread(index, state, heir)? {
-                            report.threads += 1;
-                        } else {
-                            rest += 1;
+                match self.reap_threads_of(process, heir, &mut report) {
+                    Ok(true) => {
+                        kill_point!("registry.reap.before_process_free");
+                        if State::change(word, seen, seen.freed()) {
+                            kill_point!("registry.reap.process_freed");
+                            report.processes += 1;
                         }
                     }
-                }
-                kill_point!("registry.reap.before_process_free");
-                if rest == 0 && State::change(word, seen, seen.freed()) {
-                    kill_point!("registry.reap.process_freed");
-                    report.processes += 1;
+                    // Another reaper is at one of its threads.
+                    Ok(false) => {}
+                    Err(error) => failure = Some(error),
                 }
             }
             locks.unlock(PROCESS_BASE + i64::from(process));
         }
         self.reap_lingering()?;
-        Ok(report)
+        failure.map_or(Ok(report), Err)
+    }
+
+    /// Takes over from all threads of a process whose lock we hold. False if some are left to another reaper.
+    fn reap_threads_of(&self, process: u32, heir: &dyn Heir, report: &mut ReapReport) -> Result<bool> {
+        let mut all = true;
+        for index in self.each_thread() {
+            let state = self.thread_state(index)?;
+            if state.process() == process && matches!(state.kind(), Some(Kind::Live | Kind::Attaching)) {
+                let done = self.reap_thread(index, state, heir)?;
+                report.threads += u32::from(done);
+                all &= done;
+            }
+        }
+        Ok(all)
     }
 
     /// Whether the life word of an entry says that its holder ended.

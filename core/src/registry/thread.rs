@@ -144,11 +144,17 @@ impl Registry {
         // DIES: the life word shows it, or the lock of the process.
         kill_point!("registry.thread.life_taken");
         let entry = self.thread_entry(index)?;
-        // ORDER Relaxed: released by the state.
+        // ORDER Relaxed: released by the state, with the locked word: nobody looks at either before the state is live.
         entry.u32::<{ field::HAS_LIFE }>().store(u32::from(life.is_some()), Ordering::Relaxed);
         let word = entry.u64::<{ field::STATE }>();
         let seen = State::load(word);
-        State::change(word, seen, State::new(Kind::Live, seen.process(), seen.generation()));
+        let live = State::new(Kind::Live, self.process(), seen.generation());
+        if seen.kind() != Some(Kind::Attaching)
+            || seen.process() != self.process()
+            || !State::change(word, seen, live)
+        {
+            return Err(Error::new(ErrorCode::Corrupt, format!("Thread entry {index} was taken from us.")));
+        }
         kill_point!("registry.thread.live");
         Ok(life)
     }
@@ -199,6 +205,8 @@ impl Registry {
             }
             heir.inherit(index)?;
             entry.span().zero(field::PINS as u64, field::STATE as u64)?;
+            // DIES: as a thread of a dead process.
+            kill_point!("registry.leave.before_linger");
             State::change(word, seen, State::new(Kind::Lingering, 0, seen.generation()));
         }
         self.leave_process()

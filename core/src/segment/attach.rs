@@ -27,7 +27,8 @@ pub fn attach_file(
 ) -> Result<Segment> {
     let path = home.join(name);
     let place = path.display().to_string();
-    let file = home.open_file(name, access(read_only), Mode::empty())?;
+    // Without O_NONBLOCK opening a named pipe that somebody put there would wait for its other end.
+    let file = home.open_file(name, access(read_only) | OFlag::O_NONBLOCK, Mode::empty())?;
     let status = fstat(&file).map_err(|errno| Error::io("fstat", &place, &errno.into()))?;
     home::check_file(&place, &status)?;
     let (shm, len, keep) = if backend == Backend::SysV {
@@ -60,8 +61,17 @@ pub fn attach_file(
     let locks = if read_only {
         None
     } else {
+        let carrier = home.open_file(name, OFlag::O_RDWR | OFlag::O_NONBLOCK, Mode::empty())?;
+        let other = fstat(&carrier).map_err(|errno| Error::io("fstat", &place, &errno.into()))?;
+        // Locks on another file than the mapped one would prove nothing: removed and made anew in between.
+        if (other.st_dev, other.st_ino) != (status.st_dev, status.st_ino) {
+            return Err(Error::new(
+                ErrorCode::NotFound,
+                format!("{place} was replaced while it was opened."),
+            ));
+        }
         header::enter_boot(&shm)?;
-        Some(LockFile::new(home.open_file(name, OFlag::O_RDWR, Mode::empty())?))
+        Some(LockFile::new(carrier))
     };
     Ok(Segment { shm: Arc::new(shm), geometry, identity, backend, path: Some(path), file: keep, locks })
 }

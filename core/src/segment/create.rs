@@ -39,7 +39,13 @@ pub fn create_file(
     )?;
     let built = (|| {
         let builder = LockFile::new(home.open_file(&private, OFlag::O_RDWR, Mode::empty())?);
-        builder.try_lock(BUILDER)?;
+        let swept =
+            || Error::new(ErrorCode::NotFound, format!("{} was swept while it was built.", path.display()));
+        let links = |file| nix::sys::stat::fstat(file).map(|status| status.st_nlink);
+        // A sweeper may come between making the file and locking it: then its name is gone or going.
+        if !builder.try_lock(BUILDER)? || links(&file).unwrap_or(0) == 0 {
+            return Err(swept());
+        }
         // DIES: a private file whose lock is free: the next creator sweeps it.
         kill_point!("segment.create.locked");
         let key = if backend == Backend::SysV {

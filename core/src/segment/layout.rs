@@ -137,14 +137,14 @@ impl Geometry {
         }
         let limit = limit / PAGE * PAGE;
         let chunk_bytes = match limit {
-            ..=0x80_0000 => 16 << 10,
-            ..=0x1_0000_0000 => 64 << 10,
-            ..=0x10_0000_0000 => 256 << 10,
+            0..=0x80_0000 => 16 << 10,
+            0x80_0001..=0x1_0000_0000 => 64 << 10,
+            0x1_0000_0001..=0x10_0000_0000 => 256 << 10,
             _ => MIB,
         };
         let (process_count, thread_count, directory_cells) = match limit {
-            ..=0x80_0000 => (32, 64, 256),
-            ..=0x400_0000 => (128, 512, 512),
+            0..=0x80_0000 => (32, 64, 256),
+            0x80_0001..=0x400_0000 => (128, 512, 512),
             _ => (PROCESS_COUNT_MAX, THREAD_COUNT_MAX, 1024),
         };
         let mut geometry = Geometry {
@@ -189,7 +189,7 @@ impl Geometry {
         let broken = |what: &str| {
             Err(Error::new(ErrorCode::NotAFabric, format!("The header's {what} is impossible: {self:?}.")))
         };
-        if !(FABRIC_LIMIT_MIN..=FABRIC_LIMIT_MAX).contains(&self.limit) || self.limit % PAGE != 0 {
+        if !(FABRIC_LIMIT_MIN..=FABRIC_LIMIT_MAX).contains(&self.limit) || !self.limit.is_multiple_of(PAGE) {
             return broken("limit");
         }
         if !self.chunk_bytes.is_power_of_two() || !(16 << 10..=MIB).contains(&self.chunk_bytes) {
@@ -217,7 +217,10 @@ impl Geometry {
             }
             end = offset + len;
         }
-        if self.chunk_count < 4 || self.life_offset % PAGE != 0 || self.arena_offset % PAGE != 0 {
+        if self.chunk_count < 4
+            || !self.life_offset.is_multiple_of(PAGE)
+            || !self.arena_offset.is_multiple_of(PAGE)
+        {
             return broken("arena");
         }
         Ok(())
@@ -227,7 +230,7 @@ impl Geometry {
 /// A byte count as people write it.
 pub fn bytes_text(bytes: u64) -> String {
     match bytes {
-        _ if bytes >= GIB && bytes % GIB == 0 => format!("{} GiB", bytes / GIB),
+        _ if bytes >= GIB && bytes.is_multiple_of(GIB) => format!("{} GiB", bytes / GIB),
         _ if bytes >= MIB => format!("{:.1} MiB", bytes as f64 / MIB as f64),
         _ => format!("{bytes} bytes"),
     }

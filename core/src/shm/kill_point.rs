@@ -33,6 +33,7 @@ pub const NAMES: &[&str] = &[
     "registry.thread.inherited",
     "registry.thread.before_free",
     "registry.thread.freed",
+    "registry.leave.before_linger",
     "registry.reap.process_locked",
     "registry.reap.before_process_free",
     "registry.reap.process_freed",

@@ -1,6 +1,6 @@
 //! Every invariant of a store, as code.
 
-use super::{Store, layout::Words};
+use super::layout::Words;
 use crate::chunk::{Class, Pool};
 use crate::error::{ErrorCode, Result};
 use crate::journal::check::check_files;
@@ -45,7 +45,7 @@ pub fn check(
         }
     }
     let Some(store) = words.store_id() else { return Ok(()) };
-    let files = match RealFiles::open(&path) {
+    let files = match RealFiles::open_existing(&path) {
         Ok(files) => files,
         Err(error) => {
             report(place(), error.detail().to_owned());
@@ -71,12 +71,4 @@ pub fn check(
         }
     }
     Ok(())
-}
-
-impl Store {
-    /// Verifies memory and files of the store, live.
-    pub(crate) fn check(&self, report: &mut dyn FnMut(String, String)) -> Result<()> {
-        let core = self.core()?;
-        check(core.pool(), core.object, core.words - USER_OFFSET, true, report)
-    }
 }

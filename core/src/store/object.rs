@@ -91,6 +91,8 @@ pub fn open(
     let open_files =
         |path: &Path| -> Result<Option<Arc<dyn FileLayer>>> { Ok(Some(Arc::new(RealFiles::open(path)?))) };
     let files = match (&options.dir, &path) {
+        // Readers need no files, and must not make any.
+        _ if !pool.shm().writable() => None,
         // It may be mounted elsewhere here: what the directory says of itself decides.
         (Some(dir), Some(_)) => open_files(dir)?,
         (None, Some(path)) => open_files(path)?,
@@ -105,7 +107,8 @@ pub fn open(
         }
         (None, None) => None,
     };
-    let class = if files.is_some() { RecordClass::Store } else { RecordClass::Cache };
+    let class = if path.is_some() { RecordClass::Store } else { RecordClass::Cache };
+    let pool_is_writable = pool.shm().writable();
     let table = Table::open(pool, object.number, object.offset, class, Arc::new(time::boot_ms))?;
     let opening = Opening {
         name: object.name,
@@ -113,6 +116,7 @@ pub fn open(
         fresh: uuid::Uuid::new_v4().into_bytes(),
         checkpoint_bytes: options.checkpoint_bytes,
         files,
+        writable: pool_is_writable,
     };
     Store::new(Core::open(host, table, words, &opening, say)?, options.durability)
 }

@@ -158,6 +158,7 @@ impl Place {
             fresh: [2; 16],
             checkpoint_bytes: 1 << 20,
             files: Some(Arc::new(RealFiles::open(&self.files).unwrap())),
+            writable: true,
         };
         Store::new(Core::open(ring, table, offset + USER_OFFSET, &opening, &mut |_| {})?, Durability::Process)
     }

@@ -32,8 +32,10 @@ pub struct Opening<'a> {
     pub fabric: [u8; 16],
     pub fresh: [u8; 16],
     pub checkpoint_bytes: u64,
-    /// `None` for a store without files.
+    /// `None` for a store without files, and for one that is only read.
     pub files: Option<Arc<dyn FileLayer>>,
+    /// False for a read-only attachment.
+    pub writable: bool,
 }
 
 impl Core {
@@ -54,6 +56,16 @@ impl Core {
             checkpoint_watch: Watch::new(),
             recovery_watch: Watch::new(),
         };
+        if !opening.writable {
+            return if core.is_ready()? {
+                Ok(core)
+            } else {
+                Err(Error::new(
+                    ErrorCode::ReadOnly,
+                    format!("The store `{}` was not recovered yet: open it once for writing.", opening.name),
+                ))
+            };
+        }
         if let Some(files) = &opening.files {
             let store = if core.is_ready()? { core.words()?.store_id() } else { None };
             let claimant =

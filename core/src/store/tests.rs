@@ -69,8 +69,14 @@ impl Memory {
             Arc::new(crate::shm::time::boot_ms),
         )?;
         let files: Arc<dyn FileLayer> = Arc::new(disk.clone());
-        let opening =
-            Opening { name: "test", fabric: [1; 16], fresh: [2; 16], checkpoint_bytes, files: Some(files) };
+        let opening = Opening {
+            name: "test",
+            fabric: [1; 16],
+            fresh: [2; 16],
+            checkpoint_bytes,
+            files: Some(files),
+            writable: true,
+        };
         Core::open(self.host.clone(), table, offset + USER_OFFSET, &opening, &mut |_| {})
     }
 

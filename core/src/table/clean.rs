@@ -9,7 +9,7 @@ use super::lookup::frozen;
 use super::slot::{Slot, SlotKind, tag_of};
 use super::{RecordClass, Table, too_many_tries};
 use crate::chunk::record::{self, Head};
-use crate::chunk::{Actor, ChunkId, Guard, Need, Walked};
+use crate::chunk::{Actor, ChunkId, Need, Walked};
 use crate::error::{Error, ErrorCode, Result};
 use crate::shm::Span;
 use crate::shm::atomic::{AtomicU64, Ordering, yield_now};
@@ -26,7 +26,7 @@ const ROUNDS: u32 = 300;
 /// What became of a record of a chunk that is being cleaned.
 enum Moved {
     Dead,
-    Moved,
+    Elsewhere,
     /// There is no room to move it to.
     NoRoom,
 }
@@ -198,7 +198,7 @@ impl Table {
         kill_point!("table.clean.moved");
         debug_assert_eq!(dead.0, chunk);
         self.pool.add_dead(dead.0, dead.1, walked.bytes)?;
-        Ok(Some(Moved::Moved))
+        Ok(Some(Moved::Elsewhere))
     }
 
     /// Whether the cleaner may unlink a live record instead of moving it: an expired entry of a cache, a tombstone that no

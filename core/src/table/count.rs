@@ -5,9 +5,9 @@
 //! record that is not counted as dead only makes `Full` come early. So before `Full` is answered after somebody died, and
 //! before entries are told, the counts are taken anew from what they stand for: slots and records.
 
+use super::Table;
 use super::layout::{BUCKET_BYTES, SLOT_COUNT, STRIPE_COUNT, bucket_of, control};
 use super::slot::{Slot, SlotKind};
-use super::{RecordClass, Table};
 use crate::chunk::layout::{Dead, at};
 use crate::chunk::record::{self, record_bytes};
 use crate::chunk::{Actor, ChunkId, Kind};
@@ -354,10 +354,5 @@ impl Table {
         }
         stats.slots = stats.index_chunks * self.shape.buckets * SLOT_COUNT as u64;
         Ok(stats)
-    }
-
-    /// Whether deletes leave tombstones.
-    pub fn has_tombstones(&self) -> bool {
-        self.class == RecordClass::Store
     }
 }

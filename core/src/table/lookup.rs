@@ -6,10 +6,10 @@
 
 use super::layout::{Bucket, Entry, IN_STASH, MIGRATED, SLOT_COUNT, bucket, bucket_of};
 use super::slot::{Slot, SlotKind, tag_of};
-use super::{RecordClass, Table, too_many_tries};
+use super::{Table, too_many_tries};
+use crate::chunk::ChunkId;
 use crate::chunk::layout::{at, unpair};
 use crate::chunk::record::{self, Head};
-use crate::chunk::{Actor, ChunkId, Guard};
 use crate::error::{Error, ErrorCode, Result};
 use crate::shm::atomic::{AtomicU64, Ordering, fence};
 use crate::shm::{Span, align8};
@@ -313,25 +313,6 @@ impl Table {
     ) -> Result<Option<Head>> {
         let head = self.read_hashed(hash, key, &mut copy)?;
         Ok(head.filter(|head| head.key_len != 0))
-    }
-
-    /// Reads any number of keys, [`BATCH`] at once; `answer` gets each one's header after `copy` got its value.
-    pub fn read_batch(
-        &self,
-        keys: &[&[u8]],
-        mut copy: impl FnMut(usize, &Head, Span<'_>) -> Result<()>,
-        mut answer: impl FnMut(usize, Option<Head>) -> Result<()>,
-    ) -> Result<()> {
-        for (group, keys) in keys.chunks(BATCH).enumerate() {
-            let hashes = self.prefetch(keys)?;
-            for (place, key) in keys.iter().enumerate() {
-                let number = group * BATCH + place;
-                let head =
-                    self.read_prefetched(hashes[place], key, |head, value| copy(number, head, value))?;
-                answer(number, head)?;
-            }
-        }
-        Ok(())
     }
 
     /// Fetches the lines of the record that the home bucket names for a hash.

@@ -64,7 +64,6 @@ use std::sync::Arc;
 pub use check::{check, inherit};
 pub use count::TableStats;
 pub use lookup::BATCH;
-pub use slot::{Slot, SlotKind};
 pub use state::KeyState;
 pub use update::{Action, Changed, Current, Restored, Update, Value};
 
@@ -212,11 +211,6 @@ impl Table {
     /// Number of the object.
     pub fn object(&self) -> u32 {
         self.object
-    }
-
-    /// Bytes of the header of this table's records.
-    pub fn header_bytes(&self) -> u64 {
-        self.header
     }
 
     /// Longest value that fits with a key of this length.

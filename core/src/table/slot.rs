@@ -46,7 +46,7 @@ impl Slot {
             (SlotKind::Record as u64) << KIND_SHIFT
                 | self.next_version() << VERSION_SHIFT
                 | (tag as u64 & TAG_MASK) << OFFSET_BITS
-                | offset / RECORD_ALIGN & OFFSET_MASK,
+                | (offset / RECORD_ALIGN) & OFFSET_MASK,
         )
     }
 

@@ -1,6 +1,5 @@
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use super::*;
 use crate::chunk::testing::Stage;
@@ -11,7 +10,6 @@ struct Bench {
     stage: Arc<Stage>,
     pool: Arc<Pool>,
     table: Arc<Table>,
-    now: Arc<AtomicU64>,
 }
 
 impl Bench {
@@ -23,12 +21,9 @@ impl Bench {
         let run = pool.run_span(first, count).unwrap();
         initialise(&pool, run, class, 42, 0).unwrap();
         pool.settle(me, first).unwrap();
-        let now = Arc::new(AtomicU64::new(1000));
-        let clock = now.clone();
         let offset = run.offset();
-        let table =
-            Table::open(pool.clone(), 5, offset, class, Arc::new(move || clock.load(Relaxed))).unwrap();
-        Bench { stage: stage.clone(), pool, table: Arc::new(table), now }
+        let table = Table::open(pool.clone(), 5, offset, class, Arc::new(|| 1000)).unwrap();
+        Bench { stage: stage.clone(), pool, table: Arc::new(table) }
     }
 
     fn me(&self, index: u16) -> Actor<'_> {

@@ -1,0 +1,235 @@
+//! A store in a real fabric: shared by processes, recovered after all are gone, refused where it must be.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use memora::{Create, Durability, ErrorCode, Fabric, FabricOptions, Store, StoreOptions};
+use memora_testkit::process::{Worker, role, tell};
+
+const ENTRY: &str = "plays_its_role";
+
+struct Place {
+    folder: tempfile::TempDir,
+}
+
+impl Place {
+    fn new() -> Place {
+        Place { folder: tempfile::tempdir().unwrap() }
+    }
+
+    fn home(&self) -> PathBuf {
+        self.folder.path().join("home")
+    }
+
+    fn files(&self) -> PathBuf {
+        self.folder.path().join("files")
+    }
+
+    fn environment(&self) -> [(&'static str, PathBuf); 2] {
+        [("PLACE_HOME", self.home()), ("PLACE_FILES", self.files())]
+    }
+
+    fn worker(&self, role: &str) -> Worker {
+        let owned = self.environment();
+        let borrowed: Vec<(&str, &OsStr)> =
+            owned.iter().map(|(name, path)| (*name, path.as_os_str())).collect();
+        Worker::spawn(ENTRY, role, &borrowed)
+    }
+
+    fn lose_the_segment(&self) {
+        Fabric::remove(Some(&self.home()), "store-test").unwrap();
+    }
+}
+
+fn open(home: &Path, files: &Path, durability: Durability) -> (Fabric, Store) {
+    let fabric = FabricOptions::new()
+        .home(home.to_path_buf())
+        .limit(16 << 20)
+        .create(Create::OpenOrCreate)
+        .open("store-test")
+        .unwrap();
+    let options = StoreOptions { dir: Some(files.to_path_buf()), durability, ..StoreOptions::default() };
+    let store = fabric.store("orders", &options).unwrap();
+    (fabric, store)
+}
+
+/// Not a test of its own: what a child of the tests below does.
+#[test]
+fn plays_its_role() {
+    let Some(role) = role() else { return };
+    let variable = |name: &str| PathBuf::from(std::env::var_os(name).unwrap());
+    let (home, files) = (variable("PLACE_HOME"), variable("PLACE_FILES"));
+    match role.as_str() {
+        "sync" => {
+            let (_fabric, store) = open(&home, &files, Durability::Sync);
+            for step in 0u64.. {
+                let key = format!("{}", std::process::id());
+                store.set(key.as_bytes(), step.to_string().as_bytes()).unwrap();
+                tell(&format!("ack {key} {step}"));
+            }
+        }
+        "async" => {
+            let (_fabric, store) = open(&home, &files, Durability::Async { interval_ms: 10 });
+            store.set(b"before", b"1").unwrap();
+            tell("set");
+            // The ticker works while this thread only sleeps.
+            std::thread::sleep(Duration::from_secs(60));
+        }
+        other => panic!("no role {other}"),
+    }
+}
+
+#[test]
+fn sync_survives_the_death_of_all_processes_and_the_loss_of_the_segment() {
+    let place = Place::new();
+    let mut workers = [place.worker("sync"), place.worker("sync"), place.worker("sync")];
+    let mut last = Vec::new();
+    for round in 0..40 {
+        for worker in &mut workers {
+            let line = worker.expect_line("ack ");
+            if round == 39 {
+                let (key, step) = line.split_once(' ').unwrap();
+                last.push((key.to_owned(), step.parse::<u64>().unwrap()));
+            }
+        }
+    }
+    for worker in &mut workers {
+        worker.kill();
+    }
+    for worker in &mut workers {
+        while let Some(line) = worker.next_line("ack ", Duration::from_millis(200)) {
+            let (key, step) = line.split_once(' ').unwrap();
+            let known = last.iter_mut().find(|(known, _)| known == key).unwrap();
+            known.1 = known.1.max(step.parse().unwrap());
+        }
+    }
+    // First as it is after the death of processes alone: everything, and sound.
+    let (fabric, store) = open(&place.home(), &place.files(), Durability::Process);
+    let value = |store: &Store, key: &str| -> u64 {
+        String::from_utf8(store.get(key.as_bytes()).unwrap().unwrap()).unwrap().parse().unwrap()
+    };
+    for (key, step) in &last {
+        assert!(value(&store, key) >= *step);
+    }
+    fabric.reap().unwrap();
+    assert_eq!(fabric.check().unwrap().problems, []);
+    drop((store, fabric));
+    place.lose_the_segment();
+    let (fabric, store) = open(&place.home(), &place.files(), Durability::Process);
+    for (key, step) in &last {
+        assert!(value(&store, key) >= *step, "{key} lost {step}");
+    }
+    assert_eq!(store.len().unwrap(), 3);
+    assert_eq!(fabric.check().unwrap().problems, []);
+}
+
+#[test]
+fn async_is_flushed_by_the_ticker_though_the_process_does_nothing() {
+    let place = Place::new();
+    let mut worker = place.worker("async");
+    worker.expect_line("set");
+    let (fabric, store) = open(&place.home(), &place.files(), Durability::Process);
+    while store.stats().unwrap().flushed_records == 0 {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    worker.kill();
+    drop((store, fabric));
+    place.lose_the_segment();
+    let (_fabric, store) = open(&place.home(), &place.files(), Durability::Process);
+    assert_eq!(store.get(b"before").unwrap(), Some(b"1".to_vec()));
+}
+
+#[test]
+fn a_directory_is_one_fabrics_until_all_of_it_are_gone() {
+    let place = Place::new();
+    let (fabric, store) = open(&place.home(), &place.files(), Durability::Sync);
+    store.set(b"a", b"1").unwrap();
+    let other = FabricOptions::new().home(place.home()).limit(16 << 20).open("another").unwrap();
+    let options = StoreOptions { dir: Some(place.files()), ..StoreOptions::default() };
+    assert_eq!(other.store("orders", &options).err().unwrap().code(), ErrorCode::Busy);
+    assert_eq!(other.store("invoices", &options).err().unwrap().code(), ErrorCode::NotAStore);
+    drop((store, fabric));
+    let taken = other.store("orders", &options).unwrap();
+    assert_eq!(taken.get(b"a").unwrap(), Some(b"1".to_vec()));
+}
+
+#[test]
+fn a_store_is_opened_by_name_alone_and_not_as_anything_else() {
+    let place = Place::new();
+    let (fabric, store) = open(&place.home(), &place.files(), Durability::Sync);
+    store.set(b"a", b"1").unwrap();
+    let by_name = fabric.store("orders", &StoreOptions::default()).unwrap();
+    assert_eq!(by_name.get(b"a").unwrap(), Some(b"1".to_vec()));
+    assert_eq!(fabric.cache("orders").err().unwrap().code(), ErrorCode::WrongKind);
+    let memory_only = StoreOptions { durability: Durability::Process, ..StoreOptions::default() };
+    let scratch = fabric.store("scratch", &memory_only).unwrap();
+    scratch.set(b"a", b"2").unwrap();
+    assert!(scratch.delete(b"a").unwrap());
+    assert_eq!(
+        fabric.store("new", &StoreOptions::default()).err().unwrap().code(),
+        ErrorCode::InvalidArgument
+    );
+    assert_eq!(fabric.check().unwrap().problems, []);
+}
+
+#[test]
+fn a_full_file_system_refuses_writes_before_they_change_anything() {
+    let place = Place::new();
+    let files = place.files();
+    std::fs::create_dir(&files).unwrap();
+    let mounted = std::process::Command::new("mount")
+        .args(["-t", "tmpfs", "-o", "size=6m,mode=700", "tmpfs"])
+        .arg(&files)
+        .stderr(std::process::Stdio::null())
+        .status()
+        .is_ok_and(|status| status.success());
+    if !mounted {
+        eprintln!("skipped: mounting a small tmpfs needs root");
+        return;
+    }
+    let unmount = || {
+        std::process::Command::new("umount").arg("-l").arg(&files).status().unwrap();
+    };
+    let outcome = std::panic::catch_unwind(|| {
+        let fabric = FabricOptions::new().home(place.home()).limit(32 << 20).open("full").unwrap();
+        let options = StoreOptions {
+            dir: Some(files.join("store")),
+            durability: Durability::Sync,
+            checkpoint_bytes: 8 << 20,
+        };
+        let store = fabric.store("orders", &options).unwrap();
+        let mut acknowledged = Vec::new();
+        let refused = loop {
+            let number = acknowledged.len() as u32;
+            assert!(number < 2000, "6 MB take no {number} values of 10 KB");
+            match store.set(&number.to_be_bytes(), &[number as u8; 10_000]) {
+                Ok(_) => acknowledged.push(number),
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(refused.code(), ErrorCode::NoSpace, "{refused}");
+        // From now on nothing is changed.
+        let before = store.len().unwrap();
+        assert_eq!(store.set(b"later", b"x").unwrap_err().code(), ErrorCode::NoSpace);
+        assert_eq!(store.len().unwrap(), before);
+        assert_eq!(store.get(&0u32.to_be_bytes()).unwrap().unwrap().len(), 10_000);
+        // There is room again: the store goes on by itself.
+        std::process::Command::new("mount").args(["-o", "remount,size=64m"]).arg(&files).status().unwrap();
+        store.flush().unwrap();
+        store.set(b"later", b"x").unwrap();
+        let count = acknowledged.len();
+        drop((store, fabric));
+        Fabric::remove(Some(&place.home()), "full").unwrap();
+        let fabric = FabricOptions::new().home(place.home()).limit(32 << 20).open("full").unwrap();
+        let store = fabric.store("orders", &options).unwrap();
+        for number in acknowledged {
+            assert!(store.get(&number.to_be_bytes()).unwrap().is_some(), "{number} of {count} is lost");
+        }
+        assert_eq!(store.get(b"later").unwrap(), Some(b"x".to_vec()));
+    });
+    unmount();
+    if let Err(reason) = outcome {
+        std::panic::resume_unwind(reason);
+    }
+}
