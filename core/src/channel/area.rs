@@ -137,23 +137,23 @@ impl Area {
     }
 
     /// An error in a forked child. Cheap enough for every call.
-    #[inline]
+    #[inline(always)]
     pub fn same_process(&self) -> Result<()> {
         if fork::generation() == self.generation { Ok(()) } else { self.ground.usable() }
     }
 
-    #[inline]
+    #[inline(always)]
     pub fn overruns(&self) -> bool {
         self.overrun == OverrunPolicy::Overrun
     }
 
-    #[inline]
+    #[inline(always)]
     pub fn header(&self) -> Result<Block<'_, { control::BYTES }>> {
         header(&self.shm, self.shape.offset)
     }
 
     /// Where subscribers sleep.
-    #[inline]
+    #[inline(always)]
     pub fn data(&self) -> Result<WaitWord<'_>> {
         Ok(WaitWord::new(self.header()?.u32::<{ control::DATA }>(), self.registered))
     }
@@ -165,7 +165,7 @@ impl Area {
     }
 
     /// Grows when a lane gets its ring.
-    #[inline]
+    #[inline(always)]
     pub fn lane_epoch(&self) -> Result<u32> {
         // ORDER Acquire [lane-epoch]: the entries of the lanes that it counts.
         Ok(self.header()?.u32::<{ control::LANE_EPOCH }>().load(Ordering::Acquire))
@@ -190,7 +190,7 @@ impl Area {
         Ok(())
     }
 
-    #[inline]
+    #[inline(always)]
     pub fn lane_word(&self, index: u32) -> Result<&AtomicU64> {
         Ok(self.shm.block::<64>(self.shape.lane(index))?.u64::<{ lane::STATE }>())
     }
@@ -228,12 +228,12 @@ impl Area {
     }
 
     /// The view through a reference.
-    #[inline]
+    #[inline(always)]
     pub fn lane(&self, reference: LaneRef) -> Result<Lane<'_>> {
         Ok(Lane::new(self.shm.span(reference.ring, self.shape.lane_bytes)?, self.shm.block(reference.hot)?))
     }
 
-    #[inline]
+    #[inline(always)]
     pub fn sub_word(&self, index: u32) -> Result<&AtomicU64> {
         Ok(self.shm.block::<64>(self.shape.sub(index))?.u64::<{ sub::STATE }>())
     }

@@ -53,7 +53,7 @@ pub enum Next {
 }
 
 /// Bytes in front of the payload.
-#[inline]
+#[inline(always)]
 pub const fn header(overrun: bool) -> u64 {
     if overrun { 16 } else { WORD }
 }
@@ -66,25 +66,25 @@ fn corrupt(place: u64, word: FrameWord) -> Error {
 
 impl<'a> Lane<'a> {
     /// The lane whose ring is `ring`, a power of two of bytes, and whose hot lines are `hot`.
-    #[inline]
+    #[inline(always)]
     pub fn new(ring: Span<'a>, hot: Block<'a, { lane::HOT_BYTES }>) -> Lane<'a> {
         debug_assert!(ring.len().is_power_of_two());
         Lane { ring, hot }
     }
 
-    #[inline]
+    #[inline(always)]
     fn size(self) -> u64 {
         self.ring.len()
     }
 
-    #[inline]
+    #[inline(always)]
     fn at(self, position: u64) -> u64 {
         position & (self.size() - 1)
     }
 
     /// Bytes that a message of `len` bytes takes at `position`: the frame, the word behind it, and padding if it does not
     /// fit in front of the ring's end.
-    #[inline]
+    #[inline(always)]
     pub fn room<const OVERRUN: bool>(self, position: u64, len: u64) -> u64 {
         let need = align8(header(OVERRUN) + len);
         let rest = self.size() - self.at(position);
@@ -93,7 +93,7 @@ impl<'a> Lane<'a> {
 
     /// The producer makes ready for a message of `len` bytes. The caller has made sure of [`Lane::room`] and of the longest
     /// length. Gives where in the ring the payload goes.
-    #[inline]
+    #[inline(always)]
     pub fn begin<const OVERRUN: bool>(self, head: &mut Head, len: u64) -> Result<u64> {
         let need = align8(header(OVERRUN) + len);
         let rest = self.size() - self.at(head.position);
@@ -124,7 +124,7 @@ impl<'a> Lane<'a> {
     }
 
     /// Overrun: everything at positions below `intent - size` may be overwritten from here on.
-    #[inline]
+    #[inline(always)]
     fn announce(self, head: &mut Head, intent: u64) {
         // Never backwards: what a predecessor announced it may have overwritten.
         if intent > head.intent {
@@ -138,7 +138,7 @@ impl<'a> Lane<'a> {
     }
 
     /// Commits the frame that was begun, with its payload of `len` bytes written. Gives the position behind it.
-    #[inline]
+    #[inline(always)]
     pub fn commit<const OVERRUN: bool>(self, head: &mut Head, len: u64) -> Result<u64> {
         let len = header(OVERRUN) + len;
         let need = align8(len);
@@ -160,7 +160,7 @@ impl<'a> Lane<'a> {
     }
 
     /// Shows that the lane has grown by `need` bytes.
-    #[inline]
+    #[inline(always)]
     fn moved<const OVERRUN: bool>(self, head: &mut Head, need: u64) -> Result<()> {
         let behind = head.position + need;
         if OVERRUN {
@@ -267,7 +267,7 @@ impl<'a> Lane<'a> {
     }
 
     /// Checks the length of a frame: within the ring, and up to its end if it is padding.
-    #[inline]
+    #[inline(always)]
     fn check(self, position: u64, word: FrameWord, kind: FrameKind, header: u64) -> Result<u64> {
         let rest = self.size() - self.at(position);
         let len = word.len();
@@ -282,7 +282,7 @@ impl<'a> Lane<'a> {
     ///
     /// The copy is whole and of that frame if the caller still holds its subscription afterwards (lanes that block), or as
     /// validated here (lanes that overrun).
-    #[inline]
+    #[inline(always)]
     pub fn next<const OVERRUN: bool>(self, mut place: Place, into: &mut Vec<u8>) -> Result<Next> {
         // Padding is followed by the start of the ring, where there is none: twice is enough.
         for _ in 0..2 {
@@ -340,7 +340,7 @@ impl<'a> Lane<'a> {
 
     /// Overrun: whether bytes at `position` may have been overwritten by now. What was loaded before this call is good
     /// if not.
-    #[inline]
+    #[inline(always)]
     fn lapped(self, position: u64) -> bool {
         // ORDER Acquire [intent]: everything loaded before; pairs with the fence in `announce`: who saw a byte of a later lap
         // sees the intent that came before it.
@@ -393,7 +393,7 @@ impl<'a> Lane<'a> {
     }
 
     /// The word of the ring at `at`, for a claim that writes parts of it.
-    #[inline]
+    #[inline(always)]
     pub fn ring(self) -> Span<'a> {
         self.ring
     }

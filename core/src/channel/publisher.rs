@@ -91,7 +91,7 @@ impl Publisher {
         self.put(message, Wait::Until(Some(timeout)))
     }
 
-    #[inline]
+    #[inline(always)]
     fn put(&mut self, message: &[u8], wait: Wait) -> Result<u64> {
         if self.area.overruns() {
             self.put_as::<true>(message, wait)
@@ -100,7 +100,7 @@ impl Publisher {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn put_as<const OVERRUN: bool>(&mut self, message: &[u8], wait: Wait) -> Result<u64> {
         let len = message.len() as u64;
         self.make_room::<OVERRUN>(len, wait)?;
@@ -136,7 +136,7 @@ impl Publisher {
     }
 
     /// Makes sure that the lane is this thread's and that `len` bytes fit.
-    #[inline]
+    #[inline(always)]
     fn make_room<const OVERRUN: bool>(&mut self, len: u64, wait: Wait) -> Result<()> {
         self.area.same_process()?;
         // ORDER Relaxed: only its holder, or the reaper of a dead holder, changes the word of a live lane.

@@ -74,7 +74,7 @@ impl Subscriber {
     }
 
     /// Whether a thread still holds what it copied under this subscription.
-    #[inline]
+    #[inline(always)]
     fn still_mine(area: &Area, index: u32, state: SubState) -> Result<bool> {
         // ORDER Acquire [eject]: what was copied before; pairs with the fence in `Area::limit`: who copied bytes that were
         // overwritten because the subscription was gone sees here that it is.
@@ -84,7 +84,7 @@ impl Subscriber {
     }
 
     /// What every call begins with: the thread holds the subscription, its places are shown, new lanes are known.
-    #[inline]
+    #[inline(always)]
     fn start(&mut self) -> Result<()> {
         self.area.same_process()?;
         // ORDER Relaxed: only its holder, an ejector or the reaper of a dead holder changes it.
@@ -149,7 +149,7 @@ impl Subscriber {
     }
 
     /// Shows the places to publishers and to whoever takes over: everything handed out so far is handled.
-    #[inline]
+    #[inline(always)]
     fn show(&mut self) -> Result<()> {
         let mut moved = false;
         for reading in &mut self.lanes {
@@ -198,7 +198,7 @@ impl Subscriber {
         self.take(limit, handler)
     }
 
-    #[inline]
+    #[inline(always)]
     fn take(&mut self, limit: usize, handler: impl FnMut(&Message, &[u8])) -> Result<usize> {
         if self.area.overruns() {
             self.take_as::<true>(limit, handler)
@@ -207,7 +207,7 @@ impl Subscriber {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn take_as<const OVERRUN: bool>(
         &mut self,
         limit: usize,
@@ -240,7 +240,7 @@ impl Subscriber {
     }
 
     /// Takes messages of the lane whose turn it is until `end` are taken.
-    #[inline]
+    #[inline(always)]
     fn take_lane<const OVERRUN: bool>(
         &mut self,
         taken: &mut usize,
@@ -261,7 +261,6 @@ impl Subscriber {
                     if !OVERRUN && !Subscriber::still_mine(area, *index, *state)? {
                         return Err(self.gone());
                     }
-                    lane.prefetch(behind.position + 64);
                     let message = Message { lane: reading.lane.index, position: behind.position, len };
                     handler(&message, &scratch[..len]);
                     // After the handler: if it panics, the message is handed out again.

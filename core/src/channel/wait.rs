@@ -25,13 +25,13 @@ pub struct WaitWord<'a> {
 }
 
 impl<'a> WaitWord<'a> {
-    #[inline]
+    #[inline(always)]
     pub fn new(word: &'a AtomicU32, registered: bool) -> WaitWord<'a> {
         WaitWord { word, registered }
     }
 
     /// After the store that others wait for: wakes them if anybody sleeps. No system call and no fence otherwise.
-    #[inline]
+    #[inline(always)]
     pub fn notify(self) {
         if self.registered {
             fence::light();
