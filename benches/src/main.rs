@@ -2,12 +2,18 @@
 //!
 //! Each bench measures the physical floor in the same run and prints it beside the figure.
 
+mod channel;
+mod floor;
 mod harness;
+mod pair;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    if let Some(code) = pair::serve(channel::perform) {
+        return code;
+    }
     let mut wanted = Vec::new();
     let mut results = PathBuf::from("target/bench/results.jsonl");
     let mut arguments = std::env::args().skip(1);
@@ -21,7 +27,7 @@ fn main() -> ExitCode {
         }
     }
     let report = harness::Report::new(results);
-    let benches: [(&str, fn(&harness::Report)); 0] = [];
+    let benches: [(&str, fn(&harness::Report)); 1] = [("channel", channel::run)];
     if let Some(unknown) =
         wanted.iter().find(|name| *name != "all" && !benches.iter().any(|(known, _)| known == name))
     {
