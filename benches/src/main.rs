@@ -6,6 +6,7 @@ mod channel;
 mod floor;
 mod harness;
 mod pair;
+mod store;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -27,7 +28,7 @@ fn main() -> ExitCode {
         }
     }
     let report = harness::Report::new(results);
-    let benches: [(&str, fn(&harness::Report)); 1] = [("channel", channel::run)];
+    let benches: [(&str, fn(&harness::Report)); 2] = [("channel", channel::run), ("store", store::run)];
     if let Some(unknown) =
         wanted.iter().find(|name| *name != "all" && !benches.iter().any(|(known, _)| known == name))
     {
