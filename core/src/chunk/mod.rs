@@ -40,6 +40,8 @@ pub mod record;
 pub mod state;
 mod walk;
 
+#[cfg(all(test, memora_loom))]
+mod interleavings;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(all(test, not(memora_loom)))]

@@ -37,6 +37,37 @@ impl Stage {
         Actor { index, pins: self.shm.block(offset).unwrap(), open: self.shm.block(offset + 64).unwrap() }
     }
 
+    /// Makes every word that a model uses, before the threads that share them: the model checker wants that. `buckets` is
+    /// where an index chunk stands.
+    #[cfg(memora_loom)]
+    pub fn touch(&self, geometry: &PoolGeometry, buckets: &[u64]) {
+        use super::layout::at;
+        for offset in (0..self.shm.len()).step_by(8) {
+            let _ = self.shm.block::<8>(offset).unwrap().u64::<0>().load(Ordering::Relaxed);
+        }
+        for index in 1..=self.threads {
+            for place in 0..8 {
+                let _ = self.actor(index).pins.u32_at::<0>(place).load(Ordering::Relaxed);
+            }
+        }
+        for chunk in 0..geometry.chunk_count as u64 {
+            let descriptor = self.shm.block::<128>(geometry.table_offset + chunk * 128).unwrap();
+            let _ = descriptor.u32::<{ at::OBJECT }>().load(Ordering::Relaxed);
+            let _ = descriptor.u32::<{ at::RUN_LEN }>().load(Ordering::Relaxed);
+            for hint in 0..super::layout::HINT_COUNT {
+                let _ = descriptor.u32_at::<{ at::POOL_HINTS }>(hint).load(Ordering::Relaxed);
+            }
+        }
+        for offset in buckets {
+            for bucket in (0..geometry.chunk_bytes).step_by(64) {
+                let bucket = self.shm.block::<64>(offset + bucket).unwrap();
+                let _ = bucket.u8::<58>().load(Ordering::Relaxed);
+                let _ = bucket.u8::<59>().load(Ordering::Relaxed);
+                let _ = bucket.u32::<60>().load(Ordering::Relaxed);
+            }
+        }
+    }
+
     /// From now on the kernel says that this thread is dead.
     pub fn kill(&self, index: u16) {
         self.dead.lock().unwrap().insert(index);

@@ -28,22 +28,22 @@ use crate::shm::{Block, Span};
 
 /// Bytes of the header that every object begins with.
 pub const OBJECT_HEADER_BYTES: u64 = 256;
-/// Bytes of the control area in front of the directory, the object's header included.
-pub const DIRECTORY_OFFSET: u64 = OBJECT_HEADER_BYTES + 3840;
+/// Bytes of the control area in front of the directory, the object's header included. Models have no user part.
+pub const DIRECTORY_OFFSET: u64 = if cfg!(memora_loom) { USER_OFFSET } else { OBJECT_HEADER_BYTES + 3840 };
 /// The part of the control area that the object above may use, from the start of its header.
-pub const USER_OFFSET: u64 = OBJECT_HEADER_BYTES + 1280;
-/// Stripes of the counts.
-pub const STRIPE_COUNT: usize = 16;
+pub const USER_OFFSET: u64 = OBJECT_HEADER_BYTES + (control::STRIPES + 64 * STRIPE_COUNT) as u64;
+/// Stripes of the counts. Models, whose number of steps counts, have few of everything.
+pub const STRIPE_COUNT: usize = if cfg!(memora_loom) { 1 } else { 16 };
 
 /// Bytes of a bucket: one cache line.
 pub const BUCKET_BYTES: u64 = 64;
 /// Slots of a bucket.
-pub const SLOT_COUNT: usize = 7;
+pub const SLOT_COUNT: usize = if cfg!(memora_loom) { 2 } else { 7 };
 /// Buckets of an index chunk for each stash bucket.
 const STASH_SHARE: u64 = 32;
 /// Other buckets of which a key has one. Few and the same for all keys of a home, so that whoever takes an insert lock away
 /// knows every place where its holder may still be about to insert.
-pub const ALTERNATIVES: [u64; 4] = [1, 5, 23, 101];
+pub const ALTERNATIVES: &[u64] = if cfg!(memora_loom) { &[1] } else { &[1, 5, 23, 101] };
 
 /// Field offsets of the control area, from the end of the object's header.
 pub mod control {
@@ -69,7 +69,7 @@ pub mod bucket {
 }
 
 const _: () = assert!(SLOT_COUNT * 8 <= bucket::OVERFLOW && bucket::LOCK + 4 == BUCKET_BYTES as usize);
-const _: () = assert!(control::STRIPES + STRIPE_COUNT * 64 == (USER_OFFSET - OBJECT_HEADER_BYTES) as usize);
+const _: () = assert!(cfg!(memora_loom) || USER_OFFSET == OBJECT_HEADER_BYTES + 1280);
 
 /// Bucket flag: a key homed here was put into the stash.
 pub const IN_STASH: u8 = 1;
@@ -106,7 +106,7 @@ impl Shape {
     /// One of the other buckets of a home.
     #[inline]
     pub const fn alternative(&self, home: u64, which: usize) -> u64 {
-        (home + ALTERNATIVES[which]) % self.homes
+        (home + ALTERNATIVES[which % ALTERNATIVES.len()]) % self.homes
     }
 
     /// Which of the other buckets a hash uses: bits that choose neither the home nor the tag.

@@ -56,6 +56,8 @@ mod split;
 mod state;
 mod update;
 
+#[cfg(all(test, memora_loom))]
+mod interleavings;
 #[cfg(all(test, not(memora_loom)))]
 mod tests;
 

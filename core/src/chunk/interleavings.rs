@@ -1,0 +1,61 @@
+//! Every interleaving of pins with the reuse of chunks, on the real functions.
+//!
+//! Run with `RUSTFLAGS="--cfg memora_loom" cargo test -p memora --lib --release --target-dir target/loom interleavings`.
+
+use super::testing::Stage;
+use super::*;
+use crate::shm::atomic::{AtomicU64, Ordering};
+
+fn model(preemptions: usize, check: impl Fn() + Sync + Send + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(preemptions);
+    builder.max_branches = 20_000;
+    builder.check(check);
+}
+
+/// A shared word that nobody else uses: the last one of descriptor 0.
+fn name(pool: &Pool) -> &AtomicU64 {
+    pool.shm().block::<128>(pool.geometry().table_offset).unwrap().u64::<120>()
+}
+
+/// One thread pins a chunk that a word names, and looks again; the other makes the word name nothing, gives the chunk back,
+/// takes a chunk and writes into it. Who saw the word unchanged after the pin finds the old bytes.
+#[test]
+fn a_pinned_chunk_is_not_reused() {
+    model(3, || {
+        let (stage, pool) = Stage::pool(2, 3, 64);
+        stage.touch(pool.geometry(), &[]);
+        let me = stage.actor(1);
+        let chunk = pool.allocate(me, Class::Lane, 1, Need::Clean).unwrap();
+        // The last free chunk is taken as well, so that the one that is given back is the next to be used.
+        pool.allocate(me, Class::Lane, 1, Need::Clean).unwrap();
+        pool.span(chunk).unwrap().u64(0).unwrap().store(7, Ordering::Relaxed);
+        pool.settle(me, chunk).unwrap();
+        name(&pool).store(chunk.0 as u64, Ordering::Release);
+        let reader = {
+            let (stage, pool) = (stage.clone(), pool.clone());
+            loom::thread::spawn(move || {
+                let seen = name(&pool).load(Ordering::Acquire);
+                if seen != 0 {
+                    let chunk = ChunkId(seen as u32);
+                    let guard = Guard::pin(stage.actor(2), chunk).unwrap();
+                    if name(&pool).load(Ordering::Acquire) == seen {
+                        let found = pool.span(chunk).unwrap().u64(0).unwrap().load(Ordering::Relaxed);
+                        assert_eq!(found, 7, "the chunk was reused under a pin");
+                    }
+                    drop(guard);
+                }
+            })
+        };
+        name(&pool).compare_exchange(chunk.0 as u64, 0, Ordering::AcqRel, Ordering::Relaxed).unwrap();
+        pool.release(me, chunk).unwrap();
+        if let Ok(next) = pool.allocate(me, Class::Lane, 2, Need::Clean) {
+            assert_eq!(next, chunk);
+            pool.span(next).unwrap().u64(0).unwrap().store(8, Ordering::Relaxed);
+        }
+        reader.join().unwrap();
+        // Nothing is lost: without the pin the chunk can be had, if it was not already.
+        pool.free_quiet().unwrap();
+        assert!(!pool.state(chunk).unwrap().is(Kind::Quiesce));
+    });
+}
