@@ -185,7 +185,7 @@ impl Table {
             let mut stolen = false;
             let take = if holder(seen) == 0 {
                 true
-            } else if seen != watched {
+            } else if seen != watched && !cfg!(memora_loom) {
                 watched = seen;
                 #[cfg(not(memora_loom))]
                 {
