@@ -61,6 +61,8 @@ report "all that the header declares is exported" "$([ -z "$missing" ]; echo $?)
 
 readelf -d "$STAGE/lib/libmemora.so" | grep -q 'SONAME.*\[libmemora\.so\.0\]' && [ -e "$STAGE/lib/libmemora.so.0" ]
 report "the soname, and the link that it names" $?
+readelf -d "$STAGE/lib/libmemora.so" | grep -q NODELETE
+report "the library stays mapped after a dlclose" $?
 
 # The samples, built as a user would.
 sample() {
