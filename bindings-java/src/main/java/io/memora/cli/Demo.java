@@ -48,7 +48,7 @@ final class Demo {
         try (Fabric fabric = Fabric.builder("demo").home(home).limit(32L << 20).open();
                 Channel channel = fabric.channel("orders", CHANNEL);
                 Cache cache = fabric.cache("customers");
-                Store store = fabric.store("orders", StoreOptions.in(files));
+                Store store = fabric.store("stored-orders", StoreOptions.in(files));
                 Publisher publisher = channel.publisher()) {
             // The named subscription begins here, whoever takes it over.
             channel.subscriber("worker").close();
@@ -93,7 +93,7 @@ final class Demo {
         try (Fabric fabric = arguments.open();
                 Channel channel = fabric.openChannel("orders");
                 Cache cache = fabric.cache("customers");
-                Store store = fabric.store("orders", StoreOptions.in(Path.of(arguments.required("--store-dir"))));
+                Store store = fabric.store("stored-orders", StoreOptions.in(Path.of(arguments.required("--store-dir"))));
                 Subscriber subscriber = subscribe(channel)) {
             boolean[] ended = {false};
             while (!ended[0]) {

@@ -81,7 +81,7 @@ class ShellTest {
         String answers = answers("bogus\nget\nset a\nincr a b\n\nsend\ntail x y\nset a word\nincr a\nset b 1\n");
         assertEquals(9, answers.lines().count(), answers);
         assertTrue(answers.contains("there is no command `bogus`") && answers.contains("the key is missing")
-                && answers.contains("`b` is not a number") && answers.contains("not a decimal number")
+                && answers.contains("`b` is not a number") && answers.contains("no decimal number")
                 && answers.endsWith("ok\n"), answers);
     }
 
