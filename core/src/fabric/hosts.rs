@@ -41,6 +41,36 @@ impl Heir for Inner {
     }
 }
 
+impl Inner {
+    /// The calling thread, as the pool knows it.
+    #[inline]
+    pub(super) fn me(&self) -> Result<Actor<'_>> {
+        let member = self.registry.member()?;
+        Ok(Actor { index: member.index, pins: member.pins, open: member.open })
+    }
+}
+
+/// The segment and the registry, as the pool sees them.
+pub struct Ground(pub Arc<Registry>);
+
+impl chunk::Ground for Ground {
+    fn commit(&self, offset: u64, len: u64) -> Result<()> {
+        self.0.segment().commit(offset, len)
+    }
+
+    fn thread_is_dead(&self, thread: u16) -> bool {
+        self.0.is_dead(thread)
+    }
+
+    fn thread_count(&self) -> u32 {
+        self.0.thread_count()
+    }
+
+    fn each_pin(&self, visit: &mut dyn FnMut(u32)) {
+        self.0.each_pin(visit);
+    }
+}
+
 impl crate::cache::Host for Inner {
     #[inline]
     fn enter(&self) -> Result<()> {
@@ -49,7 +79,7 @@ impl crate::cache::Host for Inner {
 
     #[inline]
     fn actor(&self) -> Result<Actor<'_>> {
-        self.registry.actor()
+        self.me()
     }
 }
 
@@ -59,13 +89,13 @@ impl crate::store::Host for Inner {
     }
 
     fn actor(&self) -> Result<Actor<'_>> {
-        self.registry.actor()
+        self.me()
     }
 }
 
 impl channel::Ground for Inner {
     fn thread(&self) -> Result<u16> {
-        Ok(self.registry.actor()?.index)
+        Ok(self.registry.member()?.index)
     }
 
     fn usable(&self) -> Result<()> {
@@ -77,15 +107,15 @@ impl channel::Ground for Inner {
     }
 
     fn take_ring(&self, object: u32, len: u64) -> Result<u64> {
-        channel::ring::take(&self.pool, self.registry.actor()?, object, len)
+        channel::ring::take(&self.pool, self.me()?, object, len)
     }
 
     fn keep_ring(&self, ring: u64, _len: u64) -> Result<()> {
-        channel::ring::keep(&self.pool, self.registry.actor()?, ring)
+        channel::ring::keep(&self.pool, self.me()?, ring)
     }
 
     fn give_back_ring(&self, ring: u64, _len: u64) -> Result<()> {
-        channel::ring::give_back(&self.pool, self.registry.actor()?, ring)
+        channel::ring::give_back(&self.pool, self.me()?, ring)
     }
 }
 

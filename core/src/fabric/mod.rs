@@ -146,7 +146,7 @@ impl Fabric {
                 table_offset: geometry.chunk_table_offset,
                 arena_offset: geometry.arena_offset,
             },
-            Arc::clone(&registry) as Arc<dyn crate::chunk::Ground>,
+            Arc::new(hosts::Ground(Arc::clone(&registry))),
         )?);
         let inner = Arc::new(Inner {
             name: name.to_owned(),

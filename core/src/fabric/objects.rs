@@ -35,7 +35,7 @@ impl Inner {
 
     fn open_or_create(&self, plan: &Plan<'_>) -> Result<Object> {
         self.registry.enter()?;
-        let me = if self.segment.shm().writable() { Some(self.registry.actor()?) } else { None };
+        let me = if self.segment.shm().writable() { Some(self.me()?) } else { None };
         self.directory.open_or_create(&self.pool, me, plan)
     }
 }

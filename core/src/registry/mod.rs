@@ -25,7 +25,6 @@ pub use check::check;
 pub use process::ProcessInfo;
 pub use reap::ReapReport;
 
-use crate::chunk::{Actor, Ground};
 use crate::error::{Error, ErrorCode, Result};
 use crate::segment::Segment;
 use crate::shm::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -41,6 +40,17 @@ pub trait Heir: Send + Sync {
 
 type ProcessEntry<'a> = Block<'a, PROCESS_BYTES>;
 type ThreadEntry<'a> = Block<'a, THREAD_BYTES>;
+
+/// The calling thread's entry.
+#[derive(Clone, Copy)]
+pub struct Member<'a> {
+    /// Index of the entry, from 1.
+    pub index: u16,
+    /// Its pins: 8 chunk numbers.
+    pub pins: Block<'a, 32>,
+    /// Its open chunks, private to the thread.
+    pub open: Block<'a, 64>,
+}
 
 /// The registry of a segment, as one attachment sees it.
 pub struct Registry {
@@ -85,6 +95,11 @@ impl Registry {
     pub fn set_heir(&self, heir: Weak<dyn Heir>) {
         // Only the first is kept: there is one fabric for a registry.
         let _ = self.heir.set(heir);
+    }
+
+    /// The segment that it stands in.
+    pub fn segment(&self) -> &Arc<Segment> {
+        &self.segment
     }
 
     /// An error if the attachment was closed or belongs to the parent of a fork.
@@ -144,11 +159,11 @@ impl Registry {
 
     /// The calling thread's entry, attached now if it is not yet.
     #[inline]
-    pub fn actor(&self) -> Result<Actor<'_>> {
+    pub fn member(&self) -> Result<Member<'_>> {
         self.enter()?;
         let index = self.current_thread()?;
         let entry = self.thread_entry(index)?;
-        Ok(Actor {
+        Ok(Member {
             index,
             pins: entry.span().block(thread_field::PINS as u64)?,
             open: entry.span().block(thread_field::OPEN as u64)?,
@@ -168,22 +183,16 @@ impl Registry {
     }
 }
 
-impl Ground for Registry {
-    fn commit(&self, offset: u64, len: u64) -> Result<()> {
-        self.segment.commit(offset, len)
-    }
-
-    fn thread_is_dead(&self, thread: u16) -> bool {
-        self.is_dead(thread)
-    }
-
-    fn thread_count(&self) -> u32 {
+impl Registry {
+    /// Attached threads, live or not yet reaped.
+    pub fn thread_count(&self) -> u32 {
         self.each_thread()
             .filter(|index| self.thread_state(*index).is_ok_and(|state| state.kind() != Some(Kind::Free)))
             .count() as u32
     }
 
-    fn each_pin(&self, visit: &mut dyn FnMut(u32)) {
+    /// Shows every pin of every attached thread, zeros included.
+    pub fn each_pin(&self, visit: &mut dyn FnMut(u32)) {
         for index in self.each_thread() {
             let Ok(entry) = self.thread_entry(index) else { continue };
             let state = State::load(entry.u64::<{ thread_field::STATE }>());
@@ -191,7 +200,7 @@ impl Ground for Registry {
                 continue;
             }
             for pin in 0..8 {
-                // ORDER Acquire [chunk-pin]: pairs with the owner's release of a pin; the caller's full fence comes before.
+                // ORDER Acquire [unpin]: what was done under the pin is seen before the chunk is reused.
                 visit(entry.u32_at::<{ thread_field::PINS }>(pin).load(Ordering::Acquire));
             }
         }
