@@ -2,6 +2,7 @@
 //!
 //! Each bench measures the physical floor in the same run and prints it beside the figure.
 
+mod cache;
 mod channel;
 mod floor;
 mod harness;
@@ -28,7 +29,8 @@ fn main() -> ExitCode {
         }
     }
     let report = harness::Report::new(results);
-    let benches: [(&str, fn(&harness::Report)); 2] = [("channel", channel::run), ("store", store::run)];
+    let benches: [(&str, fn(&harness::Report)); 3] =
+        [("cache", cache::run), ("channel", channel::run), ("store", store::run)];
     if let Some(unknown) =
         wanted.iter().find(|name| *name != "all" && !benches.iter().any(|(known, _)| known == name))
     {

@@ -1,0 +1,113 @@
+//! The cache in one process: reading, reading many, overwriting; tables that fit the processor's caches and that do not.
+//! The floor is what the layout cannot avoid: two dependent loads from memory of the same size, and the copy of the value.
+
+use std::time::Instant;
+
+use memora::{Cache, Create, FabricOptions};
+
+use crate::harness::{Case, Figure, Random, Report, interleave};
+
+const VALUE: [u8; 100] = [7; 100];
+/// Bytes of a record and its slot: what the floor's memory is made of.
+const RECORD: usize = 144;
+const BATCH: usize = 64;
+
+fn key(number: u64) -> [u8; 16] {
+    let mut key = *b"key-000000000000";
+    key[8..].copy_from_slice(&number.to_be_bytes());
+    key
+}
+
+/// Nanoseconds of a load that gives the place of a record, and the copy of 100 bytes from there.
+fn floor(index: &[u32], records: &[u8], random: &mut Random, times: u32) -> f64 {
+    let mut value = [0u8; VALUE.len()];
+    let mut sum = 0u64;
+    let start = Instant::now();
+    for _ in 0..times {
+        let place = index[random.below(index.len() as u64) as usize] as usize * RECORD;
+        value.copy_from_slice(&records[place..place + VALUE.len()]);
+        sum += u64::from(std::hint::black_box(&value)[0]);
+    }
+    std::hint::black_box(sum);
+    start.elapsed().as_nanos() as f64 / f64::from(times)
+}
+
+fn get_many(cache: &Cache, random: &mut Random, keys: u64, times: u32) -> f64 {
+    let mut names = [[0u8; 16]; BATCH];
+    let mut found = 0usize;
+    let start = Instant::now();
+    for _ in 0..times / BATCH as u32 {
+        names.iter_mut().for_each(|name| *name = key(random.below(keys)));
+        let wanted: [&[u8]; BATCH] = std::array::from_fn(|place| &names[place][..]);
+        cache.get_many(&wanted, |_, value| found += value.map_or(0, <[u8]>::len)).expect("get_many");
+    }
+    let elapsed = start.elapsed().as_nanos() as f64;
+    let read = times / BATCH as u32 * BATCH as u32;
+    assert_eq!(found, read as usize * VALUE.len());
+    elapsed / f64::from(read)
+}
+
+/// Runs all cases.
+pub fn run(report: &Report) {
+    let goals = [["35 ns", "75 ns", "60 ns"], ["130 ns", "75 ns", "230 ns"]];
+    let names = [
+        ["get 10k 16B/100B", "get_many 10k 16B/100B, per key", "overwrite 10k 16B/100B"],
+        ["get uniform 1M 16B/100B", "get_many uniform 1M 16B/100B, per key", "overwrite uniform 1M 16B/100B"],
+    ];
+    for (size, (keys, limit)) in [(10_000u64, 64u64 << 20), (1_000_000, 512 << 20)].into_iter().enumerate() {
+        let home = std::path::PathBuf::from(format!("/dev/shm/memora-bench-{}", std::process::id()));
+        let options = FabricOptions::new().home(home.clone()).limit(limit).create(Create::CreateNew);
+        let fabric = options.open("bench-cache").expect("a fabric");
+        let cache = fabric.cache("bench").expect("a cache");
+        for number in 0..keys {
+            cache.set(&key(number), &VALUE).expect("set");
+        }
+        let mut random = Random(3);
+        let index: Vec<u32> = (0..keys).map(|_| random.below(keys) as u32).collect();
+        let records = vec![1u8; keys as usize * RECORD];
+        let (mut reads, mut many, mut writes) = (Random(5), Random(7), Random(9));
+        let mut buffer = [0; 128];
+        const TIMES: u32 = 400_000;
+        let mut cases: Vec<Case<'_>> = vec![
+            ("floor", Box::new(|| floor(&index, &records, &mut random, TIMES))),
+            (
+                names[size][0],
+                Box::new(|| {
+                    let start = Instant::now();
+                    for _ in 0..TIMES {
+                        let found = cache.get_into(&key(reads.below(keys)), &mut buffer).expect("get");
+                        assert_eq!(found, Some(VALUE.len()));
+                    }
+                    start.elapsed().as_nanos() as f64 / f64::from(TIMES)
+                }),
+            ),
+            (names[size][1], Box::new(|| get_many(&cache, &mut many, keys, TIMES))),
+            (
+                names[size][2],
+                Box::new(|| {
+                    let start = Instant::now();
+                    for _ in 0..TIMES {
+                        cache.set(&key(writes.below(keys)), &VALUE).expect("set");
+                    }
+                    start.elapsed().as_nanos() as f64 / f64::from(TIMES)
+                }),
+            ),
+        ];
+        let samples = interleave(5, &mut cases);
+        drop(cases);
+        let floor_ns = samples[0].median();
+        for (place, case) in names[size].iter().enumerate() {
+            report.add(&Figure {
+                bench: "cache",
+                case,
+                procs: 1,
+                unit: "ns/op",
+                samples: &samples[place + 1],
+                floor: Some(("two dependent loads and the copy", floor_ns)),
+                goal: Some(goals[size][place]),
+            });
+        }
+        drop((cache, fabric));
+        let _ = std::fs::remove_dir_all(&home);
+    }
+}
