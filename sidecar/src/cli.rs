@@ -183,8 +183,61 @@ pub enum Command {
         #[command(subcommand)]
         command: StoreCommand,
     },
+    /// Do random operations and write their history, for a checker (docs/stress.md); without a bound until killed
+    Stress {
+        #[command(subcommand)]
+        work: Work,
+    },
     /// Print the version
     Version,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Work {
+    /// Random operations on the cache `stress`
+    Kv {
+        #[command(flatten)]
+        options: StressOptions,
+    },
+    /// Messages on the channel `stress`
+    Queue {
+        #[command(flatten)]
+        options: StressOptions,
+        /// What to do
+        #[arg(long, value_enum, default_value_t = Role::Both)]
+        role: Role,
+        /// Named subscription [default: anonymous, from now on]
+        #[arg(long, value_name = "NAME", value_parser = name)]
+        subscription: Option<String>,
+    },
+}
+
+/// What every stress worker needs.
+#[derive(Debug, Args)]
+pub struct StressOptions {
+    /// Chooses the operations
+    #[arg(long, value_name = "TEXT")]
+    pub seed: String,
+    /// File that the history is appended to
+    #[arg(long, value_name = "FILE")]
+    pub history: PathBuf,
+    /// End after so many operations
+    #[arg(long, value_name = "COUNT", conflicts_with = "seconds")]
+    pub ops: Option<u64>,
+    /// End after so many seconds
+    #[arg(long, value_name = "SECONDS")]
+    pub seconds: Option<u64>,
+}
+
+/// What a worker on a channel does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Role {
+    /// Sends and receives
+    Both,
+    /// Only sends
+    Produce,
+    /// Only receives
+    Consume,
 }
 
 #[derive(Debug, Subcommand)]

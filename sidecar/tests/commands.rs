@@ -301,3 +301,33 @@ fn version_is_that_of_the_package() {
     assert_eq!(home.stdout(&["version"]), format!("memora {}\n", env!("CARGO_PKG_VERSION")).into_bytes());
     assert_eq!(home.json(&["version"])["version"], env!("CARGO_PKG_VERSION"));
 }
+
+#[test]
+fn stress_workers_write_a_history_with_questions_and_answers() {
+    let home = Home::new();
+    for (work, op) in [("kv", "\"op\":\"set\""), ("queue", "\"op\":\"send\"")] {
+        let history = home.path().join(format!("{work}.jsonl"));
+        let file = history.to_str().unwrap();
+        // Both objects are called `stress`: each kind of work has a fabric of its own.
+        home.stdout(&[
+            "--fabric",
+            work,
+            "stress",
+            work,
+            "--seed",
+            "a test",
+            "--history",
+            file,
+            "--ops",
+            "200",
+        ]);
+        let text = std::fs::read_to_string(&history).unwrap();
+        assert!(text.contains(op), "{text}");
+        for line in text.lines() {
+            let line: Value = serde_json::from_str(line).unwrap();
+            assert!(line["c"].is_string() && line["t0"].is_u64(), "{line}");
+        }
+        assert!(text.lines().filter(|line| line.contains("\"t1\"")).count() >= 200, "{work}");
+        assert_eq!(home.json(&["check", work])["problems"], Value::Array(vec![]));
+    }
+}

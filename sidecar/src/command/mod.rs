@@ -12,6 +12,7 @@ mod send;
 mod set;
 mod stat;
 mod store;
+mod stress;
 mod tail;
 mod version;
 
@@ -46,6 +47,7 @@ pub fn run(cli: Cli, output: &mut Output) -> Outcome {
         }
         Command::Doctor { strict } => doctor::run(&home(cli.global.home), strict, output),
         Command::Store { store, command } => store::run(&place, store, command, output),
+        Command::Stress { work } => stress::run(&place, work),
         Command::Version => version::run(output),
     }
 }
