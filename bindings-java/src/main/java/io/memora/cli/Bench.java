@@ -52,7 +52,7 @@ final class Bench {
             throw new UncheckedIOException(error);
         }
         Results results = new Results(file == null ? null : Path.of(file));
-        try (Fabric fabric = Fabric.builder("bench").home(home.resolve("home")).limit(1L << 30).open()) {
+        try (Fabric fabric = Fabric.builder("bench").home(home.resolve("home")).limit(2L << 30).open()) {
             Bench bench = new Bench(results, fabric, home.resolve("home"), quick ? 20 : 1);
             bench.crossing();
             bench.cache(10_000);
@@ -151,7 +151,8 @@ final class Bench {
     }
 
     private void cache(int keys) {
-        try (Cache cache = fabric.cache("bench-" + keys)) {
+        // A limit of its own: overwriting fills what it may have before it cleans.
+        try (Cache cache = fabric.cache("bench-" + keys, Math.max(16L << 20, keys * 512L))) {
             byte[] value = new byte[VALUE_LEN];
             byte[] key = new byte[KEY_LEN];
             for (int i = 0; i < keys; i++) {
