@@ -16,6 +16,9 @@ mod inspect;
 mod objects;
 mod options;
 
+#[cfg(all(test, not(memora_loom)))]
+mod layout_tests;
+
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 
