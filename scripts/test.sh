@@ -34,9 +34,8 @@ flights() {
 
 # Rust, C and JVM workers on one fabric, some killed; their histories are checked.
 storm() {
-    MEMORA_STRESS_C="$TARGET/bindings-c/stress" \
-        MEMORA_STRESS_JAVA="java -jar $PWD/bindings-java/target/memora.jar stress" \
-        cargo test -p memora --test storms --locked -- --nocapture --test-threads=1
+    make --no-print-directory -C bindings-c stress || return
+    SECONDS_EACH=${MEMORA_TORTURE:+60} scripts/storm.sh
 }
 
 # Counts what the tools say they ran: cargo, Maven's surefire, and our own "N passed, M failed".
