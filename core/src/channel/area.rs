@@ -43,12 +43,12 @@ pub struct Area {
     generation: u64,
 }
 
-/// Where a ring begins and the hot lines of its lane: what a publisher or subscriber keeps of a lane.
+/// Where a ring begins and the entry of its lane: what a publisher or subscriber keeps of a lane.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LaneRef {
     pub index: u32,
     pub ring: u64,
-    pub hot: u64,
+    pub entry: u64,
 }
 
 fn header(shm: &Shm, offset: u64) -> Result<Block<'_, { control::BYTES }>> {
@@ -215,14 +215,14 @@ impl Area {
         Ok(self.shm.block::<64>(self.shape.lane(index))?.u64::<{ lane::RING }>())
     }
 
-    /// The lane's ring and hot lines, checked; None if it never had a ring.
+    /// The lane's ring and entry, checked; None if it never had a ring.
     pub fn lane_ref(&self, index: u32) -> Result<Option<LaneRef>> {
         // ORDER Acquire [ring]: the zero in its first word. Never changed once set.
         let ring = self.ring_word(index)?.load(Ordering::Acquire);
         if ring == 0 {
             return Ok(None);
         }
-        let reference = LaneRef { index, ring, hot: self.shape.lane(index) + lane::HOT };
+        let reference = LaneRef { index, ring, entry: self.shape.lane(index) };
         self.lane(reference)?;
         Ok(Some(reference))
     }
@@ -230,7 +230,7 @@ impl Area {
     /// The view through a reference.
     #[inline(always)]
     pub fn lane(&self, reference: LaneRef) -> Result<Lane<'_>> {
-        Ok(Lane::new(self.shm.span(reference.ring, self.shape.lane_bytes)?, self.shm.block(reference.hot)?))
+        Ok(Lane::new(self.shm.span(reference.ring, self.shape.lane_bytes)?, self.shm.block(reference.entry)?))
     }
 
     #[inline(always)]
@@ -360,7 +360,7 @@ impl Area {
         let ready = self.shm.span(ring, bytes).and_then(|span| {
             // ORDER Relaxed: the store of the ring's offset orders it. A new lane begins at position 0.
             span.u64(0)?.store(0, Ordering::Relaxed);
-            Ok(LaneRef { index, ring, hot: self.shape.lane(index) + lane::HOT })
+            Ok(LaneRef { index, ring, entry: self.shape.lane(index) })
         });
         let reference = match ready {
             Ok(reference) => reference,

@@ -16,8 +16,8 @@ use crate::shm::atomic::{Ordering, spin_hint};
 
 /// Bytes of a ring in these models.
 const RING: u64 = 64;
-/// Where the ring lies behind the lane's hot lines, and a reader's place behind the ring.
-const PLACE: u64 = lane::HOT_BYTES as u64 + RING;
+/// Where the ring lies behind the lane's entry, and a reader's place behind the ring.
+const PLACE: u64 = lane::BYTES + RING;
 
 fn model(preemptions: usize, check: impl Fn() + Sync + Send + 'static) {
     let mut builder = loom::model::Builder::new();
@@ -35,7 +35,7 @@ fn touch(shm: &Shm, from: u64, len: u64) {
 }
 
 fn view(shm: &Shm) -> Lane<'_> {
-    Lane::new(shm.span(lane::HOT_BYTES as u64, RING).unwrap(), shm.block(0).unwrap())
+    Lane::new(shm.span(lane::BYTES, RING).unwrap(), shm.block(0).unwrap())
 }
 
 fn payload(number: u64, len: usize) -> Vec<u8> {
@@ -261,9 +261,9 @@ fn helpers_and_the_next_producer_agree_on_the_tail() {
         let mut head = Head::default();
         put::<true>(view(&shm), &mut head, &payload(0, 8));
         // Dead behind its commit: neither counted nor moved.
-        let hot = shm.block::<128>(0).unwrap();
-        hot.u64::<{ lane::TAIL }>().store(0, Ordering::Relaxed);
-        hot.u64::<{ lane::COUNT }>().store(0, Ordering::Relaxed);
+        let entry = shm.block::<192>(0).unwrap();
+        entry.u64::<{ lane::TAIL }>().store(0, Ordering::Relaxed);
+        entry.u64::<{ lane::COUNT }>().store(0, Ordering::Relaxed);
         let helper = {
             let shm = shm.clone();
             loom::thread::spawn(move || view(&shm).repair::<true>().unwrap())

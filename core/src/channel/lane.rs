@@ -18,7 +18,7 @@ use crate::shm::{Block, Span, align8};
 #[derive(Clone, Copy)]
 pub struct Lane<'a> {
     ring: Span<'a>,
-    hot: Block<'a, { lane::HOT_BYTES }>,
+    entry: Block<'a, { lane::BYTES as usize }>,
 }
 
 /// The producer's private state: where it stands.
@@ -65,11 +65,11 @@ fn corrupt(place: u64, word: FrameWord) -> Error {
 }
 
 impl<'a> Lane<'a> {
-    /// The lane whose ring is `ring`, a power of two of bytes, and whose hot lines are `hot`.
+    /// The lane whose ring is `ring`, a power of two of bytes, and whose entry is `entry`.
     #[inline(always)]
-    pub fn new(ring: Span<'a>, hot: Block<'a, { lane::HOT_BYTES }>) -> Lane<'a> {
+    pub fn new(ring: Span<'a>, entry: Block<'a, { lane::BYTES as usize }>) -> Lane<'a> {
         debug_assert!(ring.len().is_power_of_two());
-        Lane { ring, hot }
+        Lane { ring, entry }
     }
 
     #[inline(always)]
@@ -103,6 +103,9 @@ impl<'a> Lane<'a> {
         if OVERRUN {
             self.announce(head, head.position + need + WORD);
         }
+        // First of all, so that the stores to the frame's own line, which readers look at, follow each other closely.
+        // ORDER Relaxed: bytes of the producer; the commit orders them.
+        self.ring.u64(self.at(head.position + need))?.store(0, Ordering::Relaxed);
         Ok(self.at(head.position) + header(OVERRUN))
     }
 
@@ -126,11 +129,12 @@ impl<'a> Lane<'a> {
     /// Overrun: everything at positions below `intent - size` may be overwritten from here on.
     #[inline(always)]
     fn announce(self, head: &mut Head, intent: u64) {
-        // Never backwards: what a predecessor announced it may have overwritten.
+        // Never backwards: what a predecessor announced it may have overwritten. Some way ahead, so that readers, which look
+        // at it for each message, lose the line rarely.
         if intent > head.intent {
-            head.intent = intent;
+            head.intent = intent + self.size() / 16;
             // ORDER Relaxed: the fence orders it.
-            self.hot.u64::<{ lane::INTENT }>().store(intent, Ordering::Relaxed);
+            self.entry.u64::<{ lane::INTENT }>().store(head.intent, Ordering::Relaxed);
         }
         kill_point!("channel.frame.announced");
         // ORDER Release [intent]: before any byte that is overwritten; pairs with the fence in `next`.
@@ -143,9 +147,8 @@ impl<'a> Lane<'a> {
         let len = header(OVERRUN) + len;
         let need = align8(len);
         let at = self.at(head.position);
-        // ORDER Relaxed: bytes of the producer; the commit below orders them.
-        self.ring.u64(self.at(head.position + need))?.store(0, Ordering::Relaxed);
         if OVERRUN {
+            // ORDER Relaxed: bytes of the producer; the commit below orders them.
             self.ring.u64(at + WORD)?.store(head.messages, Ordering::Relaxed);
         }
         // DIES BEFORE: the word here is still 0, nobody sees the frame; the next producer of the lane overwrites it.
@@ -165,16 +168,16 @@ impl<'a> Lane<'a> {
         let behind = head.position + need;
         if OVERRUN {
             // ORDER Release [lane-tail]: as the tail.
-            self.hot.u64::<{ lane::COUNT }>().store(Count::new(head.messages, behind).0, Ordering::Release);
+            self.entry.u64::<{ lane::COUNT }>().store(Count::new(head.messages, behind).0, Ordering::Release);
             kill_point!("channel.tail.counted");
         }
         // ORDER Release [lane-tail]: the frames in front of it; pairs with the loads of whoever joins or takes over.
-        self.hot.u64::<{ lane::TAIL }>().store(behind, Ordering::Release);
+        self.entry.u64::<{ lane::TAIL }>().store(behind, Ordering::Release);
         if OVERRUN {
             let shift = (self.size() / lane::MARK_COUNT).trailing_zeros();
             if head.position >> shift != behind >> shift {
                 // ORDER Release [mark]: everything in front of it is committed; pairs with the load in `resume`.
-                self.hot
+                self.entry
                     .u64_at::<{ lane::MARKS }>((behind >> shift) as usize % lane::MARK_COUNT as usize)
                     .store(behind, Ordering::Release);
             }
@@ -187,7 +190,7 @@ impl<'a> Lane<'a> {
     #[inline]
     pub fn tail(self) -> u64 {
         // ORDER Acquire [lane-tail]: the frames in front of it.
-        self.hot.u64::<{ lane::TAIL }>().load(Ordering::Acquire)
+        self.entry.u64::<{ lane::TAIL }>().load(Ordering::Acquire)
     }
 
     /// Where a reader that joins now begins.
@@ -200,7 +203,7 @@ impl<'a> Lane<'a> {
         for _ in 0..1000 {
             let tail = self.tail();
             // ORDER Acquire [lane-tail]: the frames in front of the counted position.
-            let count = Count(self.hot.u64::<{ lane::COUNT }>().load(Ordering::Acquire));
+            let count = Count(self.entry.u64::<{ lane::COUNT }>().load(Ordering::Acquire));
             if self.tail().wrapping_sub(tail) < STEP_MAX {
                 return Ok(Place { position: count.position_from(tail), messages: count.messages() });
             }
@@ -226,7 +229,7 @@ impl<'a> Lane<'a> {
             };
             let behind = tail.wrapping_add(align8(self.check(tail, word, kind, header(OVERRUN))?));
             if OVERRUN {
-                let count = self.hot.u64::<{ lane::COUNT }>();
+                let count = self.entry.u64::<{ lane::COUNT }>();
                 // ORDER Acquire [lane-tail]: as in `end`.
                 let seen = count.load(Ordering::Acquire);
                 // Counted already if the count belongs to a later position than the tail.
@@ -243,7 +246,7 @@ impl<'a> Lane<'a> {
             }
             kill_point!("channel.repair.before_tail");
             // ORDER Release [lane-tail]: as in `moved`. A failure means that the producer or a helper was first.
-            let _ = self.hot.u64::<{ lane::TAIL }>().compare_exchange(
+            let _ = self.entry.u64::<{ lane::TAIL }>().compare_exchange(
                 tail,
                 behind,
                 Ordering::Release,
@@ -262,7 +265,7 @@ impl<'a> Lane<'a> {
             return Err(Error::new(ErrorCode::Corrupt, format!("A lane ends at position {position}.")));
         }
         // ORDER Relaxed: the owner's word; taking the lane ordered it.
-        let intent = self.hot.u64::<{ lane::INTENT }>().load(Ordering::Relaxed);
+        let intent = self.entry.u64::<{ lane::INTENT }>().load(Ordering::Relaxed);
         Ok(Head { position, messages, intent })
     }
 
@@ -346,7 +349,7 @@ impl<'a> Lane<'a> {
         // sees the intent that came before it.
         fence(Ordering::Acquire);
         // ORDER Relaxed: the fence orders it.
-        let intent = self.hot.u64::<{ lane::INTENT }>().load(Ordering::Relaxed);
+        let intent = self.entry.u64::<{ lane::INTENT }>().load(Ordering::Relaxed);
         intent.saturating_sub(position) > self.size()
     }
 
@@ -355,13 +358,13 @@ impl<'a> Lane<'a> {
     pub fn resume(self, place: Place) -> Result<Option<Place>> {
         let tail = self.tail();
         // ORDER Relaxed: a first guess; validated below.
-        let intent = self.hot.u64::<{ lane::INTENT }>().load(Ordering::Relaxed);
+        let intent = self.entry.u64::<{ lane::INTENT }>().load(Ordering::Relaxed);
         // Leave the producer a quarter of the ring before it comes round again.
         let oldest = intent.saturating_sub(self.size() / 4 * 3).max(place.position);
         let mut best: Option<u64> = None;
         for index in 0..lane::MARK_COUNT as usize {
             // ORDER Acquire [mark]: what stands in front of it is committed.
-            let mark = self.hot.u64_at::<{ lane::MARKS }>(index).load(Ordering::Acquire);
+            let mark = self.entry.u64_at::<{ lane::MARKS }>(index).load(Ordering::Acquire);
             if mark.is_multiple_of(8) && mark >= oldest && mark < tail && best.is_none_or(|best| mark < best)
             {
                 best = Some(mark);
@@ -398,9 +401,17 @@ impl<'a> Lane<'a> {
         self.ring
     }
 
-    /// Asks for the line in which the next frame will be.
-    #[inline]
+    /// The producer asks for the lines that it writes next, behind the one that its readers look at: the store that commits
+    /// a frame waits for the line of the word behind it.
+    #[inline(always)]
     pub fn prefetch(self, position: u64) {
-        self.ring.prefetch(self.at(position));
+        self.ring.prefetch_write(self.at(position + 64));
+        self.ring.prefetch_write(self.at(position + 384));
+    }
+
+    /// A reader with a backlog asks for lines that it reads soon.
+    #[inline(always)]
+    pub fn prefetch_read(self, position: u64) {
+        self.ring.prefetch(self.at(position + 256));
     }
 }

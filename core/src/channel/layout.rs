@@ -13,12 +13,12 @@
 //! 192 space      u32  wait word of the publishers
 //! 256 lane entries, 192 B each; then subscription entries, 128 B each; then for each subscription one place for each lane
 //!
-//! lane entry (line 0 is cold, line 1 is written at each message, line 2 once in an eighth of the ring)
+//! lane entry (line 0 is written once in a sixteenth of the ring, line 1 at each message, line 2 once in an eighth)
 //!   0 state  u64  {kind 8 | 0 8 | owner thread 12 | 0 4 | generation 32}, lowest bits first
 //!   8 ring   u64  offset of the ring in the segment, 0 before it has one; never changes afterwards
+//!  16 intent u64  overrun: bytes at positions below intent - lane_bytes may be overwritten
 //!  64 tail   u64  position behind the last whole frame
-//!  72 intent u64  overrun: bytes at positions below intent - lane_bytes may be overwritten
-//!  80 count  u64  overrun: {messages 48 | position / 8 : 16}: how many messages stand in front of that position
+//!  72 count  u64  overrun: {messages 48 | position / 8 : 16}: how many messages stand in front of that position
 //! 128 marks  u64 x 8  overrun: the first frame boundary in each eighth of the ring
 //!
 //! subscription entry
@@ -55,18 +55,14 @@ pub mod control {
     pub const BYTES: usize = 256;
 }
 
-/// Field offsets in a lane entry; `TAIL` to `MARKS` count from the second line.
+/// Field offsets in a lane entry.
 pub mod lane {
     pub const STATE: usize = 0;
     pub const RING: usize = 8;
-    /// Where the lines begin that the producer writes.
-    pub const HOT: u64 = 64;
-    /// Bytes of these lines.
-    pub const HOT_BYTES: usize = 128;
-    pub const TAIL: usize = 0;
-    pub const INTENT: usize = 8;
-    pub const COUNT: usize = 16;
-    pub const MARKS: usize = 64;
+    pub const INTENT: usize = 16;
+    pub const TAIL: usize = 64;
+    pub const COUNT: usize = 72;
+    pub const MARKS: usize = 128;
     /// Parts of the ring that have a mark.
     pub const MARK_COUNT: u64 = 8;
     pub const BYTES: u64 = 192;
@@ -87,8 +83,7 @@ pub mod place {
     pub const BYTES: u64 = 16;
 }
 
-const _: () = assert!(lane::HOT + lane::HOT_BYTES as u64 == lane::BYTES);
-const _: () = assert!(lane::MARKS + lane::MARK_COUNT as usize * 8 == lane::HOT_BYTES);
+const _: () = assert!(lane::MARKS + lane::MARK_COUNT as usize * 8 == lane::BYTES as usize);
 const _: () = assert!(sub::NAME + crate::limits::NAME_LEN_MAX as u64 == sub::BYTES);
 
 /// Bytes of the smallest ring.
@@ -344,7 +339,9 @@ pub fn check_lane_bytes(lane_bytes: u64) -> Result<()> {
 /// What goes into the layout hash from this layer.
 pub const FACTS: &[u64] = &[
     control::BYTES as u64,
-    lane::HOT_BYTES as u64,
+    lane::BYTES,
+    lane::TAIL as u64,
+    lane::INTENT as u64,
     control::LANE_BYTES as u64,
     control::DATA as u64,
     control::SPACE as u64,

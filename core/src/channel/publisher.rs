@@ -109,6 +109,7 @@ impl Publisher {
         lane.ring().copy_in(at, message)?;
         let position = lane.commit::<OVERRUN>(&mut self.head, len)?;
         self.area.data()?.notify();
+        lane.prefetch(position);
         Ok(position)
     }
 

@@ -15,6 +15,8 @@ use crate::shm::thread;
 
 /// Messages taken from one lane before the next lane has its turn.
 const TURN: usize = 16;
+/// Messages taken without a gap after which more are taken to be there.
+const BACKLOG: usize = 8;
 /// Times that a lapped reader looks for a place to go on before it reports an empty lane.
 const RESUME_TRIES: usize = 64;
 
@@ -250,6 +252,7 @@ impl Subscriber {
         let Subscriber { area, lanes, scratch, turn, index, state, .. } = self;
         let reading = &mut lanes[*turn];
         let lane = area.lane(reading.lane)?;
+        let start = *taken;
         while *taken < end {
             // A place that is counted must not move farther at once than its low bits can tell.
             if OVERRUN && reading.place.position - reading.shown > STEP_MAX {
@@ -266,6 +269,10 @@ impl Subscriber {
                     // After the handler: if it panics, the message is handed out again.
                     reading.place = behind;
                     *taken += 1;
+                    // With a backlog the next lines are whole; without one the producer is still writing them.
+                    if *taken - start > BACKLOG {
+                        lane.prefetch_read(behind.position);
+                    }
                 }
                 Ok(Next::Lapped) => return self.lapped(),
                 Err(error) => {

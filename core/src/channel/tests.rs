@@ -300,14 +300,14 @@ fn a_lane_of_a_dead_publisher_is_drained_and_continued_behind_its_last_whole_fra
             }
             // Its last moments: padding if need be, payload written, the word perhaps stored, the tail not.
             let lane = channel.area.lane_ref(publisher.lane()).unwrap().unwrap();
-            let hot = channel.area.shm.block::<128>(lane.hot).unwrap();
+            let entry = channel.area.shm.block::<192>(lane.entry).unwrap();
             let mut claim = publisher.claim(100).unwrap();
             claim.write(0, &[b'b'; 100]).unwrap();
-            let (tail, count) = (hot.u64::<0>().load(Relaxed), hot.u64::<16>().load(Relaxed));
+            let (tail, count) = (entry.u64::<64>().load(Relaxed), entry.u64::<72>().load(Relaxed));
             if committed {
                 claim.commit().unwrap();
-                hot.u64::<0>().store(tail, Relaxed);
-                hot.u64::<16>().store(count, Relaxed);
+                entry.u64::<64>().store(tail, Relaxed);
+                entry.u64::<72>().store(count, Relaxed);
             } else {
                 claim.abort();
             }
@@ -317,7 +317,7 @@ fn a_lane_of_a_dead_publisher_is_drained_and_continued_behind_its_last_whole_fra
             inherit(&channel.area, 2).unwrap();
             assert!(channel.area.lane_state(0).unwrap().is(LaneKind::Closed));
             assert_eq!(
-                hot.u64::<0>().load(Relaxed) > tail,
+                entry.u64::<64>().load(Relaxed) > tail,
                 committed,
                 "the tail is behind the last whole frame"
             );

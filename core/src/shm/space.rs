@@ -189,6 +189,22 @@ impl Shm {
         }
     }
 
+    /// Asks the processor to fetch the line at `offset` in order to write it; does nothing for an offset outside the space.
+    #[inline]
+    pub fn prefetch_write(&self, offset: u64) {
+        #[cfg(all(target_arch = "x86_64", not(memora_loom)))]
+        if offset < self.len() {
+            // The intrinsic becomes a prefetch for reading where the build does not name the feature; processors without it
+            // take the instruction for no operation.
+            // SAFETY: the address lies in the mapping; a prefetch has no effect but on caches.
+            unsafe {
+                std::arch::asm!("prefetchw [{}]", in(reg) self.pointer(offset), options(nostack, preserves_flags, readonly));
+            }
+        }
+        #[cfg(not(all(target_arch = "x86_64", not(memora_loom))))]
+        let _ = offset;
+    }
+
     /// Asks the processor to fetch the line at `offset`; does nothing for an offset outside the space.
     #[inline]
     pub fn prefetch(&self, offset: u64) {
@@ -407,6 +423,12 @@ impl<'a> Span<'a> {
             unsafe { self.shm.a64(self.offset + at + word * 8) }.store(0, super::atomic::Ordering::Relaxed);
         }
         Ok(())
+    }
+
+    /// Asks the processor to fetch the line at byte `at` in order to write it.
+    #[inline]
+    pub fn prefetch_write(self, at: u64) {
+        self.shm.prefetch_write(self.offset.saturating_add(at));
     }
 
     /// Asks the processor to fetch the line at byte `at`.
