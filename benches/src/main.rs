@@ -12,6 +12,9 @@ mod store;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+/// A bench: its name on the command line, and what runs it.
+type Bench = (&'static str, fn(&harness::Report));
+
 fn main() -> ExitCode {
     if let Some(code) = pair::serve(channel::perform) {
         return code;
@@ -29,8 +32,7 @@ fn main() -> ExitCode {
         }
     }
     let report = harness::Report::new(results);
-    let benches: [(&str, fn(&harness::Report)); 3] =
-        [("cache", cache::run), ("channel", channel::run), ("store", store::run)];
+    let benches: [Bench; 3] = [("cache", cache::run), ("channel", channel::run), ("store", store::run)];
     if let Some(unknown) =
         wanted.iter().find(|name| *name != "all" && !benches.iter().any(|(known, _)| known == name))
     {
