@@ -4,6 +4,7 @@
 
 mod cache;
 mod channel;
+mod fabric;
 mod floor;
 mod harness;
 mod pair;
@@ -16,7 +17,7 @@ use std::process::ExitCode;
 type Bench = (&'static str, fn(&harness::Report));
 
 fn main() -> ExitCode {
-    if let Some(code) = pair::serve(channel::perform) {
+    if let Some(code) = pair::serve(channel::perform).or_else(fabric::serve) {
         return code;
     }
     let mut wanted = Vec::new();
@@ -32,7 +33,8 @@ fn main() -> ExitCode {
         }
     }
     let report = harness::Report::new(results);
-    let benches: [Bench; 3] = [("cache", cache::run), ("channel", channel::run), ("store", store::run)];
+    let benches: [Bench; 4] =
+        [("cache", cache::run), ("channel", channel::run), ("store", store::run), ("fabric", fabric::run)];
     if let Some(unknown) =
         wanted.iter().find(|name| *name != "all" && !benches.iter().any(|(known, _)| known == name))
     {
