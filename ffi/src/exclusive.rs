@@ -1,43 +1,66 @@
 //! What one thread at a time may use, and any thread may close.
+#![allow(unsafe_code)]
 
-use std::sync::atomic::{AtomicBool, Ordering, fence};
-use std::sync::{Mutex, MutexGuard, TryLockError};
+use std::cell::UnsafeCell;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use memora_core::{Error, ErrorCode, Result};
 
+use crate::handles::{call_fence, close_fence};
+
 /// A value used by one thread at a time: a second one gets an error instead of waiting.
 pub(crate) struct Exclusive<T> {
-    value: Mutex<Option<T>>,
+    busy: AtomicBool,
     closing: AtomicBool,
+    value: UnsafeCell<Option<T>>,
+}
+
+// SAFETY: `Held` gives the value to one thread at a time, so all that is asked of it is that it may go between threads.
+unsafe impl<T: Send> Sync for Exclusive<T> {}
+
+/// The right to use the value, until dropped.
+struct Held<'a, T>(&'a Exclusive<T>);
+
+impl<T> Held<'_, T> {
+    fn value(&mut self) -> &mut Option<T> {
+        // SAFETY: `busy` was changed from false by the one that made this, and stays true until this is dropped.
+        unsafe { &mut *self.0.value.get() }
+    }
+}
+
+impl<T> Drop for Held<'_, T> {
+    fn drop(&mut self) {
+        // Release: pairs with the Acquire in `hold`; the next one finds the value as it is now.
+        self.0.busy.store(false, Ordering::Release);
+    }
 }
 
 impl<T> Exclusive<T> {
     pub(crate) fn new(value: T) -> Exclusive<T> {
-        Exclusive { value: Mutex::new(Some(value)), closing: AtomicBool::new(false) }
+        Exclusive {
+            busy: AtomicBool::new(false),
+            closing: AtomicBool::new(false),
+            value: UnsafeCell::new(Some(value)),
+        }
     }
 
-    fn try_lock(&self) -> Option<MutexGuard<'_, Option<T>>> {
-        match self.value.try_lock() {
-            Ok(value) => Some(value),
-            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
-            Err(TryLockError::WouldBlock) => None,
-        }
+    #[inline]
+    fn hold(&self) -> Option<Held<'_, T>> {
+        // Acquire: pairs with the Release in `Held::drop`. Only the one who changed the flag may make a `Held`.
+        if self.busy.swap(true, Ordering::Acquire) { None } else { Some(Held(self)) }
     }
 
     /// Calls `f` with the value, unless another thread is using it or it was closed.
     #[inline]
     pub(crate) fn with<R>(&self, what: &str, f: impl FnOnce(&mut T) -> Result<R>) -> Result<R> {
-        let Some(mut value) = self.try_lock() else {
-            let text = format!("Another thread, or a callback further up, is using this {what}.");
-            return Err(Error::new(ErrorCode::Busy, text));
-        };
-        let result = match value.as_mut() {
+        let Some(mut held) = self.hold() else { return Err(busy(what)) };
+        let result = match held.value() {
             Some(value) if !self.is_closing() => f(value),
             _ => Err(ErrorCode::Closed.into()),
         };
-        drop(value);
+        drop(held);
         // Pairs with the fence in `close`: of the two, at least one sees what the other did, and drops the value.
-        fence(Ordering::SeqCst);
+        call_fence();
         if self.is_closing() {
             self.take();
         }
@@ -45,6 +68,7 @@ impl<T> Exclusive<T> {
     }
 
     /// Whether somebody has closed the value while it is in use: waits end then.
+    #[inline]
     pub(crate) fn is_closing(&self) -> bool {
         self.closing.load(Ordering::Relaxed)
     }
@@ -52,16 +76,22 @@ impl<T> Exclusive<T> {
     /// Drops the value, now or as soon as the thread that uses it comes out of its call.
     pub(crate) fn close(&self) {
         self.closing.store(true, Ordering::Relaxed);
-        // Pairs with the fence in `with`.
-        fence(Ordering::SeqCst);
+        // Pairs with the fence in `with`. Should it fail, the value goes with the handle, a little later.
+        close_fence();
         self.take();
     }
 
+    #[cold]
     fn take(&self) {
-        let value = self.try_lock().and_then(|mut value| value.take());
-        // Outside the lock: the value's own end may take its time.
+        let value = self.hold().and_then(|mut held| held.value().take());
+        // After it was given up: the value's own end may take its time.
         drop(value);
     }
+}
+
+#[cold]
+fn busy(what: &str) -> Error {
+    Error::new(ErrorCode::Busy, format!("Another thread, or a callback further up, is using this {what}."))
 }
 
 #[cfg(test)]

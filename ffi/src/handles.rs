@@ -1,24 +1,24 @@
 //! The table of handles.
 //!
 //! A handle is a number, never an address: the index of a place in the low 16 bits, the place's generation in the 32 bits
-//! above, and a tag that no address and no small number has. The generation is odd while something stands in the place,
-//! and goes up when it is closed, so a closed handle, one closed twice and any other number name nothing, and the caller
-//! gets an error.
+//! above, and a tag that no address and no small number has. A place holds the very number that names it now, so a closed
+//! handle, one closed twice and any other number name nothing, and the caller gets an error.
 //!
-//! A thread keeps what it used last in a small private array, so that a look-up is one comparison and one load of a word
-//! that nobody writes meanwhile. It takes the kept reference out for the time of the call: a callback that comes back
-//! into the library finds the place empty and goes to the table.
+//! Calls take no lock and write no shared line. A call announces the place that it uses in a word of its own thread, then
+//! compares the place's number. A close changes the number, then looks at the announcements of all threads. One of the two
+//! sees the other: the call a number that is not its handle's, or the close an announcement. In the second case the object
+//! stays, on the list [`LATE`], and the call drops it when it ends, by the same rule: it withdraws its announcement, then
+//! looks at the number once more. Both need a full fence between the two; [`fence::heavy`] in the rare close runs it for all.
 //!
-//! A forked child has the table too, but maybe with a place locked by a thread that it does not have. So nobody waits
-//! here for a place that a child could find locked: look-ups ask first whether this is a child, and a new handle goes
-//! to a place that is not locked.
+//! Nothing here waits, so a forked child, whose parent's other threads stopped anywhere, can go on with its own handles.
+#![allow(unsafe_code)]
 
 use std::cell::Cell;
 use std::ffi::c_void;
-use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
-use memora_core::shm::fork;
+use memora_core::shm::{fence, fork};
 use memora_core::{Cache, Channel, Error, ErrorCode, Fabric, Result, Store};
 
 use crate::channel::{PublisherHandle, SubscriberHandle};
@@ -28,8 +28,12 @@ const PLACE_COUNT: usize = 1 << INDEX_BITS;
 /// Stands in the high 16 bits: an address of a program has 0 there.
 const TAG: usize = 0x4d65;
 const TAG_SHIFT: u32 = INDEX_BITS + 32;
-/// References that a thread keeps; a power of two.
-const KEPT_COUNT: usize = 16;
+/// Calls of one thread that may be inside each other: callbacks that call the library.
+const DEPTH: usize = 16;
+/// Turns of one sweep: another one comes when an object was given up meanwhile.
+const SWEEPS: usize = 8;
+/// "Uses no place" in an announcement, "ends here" in a list.
+const NONE: u32 = u32::MAX;
 
 const _: () = assert!(usize::BITS == 64, "a handle travels in a pointer and needs 64 bits");
 
@@ -103,37 +107,170 @@ kind!(SubscriberHandle, Subscriber, "subscriber", crate::channel::memora_subscri
 kind!(Store, Store, "store", crate::store::memora_store_t, Store::close);
 
 struct Place {
-    /// Odd while an object stands here. Written only under the lock of `object`.
-    generation: AtomicU32,
+    /// The handle of the object that stands here. When closed: that number with the lowest bit of the index changed, which
+    /// no handle of this place has. 0 before the first.
+    word: AtomicUsize,
     /// Generation of the process that put the object here: another one is a forked child.
     process: AtomicU64,
-    object: Mutex<Option<Arc<Object>>>,
+    /// Not null from before the handle is given out until after the closed object was dropped.
+    object: AtomicPtr<Object>,
+    /// The next place of the list that this one is in.
+    next: AtomicU32,
 }
 
-static PLACES: [Place; PLACE_COUNT] =
-    [const { Place { generation: AtomicU32::new(0), process: AtomicU64::new(0), object: Mutex::new(None) } };
-        PLACE_COUNT];
+static PLACES: [Place; PLACE_COUNT] = [const {
+    Place {
+        word: AtomicUsize::new(0),
+        process: AtomicU64::new(0),
+        object: AtomicPtr::new(std::ptr::null_mut()),
+        next: AtomicU32::new(NONE),
+    }
+}; PLACE_COUNT];
 /// Where the search for a free place begins.
 static NEXT: AtomicUsize = AtomicUsize::new(0);
+/// Closed places whose object may still be in use, linked by `next`. Always taken as a whole.
+static LATE: AtomicU32 = AtomicU32::new(NONE);
 
-type Kept = (usize, Arc<Object>);
+/// What one thread uses now. Lines of its own: others read them only when something is closed.
+#[repr(align(128))]
+struct Announcement {
+    /// The places of the calls that are inside each other, the outermost first.
+    places: [AtomicU32; DEPTH],
+    /// How many calls these are. Only the thread itself looks at it.
+    depth: AtomicU32,
+    /// 1 while a thread has it.
+    taken: AtomicU32,
+    /// The one that was made before.
+    before: *const Announcement,
+}
+
+// SAFETY: `before` is set before the announcement is shared and never changes; it points to one that is never freed.
+unsafe impl Sync for Announcement {}
+
+/// The announcement that was made last.
+static ANNOUNCEMENTS: AtomicPtr<Announcement> = AtomicPtr::new(std::ptr::null_mut());
+
+/// All announcements; they are never freed.
+fn announcements() -> impl Iterator<Item = &'static Announcement> {
+    // Acquire: pairs with the exchange in `take_announcement`, which makes the new one's content visible.
+    let mut at = ANNOUNCEMENTS.load(Ordering::Acquire).cast_const();
+    std::iter::from_fn(move || {
+        // SAFETY: null, or leaked by `take_announcement` before it was linked.
+        let here = unsafe { at.as_ref() }?;
+        at = here.before;
+        Some(here)
+    })
+}
+
+/// An announcement that no thread has, made if there is none.
+fn take_announcement() -> &'static Announcement {
+    let free = announcements()
+        .find(|it| it.taken.compare_exchange(0, 1, Ordering::Acquire, Ordering::Relaxed).is_ok());
+    if let Some(free) = free {
+        return free;
+    }
+    let new = Box::into_raw(Box::new(Announcement {
+        places: [const { AtomicU32::new(NONE) }; DEPTH],
+        depth: AtomicU32::new(0),
+        taken: AtomicU32::new(1),
+        before: std::ptr::null(),
+    }));
+    let mut before = ANNOUNCEMENTS.load(Ordering::Relaxed);
+    loop {
+        // SAFETY: made above and not yet shared.
+        unsafe { (*new).before = before };
+        match ANNOUNCEMENTS.compare_exchange_weak(before, new, Ordering::AcqRel, Ordering::Relaxed) {
+            // SAFETY: never freed, and from here on only shared.
+            Ok(_) => return unsafe { &*new },
+            Err(other) => before = other,
+        }
+    }
+}
+
+fn give_announcement(announcement: &Announcement) {
+    // Release: the next thread that takes it finds it as it is now. All its calls have ended.
+    announcement.taken.store(0, Ordering::Release);
+}
+
+/// The announcement of a thread until the thread ends.
+struct Seat(Cell<Option<&'static Announcement>>);
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        MINE.set(None);
+        if let Some(announcement) = self.0.take() {
+            give_announcement(announcement);
+        }
+    }
+}
 
 thread_local! {
-    static KEPT: [Cell<Option<Kept>>; KEPT_COUNT] = const { [const { Cell::new(None) }; KEPT_COUNT] };
+    /// The thread's announcement, without a destructor so that looking at it is one load.
+    static MINE: Cell<Option<&'static Announcement>> = const { Cell::new(None) };
+    /// Gives it back.
+    static SEAT: Seat = const { Seat(Cell::new(None)) };
+}
+
+/// The announcement of a thread that has none yet; whether it is only lent for one call, because the thread is ending.
+#[cold]
+#[inline(never)]
+fn sit_down() -> (&'static Announcement, bool) {
+    let announcement = take_announcement();
+    let seated = SEAT.try_with(|seat| seat.0.set(Some(announcement))).is_ok();
+    if seated {
+        MINE.set(Some(announcement));
+    }
+    (announcement, !seated)
+}
+
+/// The full fence of a call: nothing, where the kernel lets a close run it for all threads.
+#[inline]
+pub(crate) fn call_fence() {
+    if asymmetric() {
+        fence::light();
+    } else {
+        std::sync::atomic::fence(Ordering::SeqCst);
+    }
+}
+
+/// The full fence of a close. False when it cannot be had: then nothing is known of the calls of others.
+pub(crate) fn close_fence() -> bool {
+    std::sync::atomic::fence(Ordering::SeqCst);
+    !asymmetric() || fence::heavy()
+}
+
+/// Whether the kernel runs the fence of a close in all threads that call. Two threads may both find out: nobody waits.
+#[inline]
+fn asymmetric() -> bool {
+    static ANSWER: AtomicU8 = AtomicU8::new(0);
+    const NO: u8 = 1;
+    const YES: u8 = 2;
+    match ANSWER.load(Ordering::Relaxed) {
+        0 => {
+            let answer = fence::register() && fence::heavy();
+            ANSWER.store(if answer { YES } else { NO }, Ordering::Relaxed);
+            answer
+        }
+        answer => answer == YES,
+    }
 }
 
 fn index(handle: usize) -> usize {
     handle & (PLACE_COUNT - 1)
 }
 
-fn generation(handle: usize) -> u32 {
-    (handle >> INDEX_BITS) as u32
+/// What stands in the place of a handle that was closed.
+fn closed_word(handle: usize) -> usize {
+    handle ^ 1
 }
 
-fn handle_of(index: usize, generation: u32) -> usize {
+/// The handle that comes after what stands in a free place.
+fn next_handle(index: usize, word: usize) -> usize {
+    let generation = ((word >> INDEX_BITS) as u32).wrapping_add(1);
     TAG << TAG_SHIFT | (generation as usize) << INDEX_BITS | index
 }
 
+#[cold]
 fn closed(what: &str, handle: usize) -> Error {
     if handle == 0 {
         return Error::new(ErrorCode::InvalidArgument, format!("The handle of the {what} is NULL."));
@@ -141,133 +278,190 @@ fn closed(what: &str, handle: usize) -> Error {
     Error::new(ErrorCode::Closed, format!("{handle:#x} is not an open handle of a {what}."))
 }
 
-/// A poisoned lock is as good as any: a panic cannot leave a place half written.
-fn lock(place: &Place) -> MutexGuard<'_, Option<Arc<Object>>> {
-    place.object.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
-}
-
 /// Puts an object into the table and gives its handle, never 0.
 pub(crate) fn insert(object: Object) -> Result<usize> {
+    if LATE.load(Ordering::Relaxed) != NONE {
+        sweep();
+    }
+    let object = Box::into_raw(Box::new(object));
     let start = NEXT.fetch_add(1, Ordering::Relaxed);
     for step in 0..PLACE_COUNT {
         let index = start.wrapping_add(step) % PLACE_COUNT;
         let place = &PLACES[index];
-        if place.generation.load(Ordering::Relaxed) % 2 == 1 {
-            continue;
+        // Acquire: pairs with the Release in `sweep`, after the object before was dropped.
+        if place.object.load(Ordering::Relaxed).is_null()
+            && place
+                .object
+                .compare_exchange(std::ptr::null_mut(), object, Ordering::Acquire, Ordering::Relaxed)
+                .is_ok()
+        {
+            place.process.store(fork::generation(), Ordering::Relaxed);
+            let handle = next_handle(index, place.word.load(Ordering::Relaxed));
+            // Release: with the object and the process; pairs with the load in `with`.
+            place.word.store(handle, Ordering::Release);
+            return Ok(handle);
         }
-        let mut free = match place.object.try_lock() {
-            Ok(free) => free,
-            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-            Err(TryLockError::WouldBlock) => continue,
-        };
-        let generation = place.generation.load(Ordering::Relaxed);
-        if generation % 2 == 1 {
-            continue;
-        }
-        *free = Some(Arc::new(object));
-        place.process.store(fork::generation(), Ordering::Relaxed);
-        let generation = generation.wrapping_add(1);
-        place.generation.store(generation, Ordering::Release);
-        return Ok(handle_of(index, generation));
     }
+    // SAFETY: made above, and no place took it.
+    drop(unsafe { Box::from_raw(object) });
     Err(Error::new(ErrorCode::Full, format!("All {PLACE_COUNT} handles of this process are open.")))
 }
 
-/// Looks a handle up in the table.
-#[cold]
-fn find(what: &str, handle: usize) -> Result<Arc<Object>> {
-    let place = &PLACES[index(handle)];
-    if handle >> TAG_SHIFT != TAG || place.generation.load(Ordering::Acquire) != generation(handle) {
-        return Err(closed(what, handle));
-    }
-    // Before the lock: in a child it may be held by nobody.
-    if place.process.load(Ordering::Relaxed) != fork::generation() {
-        return Err(ErrorCode::Forked.into());
-    }
-    let object = lock(place);
-    match &*object {
-        Some(object) if place.generation.load(Ordering::Relaxed) == generation(handle) => Ok(object.clone()),
-        _ => Err(closed(what, handle)),
+/// A call that uses a place. Withdraws its announcement at the end, also when the call panics.
+struct Using {
+    announcement: &'static Announcement,
+    depth: u32,
+    /// The announcement is lent for this call.
+    lent: bool,
+    handle: usize,
+}
+
+impl Drop for Using {
+    #[inline]
+    fn drop(&mut self) {
+        // Release: what the call did with the object comes before; pairs with the load in `in_use`.
+        self.announcement.places[self.depth as usize].store(NONE, Ordering::Release);
+        self.announcement.depth.store(self.depth, Ordering::Relaxed);
+        if self.lent {
+            give_announcement(self.announcement);
+        }
+        // Between the withdrawal and the second look at the number; pairs with the fences in `sweep`.
+        call_fence();
+        let closed = PLACES[index(self.handle)].word.load(Ordering::Relaxed) != self.handle;
+        if closed && LATE.load(Ordering::Relaxed) != NONE {
+            sweep();
+        }
     }
 }
 
-fn typed<T: Kind>(object: &Object) -> Result<&T> {
-    T::of(object).ok_or_else(|| {
-        let text = format!("The handle is that of a {}, not of a {}.", object.kind(), T::NAME);
-        Error::new(ErrorCode::InvalidArgument, text)
-    })
+/// Announces a call with a handle; the place is not looked at yet.
+#[inline]
+fn announce(handle: usize) -> Result<Using> {
+    let (announcement, lent) = match MINE.get() {
+        Some(announcement) => (announcement, false),
+        None => sit_down(),
+    };
+    let depth = announcement.depth.load(Ordering::Relaxed);
+    let Some(word) = announcement.places.get(depth as usize) else {
+        let text = format!("{DEPTH} calls of this thread are inside each other, which is the limit.");
+        return Err(Error::new(ErrorCode::Busy, text));
+    };
+    word.store(index(handle) as u32, Ordering::Relaxed);
+    announcement.depth.store(depth + 1, Ordering::Relaxed);
+    // Between the announcement and the first look at the number; pairs with the fences in `sweep`.
+    call_fence();
+    Ok(Using { announcement, depth, lent, handle })
 }
 
 /// Calls `f` with what the handle names.
 #[inline]
 pub(crate) fn with<T: Kind, R>(handle: usize, f: impl FnOnce(&T) -> Result<R>) -> Result<R> {
-    let mut f = Some(f);
-    let mut call = |object: &Object| match f.take() {
-        Some(f) => f(typed(object)?),
-        None => Err(ErrorCode::Internal.into()),
-    };
-    let kept = KEPT.try_with(|kept| {
-        let keeper = &kept[index(handle) % KEPT_COUNT];
-        let place = &PLACES[index(handle)];
-        let object = match keeper.take() {
-            Some((of, object))
-                if of == handle
-                    && place.generation.load(Ordering::Acquire) == generation(handle)
-                    && place.process.load(Ordering::Relaxed) == fork::generation() =>
-            {
-                object
-            }
-            _ => {
-                // Rare enough to let go of what others have closed since.
-                forget_closed();
-                find(T::NAME, handle)?
-            }
-        };
-        let result = call(&object);
-        // What a nested call has put there meanwhile goes away; so does everything when `call` panics.
-        keeper.set(Some((handle, object)));
-        result
-    });
-    match kept {
-        Ok(result) => result,
-        // The thread is ending and its array is gone.
-        Err(_) => call(&*find(T::NAME, handle)?),
+    let using = announce(handle)?;
+    let place = &PLACES[index(handle)];
+    // Acquire: the object and the process were stored before the number.
+    if place.word.load(Ordering::Acquire) != handle || handle == 0 {
+        return Err(closed(T::NAME, handle));
     }
+    if place.process.load(Ordering::Relaxed) != fork::generation() {
+        return Err(ErrorCode::Forked.into());
+    }
+    // SAFETY: the place had this handle's number, so `object` is the box that `insert` stored. Only `sweep` frees it, after
+    // `close` changed the number, ran its fence, and no announcement named this place. We announced the place before we
+    // looked at the number, with a fence in between: had `sweep` not seen the announcement, we would have seen the changed
+    // number. So the box lives until `using` is dropped, which is after `f`.
+    let object = unsafe { &*place.object.load(Ordering::Relaxed) };
+    let answer = match T::of(object) {
+        Some(value) => f(value),
+        None => Err(of_another_kind(object, T::NAME)),
+    };
+    drop(using);
+    answer
 }
 
-/// Takes the object out of the table: from now on the handle is closed. Another thread that is inside a call with it
-/// finishes that call. NULL is nothing to close.
+#[cold]
+fn of_another_kind(object: &Object, wanted: &str) -> Error {
+    let text = format!("The handle is that of a {}, not of a {wanted}.", object.kind());
+    Error::new(ErrorCode::InvalidArgument, text)
+}
+
+/// From now on the handle is closed. Other threads that are inside a call with it finish that call, or are told to end; the
+/// last one of all drops the object. NULL is nothing to close.
 pub(crate) fn close<T: Kind>(handle: usize) -> Result<()> {
     if handle == 0 {
         return Ok(());
     }
-    let object = find(T::NAME, handle)?;
-    typed::<T>(&object)?;
     let place = &PLACES[index(handle)];
-    {
-        let mut standing = lock(place);
-        if place.generation.load(Ordering::Relaxed) != generation(handle) {
-            return Err(closed(T::NAME, handle));
-        }
-        *standing = None;
-        place.generation.store(generation(handle).wrapping_add(1), Ordering::Release);
-    }
-    forget_closed();
-    typed::<T>(&object)?.end()
+    let ended = with(handle, |object: &T| {
+        // SeqCst: before the fence below. Of two that close, one gets here.
+        place
+            .word
+            .compare_exchange(handle, closed_word(handle), Ordering::SeqCst, Ordering::Relaxed)
+            .map_err(|_| closed(T::NAME, handle))?;
+        Ok(object.end())
+    })?;
+    put_late(index(handle) as u32);
+    sweep();
+    ended
 }
 
-/// Drops the references that this thread keeps to objects closed since.
-fn forget_closed() {
-    // Without its array a thread keeps nothing.
-    let _ = KEPT.try_with(|kept| {
-        for keeper in kept {
-            if let Some((handle, object)) = keeper.take()
-                && PLACES[index(handle)].generation.load(Ordering::Acquire) == generation(handle)
-            {
-                keeper.set(Some((handle, object)));
-            }
+/// Puts a closed place onto the list of those whose object is to be dropped.
+fn put_late(index: u32) {
+    let place = &PLACES[index as usize];
+    let mut first = LATE.load(Ordering::Relaxed);
+    loop {
+        place.next.store(first, Ordering::Relaxed);
+        // Release: with `next`; pairs with the exchange in `sweep`.
+        match LATE.compare_exchange_weak(first, index, Ordering::Release, Ordering::Relaxed) {
+            Ok(_) => return,
+            Err(other) => first = other,
         }
-    });
+    }
+}
+
+/// Whether a call uses a place.
+fn in_use(index: u32) -> bool {
+    // Acquire: pairs with the Release in `Using::drop`: who used the object has finished with it.
+    announcements().any(|it| it.places.iter().any(|place| place.load(Ordering::Acquire) == index))
+}
+
+/// Drops the closed objects that no call uses any more.
+#[cold]
+#[inline(never)]
+fn sweep() {
+    for _ in 0..SWEEPS {
+        // AcqRel: with the links of the places.
+        let mut at = LATE.swap(NONE, Ordering::AcqRel);
+        // Between the changed numbers and the look at the announcements; pairs with the fence in `announce`. Where the kernel
+        // breaks its word nothing is known of the calls of others, and the objects stay for ever.
+        if at == NONE || !close_fence() {
+            return;
+        }
+        let mut used = Vec::new();
+        while at != NONE {
+            let place = &PLACES[at as usize];
+            let next = place.next.load(Ordering::Relaxed);
+            if in_use(at) {
+                used.push(at);
+            } else {
+                let object = place.object.load(Ordering::Relaxed);
+                // SAFETY: `insert` made this box. The list names the place once, and taking the list gave it to us alone. The
+                // number was changed before the place came onto the list, and the fence ran after it was taken from there,
+                // before the announcements were read: nobody uses the object, and nobody can begin to.
+                let object = unsafe { Box::from_raw(object) };
+                // This may run at the end of any call, even while that one panics.
+                let _ = catch_unwind(AssertUnwindSafe(|| drop(object)));
+                // Release: pairs with the exchange in `insert`.
+                place.object.store(std::ptr::null_mut(), Ordering::Release);
+            }
+            at = next;
+        }
+        used.iter().for_each(|&index| put_late(index));
+        // Whoever withdraws from here on finds them on the list; whoever did so before is seen now. Pairs with the fence in
+        // `Using::drop`.
+        if used.is_empty() || !close_fence() || used.iter().all(|&index| in_use(index)) {
+            return;
+        }
+    }
 }
 
 /// The number in a pointer that came from C. Nothing is ever read through it.
