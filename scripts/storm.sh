@@ -16,7 +16,7 @@ passed=0 failed=0
 result() { if [ "$1" -eq 0 ]; then echo "storm $2: passed"; passed=$((passed + 1)); else echo "storm $2: FAILED"; failed=$((failed + 1)); fi; }
 
 for work in kv queue; do
-    set -- --fabric "$work" --history
+    set -- --fabric storm --history
     "$MEMORA" stress $work "$@" "$WORK/$work-rust.jsonl" --seed rust --seconds "$SECONDS_EACH" & rust=$!
     "$MEMORA" stress $work "$@" "$WORK/$work-victim.jsonl" --seed victim & victim=$!
     "$C_WORKER" $work "$@" "$WORK/$work-c.jsonl" --seed c & c=$!
@@ -30,7 +30,7 @@ for work in kv queue; do
         wait "${!one}"
         result $? "$work: the worker $one"
     done
-    "$MEMORA" check $work
+    "$MEMORA" check storm
     result $? "$work: memora check"
     cargo run -q --locked -p memora-testkit --bin check-history -- $work "$WORK"/$work-*.jsonl
     result $? "$work: histories"

@@ -16,6 +16,9 @@
 #include <time.h>
 #include <unistd.h>
 
+#define CACHE "stress"
+#define CHANNEL "stress-queue"
+
 enum { TEXT_KEYS = 8, NUMBER_KEYS = 4, PAYLOAD_LEN_MAX = 8192 };
 enum role { BOTH, PRODUCE, CONSUME };
 
@@ -284,7 +287,7 @@ static void number_operation(uint64_t index) {
 }
 
 static void run_kv(memora_fabric_t *fabric, uint64_t started) {
-    if (memora_cache_open(fabric, "stress", NULL, &cache) < 0) fail("cache stress");
+    if (memora_cache_open(fabric, CACHE, NULL, &cache) < 0) fail("cache " CACHE);
     for (; more(operation, started); operation++) {
         if (draw(10) < 7) {
             text_operation(draw(TEXT_KEYS));
@@ -316,7 +319,7 @@ static int send_one(void) {
     int result;
     memset(payload + head, 'x', fill);
     begin_line(&line, client, "send");
-    add_text(&line, "q", "stress", 6);
+    add_text(&line, "q", CHANNEL, sizeof CHANNEL - 1);
     add_text(&line, "p", client, strlen(client));
     add_number(&line, "seq", sequence);
     add_sum(payload, len);
@@ -357,7 +360,7 @@ static int receive_one(int64_t timeout_ms) {
     memora_message_t message;
     int result;
     begin_line(&line, client, "recv");
-    add_text(&line, "q", "stress", 6);
+    add_text(&line, "q", CHANNEL, sizeof CHANNEL - 1);
     question();
     result = memora_subscriber_recv(subscriber, payload, sizeof payload, timeout_ms, &message);
     answered();
@@ -374,7 +377,7 @@ static int receive_one(int64_t timeout_ms) {
 
 static void subscribe(memora_channel_t *channel) {
     begin_line(&line, client, "sub");
-    add_text(&line, "q", "stress", 6);
+    add_text(&line, "q", CHANNEL, sizeof CHANNEL - 1);
     if (arguments.subscription) add_text(&line, "s", arguments.subscription, strlen(arguments.subscription));
     question();
     if (memora_subscriber_open(channel, arguments.subscription, &subscriber) < 0) fail("subscription");
@@ -391,7 +394,7 @@ static void run_queue(memora_fabric_t *fabric, uint64_t started) {
     options.kind = MEMORA_CHANNEL_BROADCAST;
     options.overrun = MEMORA_OVERRUN_BLOCK;
     options.lane_bytes = 65536;
-    if (memora_channel_open(fabric, "stress", &options, &channel) < 0) fail("channel stress");
+    if (memora_channel_open(fabric, CHANNEL, &options, &channel) < 0) fail("channel " CHANNEL);
     if (arguments.role != PRODUCE) subscribe(channel);
     if (arguments.role != CONSUME && memora_publisher_open(channel, &publisher) < 0) fail("publisher");
     for (steps = 0; more(steps, started); steps++) {

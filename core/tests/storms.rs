@@ -12,7 +12,7 @@ use memora::{ChannelKind, ChannelOptions, Fabric, FabricOptions, OverrunPolicy};
 use memora_stress::kv::{KvClient, PLAIN};
 use memora_stress::queue::{QueueClient, QueueOptions, Role};
 use memora_stress::random::Random;
-use memora_stress::{Bound, LANE_BYTES, OBJECT, Options};
+use memora_stress::{Bound, CACHE, CHANNEL, LANE_BYTES, Options};
 use memora_testkit::history::{monotonic_ns, operations, read, record_kill};
 use memora_testkit::kill_point::torture;
 use memora_testkit::process::{self, PATIENCE, Worker};
@@ -260,7 +260,7 @@ fn a_cache_stays_linearizable_while_its_users_are_killed_and_stopped() {
     storm.nothing_is_left(&fabric);
     // What is there at the end belongs to the history, too.
     let path = storm.home().join("last.jsonl");
-    let cache = fabric.cache(OBJECT).expect("opened");
+    let cache = fabric.cache(CACHE).expect("opened");
     let mut last = KvClient::open(cache, &path, "last", PLAIN).expect("opened");
     for key in (0..8).map(|number| format!("k{number}")).chain((0..4).map(|number| format!("n{number}"))) {
         let line = last.line("get", &key);
@@ -297,8 +297,8 @@ fn a_channel_loses_and_repeats_nothing_while_its_users_are_killed_and_stopped() 
             overrun: OverrunPolicy::Block,
             lane_bytes: LANE_BYTES,
         };
-        let channel = fabric.channel(OBJECT, &options).expect("opened");
-        let mut last = QueueClient::open(&path, "last", OBJECT).expect("opened");
+        let channel = fabric.channel(CHANNEL, &options).expect("opened");
+        let mut last = QueueClient::open(&path, "last", CHANNEL).expect("opened");
         let mut subscriber = last.subscribe(&channel, Some("keeper")).expect("its holder is dead");
         while last.recv(&mut subscriber, None).expect("received") {}
     }

@@ -308,10 +308,10 @@ fn stress_workers_write_a_history_with_questions_and_answers() {
     for (work, op) in [("kv", "\"op\":\"set\""), ("queue", "\"op\":\"send\"")] {
         let history = home.path().join(format!("{work}.jsonl"));
         let file = history.to_str().unwrap();
-        // Both objects are called `stress`: each kind of work has a fabric of its own.
+        // Both on one fabric: the objects have names of their own.
         home.stdout(&[
             "--fabric",
-            work,
+            "storm",
             "stress",
             work,
             "--seed",

@@ -8,12 +8,12 @@ use memora::{Cache, CasOutcome, Entry, Error, ErrorCode, Fabric, Result, SetOpti
 
 use crate::history::{Line, Out, Recorder, monotonic_ns};
 use crate::random::Random;
-use crate::{Failure, OBJECT, Options, is_refusal, printable};
+use crate::{CACHE, Failure, Options, is_refusal, printable};
 
 /// Runs the worker until its bound.
 pub fn kv(options: &Options) -> Result<(), Failure> {
     let recorder = Recorder::open(&options.history, &options.seed)?;
-    let cache = Fabric::open(&options.fabric)?.cache(OBJECT)?;
+    let cache = Fabric::open(&options.fabric)?.cache(CACHE)?;
     let mut worker =
         Worker { client: KvClient::with(cache, recorder, PLAIN), random: Random::new(&options.seed) };
     let start = Instant::now();

@@ -13,8 +13,10 @@ use std::io;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-/// Name of the cache and of the channel that all workers share.
-pub const OBJECT: &str = "stress";
+/// Name of the cache that all workers share.
+pub const CACHE: &str = "stress";
+/// Name of the channel that all workers share: another one, so that both kinds of workers can storm one fabric.
+pub const CHANNEL: &str = "stress-queue";
 /// Bytes of each lane of the channel.
 pub const LANE_BYTES: u32 = 64 << 10;
 

@@ -10,7 +10,7 @@ use memora::{
 
 use crate::history::{Line, Recorder, monotonic_ns};
 use crate::random::{Random, fnv1a};
-use crate::{Failure, LANE_BYTES, OBJECT, Options, is_refusal, printable};
+use crate::{CHANNEL, Failure, LANE_BYTES, Options, is_refusal, printable};
 
 /// What a worker does on the channel.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -35,10 +35,10 @@ pub struct QueueOptions {
 
 /// Runs the worker until its bound.
 pub fn queue(options: &Options, queue: &QueueOptions) -> Result<(), Failure> {
-    let mut client = QueueClient::open(&options.history, &options.seed, OBJECT)?;
+    let mut client = QueueClient::open(&options.history, &options.seed, CHANNEL)?;
     let mut random = Random::new(&options.seed);
     let channel = Fabric::open(&options.fabric)?.channel(
-        OBJECT,
+        CHANNEL,
         &ChannelOptions {
             kind: ChannelKind::Broadcast,
             overrun: OverrunPolicy::Block,

@@ -20,8 +20,7 @@ public final class Stress {
         void step();
     }
 
-    /** Names of the cache and of the channel. */
-    static final String OBJECT = "stress";
+    private static final String CACHE = "stress";
 
     private Stress() {}
 
@@ -59,7 +58,7 @@ public final class Stress {
         Random random = new Random(Random.hash(seed.getBytes(StandardCharsets.UTF_8)));
         try (Fabric fabric = arguments.open(); History history = new History(path, client)) {
             if (kind.equals("kv")) {
-                try (var cache = fabric.cache(OBJECT)) {
+                try (var cache = fabric.cache(CACHE)) {
                     return loop(new StressKv(cache, history, random, client), ops, seconds);
                 }
             }

@@ -13,6 +13,7 @@ import java.util.concurrent.locks.LockSupport;
 
 /** The channel worker: at most one publisher and one subscriber. */
 final class StressQueue implements Stress.Worker, AutoCloseable {
+    private static final String CHANNEL = "stress-queue";
     private static final ChannelOptions OPTIONS = ChannelOptions.broadcast().laneBytes(64 * 1024);
     private static final Duration CONSUME_WAIT = Duration.ofMillis(50);
     private static final long PAUSE_NANOS = 1_000_000;
@@ -30,13 +31,13 @@ final class StressQueue implements Stress.Worker, AutoCloseable {
         this.history = history;
         this.random = random;
         this.client = client;
-        channel = fabric.channel(Stress.OBJECT, OPTIONS);
+        channel = fabric.channel(CHANNEL, OPTIONS);
         subscriber = role.equals("produce") ? null : subscribe(subscription);
         publisher = role.equals("consume") ? null : channel.publisher();
     }
 
     private Subscriber subscribe(String subscription) {
-        History.Operation operation = history.operation("sub").text("q", Stress.OBJECT);
+        History.Operation operation = history.operation("sub").text("q", CHANNEL);
         if (subscription != null) {
             operation.text("s", subscription);
         }
@@ -71,7 +72,7 @@ final class StressQueue implements Stress.Worker, AutoCloseable {
     private void send() {
         int len = random.draw(20) == 0 ? random.draw(4000) : random.draw(100);
         byte[] payload = (client + " " + sequence + " " + "x".repeat(len)).getBytes(StandardCharsets.US_ASCII);
-        History.Operation operation = history.operation("send").text("q", Stress.OBJECT).text("p", client)
+        History.Operation operation = history.operation("send").text("q", CHANNEL).text("p", client)
                 .number("seq", sequence).text("sum", sum(payload)).ask();
         try {
             refused = publisher.trySend(payload) == Publisher.BACK_PRESSURE;
@@ -90,7 +91,7 @@ final class StressQueue implements Stress.Worker, AutoCloseable {
 
     /** Whether a message came. */
     private boolean recv(Duration wait) {
-        History.Operation operation = history.operation("recv").text("q", Stress.OBJECT).ask();
+        History.Operation operation = history.operation("recv").text("q", CHANNEL).ask();
         Message message;
         try {
             message = wait.isZero() ? subscriber.tryRecv() : subscriber.recv(wait);
