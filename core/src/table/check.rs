@@ -75,8 +75,40 @@ struct Seen {
     number: u64,
     slot: usize,
     word: Slot,
+    part: Part,
+}
+
+/// A part of the directory that shares an index chunk.
+#[derive(Clone, Copy)]
+struct Part {
+    /// Where it begins.
     index: u64,
+    /// What the directory says there.
+    named: Entry,
+    /// The index chunk that the part has: the named one, or its child where a split has not swung this half yet.
     entry: Entry,
+}
+
+impl Part {
+    fn read(table: &Table, index: u64) -> Result<Part> {
+        // ORDER Acquire [directory]: as in `Table::entry`.
+        let named = Entry(table.directory_word(index)?.load(Ordering::Acquire));
+        let mut entry = named;
+        while entry.in_use()
+            && entry.depth() < table.bits
+            && table.index_span(entry).is_ok()
+            && table.range(index, entry).start != index
+            && let Some(child) = table.child_of(entry, index << table.shift)?
+        {
+            entry = Entry::new(child.0, table.pool.state(child)?.generation(), entry.depth() + 1);
+        }
+        Ok(Part { index, named, entry })
+    }
+
+    fn is_unchanged(&self, table: &Table) -> Result<bool> {
+        // ORDER Acquire [directory]: as in `Table::entry`.
+        Ok(table.directory_word(self.index)?.load(Ordering::Acquire) == self.named.0)
+    }
 }
 
 /// Verifies a table. Calls `report(place, what)` for each breach. With `live`, only what holds at any instant is verified,
@@ -86,16 +118,16 @@ pub fn check(table: &Table, live: bool, report: &mut dyn FnMut(String, String)) 
     let mut totals = Totals::default();
     let mut index = 0;
     while index < 1 << table.bits {
-        // ORDER Acquire [directory]: as in `Table::entry`.
-        let entry = Entry(table.directory_word(index)?.load(Ordering::Acquire));
+        let part = Part::read(table, index)?;
+        let entry = part.entry;
         let place = format!("object {} directory {index}", table.object);
         if !entry.in_use() || entry.depth() > table.bits || table.index_span(entry).is_err() {
             report(place, format!("the entry {:#x} names no index chunk", entry.0));
             index += 1;
             continue;
         }
-        check_directory(table, live, index, entry, &place, report)?;
-        check_index_chunk(table, live, index, entry, &mut keys, &mut totals, report)?;
+        check_directory(table, live, part, &place, report)?;
+        check_index_chunk(table, live, part, &mut keys, &mut totals, report)?;
         index = table.range(index, entry).end;
     }
     if !live {
@@ -107,34 +139,37 @@ pub fn check(table: &Table, live: bool, report: &mut dyn FnMut(String, String)) 
 fn check_directory(
     table: &Table,
     live: bool,
-    index: u64,
-    entry: Entry,
+    part: Part,
     place: &str,
     report: &mut dyn FnMut(String, String),
 ) -> Result<()> {
+    let Part { index, entry, .. } = part;
     let chunk = ChunkId(entry.chunk() as u32);
     let state = table.pool.state(chunk)?;
     let in_use = matches!(state.kind(), Some(Kind::Index | Kind::Open))
         && matches!(state.class(), Some(Class::Buckets | Class::Control))
         && state.generation() & 0xf_ffff == entry.generation();
-    let unchanged = |index| -> Result<bool> {
-        // ORDER Acquire [directory]: as in `Table::entry`.
-        Ok(table.directory_word(index)?.load(Ordering::Acquire) == entry.0)
-    };
-    if !in_use && unchanged(index)? {
+    if !in_use && part.is_unchanged(table)? {
         report(place.into(), format!("chunk {} is {state:?}", chunk.0));
     }
     let range = table.range(index, entry);
     if range.start != index && !live {
         report(place.into(), format!("depth {} does not begin here", entry.depth()));
     }
-    // While a split swings the directory, a range names the old chunk and its children.
+    // While a split swings the directory, and until a writer comes by after one that died there, a range names the old chunk
+    // and its children.
     let children = [0u64, 1 << 63 >> entry.depth()].map(|hash| table.child_of(entry, hash).ok().flatten());
+    let is_parent = |seen: Entry| {
+        seen.in_use()
+            && seen.depth() < entry.depth()
+            && table.index_span(seen).is_ok()
+            && table.child_of(seen, index << table.shift).ok().flatten() == Some(chunk)
+    };
     for other in range {
         // ORDER Acquire [directory]: as in `Table::entry`.
         let seen = Entry(table.directory_word(other)?.load(Ordering::Acquire));
         let child = children.contains(&Some(ChunkId(seen.chunk() as u32)));
-        if seen != entry && !child && !live && unchanged(index)? {
+        if seen != entry && !child && !is_parent(seen) && !live && part.is_unchanged(table)? {
             report(
                 place.into(),
                 format!("entry {other} of the same range is {:#x}, not {:#x}", seen.0, entry.0),
@@ -155,12 +190,12 @@ struct Totals {
 fn check_index_chunk(
     table: &Table,
     live: bool,
-    index: u64,
-    entry: Entry,
+    part: Part,
     keys: &mut HashMap<Vec<u8>, Seen>,
     totals: &mut Totals,
     report: &mut dyn FnMut(String, String),
 ) -> Result<()> {
+    let entry = part.entry;
     let parent = ChunkId(entry.chunk() as u32);
     let children: Vec<ChunkId> = [0u64, 1 << 63 >> entry.depth()]
         .iter()
@@ -193,7 +228,7 @@ fn check_index_chunk(
                     continue;
                 }
                 let place = format!("object {} chunk {} bucket {number} slot {slot}", table.object, chunk.0);
-                let seen = Seen { place, chunk, number, slot, word, index, entry };
+                let seen = Seen { place, chunk, number, slot, word, part };
                 check_slot(table, live, seen, keys, totals, report)?;
             }
         }
@@ -206,9 +241,8 @@ fn unchanged(table: &Table, seen: &Seen) -> Result<bool> {
     // ORDER Acquire [chunk-reuse]: what was read before is proved by what is read now.
     fence(Ordering::Acquire);
     let slot = bucket_of(table.pool.span(seen.chunk)?, seen.number)?.u64_at::<0>(seen.slot);
-    // ORDER Acquire [slot, directory]: as for readers.
-    Ok(slot.load(Ordering::Acquire) == seen.word.0
-        && table.directory_word(seen.index)?.load(Ordering::Acquire) == seen.entry.0)
+    // ORDER Acquire [slot]: as for readers.
+    Ok(slot.load(Ordering::Acquire) == seen.word.0 && seen.part.is_unchanged(table)?)
 }
 
 fn check_slot(
@@ -271,7 +305,7 @@ fn check_record(
         if tag_of(hash) != seen.word.tag() {
             problems.push(format!("{:?} has another tag than its key, {:#x}", seen.word, tag_of(hash)));
         }
-        if !table.range(seen.index, seen.entry).contains(&(hash >> table.shift)) {
+        if !table.range(seen.part.index, seen.part.entry).contains(&(hash >> table.shift)) {
             problems.push(format!("the key belongs to directory entry {}", hash >> table.shift));
         }
         check_marks(table, table.pool.span(seen.chunk)?, seen, hash, problems)?;
