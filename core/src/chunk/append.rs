@@ -3,7 +3,7 @@
 //! A record is written above the tail, where nobody looks; then the tail moves over it; then its publisher swings a slot.
 //! A thread that dies in between leaves bytes above the tail, or a record that nothing points to.
 
-use super::layout::{Class, Kind, State, at};
+use super::layout::{Class, Kind, State, at, unpair};
 use super::record::{self, HEADER_BYTES, Head, RECORD_ALIGN};
 use super::{Actor, ChunkId, Need, Pool};
 use crate::error::{Error, ErrorCode, Result};
@@ -93,13 +93,34 @@ impl Pool {
         Ok((mine && fits).then_some((chunk, tail)))
     }
 
-    /// Seals the caller's open chunk of `object`, if it has one, and opens another.
+    /// Seals the caller's open chunk of `object`, if it has one, and opens another. `Full` when too few are free: nothing is
+    /// cleaned for it.
     pub fn next_chunk(&self, me: Actor<'_>, class: Class, object: u32, need: Need) -> Result<()> {
-        let chunk = self.allocate(me, class, object, need)?;
+        let chunk = self.take(me, class, object, 1, need)?.ok_or_else(|| self.full(1, need))?;
+        self.put_entry_chunk(me, object, chunk)
+    }
+
+    /// Makes an open chunk the one that the caller appends to; seals the one before.
+    pub(super) fn put_entry_chunk(&self, me: Actor<'_>, object: u32, chunk: ChunkId) -> Result<()> {
         if let Some(old) = self.entry_chunk(me, object) {
             self.settle(me, old)?;
         }
         self.set_entry_chunk(me, object, Some(chunk))
+    }
+
+    /// Seals the caller's open chunks of all objects but `own`. Whether there were any.
+    pub(super) fn put_away_others(&self, me: Actor<'_>, own: Option<u32>) -> Result<bool> {
+        let mut any = false;
+        for place in 0..8 {
+            // ORDER Relaxed: private to the owner of the entry.
+            let (object, chunk) = unpair(me.open.u64_at::<0>(place).load(Ordering::Relaxed));
+            if chunk != 0 && object & CLEANING == 0 && Some(object) != own {
+                self.settle(me, ChunkId(chunk))?;
+                self.set_entry_chunk(me, object, None)?;
+                any = true;
+            }
+        }
+        Ok(any)
     }
 
     /// Seals the caller's open chunk of `object`, if it has one: others may then clean it.

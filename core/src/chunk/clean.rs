@@ -6,8 +6,22 @@ use super::{Actor, ChunkId, Pool};
 use crate::error::Result;
 use crate::shm::atomic::Ordering;
 
-/// Sealed chunks that a search looks at before it takes the best of them.
-const LOOK_AT: u32 = 1024;
+/// Chunks worth cleaning that one search looks at, and the best of them that it remembers.
+const LOOK_AT: usize = 4096;
+const REMEMBER: usize = 64;
+
+/// Which chunks are worth cleaning.
+#[derive(Clone, Copy, Debug)]
+pub struct Wish {
+    /// The object that the caller writes to.
+    pub own: Option<u32>,
+    /// Bytes that cleaning one of its chunks must gain.
+    pub own_gain: u64,
+    /// Bytes that cleaning a chunk of another object must gain.
+    pub other_gain: u64,
+    /// Also those that another thread began to clean.
+    pub press: bool,
+}
 
 impl Pool {
     /// Bytes of a chunk that something may still point to.
@@ -18,68 +32,138 @@ impl Pool {
         Ok(self.tail(chunk)?.saturating_sub(dead))
     }
 
-    /// The chunk that the caller is cleaning for `object`, taken anew if it has none: of those that a search meets, the one
-    /// with the fewest live bytes, if cleaning it gains at least `gain` bytes. With `press` it may also be one that
-    /// another thread began to clean and left.
-    pub fn victim(
+    /// The live bytes of a chunk that is worth cleaning, and its object.
+    fn worth_cleaning(
         &self,
         me: Actor<'_>,
-        class: Class,
-        object: u32,
-        gain: u64,
-        press: bool,
-    ) -> Result<Option<ChunkId>> {
-        if let Some(chunk) = self.entry_chunk(me, object | CLEANING) {
-            let state = self.state(chunk)?;
-            if state.is(Kind::Evicting) && state.owner() == me.index {
-                return Ok(Some(chunk));
-            }
-            self.set_entry_chunk(me, object | CLEANING, None)?;
+        chunk: ChunkId,
+        state: State,
+        wish: &Wish,
+    ) -> Result<Option<(u64, u32)>> {
+        let candidate =
+            state.is(Kind::Sealed) || (wish.press && state.is(Kind::Evicting) && state.owner() != me.index);
+        let Some(class) = state.class().filter(|class| candidate && class.has_records()) else {
+            return Ok(None);
+        };
+        // ORDER Relaxed: written by the owner before the chunk was sealed.
+        let object = self.descriptor(chunk)?.u32::<{ at::OBJECT }>().load(Ordering::Relaxed);
+        let own = wish.own == Some(object);
+        if !own && !self.has_relief() {
+            return Ok(None);
         }
-        let mut best: Option<(u64, ChunkId, State)> = None;
-        let mut looked_at = 0;
+        let (bytes, tail, live) = (self.geometry().chunk_bytes, self.tail(chunk)?, self.live_bytes(chunk)?);
+        // What was left empty in the end counts only if a record had fitted: moving it would leave as much again.
+        let rest = if bytes - tail >= bytes / 4 { bytes - tail } else { 0 };
+        let gain = (tail - live) + rest;
+        if gain >= if own { wish.own_gain } else { wish.other_gain } && self.may_be_cleaned(chunk, class)? {
+            Ok(Some((live, object)))
+        } else {
+            Ok(None)
+        }
+    }
+
+    /// The chunk that the caller has taken for cleaning, and its object.
+    pub(super) fn being_cleaned(&self, me: Actor<'_>) -> Result<Option<(ChunkId, u32)>> {
+        for place in 0..8 {
+            // ORDER Relaxed: private to the owner of the entry.
+            let word = me.open.u64_at::<0>(place).load(Ordering::Relaxed);
+            let (key, chunk) = unpair(word);
+            if chunk == 0 || key & CLEANING == 0 {
+                continue;
+            }
+            let state = self.state(ChunkId(chunk))?;
+            if state.is(Kind::Evicting) && state.owner() == me.index {
+                return Ok(Some((ChunkId(chunk), key & !CLEANING)));
+            }
+            self.set_entry_chunk(me, key, None)?;
+        }
+        Ok(None)
+    }
+
+    /// The chunk that the caller is cleaning, and its object; taken anew if it has none: the one with the fewest live bytes
+    /// of those that are remembered, or found by a new search.
+    pub fn victim(&self, me: Actor<'_>, wish: &Wish) -> Result<Option<(ChunkId, u32)>> {
+        if let Some(taken) = self.being_cleaned(me)? {
+            return Ok(Some(taken));
+        }
+        if let Some(taken) = self.take_remembered(me, wish)? {
+            return Ok(Some(taken));
+        }
+        self.search_dirty(me, wish)?;
+        self.take_remembered(me, wish)
+    }
+
+    fn take_remembered(&self, me: Actor<'_>, wish: &Wish) -> Result<Option<(ChunkId, u32)>> {
+        loop {
+            let next = self.dirty.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).pop();
+            let Some((chunk, seen)) = next else { return Ok(None) };
+            if self.state(chunk)? == seen
+                && let Some((_, object)) = self.worth_cleaning(me, chunk, seen, wish)?
+                && self.begin_cleaning(me, chunk, seen, object)?
+            {
+                return Ok(Some((chunk, object)));
+            }
+        }
+    }
+
+    /// Looks for chunks worth cleaning, and remembers the best.
+    fn search_dirty(&self, me: Actor<'_>, wish: &Wish) -> Result<()> {
+        let mut found = Vec::new();
         // ORDER Relaxed: a private hint.
         let start = self.search.load(Ordering::Relaxed);
         let used = self.used_chunks().count() as u32;
         for step in 0..used {
             let chunk = ChunkId(1 + (start + step) % used);
             let state = self.state(chunk)?;
-            let candidate =
-                state.is(Kind::Sealed) || (press && state.is(Kind::Evicting) && state.owner() != me.index);
-            // ORDER Relaxed: written by the owner before the chunk was sealed.
-            let object_word = self.descriptor(chunk)?.u32::<{ at::OBJECT }>();
-            if !candidate || state.class() != Some(class) || object_word.load(Ordering::Relaxed) != object {
-                continue;
-            }
-            let live = self.live_bytes(chunk)?;
-            if live + gain <= self.geometry().chunk_bytes
-                && best.is_none_or(|(least, ..)| live < least)
-                && self.may_be_cleaned(chunk, class)?
-            {
-                best = Some((live, chunk, state));
-            }
-            looked_at += 1;
-            if looked_at >= LOOK_AT && best.is_some() {
-                self.search.store((start + step) % used, Ordering::Relaxed);
-                break;
+            if let Some((live, _)) = self.worth_cleaning(me, chunk, state, wish)? {
+                found.push((live, chunk, state));
+                if found.len() >= LOOK_AT {
+                    self.search.store((start + step) % used, Ordering::Relaxed);
+                    break;
+                }
             }
         }
-        let Some((_, chunk, state)) = best else { return Ok(None) };
-        let descriptor = self.descriptor(chunk)?;
+        found.sort_unstable_by_key(|(live, chunk, _)| (*live, chunk.0));
+        found.truncate(REMEMBER);
+        let best_last = found.into_iter().rev().map(|(_, chunk, state)| (chunk, state)).collect();
+        *self.dirty.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = best_last;
+        Ok(())
+    }
+
+    /// Takes a chunk for cleaning. False if somebody else was first.
+    pub(super) fn begin_cleaning(
+        &self,
+        me: Actor<'_>,
+        chunk: ChunkId,
+        seen: State,
+        object: u32,
+    ) -> Result<bool> {
+        let (descriptor, class) = (self.descriptor(chunk)?, seen.class().unwrap_or(Class::Main));
         kill_point!("chunk.clean.before_evicting");
-        if !self.transition(
-            descriptor,
-            state,
-            State::new(Kind::Evicting, class, me.index, state.generation()),
-        ) {
-            return Ok(None);
+        if !self.transition(descriptor, seen, State::new(Kind::Evicting, class, me.index, seen.generation()))
+        {
+            return Ok(false);
         }
         // DIES AFTER: the reaper puts the chunk back; what was moved is moved, the rest is where it was.
         kill_point!("chunk.clean.evicting");
         // ORDER Relaxed: the cleaner's own.
         descriptor.u64::<{ at::CURSOR }>().store(0, Ordering::Relaxed);
         self.set_entry_chunk(me, object | CLEANING, Some(chunk))?;
-        Ok(Some(chunk))
+        Ok(true)
+    }
+
+    /// The live bytes that must be moved to make the chunk free; `None` for one that cannot be made free.
+    pub(super) fn cost_of_cleaning(&self, chunk: ChunkId) -> Result<Option<u64>> {
+        let state = self.state(chunk)?;
+        Ok(match (state.kind(), state.class()) {
+            (Some(Kind::Free | Kind::Virgin), _) => Some(0),
+            (Some(Kind::Sealed), Some(class))
+                if class.has_records() && self.has_relief() && self.may_be_cleaned(chunk, class)? =>
+            {
+                Some(self.live_bytes(chunk)?)
+            }
+            _ => None,
+        })
     }
 
     /// How far the caller came with the chunk that it cleans. The word names its writer: one that was stopped in the middle,

@@ -156,8 +156,8 @@ mod tests {
         assert!(!sealed.open);
         let tail = pool.tail(first.chunk).unwrap();
         pool.set_flushed(&sealed, tail).unwrap();
-        let victim =
-            pool.victim(me, Class::Store, 7, 0, false).unwrap().expect("flushed, so it may be cleaned");
+        let wish = crate::chunk::Wish { own: Some(7), own_gain: 0, other_gain: 0, press: false };
+        let (victim, _) = pool.victim(me, &wish).unwrap().expect("flushed, so it may be cleaned");
         pool.cleaned(me, victim, 7).unwrap();
         // The chunk is used again: the late flusher's mark is of an older generation.
         pool.next_chunk(me, Class::Store, 7, Need::Growth).unwrap();

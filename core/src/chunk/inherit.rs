@@ -25,6 +25,9 @@ pub fn inherit(pool: &Pool, thread: u16, referenced: &dyn Fn(ChunkId) -> bool) -
                     _ => referenced(first_of_run(pool, chunk)?),
                 };
                 if settle {
+                    if class.has_records() {
+                        pool.note_sealed(chunk)?;
+                    }
                     kill_point!("chunk.inherit.before_settle");
                     pool.transition(
                         descriptor,

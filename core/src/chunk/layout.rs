@@ -6,10 +6,10 @@
 //!   8 seq      u64  unique number of this use of the chunk: orders chunks, and begins every record id
 //!  16 object   u32  the object that the chunk belongs to
 //!  20 run_len  u32  chunks of a contiguous run, in its first descriptor; 1 for a single chunk
-//!  24 aux      u64  index chunk: its place in the directory, see the table's layout
+//!  24 aux      u64  index chunk: its place in the directory, see the table's layout; sealed records: their bytes
 //!  32 flushed  u64  store: {position / 16 : 32 | generation 32}, how far the journal has this chunk
 //!  40 split    u64  index chunk: {left child 32 | right child 32}, 0 when it was never split
-//!  48 dead     u64  {bytes 32 | generation 32}: bytes of records that nothing points to any more
+//!  48 dead     u64  {bytes 31 | estimated 1 | generation 32}: bytes of records that nothing points to any more
 //!  56 parent   u64  index chunk: {parent 32 | generation of the parent 32}; later chunk of a run: {first chunk 32 | 0}
 //!  64 tail     u64  bytes appended; everything below it is whole records
 //!  72 cursor   u64  hint: the next bucket of a split; or {position 32 | thread 32} of a cleaner
@@ -196,13 +196,33 @@ impl std::fmt::Debug for State {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Dead(pub u64);
 
+/// Mark of a count that was taken anew: a record that was unlinked just then may have been counted twice.
+const ESTIMATED: u32 = 1 << 31;
+
 impl Dead {
     pub const fn new(generation: u32, bytes: u32) -> Dead {
-        Dead(bytes as u64 | (generation as u64) << 32)
+        Dead((bytes & !ESTIMATED) as u64 | (generation as u64) << 32)
+    }
+
+    /// A count that was taken anew while others may have unlinked records.
+    pub const fn estimated(generation: u32, bytes: u32) -> Dead {
+        Dead((bytes | ESTIMATED) as u64 | (generation as u64) << 32)
+    }
+
+    /// The count with more bytes.
+    pub const fn plus(self, bytes: u64) -> Dead {
+        let sum = self.bytes() as u64 + bytes;
+        let sum = if sum < ESTIMATED as u64 { sum as u32 } else { ESTIMATED - 1 };
+        Dead(self.0 & !((ESTIMATED - 1) as u64) | sum as u64)
     }
 
     pub const fn bytes(self) -> u32 {
-        self.0 as u32
+        self.0 as u32 & !ESTIMATED
+    }
+
+    /// Whether every byte counted was counted once, by whoever unlinked it: never too many, maybe too few.
+    pub const fn is_exact(self) -> bool {
+        self.0 as u32 & ESTIMATED == 0
     }
 
     pub const fn generation(self) -> u32 {

@@ -9,7 +9,9 @@
 //! |---|---|
 //! | `layout` | bytes of a descriptor, the state word as a type |
 //! | `state` | the state machine as a table |
-//! | `pool` | [`Pool`]: allocate, settle, release, spans, counts |
+//! | `pool` | [`Pool`]: settle, release, spans, counts |
+//! | `take` | taking free chunks |
+//! | `relief` | making room when the pool runs short |
 //! | `record` | the header of a record |
 //! | `append` | the owner's side of a chunk of records |
 //! | `walk` | all records of a chunk |
@@ -37,7 +39,9 @@ pub mod layout;
 mod pin;
 mod pool;
 pub mod record;
+mod relief;
 pub mod state;
+mod take;
 mod walk;
 
 #[cfg(all(test, memora_loom))]
@@ -49,11 +53,15 @@ mod tests;
 
 pub use append::{Appended, Extension};
 pub use check::check;
+#[cfg(test)]
+pub use clean::Wish;
 pub use flush::Unflushed;
 pub use inherit::inherit;
 pub use layout::{Class, Kind, PoolGeometry};
 pub use pin::Guard;
-pub use pool::{Need, Pool};
+pub use pool::Pool;
+pub use relief::{Cleaner, Effort, Relief};
+pub use take::Need;
 pub use walk::Walked;
 
 use crate::error::Result;

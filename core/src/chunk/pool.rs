@@ -1,9 +1,9 @@
 //! Taking, settling and giving back chunks.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 
-use super::layout::{Class, DESCRIPTOR_BYTES, Dead, HINT_COUNT, Kind, PoolGeometry, State, at, pair};
-use super::{Actor, ChunkId, Ground, state};
+use super::layout::{Class, DESCRIPTOR_BYTES, Dead, HINT_COUNT, Kind, PoolGeometry, State, at};
+use super::{Actor, ChunkId, Ground, Relief, state};
 use crate::error::{Error, ErrorCode, Result};
 use crate::shm::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 use crate::shm::{Block, Shm, Span};
@@ -11,33 +11,24 @@ use crate::shm::{Block, Shm, Span};
 /// A descriptor, checked.
 pub type Descriptor<'a> = Block<'a, { DESCRIPTOR_BYTES as usize }>;
 
-/// What a chunk is wanted for: decides how many free ones must stay.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Need {
-    /// Lanes, control areas: leaves the tables a part of the pool to clean with.
-    Object,
-    /// More live bytes in a table: leaves the reserve.
-    Growth,
-    /// Replacing what is there: may use the reserve, because it makes as much room as it takes.
-    Overwrite,
-    /// Moving live records away: the last chunks are for this, because it gives more than it takes.
-    Clean,
-}
-
 /// The pool of chunks of one fabric.
 pub struct Pool {
     shm: Arc<Shm>,
     geometry: PoolGeometry,
     ground: Arc<dyn Ground>,
     /// Where this process looks first for a free chunk: a private hint.
-    start: AtomicU32,
+    pub(super) start: AtomicU32,
     /// Where this process looks first for a chunk to clean: a private hint.
     pub(super) search: AtomicU32,
     /// The reserve as it was at the last allocation: private.
     reserve: AtomicU32,
+    /// Chunks that the last search found worth cleaning, the best last: private hints.
+    pub(super) dirty: Mutex<Vec<(ChunkId, State)>>,
+    /// Who knows the objects whose records are in the chunks.
+    pub(super) relief: OnceLock<Weak<dyn Relief>>,
     /// One bit for each chunk whose pages this process has mapped: private.
     #[cfg(not(memora_loom))]
-    populated: Vec<AtomicU64>,
+    pub(super) populated: Vec<AtomicU64>,
 }
 
 #[cold]
@@ -63,12 +54,20 @@ impl Pool {
             start: AtomicU32::new(1),
             search: AtomicU32::new(0),
             reserve: AtomicU32::new(geometry.chunk_count / 4),
+            dirty: Mutex::new(Vec::new()),
+            relief: OnceLock::new(),
             #[cfg(not(memora_loom))]
             populated: (0..geometry.chunk_count.div_ceil(64)).map(|_| AtomicU64::new(0)).collect(),
             shm,
             geometry,
             ground,
         })
+    }
+
+    /// From now on the pool may clean chunks of every object. Without it, who runs short cleans only its own.
+    pub fn set_relief(&self, relief: Weak<dyn Relief>) {
+        // Only the first is kept: there is one fabric for a pool.
+        let _ = self.relief.set(relief);
     }
 
     #[inline]
@@ -182,7 +181,7 @@ impl Pool {
         self.reserve.load(Ordering::Relaxed)
     }
 
-    fn renew_reserve(&self) {
+    pub(super) fn renew_reserve(&self) {
         let reserve = (self.ground.thread_count() + 2).min(self.geometry.chunk_count / 4);
         self.reserve.store(reserve, Ordering::Relaxed);
     }
@@ -199,16 +198,7 @@ impl Pool {
         self.reserve() + self.geometry.chunk_count / 8
     }
 
-    fn must_stay(&self, need: Need) -> u32 {
-        match need {
-            Need::Object => self.reserve() + self.geometry.chunk_count / 16,
-            Need::Growth => self.reserve(),
-            Need::Overwrite => 2.min(self.geometry.chunk_count / 8),
-            Need::Clean => 0,
-        }
-    }
-
-    fn count_taken(&self, chunks: i64) {
+    pub(super) fn count_taken(&self, chunks: i64) {
         let delta = (1u64 << 32).wrapping_add(chunks as u64);
         // ORDER Relaxed: an estimate, corrected by `recount`.
         self.head().u64::<{ at::POOL_TAKEN }>().fetch_add(delta, Ordering::Relaxed);
@@ -230,193 +220,8 @@ impl Pool {
         Ok(())
     }
 
-    /// Takes a free chunk for `object`: open, owned by the caller alone, its bytes undefined.
-    pub fn allocate(&self, me: Actor<'_>, class: Class, object: u32, need: Need) -> Result<ChunkId> {
-        self.allocate_run(me, class, object, 1, need)
-    }
-
-    /// Takes `count` free chunks in a row.
-    pub fn allocate_run(
-        &self,
-        me: Actor<'_>,
-        class: Class,
-        object: u32,
-        count: u32,
-        need: Need,
-    ) -> Result<ChunkId> {
-        if !self.shm.writable() {
-            return Err(ErrorCode::ReadOnly.into());
-        }
-        self.renew_reserve();
-        for attempt in 0..3 {
-            if (self.free_count() >= count.saturating_add(self.must_stay(need)) || attempt == 2)
-                && let Some(chunk) = self.find_run(me, class, object, count, need)?
-            {
-                return Ok(chunk);
-            }
-            // What waited for a pin may be free now, and the count may have drifted.
-            self.free_quiet()?;
-            self.recount()?;
-        }
-        Err(self.full(count, need))
-    }
-
-    #[cold]
-    fn full(&self, count: u32, need: Need) -> Error {
-        let (all, bytes) = (self.geometry.chunk_count - 1, self.geometry.chunk_bytes);
-        Error::new(
-            ErrorCode::Full,
-            format!(
-                "No room for {count} more chunks of {} KiB: {} of {all} are free and {} of them are kept in reserve.",
-                bytes >> 10,
-                self.free_count(),
-                self.must_stay(need),
-            ),
-        )
-    }
-
-    fn find_run(
-        &self,
-        me: Actor<'_>,
-        class: Class,
-        object: u32,
-        count: u32,
-        need: Need,
-    ) -> Result<Option<ChunkId>> {
-        if self.free_count() < count.saturating_add(self.must_stay(need)) {
-            return Ok(None);
-        }
-        if count == 1 {
-            for hint in 0..HINT_COUNT {
-                // ORDER Relaxed: a hint; the state decides.
-                let word = self.head().u32_at::<{ at::POOL_HINTS }>(hint);
-                let chunk = ChunkId(word.load(Ordering::Relaxed));
-                if chunk.0 != 0 && chunk.0 < self.geometry.chunk_count {
-                    word.store(0, Ordering::Relaxed);
-                    if self.state(chunk)?.is(Kind::Free) && self.open_run(me, class, object, chunk, 1)? {
-                        return Ok(Some(chunk));
-                    }
-                }
-            }
-        }
-        let total = self.geometry.chunk_count;
-        // ORDER Relaxed: hints.
-        let used =
-            self.head().u64::<{ at::POOL_COMMITTED }>().load(Ordering::Relaxed).clamp(1, total as u64) as u32;
-        let start = self.start.load(Ordering::Relaxed).clamp(1, total - 1);
-        // First where chunks were used before, then fresh ones, then everywhere once more.
-        let ranges = [(start, used), (1, start.min(used)), (used, total), (1, total)];
-        for (from, to) in ranges {
-            let mut found = 0;
-            for number in from..to {
-                let state = self.state(ChunkId(number))?;
-                found = if state.is(Kind::Free) || state.is(Kind::Virgin) { found + 1 } else { 0 };
-                if found == count {
-                    let first = ChunkId(number + 1 - count);
-                    if self.open_run(me, class, object, first, count)? {
-                        self.start.store(number + 1, Ordering::Relaxed);
-                        return Ok(Some(first));
-                    }
-                    found = 0;
-                }
-            }
-        }
-        Ok(None)
-    }
-
-    /// Claims the chunks one by one in the order of their numbers; gives back what it has if one is lost.
-    fn open_run(&self, me: Actor<'_>, class: Class, object: u32, first: ChunkId, count: u32) -> Result<bool> {
-        let span = self.run_span(first, count)?;
-        // Pages first: if there are none, nothing has changed.
-        for number in first.0..first.0 + count {
-            if self.state(ChunkId(number))?.is(Kind::Virgin) {
-                self.ground.commit(self.geometry.chunk_offset(ChunkId(number)), self.geometry.chunk_bytes)?;
-            }
-        }
-        self.populate(first, count)?;
-        for number in first.0..first.0 + count {
-            if !self.open_one(me, class, object, ChunkId(number))? {
-                for claimed in first.0..number {
-                    self.release(me, ChunkId(claimed))?;
-                }
-                return Ok(false);
-            }
-        }
-        // ORDER Relaxed: the owner's, until the run is reachable.
-        for number in first.0 + 1..first.0 + count {
-            self.descriptor(ChunkId(number))?
-                .u64::<{ at::PARENT }>()
-                .store(pair(first.0, 0), Ordering::Relaxed);
-        }
-        self.descriptor(first)?.u32::<{ at::RUN_LEN }>().store(count, Ordering::Relaxed);
-        debug_assert_eq!(span.len(), count as u64 * self.geometry.chunk_bytes);
-        Ok(true)
-    }
-
-    fn open_one(&self, me: Actor<'_>, class: Class, object: u32, chunk: ChunkId) -> Result<bool> {
-        let descriptor = self.descriptor(chunk)?;
-        // ORDER Acquire [chunk-state]: as in `state`.
-        let seen = State(descriptor.u64::<{ at::STATE }>().load(Ordering::Acquire));
-        if !seen.is(Kind::Free) && !seen.is(Kind::Virgin) {
-            return Ok(false);
-        }
-        // Before the chunk can be owned, so that whoever looks for what the dead owned comes as far as here.
-        // ORDER Relaxed: ordered before the state by its Release; only the reaper needs it, who sees all of the dead's stores.
-        self.head().u64::<{ at::POOL_COMMITTED }>().fetch_max(chunk.0 as u64 + 1, Ordering::Relaxed);
-        // DIES BEFORE: nothing is taken.
-        kill_point!("chunk.allocate.before_open");
-        if !self.transition(descriptor, seen, State::new(Kind::Open, class, me.index, seen.generation())) {
-            return Ok(false);
-        }
-        // DIES AFTER: an open chunk of the dead, with the descriptor of its last use: the reaper seals it and the cleaner
-        // finds nothing live in it, or frees it because nothing refers to it.
-        kill_point!("chunk.allocate.opened");
-        // ORDER Release [chunk-reuse]: whoever sees bytes that are written from here on, and then executes an acquire
-        // fence, also sees that the records of the last use were unlinked and the generation went on.
-        fence(Ordering::Release);
-        // ORDER Relaxed: the next fields are the owner's until the chunk is reachable; what makes it so orders them.
-        let sequence = self.head().u64::<{ at::POOL_SEQUENCE }>().fetch_add(1, Ordering::Relaxed) + 1;
-        descriptor.u64::<{ at::TAIL }>().store(0, Ordering::Relaxed);
-        descriptor.u64::<{ at::SEQ }>().store(sequence, Ordering::Relaxed);
-        descriptor.u32::<{ at::OBJECT }>().store(object, Ordering::Relaxed);
-        descriptor.u32::<{ at::RUN_LEN }>().store(1, Ordering::Relaxed);
-        for word in [
-            descriptor.u64::<{ at::AUX }>(),
-            descriptor.u64::<{ at::FLUSHED }>(),
-            descriptor.u64::<{ at::SPLIT }>(),
-            descriptor.u64::<{ at::PARENT }>(),
-            descriptor.u64::<{ at::CURSOR }>(),
-        ] {
-            word.store(0, Ordering::Relaxed);
-        }
-        // ORDER Release [chunk-described]: with this generation in it, the fields above are those of this use.
-        descriptor.u64::<{ at::DEAD }>().store(Dead::new(seen.generation(), 0).0, Ordering::Release);
-        kill_point!("chunk.allocate.described");
-        self.count_taken(1);
-        Ok(true)
-    }
-
-    /// Maps the pages of chunks that this process has not touched yet: a fault costs more than a write.
-    #[cfg(not(memora_loom))]
-    fn populate(&self, first: ChunkId, count: u32) -> Result<()> {
-        for number in first.0..first.0 + count {
-            let (word, bit) = (&self.populated[number as usize / 64], 1u64 << (number % 64));
-            // ORDER Relaxed: private to this process, and doing it twice is harmless.
-            if word.load(Ordering::Relaxed) & bit == 0 {
-                self.shm.populate(self.geometry.chunk_offset(ChunkId(number)), self.geometry.chunk_bytes)?;
-                word.fetch_or(bit, Ordering::Relaxed);
-            }
-        }
-        Ok(())
-    }
-
-    #[cfg(memora_loom)]
-    fn populate(&self, _first: ChunkId, _count: u32) -> Result<()> {
-        Ok(())
-    }
-
     /// Chunks of the run that begins at `first`, as its owner stored them.
-    fn run_len(&self, first: ChunkId) -> Result<u32> {
+    pub(super) fn run_len(&self, first: ChunkId) -> Result<u32> {
         // ORDER Relaxed: written before the run was reachable.
         let count = self.descriptor(first)?.u32::<{ at::RUN_LEN }>().load(Ordering::Relaxed);
         Ok(count.clamp(1, self.geometry.chunk_count - first.0))
@@ -430,10 +235,16 @@ impl Pool {
             let seen = self.state(chunk)?;
             let (Some(Kind::Open), Some(class)) = (seen.kind(), seen.class()) else { continue };
             if seen.owner() == me.index || class == Class::Buckets {
-                kill_point!("chunk.settle.before");
                 let settled = State::new(class.settled(), class, 0, seen.generation());
+                if class.has_records() {
+                    self.note_sealed(chunk)?;
+                }
+                kill_point!("chunk.settle.before");
                 self.transition(self.descriptor(chunk)?, seen, settled);
                 kill_point!("chunk.settle.after");
+                if class.has_records() {
+                    self.free_if_dead(chunk)?;
+                }
             }
         }
         Ok(())
@@ -485,11 +296,13 @@ impl Pool {
         });
         for (chunk, seen) in quiet.iter().filter(|(chunk, _)| !pinned.contains(&chunk.0)) {
             let free = State::new(Kind::Free, Class::None, 0, seen.generation().wrapping_add(1));
+            self.count_taken(-1);
+            // DIES BEFORE: the count of taken chunks is one too low until the next recount, which the reaper does.
             kill_point!("chunk.free.before");
-            if self.transition(self.descriptor(*chunk)?, *seen, free) {
-                // DIES AFTER: the count of taken chunks is one too high until the next recount.
+            if !self.transition(self.descriptor(*chunk)?, *seen, free) {
+                self.count_taken(1);
+            } else {
                 kill_point!("chunk.free.after");
-                self.count_taken(-1);
                 // ORDER Relaxed: a hint.
                 self.head()
                     .u32_at::<{ at::POOL_HINTS }>(chunk.0 as usize % HINT_COUNT)
@@ -511,10 +324,12 @@ impl Pool {
         if quiet.is_empty() { Ok(()) } else { self.free_if_unpinned(&quiet) }
     }
 
-    /// A thread unlinked `bytes` of records in the chunk while it had `generation`.
+    /// A thread unlinked `bytes` of records in the chunk while it had `generation`. A chunk whose records are all dead is
+    /// free at once.
     #[inline]
     pub fn add_dead(&self, chunk: ChunkId, generation: u32, bytes: u64) -> Result<()> {
-        let word = self.descriptor(chunk)?.u64::<{ at::DEAD }>();
+        let descriptor = self.descriptor(chunk)?;
+        let word = descriptor.u64::<{ at::DEAD }>();
         // ORDER Relaxed: a count, valid for one generation; nothing is reached through it.
         let mut seen = Dead(word.load(Ordering::Relaxed));
         // Each failure is another thread's success; the bound only guards against damaged content.
@@ -522,12 +337,50 @@ impl Pool {
             if seen.generation() != generation {
                 return Ok(());
             }
-            let next = Dead::new(generation, seen.bytes().saturating_add(bytes as u32));
-            match word.compare_exchange_weak(seen.0, next.0, Ordering::Relaxed, Ordering::Relaxed) {
-                Ok(_) => return Ok(()),
+            let next = seen.plus(bytes);
+            // ORDER AcqRel [dead]: the unlinking comes before its count: who frees the chunk because of the sum has seen all
+            // of them.
+            match word.compare_exchange_weak(seen.0, next.0, Ordering::AcqRel, Ordering::Relaxed) {
+                Ok(_) => {
+                    // ORDER Relaxed: a hint; 0 while the chunk is open.
+                    let sealed = descriptor.u64::<{ at::AUX }>().load(Ordering::Relaxed);
+                    return if next.bytes() as u64 == sealed { self.free_if_dead(chunk) } else { Ok(()) };
+                }
                 Err(now) => seen = Dead(now),
             }
         }
+        Ok(())
+    }
+
+    /// Frees a sealed chunk of records if each of them was unlinked and counted.
+    ///
+    /// Records are counted by whoever unlinked them, once. So if the sum is that of all bytes, and no part of it was taken
+    /// anew by looking, nothing points into the chunk. Who is killed before it counts leaves the sum too low.
+    #[cold]
+    #[inline(never)]
+    fn free_if_dead(&self, chunk: ChunkId) -> Result<()> {
+        let state = self.state(chunk)?;
+        let Some(class) = state.class().filter(|class| state.is(Kind::Sealed) && class.has_records()) else {
+            return Ok(());
+        };
+        // ORDER Acquire [dead]: all the unlinkings came before.
+        let dead = Dead(self.descriptor(chunk)?.u64::<{ at::DEAD }>().load(Ordering::Acquire));
+        if dead.generation() == state.generation()
+            && dead.is_exact()
+            && dead.bytes() > 0
+            && dead.bytes() as u64 == self.tail(chunk)?
+            && self.may_be_cleaned(chunk, class)?
+        {
+            self.retire(chunk, state)?;
+        }
+        Ok(())
+    }
+
+    /// Before an open chunk of records is sealed: notes beside the dead bytes how many there are in all.
+    pub(super) fn note_sealed(&self, chunk: ChunkId) -> Result<()> {
+        let tail = self.tail(chunk)?;
+        // ORDER Relaxed: released by the state, which goes on next.
+        self.descriptor(chunk)?.u64::<{ at::AUX }>().store(tail, Ordering::Relaxed);
         Ok(())
     }
 

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use super::Inner;
-use super::directory::ObjectKind;
+use super::directory::{Object, ObjectKind};
 use crate::channel;
 use crate::chunk::{self, Actor, ChunkId};
 use crate::error::{ErrorCode, Result};
 use crate::registry::{Heir, Registry};
+use crate::table::Table;
 
 impl Heir for Inner {
     /// First the objects, which only need the thread's number; then its chunks, of which some are kept because an object
@@ -31,7 +32,8 @@ impl Heir for Inner {
         chunk::inherit(&self.pool, thread, &referenced)?;
         for object in &objects {
             if object.kind != ObjectKind::Channel {
-                crate::table::inherit(&self.table(object)?)?;
+                // Who leaves by itself is in the middle of nothing: what it did is counted.
+                crate::table::inherit(&self.table(object)?, self.registry.is_dead(thread))?;
                 if object.kind == ObjectKind::Store {
                     crate::store::object::inherit(&self.pool, object.offset, thread)?;
                 }
@@ -41,7 +43,44 @@ impl Heir for Inner {
     }
 }
 
+impl chunk::Relief for Inner {
+    fn cleaner(&self, object: u32) -> Result<Option<Arc<dyn chunk::Cleaner>>> {
+        if let Some(table) = self.tables.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).get(&object)
+        {
+            return Ok(Some(Arc::clone(table) as Arc<dyn chunk::Cleaner>));
+        }
+        for known in self.directory.objects(&self.pool)? {
+            if known.id == object && known.kind != ObjectKind::Channel {
+                return Ok(Some(self.shared_table(&known)?));
+            }
+        }
+        Ok(None)
+    }
+
+    fn cleaners(&self) -> Result<Vec<Arc<dyn chunk::Cleaner>>> {
+        let objects = self.directory.objects(&self.pool)?;
+        let tables = objects.iter().filter(|object| object.kind != ObjectKind::Channel);
+        tables.map(|object| Ok(self.shared_table(object)? as Arc<dyn chunk::Cleaner>)).collect()
+    }
+
+    fn reap(&self) -> bool {
+        // What cannot be taken over because content is damaged must not keep a writer from going on.
+        self.registry.reap(self).is_ok_and(|report| report.threads + report.processes > 0)
+    }
+}
+
 impl Inner {
+    /// The table of a cache or store, opened once for all who clean it.
+    fn shared_table(&self, object: &Object) -> Result<Arc<Table>> {
+        let mut tables = self.tables.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        if let Some(table) = tables.get(&object.id) {
+            return Ok(Arc::clone(table));
+        }
+        let table = Arc::new(self.table(object)?);
+        tables.insert(object.id, Arc::clone(&table));
+        Ok(table)
+    }
+
     /// The calling thread, as the pool knows it.
     #[inline]
     pub(super) fn me(&self) -> Result<Actor<'_>> {

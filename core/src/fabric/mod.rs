@@ -19,8 +19,9 @@ mod options;
 #[cfg(all(test, not(memora_loom)))]
 mod layout_tests;
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Mutex, Weak};
 
 pub use check::{CheckReport, Problem};
 pub use directory::ObjectKind;
@@ -30,11 +31,12 @@ pub use options::{Create, FabricOptions};
 pub use crate::registry::{ProcessInfo, ReapReport};
 pub use crate::segment::Backend;
 
-use crate::chunk::{Pool, PoolGeometry};
+use crate::chunk::{Pool, PoolGeometry, Relief};
 use crate::error::{Error, ErrorCode, Result};
 use crate::registry::{Heir, Registry};
 use crate::segment::home::{self, Home};
 use crate::segment::{self, Fingerprint, Segment};
+use crate::table::Table;
 use directory::Directory;
 
 /// A named place in shared memory that all processes of the host may share: caches, channels and stores live in it.
@@ -53,6 +55,8 @@ pub(crate) struct Inner {
     registry: Arc<Registry>,
     pool: Arc<Pool>,
     directory: Directory,
+    /// Tables of other objects that were cleaned from here, by the numbers of their objects.
+    tables: Mutex<HashMap<u32, Arc<Table>>>,
     /// How channels are looked at when nobody's thread is at work.
     undertaker: Arc<dyn crate::channel::Ground>,
 }
@@ -154,13 +158,15 @@ impl Fabric {
         let inner = Arc::new(Inner {
             name: name.to_owned(),
             directory: Directory::new(&segment),
+            tables: Mutex::default(),
             undertaker: Arc::new(hosts::Undertaker(Arc::clone(&registry))),
             segment,
             registry,
             pool,
         });
         let heir: Weak<Inner> = Arc::downgrade(&inner);
-        inner.registry.set_heir(heir as Weak<dyn Heir>);
+        inner.registry.set_heir(Weak::clone(&heir) as Weak<dyn Heir>);
+        inner.pool.set_relief(heir as Weak<dyn Relief>);
         if inner.segment.shm().writable() {
             match inner.registry.enter_process() {
                 Err(error) if error.code() == ErrorCode::TooManyProcesses => {

@@ -50,6 +50,8 @@ pub const NAMES: &[&str] = &[
     "chunk.allocate.described",
     "chunk.append.written",
     "chunk.append.below_tail",
+    "chunk.adopt.before",
+    "chunk.adopt.opened",
     "chunk.settle.before",
     "chunk.settle.after",
     "chunk.retire.before",

@@ -14,8 +14,10 @@ use crate::shm::atomic::{Ordering, fence};
 
 /// A thread was reaped: the counts may be off by what it did last, and an index chunk that it was about to retire may be
 /// left. Repeating it is harmless.
-pub fn inherit(table: &Table) -> Result<()> {
-    table.note_death();
+pub fn inherit(table: &Table, died: bool) -> Result<()> {
+    if died {
+        table.note_death();
+    }
     let reachable = table.reachable_index_chunks()?;
     let root = table.root_chunk();
     for chunk in table.pool.used_chunks() {

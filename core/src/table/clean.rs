@@ -4,15 +4,15 @@
 //! compare-and-swap has lost nothing: the record was just replaced, so it is dead. The work is done in small steps by
 //! those who write, when few chunks are free; only when none is left does a writer clean a whole chunk at once.
 
-use super::layout::{IN_STASH, SLOT_COUNT, bucket, bucket_of};
+use super::layout::{IN_STASH, SLOT_COUNT, bucket, bucket_of, control};
 use super::lookup::frozen;
 use super::slot::{Slot, SlotKind, tag_of};
 use super::{RecordClass, Table, too_many_tries};
 use crate::chunk::record::{self, Head};
-use crate::chunk::{Actor, ChunkId, Need, Walked};
+use crate::chunk::{Actor, ChunkId, Class, Cleaner, Effort, Need, Walked};
 use crate::error::{Error, ErrorCode, Result};
 use crate::shm::Span;
-use crate::shm::atomic::{AtomicU64, Ordering, yield_now};
+use crate::shm::atomic::{AtomicU64, Ordering};
 
 /// Records that are looked at together: their buckets are fetched while the next are read.
 const BATCH: usize = 8;
@@ -20,8 +20,6 @@ const BATCH: usize = 8;
 const STEP: usize = 16;
 /// Writes that do not look for a chunk to clean after a search found none.
 const REST: u64 = 512;
-/// Rounds in which a writer that must have room cleans, or waits for others that do.
-const ROUNDS: u32 = 300;
 
 /// What became of a record of a chunk that is being cleaned.
 enum Moved {
@@ -29,6 +27,24 @@ enum Moved {
     Elsewhere,
     /// There is no room to move it to.
     NoRoom,
+}
+
+impl Cleaner for Table {
+    fn object(&self) -> u32 {
+        self.object
+    }
+
+    fn clean(&self, me: Actor<'_>, chunk: ChunkId, count: usize) -> Result<bool> {
+        self.clean_records(me, chunk, count)
+    }
+
+    fn recount(&self, me: Actor<'_>) -> Result<bool> {
+        let due = self.counts_are_due(control::RECOUNTED);
+        if due {
+            self.take_counts_anew(me)?;
+        }
+        Ok(due)
+    }
 }
 
 impl Table {
@@ -44,18 +60,14 @@ impl Table {
         if self.capacity.resting() {
             return Ok(());
         }
-        let gain = self.pool.geometry().chunk_bytes / 8;
-        match self.pool.victim(me, self.class.class(), self.object, gain, false)? {
-            Some(chunk) => {
-                self.clean(me, chunk, STEP)?;
-            }
-            None => self.capacity.rest(REST),
+        if !self.pool.relieve_a_little(me, self, STEP)? {
+            self.capacity.rest(REST);
         }
         Ok(())
     }
 
     /// Cleans up to `count` records of a chunk that the caller has taken. False when there was no room to move one.
-    fn clean(&self, me: Actor<'_>, chunk: ChunkId, count: usize) -> Result<bool> {
+    pub(super) fn clean_records(&self, me: Actor<'_>, chunk: ChunkId, count: usize) -> Result<bool> {
         let mut scratch = Vec::new();
         let mut done = 0;
         while done < count {
@@ -177,13 +189,19 @@ impl Table {
         }
         let place = match self.pool.room(me, self.class.class(), self.object, walked.bytes)? {
             Some(place) => place,
-            None => match self.pool.next_chunk(me, self.class.class(), self.object, Need::Clean) {
-                Ok(()) => {
-                    self.pool.room(me, self.class.class(), self.object, walked.bytes)?.ok_or_else(no_place)?
+            None => {
+                match self.pool.next_chunk(me, self.class.class(), self.object, Need::Clean) {
+                    Ok(()) => {}
+                    // Somebody left a chunk that is not full.
+                    Err(error)
+                        if error.code() == ErrorCode::Full
+                            && self.class == RecordClass::Cache
+                            && self.pool.adopt(me, self.object, walked.bytes)? => {}
+                    Err(error) if error.code() == ErrorCode::Full => return Ok(Some(Moved::NoRoom)),
+                    Err(error) => return Err(error),
                 }
-                Err(error) if error.code() == ErrorCode::Full => return Ok(Some(Moved::NoRoom)),
-                Err(error) => return Err(error),
-            },
+                self.pool.room(me, self.class.class(), self.object, walked.bytes)?.ok_or_else(no_place)?
+            }
         };
         let dead = self.dead_token(walked.offset)?;
         let appended = self.pool.append_copy(place, walked.offset, self.header, head)?;
@@ -221,42 +239,25 @@ impl Table {
     #[inline(never)]
     pub(super) fn make_room(&self, me: Actor<'_>, need: Need, bytes: u64) -> Result<(ChunkId, u64)> {
         let class = self.class.class();
-        let mut round = 0;
+        let mut effort = Effort::new(&self.pool);
         loop {
             let error = match self.pool.next_chunk(me, class, self.object, need) {
                 Ok(()) => return self.pool.room(me, class, self.object, bytes)?.ok_or_else(no_place),
                 Err(error) => error,
             };
-            if error.code() != ErrorCode::Full || round >= ROUNDS {
+            if error.code() != ErrorCode::Full {
                 return Err(error);
             }
-            // What was gained by cleaning may be in the chunk that is open.
-            let chunk_bytes = self.pool.geometry().chunk_bytes;
-            let gain = if need == Need::Growth || round < 4 { chunk_bytes / 8 } else { record::RECORD_ALIGN };
-            if self.clean_one(me, gain, round >= 8)? {
-                if let Some(place) = self.pool.room(me, class, self.object, bytes)? {
-                    return Ok(place);
-                }
-            } else if need == Need::Growth {
-                return Err(error);
-            } else if round == 16 {
-                self.take_counts_anew(me)?;
-            } else if round > 32 {
-                // Everything that could be cleaned is in the hands of others.
-                yield_now();
+            let goes_on = self.pool.relieve(me, Some(self), bytes, &mut effort)?;
+            // What was gained by cleaning may be in the chunk that is open; or in one that somebody left.
+            if let Some(place) = self.pool.room(me, class, self.object, bytes)? {
+                return Ok(place);
             }
-            round += 1;
-        }
-    }
-
-    /// Cleans a whole chunk that gains at least `gain` bytes. False when there is none, or no room to move its records to.
-    pub(super) fn clean_one(&self, me: Actor<'_>, gain: u64, press: bool) -> Result<bool> {
-        match self.pool.victim(me, self.class.class(), self.object, gain, press)? {
-            Some(chunk) => {
-                let records = self.pool.geometry().chunk_bytes / record::HEADER_BYTES;
-                self.clean(me, chunk, records as usize)
+            if !goes_on {
+                let adopted = class == Class::Main && self.pool.adopt(me, self.object, bytes)?;
+                let place = if adopted { self.pool.room(me, class, self.object, bytes)? } else { None };
+                return place.ok_or(error);
             }
-            None => Ok(false),
         }
     }
 
@@ -267,7 +268,7 @@ impl Table {
         if self.class != RecordClass::Cache {
             return Ok(false);
         }
-        let word = self.control().u64::<{ super::layout::control::SWEPT_MS }>();
+        let word = self.control().u64::<{ control::SWEPT_MS }>();
         let now = self.now_ms();
         // ORDER Relaxed: only keeps others from doing the same at once.
         let last = word.load(Ordering::Relaxed);

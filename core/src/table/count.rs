@@ -10,21 +10,24 @@ use super::layout::{BUCKET_BYTES, SLOT_COUNT, STRIPE_COUNT, bucket_of, control};
 use super::slot::{Slot, SlotKind};
 use crate::chunk::layout::{Dead, at};
 use crate::chunk::record::{self, record_bytes};
-use crate::chunk::{Actor, ChunkId, Kind};
+use crate::chunk::{Actor, ChunkId, Class, Kind};
 use crate::error::{Error, ErrorCode, Result};
 use crate::shm::atomic::{AtomicU64, Ordering};
 
+/// Unit in which a capacity is remembered.
+const CAPACITY_UNIT: u64 = 1024;
+
 /// What this process found last: a hint, private.
 pub(super) struct CapacityCache {
-    /// {changes of the pool 32 | half chunks of the table 32}
-    chunks: AtomicU64,
+    /// {changes of the pool 32 | bytes of live records for which there is room, in units, 32}
+    room: AtomicU64,
     /// Writes that still rest from looking for a chunk to clean.
     rest: AtomicU64,
 }
 
 impl CapacityCache {
     pub fn new() -> CapacityCache {
-        CapacityCache { chunks: AtomicU64::new(0), rest: AtomicU64::new(0) }
+        CapacityCache { room: AtomicU64::new(0), rest: AtomicU64::new(0) }
     }
 
     // ORDER Relaxed: private to the process, and only a hint.
@@ -120,6 +123,7 @@ impl Table {
     /// Before `Full` is answered: the pool may have drifted, counts may be off, expired entries may be in the way.
     #[cold]
     fn admit_last(&self, me: Actor<'_>, bytes: u64) -> Result<()> {
+        self.pool.reap();
         self.pool.recount()?;
         if self.counts_are_due(control::RECOUNTED) {
             self.take_counts_anew(me)?;
@@ -141,7 +145,7 @@ impl Table {
     }
 
     /// Whether threads died since the counts under this field were taken.
-    fn counts_are_due(&self, field: usize) -> bool {
+    pub(super) fn counts_are_due(&self, field: usize) -> bool {
         // ORDER Acquire [deaths]: what the dead changed is seen by the new count.
         let deaths = self.control().u64::<{ control::DEATHS }>().load(Ordering::Acquire);
         deaths != self.control().u64_at::<0>(field / 8).load(Ordering::Relaxed)
@@ -162,43 +166,49 @@ impl Table {
             && self.pool.descriptor(chunk)?.u32::<{ at::OBJECT }>().load(Ordering::Relaxed) == self.object)
     }
 
-    /// Bytes of live records that the table may hold: nine tenths of its chunks and the free ones beyond the reserve, so
-    /// that cleaning always finds something to gain.
+    /// Bytes of live records that the table may hold: nine tenths of all chunks that hold records, or could, beyond the
+    /// reserve, so that cleaning always finds something to gain; less what is live in other tables. Dead records of whatever
+    /// table are room, because whoever needs it cleans them.
     fn capacity(&self, fresh: bool) -> Result<u64> {
         let changes = self.pool.changes();
         // ORDER Relaxed: private to the process.
-        let cached = self.capacity.chunks.load(Ordering::Relaxed);
+        let cached = self.capacity.room.load(Ordering::Relaxed);
         let age = changes.wrapping_sub((cached >> 32) as u32);
-        let halves = if cached != 0 && !fresh && age <= self.pool.geometry().chunk_count / 128 {
+        let units = if cached != 0 && !fresh && age <= self.pool.geometry().chunk_count / 128 {
             cached as u32 as u64
         } else {
-            let halves = self.half_chunks()?;
-            self.capacity.chunks.store((changes as u64) << 32 | halves, Ordering::Relaxed);
-            halves
+            let units = (self.room_for_records()? / CAPACITY_UNIT).clamp(1, u32::MAX as u64);
+            self.capacity.room.store((changes as u64) << 32 | units, Ordering::Relaxed);
+            units
         };
-        let free = self.pool.free_count().saturating_sub(self.pool.reserve()) as u64;
-        let all = (halves * self.pool.geometry().chunk_bytes / 2) + free * self.pool.geometry().chunk_bytes;
-        let capacity = all / 10 * 9;
+        let capacity = units * CAPACITY_UNIT;
         Ok(if self.limit != 0 { capacity.min(self.limit) } else { capacity })
     }
 
-    /// Chunks of records of this table in halves: an open one counts half, its dead records cannot be reclaimed yet.
-    fn half_chunks(&self) -> Result<u64> {
-        let mut halves = 0;
+    /// Looks at all chunks for what [`Table::capacity`] needs.
+    fn room_for_records(&self) -> Result<u64> {
+        let geometry = self.pool.geometry();
+        let (mut taken, mut open, mut foreign) = (0u32, 0u32, 0u64);
         for chunk in self.pool.used_chunks() {
             let state = self.pool.state(chunk)?;
-            if state.class() == Some(self.class.class())
-                // ORDER Relaxed: an estimate.
-                && self.pool.descriptor(chunk)?.u32::<{ at::OBJECT }>().load(Ordering::Relaxed) == self.object
-            {
-                halves += match state.kind() {
-                    Some(Kind::Sealed | Kind::Evicting) => 2,
-                    Some(Kind::Open) => 1,
-                    _ => 0,
-                };
+            let records = state.class().is_some_and(Class::has_records);
+            match state.kind() {
+                Some(Kind::Open | Kind::Sealed | Kind::Evicting) if records => {
+                    open += u32::from(state.is(Kind::Open));
+                    // ORDER Relaxed: an estimate.
+                    let object = self.pool.descriptor(chunk)?.u32::<{ at::OBJECT }>().load(Ordering::Relaxed);
+                    if object != self.object {
+                        foreign += self.pool.live_bytes(chunk)?;
+                    }
+                }
+                Some(Kind::Virgin | Kind::Free | Kind::Quiesce) => {}
+                _ => taken += 1,
             }
         }
-        Ok(halves)
+        // Each thread may hold one chunk open, whose dead records nobody can clean; some hold more.
+        let kept = self.pool.reserve().max(open + 2);
+        let chunks = (geometry.chunk_count - 1).saturating_sub(taken).saturating_sub(kept) as u64;
+        Ok((chunks * geometry.chunk_bytes / 10 * 9).saturating_sub(foreign))
     }
 
     /// Entries of the table. After a death they are counted in the index.
@@ -283,7 +293,10 @@ impl Table {
                 dead += walked.bytes;
             }
         }
-        let after = Dead::new(Dead(before).generation(), dead as u32);
+        if Dead(before).bytes() as u64 == dead {
+            return Ok(());
+        }
+        let after = Dead::estimated(Dead(before).generation(), dead as u32);
         // ORDER AcqRel [dead]: thrown away if a record was counted since.
         let _ = word.compare_exchange(before, after.0, Ordering::AcqRel, Ordering::Relaxed);
         Ok(())

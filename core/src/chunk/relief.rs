@@ -1,0 +1,279 @@
+//! Making room when the pool runs short: whoever is short cleans, whatever object the garbage belongs to.
+//!
+//! The pool knows which chunks hold how many dead bytes; which records of them are live, the tables know. So a cleaner is
+//! found by the number of the object. Who finds nothing to clean takes over from the dead, puts away what it has open
+//! itself, waits a little for others who hold the last chunks to clean with, and only then is told that there is no room.
+
+use std::sync::Arc;
+
+use super::append::CLEANING;
+use super::clean::Wish;
+use super::layout::Kind;
+use super::{Actor, ChunkId, Pool};
+use crate::error::{Error, ErrorCode, Result};
+use crate::shm::atomic::Ordering;
+
+/// Knows which records of its chunks are live.
+pub trait Cleaner: Send + Sync {
+    /// The object whose chunks it knows.
+    fn object(&self) -> u32;
+    /// Unlinks or moves up to `count` records of a chunk that the caller has taken for cleaning; gives the chunk back when
+    /// it is through. False when there was no room to move one.
+    fn clean(&self, me: Actor<'_>, chunk: ChunkId, count: usize) -> Result<bool>;
+    /// Counts dead bytes anew if somebody died who may not have counted all. Whether it did.
+    fn recount(&self, me: Actor<'_>) -> Result<bool>;
+}
+
+/// Knows all objects of a fabric, and its dead.
+pub trait Relief: Send + Sync {
+    /// Who cleans the chunks of an object; `None` if no such object holds records.
+    fn cleaner(&self, object: u32) -> Result<Option<Arc<dyn Cleaner>>>;
+    /// All of them.
+    fn cleaners(&self) -> Result<Vec<Arc<dyn Cleaner>>>;
+    /// Takes over from dead processes and threads. Whether there were any.
+    fn reap(&self) -> bool;
+}
+
+/// How far somebody went who looks for room.
+pub struct Effort {
+    cleaned: u32,
+    failed: u32,
+    /// Whether small gains count.
+    thrifty: bool,
+    /// Whether everything else was tried once.
+    exhausted: bool,
+    #[cfg(not(memora_loom))]
+    patience: Patience,
+}
+
+impl Effort {
+    pub fn new(_pool: &Pool) -> Effort {
+        Effort {
+            cleaned: 0,
+            failed: 0,
+            thrifty: false,
+            exhausted: false,
+            #[cfg(not(memora_loom))]
+            patience: Patience { begun_ns: 0, since_ns: 0, changes: _pool.changes(), looks: 0 },
+        }
+    }
+}
+
+/// Waiting for others that hold the last chunks to clean with.
+#[cfg(not(memora_loom))]
+struct Patience {
+    begun_ns: u64,
+    /// The last time that the pool was seen to change.
+    since_ns: u64,
+    changes: u32,
+    looks: u32,
+}
+
+#[cfg(not(memora_loom))]
+impl Patience {
+    /// Without any change of the pool for so long, chunks are taken from whoever began to clean them.
+    const PRESS_NS: u64 = 20_000_000;
+    /// Without any change of the pool for so long, there is no room.
+    const QUIET_NS: u64 = 500_000_000;
+    /// There is no room when it was always others who got it.
+    const END_NS: u64 = 10_000_000_000;
+
+    /// Waits a little. False when it was too long.
+    fn wait(&mut self, pool: &Pool) -> bool {
+        self.looks += 1;
+        let now = crate::shm::time::monotonic_ns();
+        if self.begun_ns == 0 {
+            (self.begun_ns, self.since_ns) = (now, now);
+        }
+        let changes = pool.changes();
+        if changes != self.changes {
+            (self.changes, self.since_ns) = (changes, now);
+        }
+        if now - self.since_ns > Self::QUIET_NS || now - self.begun_ns > Self::END_NS {
+            return false;
+        }
+        if self.looks < 64 {
+            crate::shm::atomic::yield_now();
+        } else {
+            std::thread::sleep(std::time::Duration::from_micros(100));
+        }
+        true
+    }
+
+    /// Whether nothing has happened for so long that others seem to be stopped.
+    fn presses(&self) -> bool {
+        self.begun_ns != 0 && crate::shm::time::monotonic_ns().saturating_sub(self.since_ns) > Self::PRESS_NS
+    }
+}
+
+impl Pool {
+    /// One step towards room for `bytes`: afterwards the caller looks again whether there is. False when nothing more can be
+    /// done. `own` is the table that the caller writes to: what its chunks gain is in the caller's open chunk.
+    #[cold]
+    #[inline(never)]
+    pub fn relieve(
+        &self,
+        me: Actor<'_>,
+        own: Option<&dyn Cleaner>,
+        bytes: u64,
+        effort: &mut Effort,
+    ) -> Result<bool> {
+        let chunk_bytes = self.geometry().chunk_bytes;
+        // The whole pool was cleaned twice: what is dead lies where nobody can use it.
+        if effort.cleaned > self.geometry().chunk_count * 2 + 64 {
+            return Ok(false);
+        }
+        loop {
+            let wish = Wish {
+                own: own.map(Cleaner::object),
+                own_gain: if effort.thrifty { bytes.min(chunk_bytes / 8) } else { chunk_bytes / 8 },
+                other_gain: if effort.thrifty { chunk_bytes / 32 } else { chunk_bytes / 8 },
+                press: self.presses(effort),
+            };
+            let mut crowded = false;
+            match self.victim(me, &wish)? {
+                Some((chunk, object)) => match self.clean_taken(me, own, chunk, object, usize::MAX) {
+                    Ok(true) => {
+                        effort.cleaned += 1;
+                        return Ok(true);
+                    }
+                    Ok(false) => crowded = true,
+                    // Damage in another object is not the caller's affair, as long as there is something else to clean.
+                    Err(error) if wish.own == Some(object) || effort.failed >= 4 => return Err(error),
+                    Err(_) => {
+                        effort.failed += 1;
+                        self.put_back(me, chunk)?;
+                        self.set_entry_chunk(me, object | CLEANING, None)?;
+                        continue;
+                    }
+                },
+                None if !effort.thrifty => {
+                    effort.thrifty = true;
+                    continue;
+                }
+                None => {}
+            }
+            if !effort.exhausted {
+                effort.exhausted = true;
+                if self.last_resorts(me, wish.own)? {
+                    return Ok(true);
+                }
+            }
+            if !crowded && !self.others_clean(me)? {
+                return Ok(false);
+            }
+            return self.wait(effort);
+        }
+    }
+
+    #[cfg(not(memora_loom))]
+    fn wait(&self, effort: &mut Effort) -> Result<bool> {
+        if effort.patience.presses() {
+            // Whoever held them may be dead since.
+            effort.exhausted = false;
+        }
+        Ok(effort.patience.wait(self))
+    }
+
+    #[cfg(memora_loom)]
+    fn wait(&self, _effort: &mut Effort) -> Result<bool> {
+        Ok(false)
+    }
+
+    #[cfg(not(memora_loom))]
+    fn presses(&self, effort: &Effort) -> bool {
+        effort.patience.presses()
+    }
+
+    #[cfg(memora_loom)]
+    fn presses(&self, _effort: &Effort) -> bool {
+        false
+    }
+
+    /// Looks at a few records of a chunk that has many dead ones. False when there is no such chunk.
+    pub fn relieve_a_little(&self, me: Actor<'_>, own: &dyn Cleaner, records: usize) -> Result<bool> {
+        let gain = self.geometry().chunk_bytes / 8;
+        let wish = Wish { own: Some(own.object()), own_gain: gain, other_gain: gain, press: false };
+        match self.victim(me, &wish)? {
+            Some((chunk, object)) => self.clean_taken(me, Some(own), chunk, object, records),
+            None => Ok(false),
+        }
+    }
+
+    /// Cleans a chunk that the caller has taken, by whoever knows its object.
+    fn clean_taken(
+        &self,
+        me: Actor<'_>,
+        own: Option<&dyn Cleaner>,
+        chunk: ChunkId,
+        object: u32,
+        records: usize,
+    ) -> Result<bool> {
+        match own.filter(|own| own.object() == object) {
+            Some(own) => own.clean(me, chunk, records),
+            None => self.cleaner(object)?.clean(me, chunk, records),
+        }
+    }
+
+    fn cleaner(&self, object: u32) -> Result<Arc<dyn Cleaner>> {
+        let relief = self.relief.get().and_then(std::sync::Weak::upgrade);
+        relief.and_then(|relief| relief.cleaner(object).transpose()).unwrap_or_else(|| {
+            Err(Error::new(
+                ErrorCode::Corrupt,
+                format!("No object {object} holds records, but a chunk is its."),
+            ))
+        })
+    }
+
+    /// Takes over from the dead. Whether there were any.
+    pub fn reap(&self) -> bool {
+        self.relief.get().and_then(std::sync::Weak::upgrade).is_some_and(|relief| relief.reap())
+    }
+
+    /// Whether chunks of every object can be cleaned.
+    pub(super) fn has_relief(&self) -> bool {
+        self.relief.get().is_some_and(|relief| relief.strong_count() > 0)
+    }
+
+    /// Cleans a certain chunk. Whether it is free now.
+    pub(super) fn clean_now(&self, me: Actor<'_>, chunk: ChunkId) -> Result<bool> {
+        if let Some((chunk, object)) = self.being_cleaned(me)?
+            && !self.clean_taken(me, None, chunk, object, usize::MAX)?
+        {
+            return Ok(false);
+        }
+        let state = self.state(chunk)?;
+        // ORDER Relaxed: written before the chunk was sealed.
+        let object = self.descriptor(chunk)?.u32::<{ super::layout::at::OBJECT }>().load(Ordering::Relaxed);
+        if !state.is(Kind::Sealed) || !self.begin_cleaning(me, chunk, state, object)? {
+            return Ok(false);
+        }
+        Ok(self.clean_taken(me, None, chunk, object, usize::MAX)? && self.state(chunk)?.is(Kind::Free))
+    }
+
+    /// What is done before nothing is left to do: puts away the caller's open chunks of other objects, takes over from the
+    /// dead, counts anew. Whether anything came of it.
+    fn last_resorts(&self, me: Actor<'_>, own: Option<u32>) -> Result<bool> {
+        let mut any = self.put_away_others(me, own)?;
+        if let Some(relief) = self.relief.get().and_then(std::sync::Weak::upgrade) {
+            any |= relief.reap();
+            for cleaner in relief.cleaners()? {
+                any |= cleaner.recount(me)?;
+            }
+        }
+        self.free_quiet()?;
+        self.recount()?;
+        Ok(any)
+    }
+
+    /// Whether another thread is about to make a chunk free.
+    fn others_clean(&self, me: Actor<'_>) -> Result<bool> {
+        for chunk in self.used_chunks() {
+            let state = self.state(chunk)?;
+            if state.is(Kind::Quiesce) || (state.is(Kind::Evicting) && state.owner() != me.index) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+}

@@ -1,0 +1,344 @@
+//! Taking free chunks: who may have how many of the last ones, which are taken, and making a row of them.
+//!
+//! A chunk is counted after it was taken, and before it is free: so a count that is taken anew in between is too high for a
+//! while, never too low. Who then finds too few left gives his back.
+
+use super::layout::{Class, Dead, HINT_COUNT, Kind, State, at, pair};
+use super::relief::Effort;
+use super::{Actor, ChunkId, Pool};
+use crate::error::{Error, ErrorCode, Result};
+use crate::shm::atomic::{Ordering, fence};
+
+/// What a chunk is wanted for: decides how many free ones must stay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// Lanes, control areas: leaves the tables a part of the pool to clean with.
+    Object,
+    /// More live bytes in a table: leaves the reserve.
+    Growth,
+    /// Replacing what is there: may use the reserve, because it makes as much room as it takes.
+    Overwrite,
+    /// Moving live records away: the last chunks are for this, because it gives more than it takes.
+    Clean,
+}
+
+/// Places where a row of chunks is tried to be made.
+const ROWS: u32 = 3;
+
+impl Pool {
+    fn must_stay(&self, need: Need) -> u32 {
+        match need {
+            Need::Object => self.reserve() + self.geometry().chunk_count / 16,
+            Need::Growth => self.reserve(),
+            Need::Overwrite => 2.min(self.geometry().chunk_count / 8),
+            Need::Clean => 0,
+        }
+    }
+
+    /// Takes a free chunk for `object`: open, owned by the caller alone, its bytes undefined. Cleans chunks of any object if
+    /// there are too few.
+    pub fn allocate(&self, me: Actor<'_>, class: Class, object: u32, need: Need) -> Result<ChunkId> {
+        self.allocate_run(me, class, object, 1, need)
+    }
+
+    /// Takes `count` free chunks in a row.
+    pub fn allocate_run(
+        &self,
+        me: Actor<'_>,
+        class: Class,
+        object: u32,
+        count: u32,
+        need: Need,
+    ) -> Result<ChunkId> {
+        let mut effort = Effort::new(self);
+        loop {
+            if let Some(first) = self.take(me, class, object, count, need)? {
+                return Ok(first);
+            }
+            if count > 1
+                && self.free_count() >= count.saturating_add(self.must_stay(need))
+                && let Some(first) = self.make_row(me, class, object, count)?
+            {
+                return Ok(first);
+            }
+            if need == Need::Clean || !self.relieve(me, None, self.geometry().chunk_bytes, &mut effort)? {
+                return Err(self.full(count, need));
+            }
+        }
+    }
+
+    /// As [`Pool::allocate_run`], but takes only what is free: `None` if that is not enough.
+    pub fn take(
+        &self,
+        me: Actor<'_>,
+        class: Class,
+        object: u32,
+        count: u32,
+        need: Need,
+    ) -> Result<Option<ChunkId>> {
+        if !self.shm().writable() {
+            return Err(ErrorCode::ReadOnly.into());
+        }
+        self.renew_reserve();
+        for attempt in 0..2 {
+            if self.leaves_enough(count, need)
+                && let Some(first) = self.find_run(me, class, object, count)?
+            {
+                self.count_taken(i64::from(count));
+                // Others may have taken some at the same time: then who sees that too few are left gives his back.
+                if self.leaves_enough(0, need) {
+                    return Ok(Some(first));
+                }
+                self.release(me, first)?;
+            }
+            if attempt == 0 {
+                // What waited for a pin may be free now, and the count may have drifted.
+                self.free_quiet()?;
+                self.recount()?;
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether enough chunks stay free when `count` more are taken.
+    fn leaves_enough(&self, count: u32, need: Need) -> bool {
+        self.free_count() >= count.saturating_add(self.must_stay(need))
+    }
+
+    #[cold]
+    pub(super) fn full(&self, count: u32, need: Need) -> Error {
+        let (all, bytes) = (self.geometry().chunk_count - 1, self.geometry().chunk_bytes);
+        Error::new(
+            ErrorCode::Full,
+            format!(
+                "No room for {count} more chunks of {} KiB: {} of {all} are free and {} of them are kept in reserve.",
+                bytes >> 10,
+                self.free_count(),
+                self.must_stay(need),
+            ),
+        )
+    }
+
+    fn find_run(&self, me: Actor<'_>, class: Class, object: u32, count: u32) -> Result<Option<ChunkId>> {
+        if count == 1 {
+            for hint in 0..HINT_COUNT {
+                // ORDER Relaxed: a hint; the state decides.
+                let word = self.head().u32_at::<{ at::POOL_HINTS }>(hint);
+                let chunk = ChunkId(word.load(Ordering::Relaxed));
+                if chunk.0 != 0 && chunk.0 < self.geometry().chunk_count {
+                    word.store(0, Ordering::Relaxed);
+                    if self.state(chunk)?.is(Kind::Free) && self.open_run(me, class, object, chunk, 1)? {
+                        return Ok(Some(chunk));
+                    }
+                }
+            }
+        }
+        let total = self.geometry().chunk_count;
+        // ORDER Relaxed: hints.
+        let used =
+            self.head().u64::<{ at::POOL_COMMITTED }>().load(Ordering::Relaxed).clamp(1, total as u64) as u32;
+        let start = self.start.load(Ordering::Relaxed).clamp(1, total - 1);
+        // First where chunks were used before, then fresh ones, then everywhere once more.
+        let ranges = [(start, used), (1, start.min(used)), (used, total), (1, total)];
+        for (from, to) in ranges {
+            let mut found = 0;
+            for number in from..to {
+                let state = self.state(ChunkId(number))?;
+                found = if state.is(Kind::Free) || state.is(Kind::Virgin) { found + 1 } else { 0 };
+                if found == count {
+                    let first = ChunkId(number + 1 - count);
+                    if self.open_run(me, class, object, first, count)? {
+                        self.start.store(number + 1, Ordering::Relaxed);
+                        return Ok(Some(first));
+                    }
+                    found = 0;
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Claims the chunks one by one in the order of their numbers; gives back what it has if one is lost. Counting them is the
+    /// caller's affair.
+    fn open_run(&self, me: Actor<'_>, class: Class, object: u32, first: ChunkId, count: u32) -> Result<bool> {
+        for number in first.0..first.0 + count {
+            if !self.open_one(me, class, object, ChunkId(number))? {
+                self.give_back(me, first.0..number)?;
+                return Ok(false);
+            }
+        }
+        self.describe_run(first, count)?;
+        Ok(true)
+    }
+
+    /// Gives back chunks that were just opened and not counted.
+    fn give_back(&self, me: Actor<'_>, chunks: std::ops::Range<u32>) -> Result<()> {
+        for number in chunks {
+            self.count_taken(1);
+            self.release(me, ChunkId(number))?;
+        }
+        Ok(())
+    }
+
+    fn describe_run(&self, first: ChunkId, count: u32) -> Result<()> {
+        // ORDER Relaxed: the owner's, until the run is reachable.
+        for number in first.0 + 1..first.0 + count {
+            self.descriptor(ChunkId(number))?
+                .u64::<{ at::PARENT }>()
+                .store(pair(first.0, 0), Ordering::Relaxed);
+        }
+        self.descriptor(first)?.u32::<{ at::RUN_LEN }>().store(count, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Makes `count` chunks in a row free by cleaning the row with the fewest live bytes, and takes them. There are enough
+    /// free chunks elsewhere for what is moved.
+    #[cold]
+    fn make_row(&self, me: Actor<'_>, class: Class, object: u32, count: u32) -> Result<Option<ChunkId>> {
+        for _ in 0..ROWS {
+            let Some(first) = self.cheapest_row(count)? else { return Ok(None) };
+            let row = first.0..first.0 + count;
+            let mut opened = first.0;
+            for number in row.clone() {
+                let chunk = ChunkId(number);
+                let free = |state: State| state.is(Kind::Free) || state.is(Kind::Virgin);
+                // Taken as soon as it is free, so that what is moved out of the next one does not get here.
+                if (free(self.state(chunk)?) || self.clean_now(me, chunk)?)
+                    && self.open_one(me, class, object, chunk)?
+                {
+                    self.count_taken(1);
+                    opened = number + 1;
+                } else {
+                    break;
+                }
+            }
+            if opened == row.end {
+                self.describe_run(first, count)?;
+                return Ok(Some(first));
+            }
+            for number in first.0..opened {
+                self.release(me, ChunkId(number))?;
+            }
+        }
+        Ok(None)
+    }
+
+    /// The row of chunks that are free or can be cleaned with the fewest live bytes in all.
+    fn cheapest_row(&self, count: u32) -> Result<Option<ChunkId>> {
+        let mut live = std::collections::VecDeque::new();
+        let (mut sum, mut best) = (0, None);
+        for chunk in self.chunks() {
+            match self.cost_of_cleaning(chunk)? {
+                Some(bytes) => {
+                    live.push_back(bytes);
+                    sum += bytes;
+                    if live.len() as u32 > count {
+                        sum -= live.pop_front().unwrap_or(0);
+                    }
+                }
+                None => {
+                    live.clear();
+                    sum = 0;
+                }
+            }
+            if live.len() as u32 == count && best.is_none_or(|(least, _)| sum < least) {
+                best = Some((sum, ChunkId(chunk.0 + 1 - count)));
+            }
+        }
+        Ok(best.map(|(_, first)| first))
+    }
+
+    /// One free chunk becomes the caller's. Its count is the caller's affair.
+    fn open_one(&self, me: Actor<'_>, class: Class, object: u32, chunk: ChunkId) -> Result<bool> {
+        let descriptor = self.descriptor(chunk)?;
+        // ORDER Acquire [chunk-state]: as in `state`.
+        let seen = State(descriptor.u64::<{ at::STATE }>().load(Ordering::Acquire));
+        if !seen.is(Kind::Free) && !seen.is(Kind::Virgin) {
+            return Ok(false);
+        }
+        // Pages first: if there are none, nothing has changed.
+        if seen.is(Kind::Virgin) {
+            self.ground().commit(self.geometry().chunk_offset(chunk), self.geometry().chunk_bytes)?;
+        }
+        self.populate(chunk)?;
+        // Before the chunk can be owned, so that whoever looks for what the dead owned comes as far as here.
+        // ORDER Relaxed: ordered before the state by its Release; only the reaper needs it, who sees all of the dead's stores.
+        self.head().u64::<{ at::POOL_COMMITTED }>().fetch_max(chunk.0 as u64 + 1, Ordering::Relaxed);
+        // DIES BEFORE: nothing is taken.
+        kill_point!("chunk.allocate.before_open");
+        if !self.transition(descriptor, seen, State::new(Kind::Open, class, me.index, seen.generation())) {
+            return Ok(false);
+        }
+        // DIES AFTER: an open chunk of the dead, with the descriptor of its last use: the reaper seals it and the cleaner
+        // finds nothing live in it, or frees it because nothing refers to it.
+        kill_point!("chunk.allocate.opened");
+        // ORDER Release [chunk-reuse]: whoever sees bytes that are written from here on, and then executes an acquire
+        // fence, also sees that the records of the last use were unlinked and the generation went on.
+        fence(Ordering::Release);
+        // ORDER Relaxed: the next fields are the owner's until the chunk is reachable; what makes it so orders them.
+        let sequence = self.head().u64::<{ at::POOL_SEQUENCE }>().fetch_add(1, Ordering::Relaxed) + 1;
+        descriptor.u64::<{ at::TAIL }>().store(0, Ordering::Relaxed);
+        descriptor.u64::<{ at::SEQ }>().store(sequence, Ordering::Relaxed);
+        descriptor.u32::<{ at::OBJECT }>().store(object, Ordering::Relaxed);
+        descriptor.u32::<{ at::RUN_LEN }>().store(1, Ordering::Relaxed);
+        for word in [
+            descriptor.u64::<{ at::AUX }>(),
+            descriptor.u64::<{ at::FLUSHED }>(),
+            descriptor.u64::<{ at::SPLIT }>(),
+            descriptor.u64::<{ at::PARENT }>(),
+            descriptor.u64::<{ at::CURSOR }>(),
+        ] {
+            word.store(0, Ordering::Relaxed);
+        }
+        // ORDER Release [chunk-described]: with this generation in it, the fields above are those of this use.
+        descriptor.u64::<{ at::DEAD }>().store(Dead::new(seen.generation(), 0).0, Ordering::Release);
+        kill_point!("chunk.allocate.described");
+        Ok(true)
+    }
+
+    /// Goes on filling a sealed chunk of a cache that has room for `bytes`: left by a thread that ended, or put away.
+    pub fn adopt(&self, me: Actor<'_>, object: u32, bytes: u64) -> Result<bool> {
+        let chunk_bytes = self.geometry().chunk_bytes;
+        for chunk in self.used_chunks() {
+            let seen = self.state(chunk)?;
+            let descriptor = self.descriptor(chunk)?;
+            // Not those of a store: whoever flushes takes a sealed chunk for one that gets no more records.
+            // ORDER Relaxed: written before the chunk was sealed.
+            if !seen.is(Kind::Sealed)
+                || seen.class() != Some(Class::Main)
+                || descriptor.u32::<{ at::OBJECT }>().load(Ordering::Relaxed) != object
+                || self.tail(chunk)? + bytes.max(chunk_bytes / 8) > chunk_bytes
+            {
+                continue;
+            }
+            let open = State::new(Kind::Open, Class::Main, me.index, seen.generation());
+            kill_point!("chunk.adopt.before");
+            if self.transition(descriptor, seen, open) {
+                // DIES AFTER: as any open chunk with records.
+                kill_point!("chunk.adopt.opened");
+                // ORDER Relaxed: the owner's; only a hint for others.
+                descriptor.u64::<{ at::AUX }>().store(0, Ordering::Relaxed);
+                self.put_entry_chunk(me, object, chunk)?;
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Maps the pages of a chunk that this process has not touched yet: a fault costs more than a write.
+    #[cfg(not(memora_loom))]
+    fn populate(&self, chunk: ChunkId) -> Result<()> {
+        let (word, bit) = (&self.populated[chunk.0 as usize / 64], 1u64 << (chunk.0 % 64));
+        // ORDER Relaxed: private to this process, and doing it twice is harmless.
+        if word.load(Ordering::Relaxed) & bit == 0 {
+            self.shm().populate(self.geometry().chunk_offset(chunk), self.geometry().chunk_bytes)?;
+            word.fetch_or(bit, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    #[cfg(memora_loom)]
+    fn populate(&self, _chunk: ChunkId) -> Result<()> {
+        Ok(())
+    }
+}
