@@ -1,9 +1,13 @@
 //! A second process for benches of two: this program again, which does what it is told, one task at a time.
 //!
-//! Between tasks it sleeps, so that with two cores only two threads ever spin.
+//! Between tasks it sleeps, so that with two cores only two threads ever spin. Each of the two has a core of its own: two
+//! that spin on one core measure the scheduler.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode};
+
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+use nix::unistd::Pid;
 
 use memora::{Channel, ChannelKind, ChannelOptions, Fabric, FabricOptions, Publisher};
 
@@ -18,6 +22,7 @@ pub struct Pair {
     home: PathBuf,
     child: Child,
     tasks: Publisher,
+    allowed: Option<CpuSet>,
     /// The fabric.
     pub fabric: Fabric,
 }
@@ -31,6 +36,17 @@ fn tasks(fabric: &Fabric) -> Channel {
     fabric.channel(TASKS, &options).expect("the channel of tasks")
 }
 
+/// Binds the calling thread to a core: the first of those that it may use, or the second. Gives those that it may use.
+/// Where the system refuses, the figures are merely noisier.
+fn take_core(second: bool) -> Option<CpuSet> {
+    let allowed = sched_getaffinity(Pid::from_raw(0)).ok()?;
+    let mut cores = (0..CpuSet::count()).filter(|core| allowed.is_set(*core).unwrap_or(false));
+    let core = cores.nth(usize::from(second))?;
+    let mut set = CpuSet::new();
+    set.set(core).and_then(|()| sched_setaffinity(Pid::from_raw(0), &set)).ok()?;
+    Some(allowed)
+}
+
 impl Pair {
     /// Starts the second process.
     pub fn new() -> Pair {
@@ -42,7 +58,9 @@ impl Pair {
         let tasks = tasks(&fabric).publisher().expect("a lane");
         let program = std::env::current_exe().expect("a program knows its path");
         let child = Command::new(program).env(ROLE, &home).spawn().expect("this program starts");
-        Pair { home, child, tasks, fabric }
+        // After the start of the second, which would inherit it.
+        let allowed = take_core(false);
+        Pair { home, child, tasks, allowed, fabric }
     }
 
     /// Tells the second process to do a task `count` times.
@@ -56,6 +74,8 @@ impl Pair {
 
 impl Drop for Pair {
     fn drop(&mut self) {
+        // Benches that follow use all cores again.
+        let _ = self.allowed.is_some_and(|allowed| sched_setaffinity(Pid::from_raw(0), &allowed).is_ok());
         // It may have ended already; then there is nothing to kill.
         let _ = self.child.kill();
         let _ = self.child.wait();
@@ -66,6 +86,7 @@ impl Drop for Pair {
 /// In the second process: does tasks until it is killed. None in the first.
 pub fn serve(perform: Perform) -> Option<ExitCode> {
     let home = PathBuf::from(std::env::var_os(ROLE)?);
+    take_core(true);
     let parent = std::os::unix::process::parent_id();
     let fabric = open(&home);
     let mut subscriber = tasks(&fabric).subscriber().expect("the one subscription");
