@@ -39,9 +39,9 @@
  *
  * THREADS. Fabrics, caches, channels and stores may be used by any number of threads at once. Publishers and subscribers are for
  * one thread at a time; a second one is answered MEMORA_BUSY. Any thread may close any handle at any time: calls under way finish,
- * those that wait end within 50 ms with MEMORA_CLOSED. What is behind a closed handle may stay in memory until each thread that
- * used it has made another call or ended. Do not call the library from signal handlers, but for the functions that say they may
- * be, and do not cancel a thread (pthread_cancel) inside a call.
+ * those that wait end within 50 ms with MEMORA_CLOSED. What is behind a closed handle goes when the last call that uses it ends.
+ * Callbacks may call the library; 16 calls of a thread may be inside each other, one more is MEMORA_BUSY. Do not call the library
+ * from signal handlers, but for the functions that say they may be, and do not cancel a thread (pthread_cancel) inside a call.
  *
  * FORK. In a forked child every call on a handle of the parent is answered MEMORA_FORKED and changes nothing; open the fabric
  * anew there.

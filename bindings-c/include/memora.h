@@ -39,9 +39,9 @@
  *
  * THREADS. Fabrics, caches, channels and stores may be used by any number of threads at once. Publishers and subscribers are for
  * one thread at a time; a second one is answered MEMORA_BUSY. Any thread may close any handle at any time: calls under way finish,
- * those that wait end within 50 ms with MEMORA_CLOSED. What is behind a closed handle may stay in memory until each thread that
- * used it has made another call or ended. Do not call the library from signal handlers, but for the functions that say they may
- * be, and do not cancel a thread (pthread_cancel) inside a call.
+ * those that wait end within 50 ms with MEMORA_CLOSED. What is behind a closed handle goes when the last call that uses it ends.
+ * Callbacks may call the library; 16 calls of a thread may be inside each other, one more is MEMORA_BUSY. Do not call the library
+ * from signal handlers, but for the functions that say they may be, and do not cancel a thread (pthread_cancel) inside a call.
  *
  * FORK. In a forked child every call on a handle of the parent is answered MEMORA_FORKED and changes nothing; open the fabric
  * anew there.
@@ -721,6 +721,106 @@ typedef void (*memora_message_fn)(void *context,
                                   const void *data,
                                   size_t len);
 
+/**
+ * Figures of a cache.
+ */
+typedef struct memora_cache_stats_t {
+    /**
+     * Entries, expired ones that nobody met since included.
+     */
+    uint64_t entries;
+    /**
+     * Bytes of the records of these entries, keys and headers included.
+     */
+    uint64_t live_bytes;
+    /**
+     * Bytes of replaced and deleted records that were not yet reclaimed.
+     */
+    uint64_t dead_bytes;
+    /**
+     * Bytes of records that the cache may hold now.
+     */
+    uint64_t capacity_bytes;
+    /**
+     * Chunks of records.
+     */
+    uint64_t record_chunks;
+    /**
+     * Chunks of the index.
+     */
+    uint64_t index_chunks;
+} memora_cache_stats_t;
+
+/**
+ * Figures of a channel.
+ */
+typedef struct memora_channel_stats_t {
+    /**
+     * Rings that a publisher holds now.
+     */
+    uint64_t publishers;
+    /**
+     * Rings, with those of publishers that are gone.
+     */
+    uint64_t lanes;
+    /**
+     * Bytes ever published, with headers and padding.
+     */
+    uint64_t published_bytes;
+    /**
+     * Subscriptions, named ones that nobody holds included.
+     */
+    uint64_t subscriptions;
+} memora_channel_stats_t;
+
+/**
+ * Takes one subscription of a channel: its name ("" for an anonymous one), whether somebody holds it now (1 or 0), and the
+ * bytes that were published and not yet handled by it. The name is valid only until the function returns.
+ */
+typedef void (*memora_subscription_fn)(void *context, const char *name, int held, uint64_t lag_bytes);
+
+/**
+ * Figures of a store.
+ */
+typedef struct memora_store_stats_t {
+    /**
+     * Entries.
+     */
+    uint64_t entries;
+    /**
+     * Bytes of live records in memory.
+     */
+    uint64_t live_bytes;
+    /**
+     * Flushes that wrote something, by all processes.
+     */
+    uint64_t flushes;
+    /**
+     * Records written by flushes.
+     */
+    uint64_t flushed_records;
+    /**
+     * Bytes written by flushes.
+     */
+    uint64_t flushed_bytes;
+    /**
+     * Bytes of journal since the last checkpoint.
+     */
+    uint64_t journal_bytes;
+    /**
+     * Bytes of the last checkpoint.
+     */
+    uint64_t checkpoint_bytes;
+    /**
+     * Checkpoints so far, over the life of the files.
+     */
+    uint64_t checkpoints;
+    /**
+     * 1 if a failed sync made the store read-only, else 0.
+     */
+    uint64_t poisoned;
+} memora_store_stats_t;
+
 #ifdef __cplusplus
 extern "C" {
 #endif // __cplusplus
@@ -828,6 +928,28 @@ int memora_fabric_open(const char *name,
 int memora_fabric_open_with(const char *name,
                             const struct memora_fabric_options_t *options,
                             struct memora_fabric_t **fabric);
+
+/**
+ * Opens the fabric in a memory file that another process handed over, as memora_fabric_memfd() gives it. Of `options`, which
+ * may be NULL, only `read_only` counts. The descriptor stays the caller's, who may close it afterwards.
+ *
+ * On success `*fabric` is a new handle, to be closed with memora_fabric_close(); else it is NULL.
+ * Returns MEMORA_OK, MEMORA_INVALID_ARGUMENT, MEMORA_NOT_OURS, MEMORA_NOT_A_FABRIC, MEMORA_LAYOUT_MISMATCH,
+ * MEMORA_TOO_MANY_PROCESSES, MEMORA_PERMISSION_DENIED, MEMORA_CORRUPT, MEMORA_IO, MEMORA_UNSUPPORTED.
+ */
+int memora_fabric_open_fd(int fd,
+                          const struct memora_fabric_options_t *options,
+                          struct memora_fabric_t **fabric);
+
+/**
+ * Gives a new descriptor of the memory file of a fabric with the backend MEMORA_BACKEND_MEMFD, to be handed to other processes
+ * (over a unix socket, or by inheritance) and closed with close(). It is closed in programs that are executed.
+ *
+ * On success `*fd` is the descriptor; else it is -1.
+ * Returns MEMORA_OK, MEMORA_UNSUPPORTED (another backend), MEMORA_INVALID_ARGUMENT, MEMORA_CLOSED, MEMORA_FORKED, MEMORA_IO.
+ */
+int memora_fabric_memfd(struct memora_fabric_t *fabric,
+                        int *fd);
 
 /**
  * Closes the handle. NULL is allowed and does nothing. The fabric and what is in it stay, for other processes and for the next
@@ -1295,6 +1417,17 @@ int memora_store_get_entry(struct memora_store_t *store,
                            struct memora_entry_t *entry);
 
 /**
+ * Looks `count` keys up and calls `function` once for each, as memora_cache_get_many() does.
+ *
+ * Returns what that does.
+ */
+int memora_store_get_many(struct memora_store_t *store,
+                          const struct memora_bytes_t *keys,
+                          size_t count,
+                          memora_value_fn function,
+                          void *context);
+
+/**
  * Stores `value` under `key`, whatever is there; the answer survives what the durability of the store says. `options` (time to live, flags) may be NULL, `version` too.
  *
  * The bytes are copied. `*version` becomes the version of the new entry.
@@ -1430,6 +1563,38 @@ int memora_store_flush(struct memora_store_t *store);
  * MEMORA_READ_ONLY, MEMORA_CLOSED, MEMORA_FORKED, MEMORA_CORRUPT.
  */
 int memora_store_checkpoint(struct memora_store_t *store);
+
+/**
+ * Fills `stats` with figures of the cache. `struct_size` is sizeof *stats.
+ *
+ * Returns MEMORA_OK, MEMORA_INVALID_ARGUMENT, MEMORA_CLOSED, MEMORA_FORKED, MEMORA_CORRUPT.
+ */
+int memora_cache_stats(struct memora_cache_t *cache, struct memora_cache_stats_t *stats, size_t struct_size);
+
+/**
+ * Fills `stats` with figures of the channel. `struct_size` is sizeof *stats.
+ *
+ * Returns MEMORA_OK, MEMORA_INVALID_ARGUMENT, MEMORA_CLOSED, MEMORA_FORKED, MEMORA_CORRUPT.
+ */
+int memora_channel_stats(struct memora_channel_t *channel,
+                         struct memora_channel_stats_t *stats,
+                         size_t struct_size);
+
+/**
+ * Calls `function` for each subscription of the channel. The function may call the library, but not throw or jump out.
+ *
+ * Returns MEMORA_OK, MEMORA_INVALID_ARGUMENT, MEMORA_CLOSED, MEMORA_FORKED, MEMORA_CORRUPT.
+ */
+int memora_channel_subscriptions(struct memora_channel_t *channel,
+                                 memora_subscription_fn function,
+                                 void *context);
+
+/**
+ * Fills `stats` with figures of the store. `struct_size` is sizeof *stats.
+ *
+ * Returns MEMORA_OK, MEMORA_INVALID_ARGUMENT, MEMORA_CLOSED, MEMORA_FORKED, MEMORA_CORRUPT.
+ */
+int memora_store_stats(struct memora_store_t *store, struct memora_store_stats_t *stats, size_t struct_size);
 
 #ifdef __cplusplus
 }  // extern "C"

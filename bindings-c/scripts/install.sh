@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Installs the library: install.sh BUILT DESTDIR PREFIX LIBDIR INCLUDEDIR VERSION ABI PRIVATE_LIBRARIES
+# Installs the library: install.sh SHARED STATIC DESTDIR PREFIX LIBDIR INCLUDEDIR VERSION ABI PRIVATE_LIBRARIES
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-built=$1 dest=$2 prefix=$3 libdir=$4 includedir=$5 version=$6 abi=$7 private=$8
+shared=$1 static=$2 dest=$3 prefix=$4 libdir=$5 includedir=$6 version=$7 abi=$8 private=$9
 
 # CMake's file finds the rest from where it stands, so that the whole may be moved.
 from_cmake() { realpath -m --relative-to="$libdir/cmake/memora" "$1"; }
@@ -16,11 +16,11 @@ fill() {
 }
 
 install -d "$dest$libdir/pkgconfig" "$dest$libdir/cmake/memora" "$dest$includedir"
-install -m 644 "$here/include/memora.h" "$dest$includedir/memora.h"
-install -m 755 "$built/libmemora.so" "$dest$libdir/libmemora.so.$version"
+install -m 644 "$here/include/memora.h" "$here/include/memora.hpp" "$dest$includedir/"
+install -m 755 "$shared" "$dest$libdir/libmemora.so.$version"
 ln -sfn "libmemora.so.$version" "$dest$libdir/libmemora.so.$abi"
 ln -sfn "libmemora.so.$abi" "$dest$libdir/libmemora.so"
-install -m 644 "$built/libmemora.a" "$dest$libdir/libmemora.a"
+install -m 644 "$static" "$dest$libdir/libmemora.a"
 fill "$here/memora.pc.in" "$dest$libdir/pkgconfig/memora.pc"
 fill "$here/cmake/memora-config.cmake.in" "$dest$libdir/cmake/memora/memora-config.cmake"
 fill "$here/cmake/memora-config-version.cmake.in" "$dest$libdir/cmake/memora/memora-config-version.cmake"

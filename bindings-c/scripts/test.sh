@@ -41,21 +41,32 @@ for test in "$@"; do
     done
 done
 
-# The header in C++, against the same library.
+# The headers in C++, against the same library.
 # shellcheck disable=SC2086
-$CXX $CXXFLAGS -I"$STAGE/include" -o "$OUT/tests/header-cpp" tests/header_test.cpp -L"$STAGE/lib" -lmemora && "$OUT/tests/header-cpp"
-report "the header in C++" $?
+$CXX -std=c++11 $CXXFLAGS -I"$STAGE/include" -o "$OUT/tests/header-cpp" tests/header_test.cpp -L"$STAGE/lib" -lmemora &&
+    "$OUT/tests/header-cpp"
+report "the header in C++11" $?
+for standard in c++17 c++20; do
+    # shellcheck disable=SC2086
+    $CXX -std=$standard $CXXFLAGS $SANITIZE -I"$STAGE/include" -o "$OUT/tests/wrapper-cpp" tests/wrapper_test.cpp \
+        -L"$STAGE/lib" -lmemora -lpthread && "$OUT/tests/wrapper-cpp"
+    report "memora.hpp in $standard" $?
+done
 
 # The header alone, before anything else is included.
 echo '#include <memora.h>' | $CC -std=c99 -Wall -Wextra -pedantic -Werror -I"$STAGE/include" -fsyntax-only -x c -
 report "the header alone in C99" $?
 
 # Nothing but memora_* leaves the library, and everything that the header declares is in it.
-others=$(nm -D --defined-only "$STAGE/lib/libmemora.so" | awk '{print $NF}' | grep -v '^memora_' | tr '\n' ' ')
+others=$(nm -D --defined-only "$STAGE/lib/libmemora.so" | awk '{print $NF}' | grep -vE '^(MEMORA_0|memora_.*)$' | tr '\n' ' ')
 [ -z "$others" ] || echo "exported, but not ours: $others"
 report "only memora_* is exported" "$([ -z "$others" ]; echo $?)"
+unversioned=$(nm -D --defined-only --with-symbol-versions "$STAGE/lib/libmemora.so" | awk '{print $NF}' | grep '^memora_' |
+    grep -v '@@MEMORA_0$' | tr '\n' ' ')
+[ -z "$unversioned" ] || echo "without a version: $unversioned"
+report "all symbols have the version MEMORA_0" "$([ -z "$unversioned" ]; echo $?)"
 missing=$(comm -23 <(grep -oE '\bmemora_[a-z_]+\(' include/memora.h | grep -v '_fn(' | tr -d '(' | sort -u) \
-    <(nm -D --defined-only "$STAGE/lib/libmemora.so" | awk '{print $NF}' | sort -u) | tr '\n' ' ')
+    <(nm -D --defined-only "$STAGE/lib/libmemora.so" | awk '{print $NF}' | sed "s/@.*//" | sort -u) | tr '\n' ' ')
 [ -z "$missing" ] || echo "declared, but missing in the library: $missing"
 report "all that the header declares is exported" "$([ -z "$missing" ]; echo $?)"
 

@@ -222,6 +222,42 @@ static void bad_keys_and_values_are_refused_and_nothing_is_lost(void) {
     free(bytes);
 }
 
+static void take_nothing(void *context, const void *key, size_t key_len, const void *value, size_t value_len,
+                         const memora_entry_t *entry) {
+    (void)key, (void)key_len, (void)value, (void)value_len, (void)entry;
+    ++*(int *)context;
+}
+
+static void figures_and_extreme_limits(void) {
+    memora_cache_t *own = NULL;
+    memora_cache_stats_t stats;
+    uint64_t cursor = 0;
+    int seen = 0, i;
+    char name[16];
+    OK(memora_cache_open(fabric, "figures", NULL, &own));
+    for (i = 0; i < 100; i++) {
+        snprintf(name, sizeof name, "key %d", i);
+        OK(memora_cache_set(own, name, strlen(name), "value", 5, NULL, NULL));
+    }
+    OK(memora_cache_delete(own, "key 7", 5));
+    OK(memora_cache_stats(own, &stats, sizeof stats));
+    CHECK(stats.entries == 99 && stats.live_bytes >= 99 * 10 && stats.dead_bytes > 0);
+    CHECK(stats.capacity_bytes >= stats.live_bytes && stats.record_chunks >= 1 && stats.index_chunks >= 1);
+    CODE(memora_cache_stats(own, NULL, sizeof stats), MEMORA_INVALID_ARGUMENT);
+    CODE(memora_cache_stats(own, &stats, 3), MEMORA_INVALID_ARGUMENT);
+    /* Everything at once, nothing at all, and cursors that nobody gave out. */
+    OK(memora_cache_scan(own, &cursor, SIZE_MAX, take_nothing, &seen));
+    CHECK(seen >= 99 && cursor == 0);
+    (void)memora_cache_scan(own, &cursor, 0, take_nothing, &seen);
+    for (i = 0; i < 64; i++) {
+        int result;
+        cursor = (UINT64_C(1) << i) + (i % 3 ? 0 : 5);
+        result = memora_cache_scan(own, &cursor, 10, take_nothing, &seen);
+        CHECK(result == MEMORA_OK || result == MEMORA_INVALID_ARGUMENT);
+    }
+    OK(memora_cache_close(own));
+}
+
 int main(int argc, char **argv) {
     begin("cache", argc, argv);
     OK(memora_fabric_open("test", &fabric));
@@ -235,6 +271,7 @@ int main(int argc, char **argv) {
     many_are_got_at_once();
     a_scan_meets_every_entry();
     bad_keys_and_values_are_refused_and_nothing_is_lost();
+    figures_and_extreme_limits();
     OK(memora_cache_close(cache));
     OK(memora_fabric_close(fabric));
     return finish();

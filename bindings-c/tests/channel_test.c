@@ -299,9 +299,82 @@ static void bad_input_is_refused(void) {
     CODE(memora_publisher_send(publisher, big, 1 << 20, NULL), MEMORA_VALUE_TOO_LONG);
     CODE(memora_publisher_try_send(publisher, NULL, 3, NULL), MEMORA_INVALID_ARGUMENT);
     CODE(memora_publisher_claim(publisher, 1 << 20, 1000), MEMORA_VALUE_TOO_LONG);
+    CODE(memora_publisher_claim(publisher, SIZE_MAX, 1000), MEMORA_VALUE_TOO_LONG);
+    CODE(memora_publisher_send(publisher, big, SIZE_MAX, NULL), MEMORA_INVALID_ARGUMENT);
+    CODE(memora_publisher_send(publisher, big, SIZE_MAX / 2, NULL), MEMORA_VALUE_TOO_LONG);
     OK(memora_publisher_close(publisher));
     OK(memora_channel_close(made));
     free(big);
+}
+
+static void limits_and_times_may_be_extreme(void) {
+    memora_channel_t *made = channel("extreme", MEMORA_CHANNEL_BROADCAST, MEMORA_OVERRUN_BLOCK, 4096);
+    memora_publisher_t *publisher = NULL;
+    memora_subscriber_t *subscriber = NULL;
+    struct polled polled;
+    memora_message_t message;
+    size_t count = 9;
+    char buffer[8];
+    memset(&polled, 0, sizeof polled);
+    OK(memora_subscriber_open(made, NULL, &subscriber));
+    OK(memora_publisher_open(made, &publisher));
+    polled.subscriber = subscriber;
+    OK(memora_publisher_send_timeout(publisher, "a", 1, INT64_MAX, NULL));
+    OK(memora_publisher_send_timeout(publisher, "b", 1, INT64_MIN, NULL));
+    OK(memora_publisher_send(publisher, NULL, 0, NULL));
+    OK(memora_publisher_send(publisher, "c", 1, NULL));
+    OK(memora_subscriber_recv(subscriber, buffer, sizeof buffer, INT64_MAX, NULL));
+    CHECK(buffer[0] == 'a');
+    OK(memora_subscriber_recv(subscriber, buffer, sizeof buffer, INT64_MIN, NULL));
+    CHECK(buffer[0] == 'b');
+    OK(memora_subscriber_try_recv(subscriber, NULL, 0, &message));
+    CHECK(message.len == 0 && message.position > 0);
+    OK(memora_subscriber_poll(subscriber, 0, take_message, &polled, &count));
+    CHECK(count == 0);
+    OK(memora_subscriber_poll(subscriber, SIZE_MAX, take_message, &polled, &count));
+    CHECK(count == 1);
+    CODE(memora_subscriber_poll(subscriber, 1, NULL, &polled, &count), MEMORA_INVALID_ARGUMENT);
+    CODE(memora_subscriber_try_recv(subscriber, NULL, 5, NULL), MEMORA_INVALID_ARGUMENT);
+    CODE(memora_subscriber_try_recv(subscriber, buffer, SIZE_MAX, NULL), MEMORA_INVALID_ARGUMENT);
+    CODE(memora_subscriber_lag(subscriber, NULL), MEMORA_INVALID_ARGUMENT);
+    OK(memora_subscriber_close(subscriber));
+    OK(memora_publisher_close(publisher));
+    OK(memora_channel_close(made));
+}
+
+struct seen {
+    int named, anonymous, held;
+    uint64_t lag;
+};
+
+static void take_subscription(void *context, const char *name, int held, uint64_t lag_bytes) {
+    struct seen *seen = context;
+    if (strcmp(name, "who") == 0) seen->named++;
+    else if (*name == 0) seen->anonymous++;
+    seen->held += held;
+    seen->lag += lag_bytes;
+}
+
+static void a_channel_tells_its_figures(void) {
+    memora_channel_t *made = channel("figures", MEMORA_CHANNEL_BROADCAST, MEMORA_OVERRUN_BLOCK, 4096);
+    memora_publisher_t *publisher = NULL;
+    memora_subscriber_t *named = NULL, *anonymous = NULL;
+    memora_channel_stats_t stats;
+    struct seen seen = {0, 0, 0, 0};
+    OK(memora_subscriber_open(made, "who", &named));
+    OK(memora_subscriber_open(made, NULL, &anonymous));
+    OK(memora_publisher_open(made, &publisher));
+    OK(memora_publisher_send(publisher, "message", 7, NULL));
+    OK(memora_subscriber_close(named));
+    OK(memora_channel_stats(made, &stats, sizeof stats));
+    CHECK(stats.publishers == 1 && stats.lanes == 1 && stats.published_bytes >= 7 && stats.subscriptions == 2);
+    OK(memora_channel_subscriptions(made, take_subscription, &seen));
+    CHECK(seen.named == 1 && seen.anonymous == 1 && seen.held == 1 && seen.lag >= 14);
+    CODE(memora_channel_subscriptions(made, NULL, NULL), MEMORA_INVALID_ARGUMENT);
+    CODE(memora_channel_stats(made, NULL, sizeof stats), MEMORA_INVALID_ARGUMENT);
+    OK(memora_subscriber_close(anonymous));
+    OK(memora_publisher_close(publisher));
+    OK(memora_channel_close(made));
 }
 
 int main(int argc, char **argv) {
@@ -317,6 +390,8 @@ int main(int argc, char **argv) {
     a_named_subscription_keeps_its_place();
     a_waiting_subscriber_may_be_closed();
     bad_input_is_refused();
+    limits_and_times_may_be_extreme();
+    a_channel_tells_its_figures();
     OK(memora_fabric_close(fabric));
     return finish();
 }

@@ -186,6 +186,64 @@ static void memory_of_this_process_alone_serves_too(void) {
     OK(memora_fabric_close(fabric));
 }
 
+static int fd_of_the_parent = -1;
+
+static int in_another_process(void) {
+    memora_fabric_t *fabric = NULL;
+    memora_cache_t *cache = NULL;
+    char value[8];
+    size_t len = 0;
+    OK(memora_fabric_open_fd(fd_of_the_parent, NULL, &fabric));
+    OK(memora_cache_open(fabric, "c", NULL, &cache));
+    OK(memora_cache_get(cache, "k", 1, value, sizeof value, &len));
+    CHECK(len == 1 && value[0] == 'v');
+    OK(memora_cache_set(cache, "child", 5, "c", 1, NULL, NULL));
+    OK(memora_cache_close(cache));
+    OK(memora_fabric_close(fabric));
+    return 7;
+}
+
+static void a_memory_file_is_handed_over(void) {
+    memora_fabric_options_t made = options(MEMORA_CREATE_NEW);
+    memora_fabric_t *fabric = NULL, *again = NULL, *file = NULL;
+    memora_cache_t *cache = NULL;
+    char value[8];
+    size_t len = 0;
+    int fd = 99, ends[2];
+    made.backend = MEMORA_BACKEND_MEMFD;
+    OK(memora_fabric_open_with("anonymous", &made, &fabric));
+    OK(memora_cache_open(fabric, "c", NULL, &cache));
+    OK(memora_cache_set(cache, "k", 1, "v", 1, NULL, NULL));
+    OK(memora_fabric_memfd(fabric, &fd_of_the_parent));
+    CHECK(fd_of_the_parent >= 0);
+    CHECK(wait_for(start(in_another_process)) == 7);
+    OK(memora_cache_get(cache, "child", 5, value, sizeof value, &len));
+    /* Read-only; and the descriptor is still ours. */
+    made.read_only = 1;
+    OK(memora_fabric_open_fd(fd_of_the_parent, &made, &again));
+    OK(memora_cache_close(cache));
+    OK(memora_cache_open(again, "c", NULL, &cache));
+    OK(memora_cache_get(cache, "k", 1, value, sizeof value, &len));
+    CODE(memora_cache_set(cache, "k", 1, "w", 1, NULL, NULL), MEMORA_READ_ONLY);
+    OK(memora_cache_close(cache));
+    OK(memora_fabric_close(again));
+    CHECK(close(fd_of_the_parent) == 0);
+    CODE(memora_fabric_memfd(fabric, NULL), MEMORA_INVALID_ARGUMENT);
+    /* What is no memory file of a fabric. */
+    CODE(memora_fabric_open_fd(-1, NULL, &again), MEMORA_INVALID_ARGUMENT);
+    CODE(memora_fabric_open_fd(fd_of_the_parent, NULL, &again), MEMORA_INVALID_ARGUMENT);
+    CODE(memora_fabric_open_fd(0x7fffffff, NULL, &again), MEMORA_INVALID_ARGUMENT);
+    CHECK(pipe(ends) == 0);
+    CHECK(memora_fabric_open_fd(ends[0], NULL, &again) < 0 && again == NULL);
+    CHECK(close(ends[0]) == 0 && close(ends[1]) == 0);
+    made = options(MEMORA_OPEN_OR_CREATE);
+    OK(memora_fabric_open_with("in-a-file", &made, &file));
+    CODE(memora_fabric_memfd(file, &fd), MEMORA_UNSUPPORTED);
+    CHECK(fd == -1);
+    OK(memora_fabric_close(file));
+    OK(memora_fabric_close(fabric));
+}
+
 int main(int argc, char **argv) {
     begin("fabric", argc, argv);
     a_fabric_is_created_opened_checked_and_removed();
@@ -194,5 +252,6 @@ int main(int argc, char **argv) {
     bad_arguments_are_refused();
     a_directory_without_permission_is_refused();
     memory_of_this_process_alone_serves_too();
+    a_memory_file_is_handed_over();
     return finish();
 }

@@ -31,6 +31,10 @@ static void take_object(void *context, const char *name, const char *kind, uint6
     (void)context, (void)name, (void)kind, (void)bytes;
 }
 
+static void take_subscription(void *context, const char *name, int held, uint64_t lag_bytes) {
+    (void)context, (void)name, (void)held, (void)lag_bytes;
+}
+
 /* Every call that takes a handle gives this code for this number. */
 static void every_call_gives(void *handle, int expected) {
     char buffer[16];
@@ -43,6 +47,17 @@ static void every_call_gives(void *handle, int expected) {
     memora_publisher_t *publisher = NULL;
     memora_subscriber_t *subscriber = NULL;
     memora_fabric_stat_t stat;
+    memora_cache_stats_t cache_stats;
+    memora_channel_stats_t channel_stats;
+    memora_store_stats_t store_stats;
+    int fd = 7;
+    CODE(memora_fabric_memfd(handle, &fd), expected);
+    CHECK(fd == -1);
+    CODE(memora_cache_stats(handle, &cache_stats, sizeof cache_stats), expected);
+    CODE(memora_channel_stats(handle, &channel_stats, sizeof channel_stats), expected);
+    CODE(memora_channel_subscriptions(handle, take_subscription, NULL), expected);
+    CODE(memora_store_stats(handle, &store_stats, sizeof store_stats), expected);
+    CODE(memora_store_get_many(handle, &key, 1, take_value, NULL), expected);
     CODE(memora_fabric_check(handle, take_problem, NULL, NULL), expected);
     CODE(memora_fabric_objects(handle, take_object, NULL), expected);
     CODE(memora_fabric_stat(handle, &stat, sizeof stat), expected);
@@ -196,6 +211,133 @@ static void a_handle_may_be_closed_under_the_threads_that_use_it(void) {
     }
 }
 
+/* A callback that closes the cache that calls it, and one that goes deeper and deeper. */
+struct within {
+    memora_cache_t *cache;
+    int calls, depth, deepest;
+    int refused;
+};
+
+static void close_from_within(void *context, const void *key, size_t key_len, const void *value, size_t value_len,
+                              const memora_entry_t *entry) {
+    struct within *within = context;
+    (void)key, (void)key_len, (void)value, (void)entry;
+    CHECK(value_len == 1);
+    if (within->calls++ == 0) OK(memora_cache_close(within->cache));
+    CODE(memora_cache_set(within->cache, "x", 1, "y", 1, NULL, NULL), MEMORA_CLOSED);
+}
+
+static void deeper(void *context, size_t index, const void *value, size_t value_len) {
+    struct within *within = context;
+    memora_bytes_t key = {"k", 1};
+    int result;
+    (void)index, (void)value, (void)value_len;
+    within->depth++;
+    if (within->depth > within->deepest) within->deepest = within->depth;
+    result = memora_cache_get_many(within->cache, &key, 1, deeper, within);
+    if (result == MEMORA_BUSY) within->refused++;
+    else CODE(result, MEMORA_OK);
+    within->depth--;
+}
+
+static void a_callback_may_close_what_calls_it_and_go_only_so_deep(void) {
+    struct within within = {NULL, 0, 0, 0, 0};
+    memora_bytes_t key = {"k", 1};
+    uint64_t cursor = 0;
+    char name[16], value[8];
+    size_t len = 0;
+    int i;
+    OK(memora_cache_open(fabric, "within", NULL, &within.cache));
+    for (i = 0; i < 50; i++) {
+        snprintf(name, sizeof name, "key %d", i);
+        OK(memora_cache_set(within.cache, name, strlen(name), "v", 1, NULL, NULL));
+    }
+    OK(memora_cache_scan(within.cache, &cursor, 1000, close_from_within, &within));
+    CHECK(within.calls > 1);
+    CODE(memora_cache_len(within.cache, &cursor), MEMORA_CLOSED);
+    OK(memora_cache_open(fabric, "within", NULL, &within.cache));
+    OK(memora_cache_set(within.cache, "k", 1, "v", 1, NULL, NULL));
+    OK(memora_cache_get_many(within.cache, &key, 1, deeper, &within));
+    CHECK(within.deepest >= 8 && within.refused == 1 && within.depth == 0);
+    OK(memora_cache_get(within.cache, "k", 1, value, sizeof value, &len));
+    OK(memora_cache_close(within.cache));
+}
+
+/* The last call of a thread comes from a destructor of its own, when the library's may have run. */
+static pthread_key_t last_words;
+
+static void call_at_the_end(void *context) {
+    char value[8];
+    size_t len = 0;
+    int turn;
+    for (turn = 0; turn < 3; turn++) OK(memora_cache_get(context, "k", 1, value, sizeof value, &len));
+    /* Once more in the next round of destructors. */
+    if (*(char *)value == 'v' && pthread_getspecific(last_words) == NULL && len == 1) {
+        static volatile int rounds;
+        if (rounds++ < 2) pthread_setspecific(last_words, context);
+    }
+}
+
+static void *use_and_end(void *context) {
+    char value[8];
+    size_t len = 0;
+    pthread_setspecific(last_words, context);
+    OK(memora_cache_get(context, "k", 1, value, sizeof value, &len));
+    return NULL;
+}
+
+static void a_thread_may_call_while_it_ends(void) {
+    memora_cache_t *cache = NULL;
+    pthread_t thread;
+    int i;
+    CHECK(pthread_key_create(&last_words, call_at_the_end) == 0);
+    OK(memora_cache_open(fabric, "ending", NULL, &cache));
+    OK(memora_cache_set(cache, "k", 1, "v", 1, NULL, NULL));
+    for (i = 0; i < 50; i++) {
+        CHECK(pthread_create(&thread, NULL, use_and_end, cache) == 0);
+        CHECK(pthread_join(thread, NULL) == 0);
+    }
+    OK(memora_cache_close(cache));
+    CHECK(pthread_key_delete(last_words) == 0);
+}
+
+static void take_process_count(uint64_t expected) {
+    memora_fabric_t *own = NULL;
+    memora_fabric_stat_t stat;
+    OK(memora_fabric_open("test", &own));
+    OK(memora_fabric_stat(own, &stat, sizeof stat));
+    CHECK(stat.processes == expected);
+    OK(memora_fabric_close(own));
+}
+
+/* What was closed under a call is dropped when that call ends, not later: an attachment shows it. */
+static void *receive_until_closed(void *context) {
+    char buffer[8];
+    CODE(memora_subscriber_recv(context, buffer, sizeof buffer, MEMORA_FOREVER, NULL), MEMORA_CLOSED);
+    return NULL;
+}
+
+static void what_is_closed_under_a_call_goes_with_that_call(void) {
+    memora_channel_options_t made;
+    memora_fabric_t *own = NULL;
+    memora_channel_t *channel = NULL;
+    memora_subscriber_t *subscriber = NULL;
+    pthread_t thread;
+    OK(memora_channel_options_init(&made, sizeof made));
+    OK(memora_fabric_open("test", &own));
+    OK(memora_channel_open(own, "goes", &made, &channel));
+    OK(memora_subscriber_open(channel, NULL, &subscriber));
+    CHECK(pthread_create(&thread, NULL, receive_until_closed, subscriber) == 0);
+    sleep_ms(20);
+    OK(memora_channel_close(channel));
+    OK(memora_fabric_close(own));
+    /* The fabric `test` of this program, `own` held by the subscriber, and the one that counts. */
+    take_process_count(3);
+    OK(memora_subscriber_close(subscriber));
+    CHECK(pthread_join(thread, NULL) == 0);
+    take_process_count(2);
+}
+
 static void *close_it(void *context) {
     return memora_cache_close(context) == MEMORA_OK ? context : NULL;
 }
@@ -307,6 +449,9 @@ int main(int argc, char **argv) {
     a_closed_handle_stays_closed_when_its_place_is_used_again();
     a_handle_may_be_closed_under_the_threads_that_use_it();
     of_two_that_close_one_succeeds();
+    a_callback_may_close_what_calls_it_and_go_only_so_deep();
+    a_thread_may_call_while_it_ends();
+    what_is_closed_under_a_call_goes_with_that_call();
     a_forked_child_is_told_and_may_open_anew();
     a_fork_in_the_middle_of_another_threads_call_does_no_harm();
     all_handles_may_be_taken();

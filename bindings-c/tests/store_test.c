@@ -58,6 +58,32 @@ static void calls_do_what_those_of_a_cache_do(void) {
     CODE(memora_store_set_durable(store, "sync", 4, "s", 1, 99, NULL), MEMORA_INVALID_ARGUMENT);
 }
 
+static void add_len(void *context, size_t index, const void *value, size_t value_len) {
+    size_t *lens = context;
+    CHECK(index < 3 && (value != NULL) == (index != 1));
+    lens[index] = value_len;
+}
+
+static void many_at_once_and_figures(void) {
+    memora_bytes_t keys[3] = {{"one", 3}, {"missing", 7}, {"sync", 4}}, bad = {NULL, 5};
+    size_t lens[3] = {9, 9, 9};
+    memora_store_stats_t stats;
+    OK(memora_store_get_many(store, keys, 3, add_len, lens));
+    CHECK(lens[0] == 5 && lens[1] == 0 && lens[2] == 1);
+    OK(memora_store_get_many(store, NULL, 0, add_len, lens));
+    CODE(memora_store_get_many(store, keys, 3, NULL, lens), MEMORA_INVALID_ARGUMENT);
+    CODE(memora_store_get_many(store, NULL, 1, add_len, lens), MEMORA_INVALID_ARGUMENT);
+    CODE(memora_store_get_many(store, keys, (size_t)-1, add_len, lens), MEMORA_INVALID_ARGUMENT);
+    CODE(memora_store_get_many(store, &bad, 1, add_len, lens), MEMORA_INVALID_ARGUMENT);
+    OK(memora_store_flush(store));
+    OK(memora_store_stats(store, &stats, sizeof stats));
+    CHECK(stats.entries == 3 && stats.live_bytes > 0 && stats.flushes > 0 && stats.flushed_records >= 3);
+    CHECK(stats.flushed_bytes > 0 && stats.journal_bytes > 0 && stats.checkpoints == 0 && stats.poisoned == 0);
+    CODE(memora_store_stats(store, NULL, sizeof stats), MEMORA_INVALID_ARGUMENT);
+    CODE(memora_store_stats(store, &stats, 0), MEMORA_INVALID_ARGUMENT);
+    CODE(memora_store_stats(store, &stats, (size_t)-1), MEMORA_INVALID_ARGUMENT);
+}
+
 static void count_entry(void *context, const void *key, size_t key_len, const void *value, size_t value_len,
                         const memora_entry_t *entry) {
     CHECK(key != NULL && key_len > 0 && value != NULL && value_len > 0 && entry->version != 0);
@@ -118,6 +144,7 @@ int main(int argc, char **argv) {
     OK(memora_fabric_open("test", &fabric));
     OK(memora_store_open(fabric, "kept", &made, &store));
     calls_do_what_those_of_a_cache_do();
+    many_at_once_and_figures();
     entries_come_back_when_the_fabric_is_gone();
     bad_input_is_refused();
     OK(memora_store_close(store));

@@ -153,6 +153,25 @@ pub(crate) fn put_number(border: &Border, number: Option<u64>, answer: *mut u64)
     Ok(())
 }
 
+/// The keys of a get of many.
+pub(crate) fn keys_of(border: &Border, keys: *const memora_bytes_t, count: usize) -> Result<Vec<&[u8]>> {
+    border.elements(keys, count, "keys")?.iter().map(|key| border.bytes(key.data, key.len, "key")).collect()
+}
+
+/// What hands the answers of a get of many to the caller's function.
+pub(crate) fn answer_of(
+    border: &Border,
+    function: memora_value_fn,
+    context: *mut c_void,
+) -> Result<impl FnMut(usize, Option<&[u8]>)> {
+    let function = border.function(function)?;
+    Ok(move |index: usize, value: Option<&[u8]>| {
+        let data = value.map_or(std::ptr::null(), |value| value.as_ptr().cast());
+        // SAFETY: the caller's function, within the licence of `call`, with pointers to private copies that live during the call.
+        unsafe { function(context, index, data, value.map_or(0, <[u8]>::len)) }
+    })
+}
+
 /// Opens the cache `name` of `fabric`, or creates it. `options` may be NULL for the defaults.
 ///
 /// On success `*cache` is a new handle, to be closed with memora_cache_close(); else it is NULL.
@@ -252,19 +271,8 @@ pub unsafe extern "C" fn memora_cache_get_many(
     // SAFETY: the pointers are those of a caller who keeps to the header.
     unsafe {
         call(|border| {
-            let function = border.function(function)?;
-            let keys = border
-                .elements(keys, count, "keys")?
-                .iter()
-                .map(|key| border.bytes(key.data, key.len, "key"))
-                .collect::<Result<Vec<_>>>()?;
-            handles::with(handles::number(cache), |cache: &Cache| {
-                cache.get_many(&keys, |index, value| {
-                    let data = value.map_or(std::ptr::null(), |value| value.as_ptr().cast());
-                    // Within the licence above: the caller's function, with pointers to private copies that live during the call.
-                    function(context, index, data, value.map_or(0, <[u8]>::len));
-                })
-            })
+            let (keys, mut answer) = (keys_of(border, keys, count)?, answer_of(border, function, context)?);
+            handles::with(handles::number(cache), |cache: &Cache| cache.get_many(&keys, &mut answer))
         })
     }
 }

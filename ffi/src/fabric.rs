@@ -2,6 +2,7 @@
 #![allow(unsafe_code)]
 
 use std::ffi::{CString, c_char, c_int, c_void};
+use std::os::fd::IntoRawFd;
 use std::path::Path;
 
 use memora_core::{Error, ErrorCode, Fabric};
@@ -103,6 +104,48 @@ pub unsafe extern "C" fn memora_fabric_open_with(
                 let name = border.text(name, "name")?;
                 options::fabric(border, options)?.open(name)
             })
+        })
+    }
+}
+
+/// Opens the fabric in a memory file that another process handed over, as memora_fabric_memfd() gives it. Of `options`, which
+/// may be NULL, only `read_only` counts. The descriptor stays the caller's, who may close it afterwards.
+///
+/// On success `*fabric` is a new handle, to be closed with memora_fabric_close(); else it is NULL.
+/// Returns MEMORA_OK, MEMORA_INVALID_ARGUMENT, MEMORA_NOT_OURS, MEMORA_NOT_A_FABRIC, MEMORA_LAYOUT_MISMATCH,
+/// MEMORA_TOO_MANY_PROCESSES, MEMORA_PERMISSION_DENIED, MEMORA_CORRUPT, MEMORA_IO, MEMORA_UNSUPPORTED.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn memora_fabric_open_fd(
+    fd: c_int,
+    options: *const memora_fabric_options_t,
+    fabric: *mut *mut memora_fabric_t,
+) -> c_int {
+    // SAFETY: the pointers are those of a caller who keeps to the header.
+    unsafe {
+        call(|border| {
+            border.open(fabric, || {
+                let options = options::fabric(border, options)?;
+                options.open_fd(border.descriptor(fd)?)
+            })
+        })
+    }
+}
+
+/// Gives a new descriptor of the memory file of a fabric with the backend MEMORA_BACKEND_MEMFD, to be handed to other processes
+/// (over a unix socket, or by inheritance) and closed with close(). It is closed in programs that are executed.
+///
+/// On success `*fd` is the descriptor; else it is -1.
+/// Returns MEMORA_OK, MEMORA_UNSUPPORTED (another backend), MEMORA_INVALID_ARGUMENT, MEMORA_CLOSED, MEMORA_FORKED, MEMORA_IO.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn memora_fabric_memfd(fabric: *mut memora_fabric_t, fd: *mut c_int) -> c_int {
+    // SAFETY: the pointers are those of a caller who keeps to the header.
+    unsafe {
+        call(|border| {
+            border.wanted(fd, "fd")?;
+            border.put(fd, -1);
+            let file = handles::with(handles::number(fabric), |fabric: &Fabric| fabric.memfd())?;
+            border.put(fd, file.into_raw_fd());
+            Ok(())
         })
     }
 }
@@ -263,6 +306,6 @@ pub unsafe extern "C" fn memora_fabric_reap(fabric: *mut memora_fabric_t, thread
 }
 
 /// A text with a NUL at its end; a NUL inside would end it for C.
-fn for_c(text: &str) -> CString {
+pub(crate) fn for_c(text: &str) -> CString {
     CString::new(text.replace('\0', "?")).unwrap_or_default()
 }

@@ -10,6 +10,7 @@
 use std::any::Any;
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::marker::PhantomData;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use memora_core::{Error, ErrorCode, Result};
@@ -161,6 +162,18 @@ impl Border {
     #[inline]
     pub(crate) fn wanted<T>(&self, place: *mut T, name: &str) -> Result<()> {
         if place.is_null() { Err(invalid(format!("`{name}` is NULL."))) } else { Ok(()) }
+    }
+
+    /// A descriptor of our own for a file that the caller has open.
+    pub(crate) fn descriptor(&self, fd: c_int) -> Result<OwnedFd> {
+        if fd < 0 {
+            return Err(invalid(format!("{fd} is no descriptor.")));
+        }
+        // SAFETY: not -1; it is only used for the call that duplicates it, which answers with an error if it is not open.
+        let theirs = unsafe { BorrowedFd::borrow_raw(fd) };
+        theirs
+            .try_clone_to_owned()
+            .map_err(|error| invalid(format!("The descriptor {fd} is not usable: {error}.")))
     }
 
     /// A function of the caller; `None` is NULL in C.

@@ -23,5 +23,6 @@ pub mod channel;
 pub mod errors;
 pub mod fabric;
 pub mod options;
+pub mod stats;
 pub mod store;
 pub mod version;

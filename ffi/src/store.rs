@@ -6,8 +6,8 @@ use std::ffi::{c_char, c_int, c_void};
 use memora_core::{ErrorCode, Fabric, Store, Version};
 
 use crate::cache::{
-    entry_of, initial_of, memora_entry_fn, memora_entry_t, put_entry, put_number, put_outcome, put_value,
-    put_version,
+    answer_of, entry_of, initial_of, keys_of, memora_bytes_t, memora_entry_fn, memora_entry_t,
+    memora_value_fn, put_entry, put_number, put_outcome, put_value, put_version,
 };
 use crate::fabric::memora_fabric_t;
 use crate::guard::call;
@@ -104,6 +104,26 @@ pub unsafe extern "C" fn memora_store_get_entry(
             let buffer = border.buffer(buffer, capacity, "buffer")?;
             let found = handles::with(handles::number(store), |store: &Store| store.get_entry(key))?;
             put_entry(border, found, buffer, len, entry)
+        })
+    }
+}
+
+/// Looks `count` keys up and calls `function` once for each, as memora_cache_get_many() does.
+///
+/// Returns what that does.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn memora_store_get_many(
+    store: *mut memora_store_t,
+    keys: *const memora_bytes_t,
+    count: usize,
+    function: memora_value_fn,
+    context: *mut c_void,
+) -> c_int {
+    // SAFETY: the pointers are those of a caller who keeps to the header.
+    unsafe {
+        call(|border| {
+            let (keys, mut answer) = (keys_of(border, keys, count)?, answer_of(border, function, context)?);
+            handles::with(handles::number(store), |store: &Store| store.get_many(&keys, &mut answer))
         })
     }
 }

@@ -1,0 +1,567 @@
+/*
+ * memora.hpp: memora.h for C++17 and later: handles that close themselves, std::string_view for bytes, exceptions for errors.
+ * Nothing but inline functions over the C functions: link with -lmemora, as from C. Apache-2.0.
+ *
+ *     #include <memora.hpp>
+ *     #include <iostream>
+ *
+ *     int main() {
+ *         memora::Fabric fabric("hello");
+ *         memora::Cache prices(fabric, "prices");
+ *         prices.set("EURUSD", "1.0871");
+ *         std::cout << "EURUSD " << prices.get("EURUSD").value_or("unknown") << "\n";
+ *     }
+ *
+ * What memora.h says of handles, threads, fork, memory and crashes holds here, too. Objects can be moved, not copied. One that was
+ * moved from, or closed, throws MEMORA_INVALID_ARGUMENT or MEMORA_CLOSED. Ordinary answers are values (std::nullopt for a miss,
+ * false for "not stored"); everything else throws memora::Error. Functions that are handed over are called during the call only;
+ * when one throws, it is not called again, and its exception comes out of the call.
+ */
+#ifndef MEMORA_HPP
+#define MEMORA_HPP
+
+#include <memora.h>
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <exception>
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+namespace memora {
+
+/* Why a call failed: one of MEMORA_<NAME>; what() says what happened, with the values and the remedy. */
+class Error : public std::runtime_error {
+  public:
+    Error(int code, const char *message) : std::runtime_error(message), code_(code), amount_(memora_last_error_amount()) {}
+
+    int code() const noexcept { return code_; }
+    const char *name() const noexcept { return memora_error_name(code_); }
+    const char *remedy() const noexcept { return memora_error_remedy(code_); }
+    /* The number that belongs to some codes: the length that is needed, the messages that were lost. */
+    std::uint64_t amount() const noexcept { return amount_; }
+
+  private:
+    int code_;
+    std::uint64_t amount_;
+};
+
+namespace detail {
+
+inline void check(int result) {
+    if (result < 0) throw Error(result, memora_last_error_message());
+}
+
+/* Whether it was done; false for the one code that is an ordinary answer here. */
+inline bool done_or(int result, int ordinary) {
+    if (result == ordinary) return false;
+    check(result);
+    return true;
+}
+
+/* A handle with the function that closes it. */
+template <class T, int (*Close)(T *)> class Handle {
+  public:
+    Handle() noexcept = default;
+    Handle(Handle &&other) noexcept : handle_(std::exchange(other.handle_, nullptr)) {}
+    Handle &operator=(Handle &&other) noexcept {
+        if (this != &other) {
+            Close(handle_);
+            handle_ = std::exchange(other.handle_, nullptr);
+        }
+        return *this;
+    }
+    Handle(const Handle &) = delete;
+    Handle &operator=(const Handle &) = delete;
+    ~Handle() { Close(handle_); }
+
+    /* The handle for the functions of memora.h; it stays this object's. */
+    T *get() const noexcept { return handle_; }
+    T **place() noexcept { return &handle_; }
+    void close() { check(Close(std::exchange(handle_, nullptr))); }
+
+  private:
+    T *handle_ = nullptr;
+};
+
+/* A function that C calls: what it throws waits here until C has returned. */
+template <class F> class Callback {
+  public:
+    explicit Callback(F &function) : function_(function) {}
+
+    template <class... Arguments> void call(Arguments &&...arguments) noexcept {
+        if (thrown_) return;
+        try {
+            function_(std::forward<Arguments>(arguments)...);
+        } catch (...) {
+            thrown_ = std::current_exception();
+        }
+    }
+    void rethrow() const {
+        if (thrown_) std::rethrow_exception(thrown_);
+    }
+
+  private:
+    F &function_;
+    std::exception_ptr thrown_;
+};
+
+inline std::string_view view(const void *data, std::size_t len) {
+    return {static_cast<const char *>(data), len};
+}
+
+inline std::int64_t milliseconds(std::chrono::milliseconds timeout) {
+    return timeout.count() < 0 ? MEMORA_FOREVER : static_cast<std::int64_t>(timeout.count());
+}
+
+/* Calls again with a larger buffer until the answer fits. */
+template <class Get> std::optional<std::string> fetch(Get get) {
+    std::string value(256, '\0');
+    for (;;) {
+        std::size_t len = 0;
+        int result = get(value.data(), value.size(), &len);
+        if (result == MEMORA_NOT_FOUND) return std::nullopt;
+        if (result != MEMORA_BUFFER_TOO_SMALL) {
+            check(result);
+            value.resize(len);
+            return value;
+        }
+        value.resize(len);
+    }
+}
+
+}  // namespace detail
+
+/* A wait without end. */
+inline constexpr std::chrono::milliseconds forever{-1};
+
+/* A fabric; see memora_fabric_open(). */
+class Fabric {
+  public:
+    using Options = memora_fabric_options_t;
+
+    explicit Fabric(const char *name) { detail::check(memora_fabric_open(name, handle_.place())); }
+    explicit Fabric(const std::string &name) : Fabric(name.c_str()) {}
+    Fabric(const std::string &name, const Options &options) {
+        detail::check(memora_fabric_open_with(name.c_str(), &options, handle_.place()));
+    }
+    /* The fabric in a memory file that another process handed over; the descriptor stays the caller's. */
+    static Fabric of_fd(int fd, bool read_only = false) {
+        Options chosen = options();
+        chosen.read_only = read_only;
+        Fabric fabric;
+        detail::check(memora_fabric_open_fd(fd, &chosen, fabric.handle_.place()));
+        return fabric;
+    }
+    /* The default options, to be changed. */
+    static Options options() {
+        Options made;
+        detail::check(memora_fabric_options_init(&made, sizeof made));
+        return made;
+    }
+    /* `home` may be null for the default directory. */
+    static void remove(const char *home, const std::string &name) { detail::check(memora_fabric_remove(home, name.c_str())); }
+
+    /* A new descriptor of the memory file, to be closed by the caller. */
+    int memfd() const {
+        int fd = -1;
+        detail::check(memora_fabric_memfd(get(), &fd));
+        return fd;
+    }
+    memora_fabric_stat_t stat() const {
+        memora_fabric_stat_t stat;
+        detail::check(memora_fabric_stat(get(), &stat, sizeof stat));
+        return stat;
+    }
+    memora_fabric_t *get() const noexcept { return handle_.get(); }
+    void close() { handle_.close(); }
+
+  private:
+    Fabric() = default;
+    detail::Handle<memora_fabric_t, memora_fabric_close> handle_;
+};
+
+/* A value with what is known of it. */
+struct Entry {
+    std::string value;
+    std::uint64_t version;
+    /* nullopt: it never expires. */
+    std::optional<std::chrono::milliseconds> ttl;
+    std::uint32_t flags;
+};
+
+/* What is stored beside a value. */
+struct SetOptions {
+    /* 0: it never expires. */
+    std::chrono::milliseconds ttl{0};
+    std::uint32_t flags = 0;
+};
+
+/* How a compare-and-swap ended. */
+struct Swapped {
+    enum class Outcome { stored, stale, not_found } outcome;
+    /* The new version, or the one that was found. */
+    std::uint64_t version;
+    explicit operator bool() const noexcept { return outcome == Outcome::stored; }
+};
+
+namespace detail {
+
+/* The functions of caches, and those of stores. */
+struct OfCache {
+    using type = memora_cache_t;
+    using stats_type = memora_cache_stats_t;
+    static constexpr auto close = memora_cache_close;
+    static constexpr auto get = memora_cache_get;
+    static constexpr auto get_entry = memora_cache_get_entry;
+    static constexpr auto get_many = memora_cache_get_many;
+    static constexpr auto set = memora_cache_set;
+    static constexpr auto add = memora_cache_add;
+    static constexpr auto replace = memora_cache_replace;
+    static constexpr auto compare_and_swap = memora_cache_compare_and_swap;
+    static constexpr auto remove = memora_cache_delete;
+    static constexpr auto increment = memora_cache_increment;
+    static constexpr auto decrement = memora_cache_decrement;
+    static constexpr auto len = memora_cache_len;
+    static constexpr auto scan = memora_cache_scan;
+    static constexpr auto stats = memora_cache_stats;
+};
+
+struct OfStore {
+    using type = memora_store_t;
+    using stats_type = memora_store_stats_t;
+    static constexpr auto close = memora_store_close;
+    static constexpr auto get = memora_store_get;
+    static constexpr auto get_entry = memora_store_get_entry;
+    static constexpr auto get_many = memora_store_get_many;
+    static constexpr auto set = memora_store_set;
+    static constexpr auto add = memora_store_add;
+    static constexpr auto replace = memora_store_replace;
+    static constexpr auto compare_and_swap = memora_store_compare_and_swap;
+    static constexpr auto remove = memora_store_delete;
+    static constexpr auto increment = memora_store_increment;
+    static constexpr auto decrement = memora_store_decrement;
+    static constexpr auto len = memora_store_len;
+    static constexpr auto scan = memora_store_scan;
+    static constexpr auto stats = memora_store_stats;
+};
+
+/* What a cache and a store have in common. */
+template <class Of> class Entries {
+  public:
+    using type = typename Of::type;
+
+    std::optional<std::string> get(std::string_view key) const {
+        return fetch([&](char *buffer, std::size_t capacity, std::size_t *len) {
+            return Of::get(handle(), key.data(), key.size(), buffer, capacity, len);
+        });
+    }
+    /* Into memory of the caller, without an allocation: the length; nullopt for a miss; throws MEMORA_BUFFER_TOO_SMALL. */
+    std::optional<std::size_t> get_into(std::string_view key, void *buffer, std::size_t capacity) const {
+        std::size_t len = 0;
+        if (!done_or(Of::get(handle(), key.data(), key.size(), buffer, capacity, &len), MEMORA_NOT_FOUND)) return std::nullopt;
+        return len;
+    }
+    std::optional<Entry> get_entry(std::string_view key) const {
+        memora_entry_t about{};
+        auto value = fetch([&](char *buffer, std::size_t capacity, std::size_t *len) {
+            return Of::get_entry(handle(), key.data(), key.size(), buffer, capacity, len, &about);
+        });
+        if (!value) return std::nullopt;
+        return entry(*std::move(value), about);
+    }
+    /* The values of many keys, in their order. */
+    std::vector<std::optional<std::string>> get_many(const std::vector<std::string_view> &keys) const {
+        std::vector<memora_bytes_t> wanted;
+        wanted.reserve(keys.size());
+        for (std::string_view key : keys) wanted.push_back({key.data(), key.size()});
+        std::vector<std::optional<std::string>> values(keys.size());
+        auto take = [&](std::size_t index, const void *value, std::size_t len) {
+            if (value != nullptr) values[index] = std::string(view(value, len));
+        };
+        Callback<decltype(take)> callback(take);
+        check(Of::get_many(
+            handle(), wanted.data(), wanted.size(),
+            [](void *context, std::size_t index, const void *value, std::size_t len) {
+                static_cast<Callback<decltype(take)> *>(context)->call(index, value, len);
+            },
+            &callback));
+        callback.rethrow();
+        return values;
+    }
+    /* Each of these gives the version of the new entry. */
+    std::uint64_t set(std::string_view key, std::string_view value, const SetOptions &options = {}) {
+        std::uint64_t version = 0;
+        Set set(options);
+        check(Of::set(handle(), key.data(), key.size(), value.data(), value.size(), set.options(), &version));
+        return version;
+    }
+    /* nullopt: there is one already. */
+    std::optional<std::uint64_t> add(std::string_view key, std::string_view value, const SetOptions &options = {}) {
+        std::uint64_t version = 0;
+        Set set(options);
+        int result = Of::add(handle(), key.data(), key.size(), value.data(), value.size(), set.options(), &version);
+        if (!done_or(result, MEMORA_ALREADY_EXISTS)) return std::nullopt;
+        return version;
+    }
+    /* nullopt: there is none. */
+    std::optional<std::uint64_t> replace(std::string_view key, std::string_view value, const SetOptions &options = {}) {
+        std::uint64_t version = 0;
+        Set set(options);
+        int result = Of::replace(handle(), key.data(), key.size(), value.data(), value.size(), set.options(), &version);
+        if (!done_or(result, MEMORA_NOT_FOUND)) return std::nullopt;
+        return version;
+    }
+    Swapped compare_and_swap(std::string_view key, std::string_view value, std::uint64_t expected, const SetOptions &options = {}) {
+        std::uint64_t version = 0;
+        Set set(options);
+        int result = Of::compare_and_swap(handle(), key.data(), key.size(), value.data(), value.size(), expected, set.options(), &version);
+        if (result == MEMORA_STALE) return {Swapped::Outcome::stale, version};
+        if (result == MEMORA_NOT_FOUND) return {Swapped::Outcome::not_found, 0};
+        check(result);
+        return {Swapped::Outcome::stored, version};
+    }
+    /* Whether there was one. */
+    bool remove(std::string_view key) { return done_or(Of::remove(handle(), key.data(), key.size()), MEMORA_NOT_FOUND); }
+    /* The new number; nullopt: there is none, and no `initial` to begin with. */
+    std::optional<std::uint64_t> increment(std::string_view key, std::uint64_t by, std::optional<std::uint64_t> initial = {}) {
+        return count(Of::increment, key, by, initial);
+    }
+    std::optional<std::uint64_t> decrement(std::string_view key, std::uint64_t by, std::optional<std::uint64_t> initial = {}) {
+        return count(Of::decrement, key, by, initial);
+    }
+    std::uint64_t size() const {
+        std::uint64_t len = 0;
+        check(Of::len(handle(), &len));
+        return len;
+    }
+    /* Calls `function(std::string_view key, std::string_view value, const memora_entry_t &)` for every entry. */
+    template <class F> void for_each(F &&function) const {
+        using Taken = Callback<std::remove_reference_t<F>>;
+        Taken callback(function);
+        std::uint64_t cursor = 0;
+        do {
+            check(Of::scan(
+                handle(), &cursor, 256,
+                [](void *context, const void *key, std::size_t key_len, const void *value, std::size_t value_len,
+                   const memora_entry_t *about) {
+                    static_cast<Taken *>(context)->call(view(key, key_len), view(value, value_len), *about);
+                },
+                &callback));
+            callback.rethrow();
+        } while (cursor != 0);
+    }
+    typename Of::stats_type stats() const {
+        typename Of::stats_type stats;
+        check(Of::stats(handle(), &stats, sizeof stats));
+        return stats;
+    }
+    type *handle() const noexcept { return handle_.get(); }
+    void close() { handle_.close(); }
+
+  protected:
+    Entries() = default;
+    Handle<type, Of::close> handle_;
+
+  private:
+    /* Options only where there are any. */
+    class Set {
+      public:
+        explicit Set(const SetOptions &wanted) : used_(wanted.ttl.count() > 0 || wanted.flags != 0) {
+            if (!used_) return;
+            check(memora_set_options_init(&options_, sizeof options_));
+            options_.ttl_ms = wanted.ttl.count() > 0 ? static_cast<std::uint64_t>(wanted.ttl.count()) : 0;
+            options_.flags = wanted.flags;
+        }
+        const memora_set_options_t *options() const noexcept { return used_ ? &options_ : nullptr; }
+
+      private:
+        bool used_;
+        memora_set_options_t options_{};
+    };
+
+    static Entry entry(std::string value, const memora_entry_t &about) {
+        std::optional<std::chrono::milliseconds> ttl;
+        if (about.ttl_ms != UINT64_MAX) ttl = std::chrono::milliseconds(about.ttl_ms);
+        return {std::move(value), about.version, ttl, about.flags};
+    }
+
+    template <class Count>
+    std::optional<std::uint64_t> count(Count function, std::string_view key, std::uint64_t by, std::optional<std::uint64_t> initial) {
+        std::uint64_t number = 0;
+        int result = function(handle(), key.data(), key.size(), by, initial ? &*initial : nullptr, &number);
+        if (!done_or(result, MEMORA_NOT_FOUND)) return std::nullopt;
+        return number;
+    }
+};
+
+}  // namespace detail
+
+/* A cache; see memora_cache_open(). */
+class Cache : public detail::Entries<detail::OfCache> {
+  public:
+    Cache(const Fabric &fabric, const std::string &name) {
+        detail::check(memora_cache_open(fabric.get(), name.c_str(), nullptr, handle_.place()));
+    }
+    /* With a limit in bytes of its own. */
+    Cache(const Fabric &fabric, const std::string &name, std::uint64_t limit) {
+        memora_cache_options_t options;
+        detail::check(memora_cache_options_init(&options, sizeof options));
+        options.limit = limit;
+        detail::check(memora_cache_open(fabric.get(), name.c_str(), &options, handle_.place()));
+    }
+};
+
+/* A store; see memora_store_open(). */
+class Store : public detail::Entries<detail::OfStore> {
+  public:
+    using Options = memora_store_options_t;
+
+    Store(const Fabric &fabric, const std::string &name, const Options &options) {
+        detail::check(memora_store_open(fabric.get(), name.c_str(), &options, handle_.place()));
+    }
+    static Options options() {
+        Options made;
+        detail::check(memora_store_options_init(&made, sizeof made));
+        return made;
+    }
+    /* `durability` is one of MEMORA_DURABILITY_*. */
+    std::uint64_t set_durable(std::string_view key, std::string_view value, std::uint32_t durability) {
+        std::uint64_t version = 0;
+        detail::check(memora_store_set_durable(handle(), key.data(), key.size(), value.data(), value.size(), durability, &version));
+        return version;
+    }
+    void flush() { detail::check(memora_store_flush(handle())); }
+    void checkpoint() { detail::check(memora_store_checkpoint(handle())); }
+};
+
+/* A channel; see memora_channel_open(). */
+class Channel {
+  public:
+    using Options = memora_channel_options_t;
+
+    /* One that is there already. */
+    Channel(const Fabric &fabric, const std::string &name) {
+        detail::check(memora_channel_open(fabric.get(), name.c_str(), nullptr, handle_.place()));
+    }
+    Channel(const Fabric &fabric, const std::string &name, const Options &options) {
+        detail::check(memora_channel_open(fabric.get(), name.c_str(), &options, handle_.place()));
+    }
+    static Options options() {
+        Options made;
+        detail::check(memora_channel_options_init(&made, sizeof made));
+        return made;
+    }
+    memora_channel_stats_t stats() const {
+        memora_channel_stats_t stats;
+        detail::check(memora_channel_stats(get(), &stats, sizeof stats));
+        return stats;
+    }
+    memora_channel_t *get() const noexcept { return handle_.get(); }
+    void close() { handle_.close(); }
+
+  private:
+    detail::Handle<memora_channel_t, memora_channel_close> handle_;
+};
+
+/* A publisher, for one thread at a time; see memora_publisher_open(). */
+class Publisher {
+  public:
+    explicit Publisher(const Channel &channel) { detail::check(memora_publisher_open(channel.get(), handle_.place())); }
+
+    /* Waits while the ring is full, as the policy of the channel says. The position of the message. */
+    std::uint64_t send(std::string_view message) {
+        std::uint64_t position = 0;
+        detail::check(memora_publisher_send(get(), message.data(), message.size(), &position));
+        return position;
+    }
+    /* nullopt: the ring is full. */
+    std::optional<std::uint64_t> try_send(std::string_view message) {
+        std::uint64_t position = 0;
+        int result = memora_publisher_try_send(get(), message.data(), message.size(), &position);
+        if (!detail::done_or(result, MEMORA_BACK_PRESSURE)) return std::nullopt;
+        return position;
+    }
+    /* nullopt: the ring was full all the time. */
+    std::optional<std::uint64_t> send(std::string_view message, std::chrono::milliseconds timeout) {
+        std::uint64_t position = 0;
+        int result = memora_publisher_send_timeout(get(), message.data(), message.size(), detail::milliseconds(timeout), &position);
+        if (!detail::done_or(result, MEMORA_TIMED_OUT)) return std::nullopt;
+        return position;
+    }
+    memora_publisher_t *get() const noexcept { return handle_.get(); }
+    void close() { handle_.close(); }
+
+  private:
+    detail::Handle<memora_publisher_t, memora_publisher_close> handle_;
+};
+
+/* A message with where it stood. */
+struct Message {
+    std::string data;
+    std::uint64_t position;
+    std::uint32_t lane;
+};
+
+/* A subscriber, for one thread at a time; see memora_subscriber_open(). Overrun throws MEMORA_OVERRUN once; then it goes on. */
+class Subscriber {
+  public:
+    /* Anonymous: from now on. */
+    explicit Subscriber(const Channel &channel) { detail::check(memora_subscriber_open(channel.get(), nullptr, handle_.place())); }
+    /* Named: keeps its place while nobody holds it. */
+    Subscriber(const Channel &channel, const std::string &name) {
+        detail::check(memora_subscriber_open(channel.get(), name.c_str(), handle_.place()));
+    }
+
+    /* nullopt: none came in time. */
+    std::optional<Message> recv(std::chrono::milliseconds timeout) {
+        std::string data(1024, '\0');
+        memora_message_t about{};
+        int result = memora_subscriber_recv(get(), data.data(), data.size(), detail::milliseconds(timeout), &about);
+        while (result == MEMORA_BUFFER_TOO_SMALL) {
+            data.resize(about.len);
+            result = memora_subscriber_recv(get(), data.data(), data.size(), detail::milliseconds(timeout), &about);
+        }
+        if (result == MEMORA_NOT_FOUND || !detail::done_or(result, MEMORA_TIMED_OUT)) return std::nullopt;
+        data.resize(about.len);
+        return Message{std::move(data), about.position, about.lane};
+    }
+    std::optional<Message> try_recv() { return recv(std::chrono::milliseconds(0)); }
+    /* Calls `function(const memora_message_t &, std::string_view)` for up to `limit` messages that are there; how many. When it
+     * throws, the messages after that one are passed over, as if it had taken them. */
+    template <class F> std::size_t poll(std::size_t limit, F &&function) {
+        using Taken = detail::Callback<std::remove_reference_t<F>>;
+        Taken callback(function);
+        std::size_t count = 0;
+        detail::check(memora_subscriber_poll(
+            get(), limit,
+            [](void *context, const memora_message_t *message, const void *data, std::size_t len) {
+                static_cast<Taken *>(context)->call(*message, detail::view(data, len));
+            },
+            &callback, &count));
+        callback.rethrow();
+        return count;
+    }
+    /* Confirms all that was taken. */
+    void commit() { detail::check(memora_subscriber_commit(get())); }
+    std::uint64_t lag() const {
+        std::uint64_t bytes = 0;
+        detail::check(memora_subscriber_lag(get(), &bytes));
+        return bytes;
+    }
+    memora_subscriber_t *get() const noexcept { return handle_.get(); }
+    void close() { handle_.close(); }
+
+  private:
+    detail::Handle<memora_subscriber_t, memora_subscriber_close> handle_;
+};
+
+}  // namespace memora
+
+#endif

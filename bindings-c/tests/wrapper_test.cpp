@@ -1,0 +1,166 @@
+// memora.hpp: that it compiles without warnings, closes what it opens, and gives values and exceptions as it says.
+#include <memora.hpp>
+
+#include <cstdio>
+#include <cstdlib>
+#include <map>
+#include <string>
+#include <thread>
+#include <unistd.h>
+
+namespace {
+
+int failed = 0;
+
+void check(bool holds, const char *what, int line) {
+    if (holds) return;
+    ++failed;
+    std::fprintf(stderr, "wrapper_test.cpp:%d: %s does not hold (last error: %s)\n", line, what, memora_last_error_message());
+}
+#define CHECK(condition) check((condition), #condition, __LINE__)
+
+/* The code of the error that a function throws; 0 for none. */
+template <class F> int code_of(F function) {
+    try {
+        function();
+    } catch (const memora::Error &error) {
+        CHECK(std::string(error.what()).size() > 10 && std::string(error.name()).rfind("MEMORA_", 0) == 0);
+        return error.code();
+    }
+    return 0;
+}
+
+template <class E> void entries(E &entries) {
+    using namespace std::chrono_literals;
+    CHECK(!entries.get("a") && !entries.get_entry("a") && !entries.remove("a"));
+    const std::uint64_t first = entries.set("a", "one");
+    CHECK(entries.get("a") == "one");
+    CHECK(!entries.add("a", "two") && !entries.replace("b", "two"));
+    CHECK(entries.add("b", std::string(5000, 'b'), {1h, 7}).has_value());
+    const auto entry = entries.get_entry("b");
+    CHECK(entry && entry->value.size() == 5000 && entry->flags == 7 && entry->ttl && *entry->ttl > 50min);
+    CHECK(!entries.get_entry("a")->ttl);
+    const memora::Swapped swapped = entries.compare_and_swap("a", "two", first);
+    CHECK(swapped && swapped.version != first);
+    const memora::Swapped stale = entries.compare_and_swap("a", "three", first);
+    CHECK(stale.outcome == memora::Swapped::Outcome::stale && stale.version == swapped.version);
+    CHECK(entries.compare_and_swap("c", "x", 1).outcome == memora::Swapped::Outcome::not_found);
+    CHECK(!entries.increment("n", 1) && entries.increment("n", 1, 5) == 5u && entries.decrement("n", 2) == 3u);
+    const auto many = entries.get_many({"a", "missing", "b"});
+    CHECK(many.size() == 3 && many[0] == "two" && !many[1] && many[2]->size() == 5000);
+    std::map<std::string, std::size_t> seen;
+    entries.for_each([&](std::string_view key, std::string_view value, const memora_entry_t &) {
+        seen[std::string(key)] = value.size();
+    });
+    CHECK(seen == (std::map<std::string, std::size_t>{{"a", 3}, {"b", 5000}, {"n", 1}}));
+    char small[2];
+    CHECK(code_of([&] { entries.get_into("a", small, sizeof small); }) == MEMORA_BUFFER_TOO_SMALL);
+    CHECK(code_of([&] { entries.set("", "x"); }) == MEMORA_KEY_TOO_LONG);
+    CHECK(code_of([&] { entries.increment("a", 1); }) == MEMORA_NOT_A_NUMBER);
+    CHECK(entries.size() == 3 && entries.stats().entries == 3 && entries.stats().live_bytes > 5000);
+    // What a function throws comes out, and the function is not called again.
+    int calls = 0;
+    try {
+        entries.for_each([&](std::string_view, std::string_view, const memora_entry_t &) {
+            ++calls;
+            throw std::string("enough");
+        });
+        CHECK(!"the exception came out");
+    } catch (const std::string &thrown) {
+        CHECK(thrown == "enough" && calls == 1);
+    }
+}
+
+void handles(memora::Fabric &fabric) {
+    memora::Cache cache(fabric, "moved", 1 << 20);
+    memora::Cache other(std::move(cache));
+    CHECK(other.set("k", "v") != 0);
+    CHECK(code_of([&] { cache.set("k", "v"); }) == MEMORA_INVALID_ARGUMENT);
+    cache = std::move(other);
+    CHECK(cache.get("k") == "v");
+    cache.close();
+    CHECK(code_of([&] { cache.get("k"); }) == MEMORA_INVALID_ARGUMENT);
+    cache.close();
+    CHECK(code_of([&] { memora::Fabric wrong("not a name"); }) == MEMORA_INVALID_NAME);
+    CHECK(code_of([&] { memora::Channel missing(fabric, "missing"); }) == MEMORA_NOT_FOUND);
+}
+
+void messages(memora::Fabric &fabric) {
+    using namespace std::chrono_literals;
+    auto options = memora::Channel::options();
+    options.lane_bytes = 64 << 10;
+    memora::Channel channel(fabric, "messages", options);
+    memora::Subscriber subscriber(channel, "name");
+    memora::Publisher publisher(channel);
+    CHECK(!subscriber.try_recv() && !subscriber.recv(10ms));
+    const std::uint64_t position = publisher.send("first");
+    auto message = subscriber.recv(1s);
+    CHECK(message && message->data == "first" && message->position == position);
+    const std::string large(4000, 'x');
+    CHECK(publisher.try_send(large) && publisher.send(large, 1s));
+    CHECK(subscriber.lag() > 8000);
+    message = subscriber.try_recv();
+    CHECK(message && message->data == large);
+    CHECK(subscriber.poll(10, [&](const memora_message_t &about, std::string_view data) {
+        CHECK(data == large && about.len == data.size());
+    }) == 1);
+    subscriber.commit();
+    CHECK(subscriber.lag() == 0);
+    const auto stats = channel.stats();
+    CHECK(stats.publishers == 1 && stats.subscriptions == 1 && stats.published_bytes > 8000);
+    bool thrown = false;
+    publisher.send("one");
+    try {
+        subscriber.poll(10, [](const memora_message_t &, std::string_view) { throw 7; });
+    } catch (int number) {
+        thrown = number == 7;
+    }
+    CHECK(thrown);
+    CHECK(code_of([&] { memora::Subscriber second(channel, "name"); }) == MEMORA_SUBSCRIPTION_IN_USE);
+    // A wait ends when another thread closes.
+    std::thread waiting([&] { CHECK(code_of([&] { subscriber.recv(memora::forever); }) == MEMORA_CLOSED); });
+    memora_subscriber_t *raw = subscriber.get();
+    std::this_thread::sleep_for(20ms);
+    CHECK(memora_subscriber_close(raw) == MEMORA_OK);
+    waiting.join();
+}
+
+}  // namespace
+
+int main() {
+    char home[] = "/tmp/memora-cpp-XXXXXX";
+    CHECK(mkdtemp(home) != nullptr);
+    {
+        auto options = memora::Fabric::options();
+        options.home = home;
+        options.limit = 16 << 20;
+        memora::Fabric fabric("wrapper", options);
+        memora::Cache cache(fabric, "cache");
+        entries(cache);
+        auto files = memora::Store::options();
+        const std::string dir = std::string(home) + "/files";
+        files.dir = dir.c_str();
+        memora::Store store(fabric, "store", files);
+        entries(store);
+        CHECK(store.set_durable("durable", "x", MEMORA_DURABILITY_SYNC) != 0);
+        store.flush();
+        store.checkpoint();
+        CHECK(store.stats().checkpoints >= 1 && store.stats().poisoned == 0);
+        handles(fabric);
+        messages(fabric);
+        CHECK(fabric.stat().processes == 1);
+        CHECK(code_of([&] { fabric.memfd(); }) == MEMORA_UNSUPPORTED);
+
+        options.backend = MEMORA_BACKEND_MEMFD;
+        memora::Fabric anonymous("anonymous", options);
+        const int fd = anonymous.memfd();
+        memora::Fabric again = memora::Fabric::of_fd(fd);
+        CHECK(close(fd) == 0);
+        memora::Cache(anonymous, "c").set("k", "v");
+        CHECK(memora::Cache(again, "c").get("k") == "v");
+    }
+    memora::Fabric::remove(home, "wrapper");
+    std::string command = "rm -rf ";
+    CHECK(std::system((command + home).c_str()) == 0);
+    return failed != 0;
+}
