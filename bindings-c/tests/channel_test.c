@@ -380,18 +380,18 @@ static void a_channel_tells_its_figures(void) {
 int main(int argc, char **argv) {
     begin("channel", argc, argv);
     OK(memora_fabric_open("test", &fabric));
-    messages_arrive_at_every_subscriber_in_order();
-    a_stream_brings_the_messages_of_all_publishers();
-    a_message_too_long_for_the_buffer_stays();
-    a_poll_takes_up_to_its_limit();
-    a_full_ring_holds_the_publisher_back_and_loses_nothing();
-    a_loss_is_told_once_with_its_size();
-    a_message_is_written_in_place();
-    a_named_subscription_keeps_its_place();
-    a_waiting_subscriber_may_be_closed();
-    bad_input_is_refused();
-    limits_and_times_may_be_extreme();
-    a_channel_tells_its_figures();
+    TEST(messages_arrive_at_every_subscriber_in_order);
+    TEST(a_stream_brings_the_messages_of_all_publishers);
+    TEST(a_message_too_long_for_the_buffer_stays);
+    TEST(a_poll_takes_up_to_its_limit);
+    TEST(a_full_ring_holds_the_publisher_back_and_loses_nothing);
+    TEST(a_loss_is_told_once_with_its_size);
+    TEST(a_message_is_written_in_place);
+    TEST(a_named_subscription_keeps_its_place);
+    TEST(a_waiting_subscriber_may_be_closed);
+    TEST(bad_input_is_refused);
+    TEST(limits_and_times_may_be_extreme);
+    TEST(a_channel_tells_its_figures);
     OK(memora_fabric_close(fabric));
     return finish();
 }

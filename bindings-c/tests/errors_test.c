@@ -51,8 +51,8 @@ static void the_versions_agree(void) {
 int main(int argc, char **argv) {
     begin("errors", argc, argv);
     CHECK(memora_last_error_message()[0] == '\0');
-    every_code_has_name_text_and_remedy();
-    the_message_says_what_happened_and_what_to_do();
-    the_versions_agree();
+    TEST(every_code_has_name_text_and_remedy);
+    TEST(the_message_says_what_happened_and_what_to_do);
+    TEST(the_versions_agree);
     return finish();
 }

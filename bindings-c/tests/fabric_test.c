@@ -246,12 +246,12 @@ static void a_memory_file_is_handed_over(void) {
 
 int main(int argc, char **argv) {
     begin("fabric", argc, argv);
-    a_fabric_is_created_opened_checked_and_removed();
-    a_read_only_fabric_is_read_only();
-    what_is_not_a_fabric_is_refused_and_left_alone();
-    bad_arguments_are_refused();
-    a_directory_without_permission_is_refused();
-    memory_of_this_process_alone_serves_too();
-    a_memory_file_is_handed_over();
+    TEST(a_fabric_is_created_opened_checked_and_removed);
+    TEST(a_read_only_fabric_is_read_only);
+    TEST(what_is_not_a_fabric_is_refused_and_left_alone);
+    TEST(bad_arguments_are_refused);
+    TEST(a_directory_without_permission_is_refused);
+    TEST(memory_of_this_process_alone_serves_too);
+    TEST(a_memory_file_is_handed_over);
     return finish();
 }

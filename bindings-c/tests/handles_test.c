@@ -441,20 +441,20 @@ static void all_handles_may_be_taken(void) {
 
 int main(int argc, char **argv) {
     begin("handles", argc, argv);
-    no_number_is_followed();
+    TEST(no_number_is_followed);
     OK(memora_fabric_open("test", &fabric));
-    no_number_is_followed();
-    a_handle_of_another_kind_is_refused();
-    what_was_opened_through_a_closed_fabric_stays_open();
-    a_closed_handle_stays_closed_when_its_place_is_used_again();
-    a_handle_may_be_closed_under_the_threads_that_use_it();
-    of_two_that_close_one_succeeds();
-    a_callback_may_close_what_calls_it_and_go_only_so_deep();
-    a_thread_may_call_while_it_ends();
-    what_is_closed_under_a_call_goes_with_that_call();
-    a_forked_child_is_told_and_may_open_anew();
-    a_fork_in_the_middle_of_another_threads_call_does_no_harm();
-    all_handles_may_be_taken();
+    TEST(no_number_is_followed);
+    TEST(a_handle_of_another_kind_is_refused);
+    TEST(what_was_opened_through_a_closed_fabric_stays_open);
+    TEST(a_closed_handle_stays_closed_when_its_place_is_used_again);
+    TEST(a_handle_may_be_closed_under_the_threads_that_use_it);
+    TEST(of_two_that_close_one_succeeds);
+    TEST(a_callback_may_close_what_calls_it_and_go_only_so_deep);
+    TEST(a_thread_may_call_while_it_ends);
+    TEST(what_is_closed_under_a_call_goes_with_that_call);
+    TEST(a_forked_child_is_told_and_may_open_anew);
+    TEST(a_fork_in_the_middle_of_another_threads_call_does_no_harm);
+    TEST(all_handles_may_be_taken);
     OK(memora_fabric_close(fabric));
     every_call_gives(fabric, MEMORA_CLOSED);
     return finish();

@@ -60,7 +60,7 @@ static int answer(void) {
     return 0;
 }
 
-static int ask(void) {
+static void children_answer(void) {
     memora_fabric_t *fabric = NULL;
     memora_cache_t *cache = NULL;
     memora_channel_t *questions, *answers;
@@ -92,7 +92,6 @@ static int ask(void) {
     CHECK(wait_for(peer) == 0);
     nothing_is_wrong(fabric);
     OK(memora_fabric_close(fabric));
-    return 0;
 }
 
 /* --- writers that are killed --- */
@@ -118,7 +117,7 @@ static int write_for_ever(void) {
     }
 }
 
-static int kill_writers(void) {
+static void killed_writers_leave_whole_values(void) {
     memora_fabric_t *fabric = NULL;
     memora_cache_t *cache = NULL;
     char key[16], value[2000];
@@ -153,7 +152,6 @@ static int kill_writers(void) {
     }
     OK(memora_cache_close(cache));
     OK(memora_fabric_close(fabric));
-    return 0;
 }
 
 /* --- a named subscriber that is killed sees the last messages again, and misses none --- */
@@ -186,7 +184,7 @@ static int consume(void) {
     return 0;
 }
 
-static int kill_consumers(void) {
+static void killed_consumers_see_the_last_messages_again(void) {
     memora_fabric_t *fabric = NULL;
     memora_cache_t *seen = NULL;
     memora_channel_t *channel;
@@ -230,7 +228,6 @@ static int kill_consumers(void) {
     OK(memora_channel_close(channel));
     OK(memora_cache_close(seen));
     OK(memora_fabric_close(fabric));
-    return 0;
 }
 
 /* --- publishers that are killed block nobody --- */
@@ -251,7 +248,7 @@ static int publish_for_ever(void) {
     return 1;
 }
 
-static int kill_publishers(void) {
+static void killed_publishers_hold_nobody_back(void) {
     memora_fabric_t *fabric = NULL;
     memora_channel_t *channel;
     memora_subscriber_t *subscriber = NULL;
@@ -286,16 +283,15 @@ static int kill_publishers(void) {
     OK(memora_subscriber_close(subscriber));
     OK(memora_channel_close(channel));
     OK(memora_fabric_close(fabric));
-    return 0;
 }
 
 int main(int argc, char **argv) {
     begin("processes", argc, argv);
     progress = shared_int();
     /* The children are forked from a process that uses the library: they open everything anew. */
-    CHECK(ask() == 0);
-    CHECK(kill_writers() == 0);
-    CHECK(kill_consumers() == 0);
-    CHECK(kill_publishers() == 0);
+    TEST(children_answer);
+    TEST(killed_writers_leave_whole_values);
+    TEST(killed_consumers_see_the_last_messages_again);
+    TEST(killed_publishers_hold_nobody_back);
     return finish();
 }

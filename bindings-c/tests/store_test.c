@@ -143,10 +143,10 @@ int main(int argc, char **argv) {
     made = options();
     OK(memora_fabric_open("test", &fabric));
     OK(memora_store_open(fabric, "kept", &made, &store));
-    calls_do_what_those_of_a_cache_do();
-    many_at_once_and_figures();
-    entries_come_back_when_the_fabric_is_gone();
-    bad_input_is_refused();
+    TEST(calls_do_what_those_of_a_cache_do);
+    TEST(many_at_once_and_figures);
+    TEST(entries_come_back_when_the_fabric_is_gone);
+    TEST(bad_input_is_refused);
     OK(memora_store_close(store));
     OK(memora_fabric_close(fabric));
     return finish();

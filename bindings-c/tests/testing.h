@@ -16,7 +16,10 @@ void checked_code(int found, int expected, const char *what, const char *file, i
 
 /* Sets a fresh MEMORA_HOME. */
 void begin(const char *name, int argc, char **argv);
-/* Removes it, prints "name: N passed, M failed" and gives the exit code. */
+/* Runs a test: it passes if all of its checks hold. */
+void tested(void (*test)(void));
+#define TEST(name) tested(name)
+/* Removes it, prints "name: N passed, M failed" (tests) and gives the exit code. */
 int finish(void);
 
 /* A path inside the home. */
