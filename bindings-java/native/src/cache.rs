@@ -10,6 +10,7 @@ use memora::{Cache, CasOutcome, Entry, Error, ErrorCode, Result, SetOptions, Sto
 
 use crate::guard::{Answer, Direct, facts, guard};
 use crate::handles::with;
+use crate::object::Kind;
 
 /// Answer for "no such entry" and "not stored".
 const NONE: jint = -1;
@@ -234,6 +235,59 @@ fn put_entry(out: &mut [u8], entry: &Entry) {
     out[ENTRY_HEADER..].copy_from_slice(&entry.value);
 }
 
+/// Keys of one `get_many_address` at most.
+const MANY: usize = 64;
+
+/// Calls `found` with each key of those that are packed as its length (4 bytes) and its bytes.
+fn unpack<'a>(mut packed: &'a [u8], mut found: impl FnMut(&'a [u8]) -> Result<()>) -> Result<()> {
+    while let Some((head, tail)) = packed.split_first_chunk::<4>() {
+        let len = u32::from_ne_bytes(*head) as usize;
+        let (key, rest) = tail.split_at_checked(len).ok_or(ErrorCode::InvalidArgument)?;
+        found(key)?;
+        packed = rest;
+    }
+    Ok(())
+}
+
+/// Many values at once, by way of direct memory. `packed` holds each key after its length (4 bytes); `out` gets each value after
+/// its length, or -1 as the length of a miss. The answer is the number of bytes in `out`, or -1 when they do not fit.
+#[jni_mangle("io.memora.internal.Native")]
+pub fn get_many_address<'l>(
+    env: EnvUnowned<'l>,
+    class: JClass<'l>,
+    handle: jlong,
+    packed: jlong,
+    len: jint,
+    out: jlong,
+    capacity: jint,
+) -> jint {
+    guard(env, class, |_| {
+        let (packed, mut out) = (Direct::at(packed, len)?, Direct::at(out, capacity)?);
+        let (mut keys, mut count) = ([&[][..]; MANY], 0);
+        unpack(packed.bytes(), |key| {
+            *keys.get_mut(count).ok_or(ErrorCode::InvalidArgument)? = key;
+            count += 1;
+            Ok(())
+        })?;
+        with(handle, |object| {
+            // What is left of the memory; nothing from the first value on that does not fit.
+            let mut rest = Some(out.bytes_mut());
+            object.entries()?.get_many(&keys[..count], &mut |_, value| {
+                let len = value.map_or(-1, |value| value.len() as i32);
+                rest = rest.take().and_then(|rest| {
+                    let (head, rest) = rest.split_first_chunk_mut::<4>()?;
+                    *head = len.to_ne_bytes();
+                    let value = value.unwrap_or_default();
+                    let (place, rest) = rest.split_at_mut_checked(value.len())?;
+                    place.copy_from_slice(value);
+                    Some(rest)
+                });
+            })?;
+            Ok(rest.map_or(NONE, |rest| capacity - rest.len() as jint))
+        })
+    })
+}
+
 /// Many values at once. `packed` holds each key after its length (4 bytes); the answer holds each value after its length, or
 /// -1 as the length of a miss.
 #[jni_mangle("io.memora.internal.Native")]
@@ -247,14 +301,10 @@ pub fn get_many<'l>(
     guard(env, class, |jvm| {
         let packed = jvm.bytes(&packed, 0, len)?;
         let mut keys: Vec<&[u8]> = Vec::new();
-        let mut rest = &packed[..];
-        while let Some((head, tail)) = rest.split_first_chunk::<4>() {
-            let (key, tail) = tail
-                .split_at_checked(u32::from_ne_bytes(*head) as usize)
-                .ok_or(ErrorCode::InvalidArgument)?;
+        unpack(&packed, |key| {
             keys.push(key);
-            rest = tail;
-        }
+            Ok(())
+        })?;
         let mut values: Vec<Option<Vec<u8>>> = vec![None; keys.len()];
         with(handle, |object| {
             object
@@ -460,7 +510,10 @@ pub fn size<'l>(env: EnvUnowned<'l>, class: JClass<'l>, handle: jlong) -> jlong 
 #[jni_mangle("io.memora.internal.Native")]
 pub fn stats<'l>(env: EnvUnowned<'l>, class: JClass<'l>, handle: jlong) -> jstring {
     guard(env, class, |jvm| {
-        let text = with(handle, |object| Ok(object.entries()?.stats()?))?;
+        let text = with(handle, |object| match &object.kind {
+            Kind::Channel(channel) => Ok(facts(&channel.stats()?)),
+            _ => Ok(object.entries()?.stats()?),
+        })?;
         jvm.new_text(&text)
     })
 }

@@ -218,6 +218,9 @@ pub fn recv<'l>(
         with(handle, |object| {
             let reader = &mut *object.subscriber()?;
             reader.check()?;
+            // Before a message is taken that could not be told.
+            let (head, body) =
+                out.bytes_mut().split_at_mut_checked(MESSAGE_HEADER).ok_or(ErrorCode::InvalidArgument)?;
             if reader.held.is_none() {
                 let mut buffer = std::mem::take(&mut reader.buffer);
                 let taken = match u64::try_from(wait_us) {
@@ -236,8 +239,6 @@ pub fn recv<'l>(
             }
             let Some((message, payload)) = reader.held.take() else { return Ok(NONE) };
             let len = payload.len();
-            let out = out.bytes_mut();
-            let (head, body) = out.split_at_mut_checked(MESSAGE_HEADER).ok_or(ErrorCode::InvalidArgument)?;
             header(head, &message, len);
             match body.get_mut(..len) {
                 Some(body) => {
@@ -261,6 +262,12 @@ pub fn held<'l>(env: EnvUnowned<'l>, class: JClass<'l>, handle: jlong) -> jbyteA
         Some((_, payload)) => jvm.new_bytes(&payload),
         None => Ok(std::ptr::null_mut()),
     })
+}
+
+/// Bytes that were published and not yet taken.
+#[jni_mangle("io.memora.internal.Native")]
+pub fn lag<'l>(env: EnvUnowned<'l>, class: JClass<'l>, handle: jlong) -> jlong {
+    guard(env, class, |_| with(handle, |object| Ok(object.subscriber()?.subscriber.lag()? as jlong)))
 }
 
 /// Confirms everything that was taken.

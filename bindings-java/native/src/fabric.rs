@@ -7,7 +7,7 @@ use jni::objects::{JClass, JString};
 use jni::sys::{jboolean, jint, jlong, jstring};
 use jni::{EnvUnowned, jni_mangle};
 use memora::{
-    CacheOptions, ChannelKind, ChannelOptions, Create, Durability, ErrorCode, Fabric, FabricOptions,
+    Backend, CacheOptions, ChannelKind, ChannelOptions, Create, Durability, ErrorCode, Fabric, FabricOptions,
     OverrunPolicy, StoreOptions,
 };
 
@@ -19,7 +19,7 @@ fn name<'l>(jvm: &mut Jvm<'l>, name: &JString<'l>) -> Answer<String> {
     jvm.text(name)?.ok_or(Fault::from(ErrorCode::InvalidName))
 }
 
-/// Opens a fabric. `home` null, `limit` 0 and `mode` -1 stand for the defaults.
+/// Opens a fabric. `home` null, `limit` 0, `mode` -1 and `group` -1 stand for the defaults.
 #[jni_mangle("io.memora.internal.Native")]
 pub fn fabric_open<'l>(
     env: EnvUnowned<'l>,
@@ -28,6 +28,8 @@ pub fn fabric_open<'l>(
     home: JString<'l>,
     limit: jlong,
     mode: jint,
+    group: jlong,
+    backend: jint,
     read_only: jboolean,
     create: jint,
 ) -> jlong {
@@ -38,6 +40,14 @@ pub fn fabric_open<'l>(
             2 => Create::OpenOnly,
             _ => return Err(ErrorCode::InvalidArgument.into()),
         });
+        options = options.backend(match backend {
+            0 => Backend::File,
+            1 => Backend::Posix,
+            2 => Backend::SysV,
+            3 => Backend::Memfd,
+            4 => Backend::Heap,
+            _ => return Err(ErrorCode::InvalidArgument.into()),
+        });
         if let Some(home) = jvm.text(&home)? {
             options = options.home(PathBuf::from(home));
         }
@@ -46,6 +56,9 @@ pub fn fabric_open<'l>(
         }
         if mode >= 0 {
             options = options.mode(mode as u32);
+        }
+        if let Ok(group) = u32::try_from(group) {
+            options = options.group(group);
         }
         let fabric = options.open(&name(jvm, &fabric)?)?;
         insert(Object { parent: 0, kind: Kind::Fabric(fabric) })

@@ -60,6 +60,13 @@ public final class Channel implements AutoCloseable {
         return new Subscriber(this, number);
     }
 
+    /** Counters of this channel and its subscriptions, as text for people. */
+    public String stats() {
+        String stats = Native.stats(handle.number());
+        Reference.reachabilityFence(this);
+        return stats;
+    }
+
     /** Closes this handle with its publishers and subscribers; the channel stays. The second time does nothing. */
     @Override
     public void close() {

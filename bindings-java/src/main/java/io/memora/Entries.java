@@ -29,6 +29,8 @@ public abstract sealed class Entries implements AutoCloseable permits Cache, Sto
     private static final int REPLACE = 2;
     private static final int ENTRY_HEADER = 24;
     private static final int SCAN_BATCH = 256;
+    /** Keys that cross at once. */
+    private static final int MANY_MAX = 64;
 
     final Handle handle;
     /** Holds the fabric open for as long as this is in use. */
@@ -156,27 +158,61 @@ public abstract sealed class Entries implements AutoCloseable permits Cache, Sto
      * the call; there is no one moment for all.
      */
     public final byte[][] getMany(byte[]... keys) {
-        int len = 0;
-        for (byte[] key : keys) {
-            len = Math.addExact(len, Math.addExact(4, key.length));
-        }
-        byte[] packed = new byte[len];
-        ByteBuffer out = ByteBuffer.wrap(packed).order(ByteOrder.nativeOrder());
-        for (byte[] key : keys) {
-            out.putInt(key.length).put(key);
-        }
-        byte[] answer = Native.getMany(handle.number(), packed, len);
-        Reference.reachabilityFence(this);
-        ByteBuffer in = ByteBuffer.wrap(answer).order(ByteOrder.nativeOrder());
         byte[][] values = new byte[keys.length][];
-        for (int i = 0; i < values.length; i++) {
+        for (byte[] key : keys) {
+            Objects.requireNonNull(key, "key");
+        }
+        Scratch scratch = Scratch.take();
+        try {
+            int done = 0;
+            while (done < keys.length) {
+                done = getSome(scratch, keys, done, values);
+            }
+            return values;
+        } finally {
+            scratch.give();
+            Reference.reachabilityFence(this);
+        }
+    }
+
+    /** The values of as many keys as cross at once, from {@code start} on: where the next ones begin. */
+    private int getSome(Scratch scratch, byte[][] keys, int start, byte[][] values) {
+        int end = start;
+        int len = 0;
+        while (end < keys.length && end - start < MANY_MAX && keys[end].length <= Scratch.PACKED_CAPACITY - 4 - len) {
+            len = scratch.packedKey(len, keys[end++]);
+        }
+        if (end == start) {
+            throw tooLong(keys[start].length);
+        }
+        int answered = Native.getManyAddress(
+                handle.number(), scratch.keyAddress(), len, scratch.valueAddress(), Scratch.VALUE_CAPACITY);
+        if (answered >= 0) {
+            int at = 0;
+            for (int i = start; i < end; i++) {
+                int valueLen = scratch.valueInt(at);
+                at += 4;
+                if (valueLen >= 0) {
+                    values[i] = scratch.value(at, valueLen);
+                    at += valueLen;
+                }
+            }
+            return end;
+        }
+        // Together they are longer than the scratch memory.
+        ByteBuffer packed = ByteBuffer.allocate(len).order(ByteOrder.nativeOrder());
+        for (int i = start; i < end; i++) {
+            packed.putInt(keys[i].length).put(keys[i]);
+        }
+        ByteBuffer in = ByteBuffer.wrap(Native.getMany(handle.number(), packed.array(), len)).order(ByteOrder.nativeOrder());
+        for (int i = start; i < end; i++) {
             int valueLen = in.getInt();
             if (valueLen >= 0) {
                 values[i] = new byte[valueLen];
                 in.get(values[i]);
             }
         }
-        return values;
+        return end;
     }
 
     /** Stores a value for ever, whether there was one or not, and gives its version. */
@@ -338,15 +374,21 @@ public abstract sealed class Entries implements AutoCloseable permits Cache, Sto
      */
     public final long scan(long cursor, int limit, EntryConsumer consumer) {
         Objects.requireNonNull(consumer, "consumer");
-        byte[] answer = Native.scan(handle.number(), cursor, limit);
-        Reference.reachabilityFence(this);
-        ByteBuffer in = ByteBuffer.wrap(answer).order(ByteOrder.nativeOrder());
-        long next = in.getLong();
-        while (in.hasRemaining()) {
-            byte[] key = new byte[in.getInt()];
-            in.get(key);
-            consumer.accept(key, entry(in));
-        }
+        long next = cursor;
+        int left = limit;
+        do {
+            // A batch at a time: all that it holds lies in memory at once.
+            byte[] answer = Native.scan(handle.number(), next, Math.min(left, SCAN_BATCH));
+            Reference.reachabilityFence(this);
+            ByteBuffer in = ByteBuffer.wrap(answer).order(ByteOrder.nativeOrder());
+            next = in.getLong();
+            while (in.hasRemaining()) {
+                byte[] key = new byte[in.getInt()];
+                in.get(key);
+                consumer.accept(key, entry(in));
+                left--;
+            }
+        } while (next != 0 && left > 0);
         return next;
     }
 

@@ -28,6 +28,20 @@ public final class Fabric implements AutoCloseable {
         OPEN_ONLY
     }
 
+    /** Where the bytes of a fabric live. */
+    public enum Backend {
+        /** A file in the home, by default on the host's tmpfs. */
+        FILE,
+        /** A POSIX shared memory object of the user. */
+        POSIX,
+        /** A System V segment, with a small file in the home that names it. */
+        SYSV,
+        /** A memory file without a name, which ends with the last process that has it open. */
+        MEMFD,
+        /** Memory of this process alone, for tests. */
+        HEAP
+    }
+
     private final Handle handle;
     private final String name;
 
@@ -75,7 +89,7 @@ public final class Fabric implements AutoCloseable {
         return name;
     }
 
-    /** The file that this fabric is in. */
+    /** The file that this fabric is in; empty for one that has none, such as a memory file. */
     public Path path() {
         Path path = Path.of(Native.fabricPath(handle.number()));
         Reference.reachabilityFence(this);
@@ -164,6 +178,8 @@ public final class Fabric implements AutoCloseable {
         private long limit;
         private Path home;
         private int mode = -1;
+        private long group = -1;
+        private Backend backend = Backend.FILE;
         private boolean readOnly;
         private Create create = Create.OPEN_OR_CREATE;
 
@@ -197,6 +213,21 @@ public final class Fabric implements AutoCloseable {
             return this;
         }
 
+        /** The number of the group that the fabric belongs to when it is made; give it a {@link #mode} such as {@code 0660} too. */
+        public Builder group(int number) {
+            if (number < 0) {
+                throw new MemoraException(ErrorCode.INVALID_ARGUMENT, "The group is " + number + ": it must not be negative.", 0, null);
+            }
+            group = number;
+            return this;
+        }
+
+        /** Where the bytes live: {@link Backend#FILE} unless given. */
+        public Builder backend(Backend where) {
+            backend = Objects.requireNonNull(where, "where");
+            return this;
+        }
+
         /** Maps the memory without the right to write it: whatever changes something throws {@link ErrorCode#READ_ONLY}. */
         public Builder readOnly(boolean only) {
             readOnly = only;
@@ -213,7 +244,8 @@ public final class Fabric implements AutoCloseable {
         public Fabric open() {
             Native.require();
             String directory = home == null ? null : home.toAbsolutePath().toString();
-            return new Fabric(name, Native.fabricOpen(name, directory, limit, mode, readOnly, create.ordinal()));
+            return new Fabric(name, Native.fabricOpen(
+                    name, directory, limit, mode, group, backend.ordinal(), readOnly, create.ordinal()));
         }
     }
 }

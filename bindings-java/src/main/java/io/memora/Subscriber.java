@@ -7,6 +7,8 @@ import io.memora.internal.Scratch;
 import java.lang.ref.Reference;
 import java.nio.ByteBuffer;
 import java.time.Duration;
+import java.util.Objects;
+import java.util.concurrent.atomic.AtomicBoolean;
 
 /**
  * Takes messages out of a channel.
@@ -15,7 +17,11 @@ import java.time.Duration;
  * {@code commit} or {@code close} is called, which means: after it was handled. Whoever is killed while it handles a message
  * sees that message again; lane and position tell which one it is.
  *
- * <p><b>One thread at a time</b> may take; a second one at the same moment gets {@link ErrorCode#BUSY}. Any thread may close.
+ * <p><b>One thread at a time</b> may take; a second one at the same moment, and a handler that calls the subscriber it was called
+ * from, gets {@link ErrorCode#BUSY}. Any thread may close at any time: who waits then throws {@link MemoraException.Closed} within
+ * 50 ms.
+ *
+ * <p>A waiting virtual thread parks between looks and does not hold its carrier.
  */
 public final class Subscriber implements AutoCloseable {
     private static final int BATCH_CAPACITY = 64 * 1024;
@@ -24,6 +30,8 @@ public final class Subscriber implements AutoCloseable {
     private final Handle handle;
     /** Holds the channel open for as long as this is in use. */
     private final Channel channel;
+    /** While a thread is inside: the batch below belongs to that call. */
+    private final AtomicBoolean inside = new AtomicBoolean();
 
     // A batch that was taken and not yet handed over, from `next` to `end`: it stays when a handler throws.
     private Memory batch;
@@ -49,12 +57,25 @@ public final class Subscriber implements AutoCloseable {
      * @throws MemoraException.Overrun once for each time that messages were lost; call again to go on
      */
     public int poll(MessageHandler handler, int limit) {
-        int handed = handOver(handler, limit);
-        if (handed > 0 || limit <= 0) {
-            return handed;
+        Objects.requireNonNull(handler, "handler");
+        enter();
+        try {
+            int handed = handOver(handler, limit);
+            if (handed > 0 || limit <= 0) {
+                return handed;
+            }
+            take(limit);
+            return handOver(handler, limit);
+        } finally {
+            inside.set(false);
         }
-        take(limit);
-        return handOver(handler, limit);
+    }
+
+    private void enter() {
+        if (!inside.compareAndSet(false, true)) {
+            throw MemoraException.of(ErrorCode.BUSY, "Another thread, or a handler further up, is inside this subscriber: give each"
+                    + " thread its own. " + ErrorCode.BUSY.remedy(), 0);
+        }
     }
 
     private int handOver(MessageHandler handler, int limit) {
@@ -117,11 +138,22 @@ public final class Subscriber implements AutoCloseable {
     }
 
     /**
-     * Takes a message, and waits for so long until there is one; null when none came, or when the thread was interrupted.
+     * Takes a message, and waits for so long until there is one; null when none came, or when the thread was interrupted, whose
+     * interrupt status stays set.
      *
      * @throws MemoraException.Overrun once for each time that messages were lost; call again to go on
      */
     public Message recv(Duration timeout) {
+        Objects.requireNonNull(timeout, "timeout");
+        enter();
+        try {
+            return receive(timeout);
+        } finally {
+            inside.set(false);
+        }
+    }
+
+    private Message receive(Duration timeout) {
         Message[] out = new Message[1];
         if (handOver((lane, position, payload) -> {
             byte[] bytes = new byte[payload.remaining()];
@@ -158,12 +190,28 @@ public final class Subscriber implements AutoCloseable {
      * would be confirmed too, so this is refused then: poll again first.
      */
     public void commit() {
-        if (count > 0) {
-            throw new MemoraException(ErrorCode.BUSY, count + " messages were taken and not yet handed over: poll again first.",
-                    0, null);
+        enter();
+        try {
+            if (count > 0) {
+                throw new MemoraException(ErrorCode.BUSY,
+                        count + " messages were taken and not yet handed over: poll again first.", 0, null);
+            }
+            Native.commit(handle.number());
+        } finally {
+            inside.set(false);
+            Reference.reachabilityFence(this);
         }
-        Native.commit(handle.number());
-        Reference.reachabilityFence(this);
+    }
+
+    /** Bytes that were sent and that this subscriber has not taken yet, with the headers of the messages. */
+    public long lag() {
+        enter();
+        try {
+            return Native.lag(handle.number());
+        } finally {
+            inside.set(false);
+            Reference.reachabilityFence(this);
+        }
     }
 
     /** Closes this subscriber. The second time does nothing. */

@@ -54,7 +54,7 @@ final class Waiting {
         try {
             return timeout.toNanos();
         } catch (ArithmeticException error) {
-            return Long.MAX_VALUE;
+            return timeout.isNegative() ? 0 : Long.MAX_VALUE;
         }
     }
 }

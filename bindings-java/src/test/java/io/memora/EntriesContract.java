@@ -163,6 +163,31 @@ abstract class EntriesContract extends WithFabric {
     }
 
     @Test
+    void getManyTakesAnyNumberOfKeysOfAnyLength() {
+        Entries entries = entries();
+        byte[][] keys = new byte[500][];
+        for (int i = 0; i < keys.length; i++) {
+            keys[i] = new byte[i % 50 == 0 ? 4096 : 1 + i % 200];
+            Arrays.fill(keys[i], (byte) i);
+            keys[i][0] = (byte) (i >> 8);
+            if (i % 3 != 0 && keys[i].length > 1) {
+                // Some of a thousand bytes: more than cross at once, together.
+                entries.set(keys[i], pattern(i % 2 == 0 ? 1000 : i));
+            }
+        }
+        byte[][] values = entries.getMany(keys);
+        for (int i = 0; i < keys.length; i++) {
+            assertArrayEquals(entries.get(keys[i]), values[i], "key " + i);
+        }
+        entries.set(bytes("a"), bytes("1"));
+        // No entry can have such a key: a miss, until it is too long even to be asked for.
+        values = entries.getMany(new byte[8192], bytes("a"), new byte[0], new byte[8189]);
+        assertArrayEquals(new byte[][] {null, bytes("1"), null, null}, values);
+        fails(ErrorCode.KEY_TOO_LONG, () -> entries.getMany(bytes("a"), new byte[9000]));
+        assertEquals("1", string(entries.get(bytes("a"))));
+    }
+
+    @Test
     void scanSeesEveryEntry() {
         Entries entries = entries();
         Map<String, String> expected = new HashMap<>();
@@ -180,6 +205,34 @@ abstract class EntriesContract extends WithFabric {
         assertThrows(IllegalStateException.class, () -> entries.forEach((key, entry) -> {
             throw new IllegalStateException("of the consumer");
         }));
+    }
+
+    @Test
+    void scanTakesAnyLimitAndCursor() {
+        Entries entries = entries();
+        for (int i = 0; i < 700; i++) {
+            entries.set(bytes("key " + i), bytes("value"));
+        }
+        java.util.Set<String> seen = new java.util.HashSet<>();
+        assertEquals(0, entries.scan(0, Integer.MAX_VALUE, (key, entry) -> seen.add(string(key))));
+        assertEquals(700, seen.size());
+        int[] count = {0};
+        long next = entries.scan(0, 300, (key, entry) -> {
+            // A consumer may use what it is called from.
+            assertEquals("value", string(entries.get(key)));
+            count[0]++;
+        });
+        assertTrue(next != 0 && count[0] >= 300 && count[0] < 700, "next " + next + " after " + count[0]);
+        fails(ErrorCode.INVALID_ARGUMENT, () -> entries.scan(0, -1, (key, entry) -> {}));
+        for (int bit = 0; bit < 64; bit++) {
+            // A cursor that nobody gave out is refused, or names some place: it does no harm.
+            long cursor = 1L << bit;
+            try {
+                entries.scan(cursor, 10, (key, entry) -> assertEquals("value", string(entry.value())));
+            } catch (MemoraException error) {
+                assertEquals(ErrorCode.INVALID_ARGUMENT, error.code());
+            }
+        }
     }
 
     @Test

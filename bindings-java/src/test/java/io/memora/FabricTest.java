@@ -38,6 +38,46 @@ class FabricTest extends WithFabric {
     }
 
     @Test
+    void eachBackendHoldsEntries() {
+        for (Fabric.Backend backend : Fabric.Backend.values()) {
+            String name = "java-" + backend.name().toLowerCase(java.util.Locale.ROOT) + "-" + ProcessHandle.current().pid();
+            Fabric.Builder builder = Fabric.builder(name).home(home).limit(LIMIT).backend(backend);
+            try (Fabric made = builder.open(); Cache cache = made.cache("cache")) {
+                cache.set(bytes("a"), bytes("1"));
+                assertEquals("1", string(cache.get(bytes("a"))));
+                assertEquals(List.of(), made.check());
+                boolean named = backend != Fabric.Backend.MEMFD && backend != Fabric.Backend.HEAP;
+                assertEquals(named, Files.exists(made.path()) && !made.path().toString().isEmpty(), backend + " " + made.path());
+                // One with a name is found again, one without is another each time.
+                try (Fabric other = builder.open(); Cache again = other.cache("cache")) {
+                    assertEquals(named ? "1" : null, string(again.get(bytes("a"))), backend.name());
+                }
+                if (named) {
+                    Fabric.remove(home, name);
+                }
+            }
+        }
+        assertThrows(NullPointerException.class, () -> Fabric.builder("none").backend(null));
+    }
+
+    @Test
+    void groupIsThatOfTheBuilder() throws IOException {
+        int own = (Integer) Files.getAttribute(directory, "unix:gid");
+        try (Fabric shared = Fabric.builder("group").home(home).limit(LIMIT).mode(0660).group(own).open()) {
+            assertEquals(own, Files.getAttribute(shared.path(), "unix:gid"));
+        }
+        fails(ErrorCode.INVALID_ARGUMENT, () -> Fabric.builder("group").group(-1));
+        if (System.getProperty("user.name").equals("root")) {
+            try (Fabric shared = Fabric.builder("other").home(home).limit(LIMIT).mode(0660).group(12345).open()) {
+                assertEquals(12345, Files.getAttribute(shared.path(), "unix:gid"));
+            }
+        } else {
+            fails(ErrorCode.PERMISSION_DENIED,
+                    () -> Fabric.builder("other").home(home).limit(LIMIT).mode(0660).group(12345).open());
+        }
+    }
+
+    @Test
     void creatingAndOpeningAreChecked() {
         fails(ErrorCode.ALREADY_EXISTS,
                 () -> Fabric.builder("test").home(home).create(Fabric.Create.CREATE_NEW).open());
@@ -47,7 +87,7 @@ class FabricTest extends WithFabric {
 
     @Test
     void badArgumentsAreRefusedWithTheirRemedy() {
-        for (String name : new String[] {"", "a/b", "..", "a b", "x".repeat(65), "\0", "ä"}) {
+        for (String name : new String[] {"", "a/b", "..", "a b", "x".repeat(65), "\0", "ä", "a\0b", "\ud800", "\ud83d\ude00"}) {
             MemoraException error = fails(ErrorCode.INVALID_NAME, () -> Fabric.builder(name).home(home).open());
             assertTrue(error.getMessage().contains(error.remedy()), error.getMessage());
             fails(ErrorCode.INVALID_NAME, () -> fabric.cache(name));

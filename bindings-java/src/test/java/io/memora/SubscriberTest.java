@@ -199,4 +199,72 @@ class SubscriberTest extends WithFabric {
             assertEquals(ErrorCode.BUSY, error.code());
         }
     }
+
+    @Test
+    void handlerIsRefusedTheSubscriberItWasCalledFrom() {
+        try (Channel channel = fabric.channel("news", BROADCAST);
+                Subscriber subscriber = channel.subscriber();
+                Publisher publisher = channel.publisher()) {
+            publisher.send(bytes("first"));
+            publisher.send(bytes("second"));
+            List<String> seen = new ArrayList<>();
+            MessageHandler handler = (lane, position, payload) -> {
+                // The payload lies in memory that another poll would fill.
+                assertEquals(ErrorCode.BUSY, fails(ErrorCode.BUSY, () -> subscriber.poll((l, p, b) -> {}, 1)).code());
+                fails(ErrorCode.BUSY, subscriber::tryRecv);
+                fails(ErrorCode.BUSY, subscriber::commit);
+                fails(ErrorCode.BUSY, subscriber::lag);
+                seen.add(text(payload));
+            };
+            assertEquals(2, subscriber.poll(handler, 10));
+            assertEquals(List.of("first", "second"), seen);
+            // A handler may send, and may close what it was called from.
+            publisher.send(bytes("third"));
+            assertEquals(1, subscriber.poll((lane, position, payload) -> {
+                publisher.send(bytes("fourth"));
+                subscriber.close();
+                seen.add(text(payload));
+            }, 1));
+            assertEquals("third", seen.get(2));
+            assertThrows(MemoraException.Closed.class, () -> subscriber.poll(handler, 1));
+            // The refusal must not stay when the call before ended by an exception.
+            assertThrows(MemoraException.Closed.class, subscriber::tryRecv);
+        }
+    }
+
+    @Test
+    void nullAndExtremeArgumentsAreHarmless() {
+        try (Channel channel = fabric.channel("news", BROADCAST);
+                Subscriber subscriber = channel.subscriber();
+                Publisher publisher = channel.publisher()) {
+            assertThrows(NullPointerException.class, () -> subscriber.poll(null, 1));
+            assertThrows(NullPointerException.class, () -> subscriber.recv(null));
+            assertThrows(NullPointerException.class, () -> publisher.send((byte[]) null));
+            assertThrows(NullPointerException.class, () -> publisher.send((ByteBuffer) null));
+            assertThrows(IndexOutOfBoundsException.class, () -> publisher.trySend(new byte[4], 2, 3));
+            assertThrows(IndexOutOfBoundsException.class, () -> publisher.trySend(new byte[4], -1, 3));
+            assertThrows(IndexOutOfBoundsException.class, () -> publisher.trySend(new byte[4], 1, Integer.MAX_VALUE));
+            publisher.send(bytes("a"), Duration.ofSeconds(Long.MAX_VALUE));
+            publisher.send(bytes("b"), Duration.ofSeconds(Long.MIN_VALUE));
+            assertEquals("a", string(subscriber.recv(Duration.ofSeconds(Long.MIN_VALUE)).payload()));
+            assertEquals(0, subscriber.poll((lane, position, payload) -> {}, Integer.MIN_VALUE));
+            assertEquals(1, subscriber.poll((lane, position, payload) -> {}, Integer.MAX_VALUE));
+            assertNull(subscriber.recv(Duration.ofSeconds(Long.MIN_VALUE)));
+        }
+    }
+
+    @Test
+    void figuresTellWhatWaits() {
+        try (Channel channel = fabric.channel("news", BROADCAST);
+                Subscriber subscriber = channel.subscriber("billing");
+                Publisher publisher = channel.publisher()) {
+            assertEquals(0, subscriber.lag());
+            publisher.send(new byte[1000]);
+            assertTrue(subscriber.lag() >= 1000);
+            assertTrue(channel.stats().contains("billing") && channel.stats().contains("published_bytes"), channel.stats());
+            subscriber.tryRecv();
+            subscriber.commit();
+            assertEquals(0, subscriber.lag());
+        }
+    }
 }

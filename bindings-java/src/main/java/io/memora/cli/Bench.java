@@ -6,7 +6,10 @@ import io.memora.internal.Native;
 import io.memora.internal.Scratch;
 import java.io.IOException;
 import java.io.UncheckedIOException;
+import java.lang.invoke.MethodHandles;
+import java.lang.invoke.VarHandle;
 import java.nio.ByteBuffer;
+import java.nio.ByteOrder;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.List;
@@ -14,10 +17,14 @@ import java.util.Set;
 
 /** What Java users pay: the cost of crossing into the library, get and set, and messages between two JVMs. */
 final class Bench {
-    /** Runs of a case whose samples count; those of all cases of a group are interleaved. */
+    /**
+     * Runs of a case whose samples count; those of all cases of a group are interleaved, after three that do not count. Their
+     * median is the figure, beside the lowest and the highest.
+     */
     private static final int ROUNDS = 7;
     private static final int VALUE_LEN = 100;
     private static final int KEY_LEN = 16;
+    private static final VarHandle LONGS = MethodHandles.byteArrayViewVarHandle(long[].class, ByteOrder.BIG_ENDIAN);
 
     /** Does a case so many times and gives something that depends on all of them. */
     @FunctionalInterface
@@ -52,7 +59,7 @@ final class Bench {
             throw new UncheckedIOException(error);
         }
         Results results = new Results(file == null ? null : Path.of(file));
-        try (Fabric fabric = Fabric.builder("bench").home(home.resolve("home")).limit(2L << 30).open()) {
+        try (Fabric fabric = Fabric.builder("bench").home(home.resolve("home")).limit(256L << 20).open()) {
             Bench bench = new Bench(results, fabric, home.resolve("home"), quick ? 20 : 1);
             bench.crossing();
             bench.cache(10_000);
@@ -101,7 +108,7 @@ final class Bench {
     }
 
     private void crossing() {
-        long handle = Native.fabricOpen("bench", home.toString(), 0, -1, false, 0);
+        long handle = Native.fabricOpen("bench", home.toString(), 0, -1, -1, 0, false, 0);
         try {
             byte[] bytes = new byte[VALUE_LEN];
             ByteBuffer direct = ByteBuffer.allocateDirect(VALUE_LEN);
@@ -151,8 +158,10 @@ final class Bench {
     }
 
     private void cache(int keys) {
-        // A limit of its own: overwriting fills what it may have before it cleans.
-        try (Cache cache = fabric.cache("bench-" + keys, Math.max(16L << 20, keys * 512L))) {
+        // A fabric of its own: overwriting fills what it may have before it cleans.
+        String fabricName = "bench-" + keys;
+        try (Fabric own = Fabric.builder(fabricName).home(home).limit(Math.max(64L << 20, keys * 512L)).open();
+                Cache cache = own.cache("cache")) {
             byte[] value = new byte[VALUE_LEN];
             byte[] key = new byte[KEY_LEN];
             for (int i = 0; i < keys; i++) {
@@ -167,6 +176,13 @@ final class Bench {
             ByteBuffer directValue = ByteBuffer.allocateDirect(VALUE_LEN);
             String name = " uniform " + (keys < 1_000_000 ? keys / 1000 + "k" : keys / 1_000_000 + "M") + " 16B/100B";
             List<Named> cases = List.of(
+                    new Named("nothing but the loop, its keys and a copy" + name, times -> {
+                        long sum = 0;
+                        for (int i = 0; i < times; i++) {
+                            sum += key(key, random.draw(keys)).clone().length;
+                        }
+                        return sum;
+                    }),
                     new Named("get" + name, times -> {
                         long sum = 0;
                         for (int i = 0; i < times; i++) {
@@ -202,6 +218,8 @@ final class Bench {
                         return sum;
                     }));
             report("cache", "ns/op", cases, measure(1_000_000, cases));
+        } finally {
+            Fabric.remove(home, fabricName);
         }
     }
 
@@ -213,11 +231,9 @@ final class Bench {
     }
 
     private static byte[] key(byte[] key, int number) {
-        // The number at both ends, so that keys are 16 bytes of which all count.
-        for (int i = 0; i < 8; i++) {
-            key[i] = (byte) (number >>> 8 * (i & 3));
-            key[15 - i] = (byte) (number * 31 >>> 8 * (i & 3));
-        }
+        // As the benches in Rust have them.
+        LONGS.set(key, 0, 0x6b65792d30303030L);
+        LONGS.set(key, 8, (long) number);
         return key;
     }
 }

@@ -50,7 +50,8 @@ public final class Native {
 
     // Fabrics
 
-    public static native long fabricOpen(String name, String home, long limit, int mode, boolean readOnly, int create);
+    public static native long fabricOpen(
+            String name, String home, long limit, int mode, long group, int backend, boolean readOnly, int create);
 
     public static native String fabricPath(long handle);
 
@@ -86,6 +87,8 @@ public final class Native {
     public static native int getEntry(long handle, long key, int keyLen, long out, int capacity);
 
     public static native byte[] getEntryArray(long handle, long key, int keyLen);
+
+    public static native int getManyAddress(long handle, long packed, int len, long out, int capacity);
 
     public static native byte[] getMany(long handle, byte[] packed, int len);
 
@@ -141,4 +144,6 @@ public final class Native {
     public static native byte[] held(long handle);
 
     public static native void commit(long handle);
+
+    public static native long lag(long handle);
 }

@@ -16,6 +16,8 @@ import java.util.concurrent.ConcurrentLinkedQueue;
 public final class Scratch {
     /** Bytes for a key: more than the longest that is allowed, so that the library says what is wrong with a longer one. */
     private static final int KEY_CAPACITY = 8 * 1024;
+    /** Bytes for keys that are packed behind each other: the longest one with its length at least. A multiple of 8. */
+    public static final int PACKED_CAPACITY = KEY_CAPACITY + 8;
     /** Bytes for a value; longer ones cross as arrays or direct buffers. */
     public static final int VALUE_CAPACITY = 16 * 1024;
 
@@ -31,7 +33,7 @@ public final class Scratch {
 
     private Scratch(boolean own) {
         this.own = own;
-        memory = ByteBuffer.allocateDirect(KEY_CAPACITY + VALUE_CAPACITY).order(ByteOrder.nativeOrder());
+        memory = ByteBuffer.allocateDirect(PACKED_CAPACITY + VALUE_CAPACITY).order(ByteOrder.nativeOrder());
         address = Native.address(memory);
     }
 
@@ -79,6 +81,13 @@ public final class Scratch {
         return true;
     }
 
+    /** Copies a key in behind others, from {@code at} on, after its length: where the next one may begin. */
+    public int packedKey(int at, byte[] key) {
+        memory.putInt(at, key.length);
+        memory.put(at + 4, key, 0, key.length);
+        return at + 4 + key.length;
+    }
+
     /** Where the key is. */
     public long keyAddress() {
         return address;
@@ -86,39 +95,39 @@ public final class Scratch {
 
     /** Where the value is. */
     public long valueAddress() {
-        return address + KEY_CAPACITY;
+        return address + PACKED_CAPACITY;
     }
 
     /** Copies a value in; it must not be longer than {@link #VALUE_CAPACITY}, or this throws. */
     public void value(byte[] value, int start, int len) {
-        memory.put(KEY_CAPACITY, value, start, len);
+        memory.put(PACKED_CAPACITY, value, start, len);
     }
 
     /** Copies the remaining bytes of a buffer in as the value, and leaves its position. */
     public void value(ByteBuffer value) {
-        memory.put(KEY_CAPACITY, value, value.position(), value.remaining());
+        memory.put(PACKED_CAPACITY, value, value.position(), value.remaining());
     }
 
     /** The first bytes of the value, from {@code at} on, as a new array. */
     public byte[] value(int at, int len) {
         byte[] value = new byte[len];
-        memory.get(KEY_CAPACITY + at, value, 0, len);
+        memory.get(PACKED_CAPACITY + at, value, 0, len);
         return value;
     }
 
     /** Copies the first bytes of the value to where a buffer stands, and leaves its position. */
     public void valueTo(int at, int len, ByteBuffer out) {
-        out.put(out.position(), memory, KEY_CAPACITY + at, len);
+        out.put(out.position(), memory, PACKED_CAPACITY + at, len);
     }
 
     /** Eight bytes of the value as a number. */
     public long valueLong(int at) {
-        return memory.getLong(KEY_CAPACITY + at);
+        return memory.getLong(PACKED_CAPACITY + at);
     }
 
     /** Four bytes of the value as a number. */
     public int valueInt(int at) {
-        return memory.getInt(KEY_CAPACITY + at);
+        return memory.getInt(PACKED_CAPACITY + at);
     }
 
     /** Whether this thread is a virtual one (none is before Java 21). */

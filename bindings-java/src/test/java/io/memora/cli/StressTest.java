@@ -64,7 +64,7 @@ class StressTest {
     @Test
     void channelWorkerReceivesWhatItSent() throws IOException {
         List<String> lines = run("queue", "--ops", "400", "--subscription", "sub");
-        assertTrue(lines.get(0).contains("\"op\":\"sub\",\"q\":\"stress\",\"s\":\"sub\""), lines.get(0));
+        assertTrue(lines.get(0).contains("\"op\":\"sub\",\"q\":\"stress-queue\",\"s\":\"sub\""), lines.get(0));
         long received = lines.stream().filter(line -> line.contains("\"op\":\"recv\"") && line.contains("\"sum\"")).count();
         long sent = lines.stream().filter(line -> line.contains("\"op\":\"send\"") && line.contains("\"ok\":true")).count();
         assertTrue(received > 10 && received <= sent, received + " of " + sent);

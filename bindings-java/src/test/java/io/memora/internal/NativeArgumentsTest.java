@@ -1,0 +1,153 @@
+package io.memora.internal;
+
+import static io.memora.Testing.fails;
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertThrows;
+
+import io.memora.ErrorCode;
+import io.memora.MemoraException;
+import io.memora.Testing;
+import java.io.IOException;
+import java.nio.ByteBuffer;
+import java.nio.file.Path;
+import org.junit.jupiter.api.AfterEach;
+import org.junit.jupiter.api.BeforeEach;
+import org.junit.jupiter.api.Test;
+
+/**
+ * What the library itself refuses, should the Java above it ever pass it: arrays, buffers and bounds that do not fit, objects of another
+ * kind, null. Addresses are the one thing that it has to believe.
+ */
+class NativeArgumentsTest {
+    private Path directory;
+    private long fabric;
+    private long cache;
+    private long channel;
+    private long publisher;
+    private long subscriber;
+    private final Memory memory = memory();
+
+    private static Memory memory() {
+        Native.require();
+        return new Memory(1024);
+    }
+
+    @BeforeEach
+    void open() throws IOException {
+        directory = Testing.newHome();
+        fabric = Native.fabricOpen("native", directory.resolve("home").toString(), 16 << 20, -1, -1, 0, false, 0);
+        cache = Native.fabricCache(fabric, "cache", 0);
+        channel = Native.fabricChannel(fabric, "channel", 1, 0, 0);
+        publisher = Native.publisher(channel);
+        subscriber = Native.subscriber(channel, null);
+    }
+
+    @AfterEach
+    void close() throws IOException {
+        Native.close(fabric);
+        Testing.remove(directory);
+    }
+
+    private static void refused(org.junit.jupiter.api.function.Executable call) {
+        fails(ErrorCode.INVALID_ARGUMENT, call);
+    }
+
+    @Test
+    void arraysAndTheirBoundsAreChecked() {
+        long key = memory.address();
+        for (int[] bounds : new int[][] {{-1, 2}, {0, -1}, {0, 5}, {5, 1}, {3, 2}, {Integer.MAX_VALUE, 1}, {1, Integer.MAX_VALUE}}) {
+            byte[] array = new byte[4];
+            // The JVM itself refuses what goes beyond the array.
+            assertThrows(RuntimeException.class, () -> Native.sendArray(publisher, array, bounds[0], bounds[1], 0));
+            assertThrows(RuntimeException.class,
+                    () -> Native.putArray(cache, 0, key, 1, array, bounds[0], bounds[1], -1, 0));
+            assertThrows(RuntimeException.class,
+                    () -> Native.compareAndSwap(cache, key, 1, array, bounds[0], bounds[1], 1, -1, 0, key));
+        }
+        refused(() -> Native.sendArray(publisher, null, 0, 1, 0));
+        refused(() -> Native.putArray(cache, 0, key, 1, null, 0, 1, -1, 0));
+        refused(() -> Native.getMany(cache, null, 4));
+        refused(() -> Native.getMany(cache, new byte[] {1, 2, 3, 127, 5}, 5));
+        memory.buffer().putInt(0, -1).putInt(4, 0);
+        refused(() -> Native.getManyAddress(cache, memory.address(), 8, memory.address() + 512, 512));
+        memory.buffer().put(0, new byte[4 * 65]);
+        refused(() -> Native.getManyAddress(cache, memory.address(), 4 * 65, memory.address() + 512, 512));
+        assertEquals(0, Native.size(cache));
+    }
+
+    @Test
+    void buffersAndTheirBoundsAreChecked() {
+        long key = memory.address();
+        ByteBuffer direct = ByteBuffer.allocateDirect(8);
+        for (int[] bounds : new int[][] {{-1, 2}, {0, -1}, {0, 9}, {9, 0}, {7, 2}, {Integer.MAX_VALUE, Integer.MAX_VALUE}}) {
+            refused(() -> Native.sendBuffer(publisher, direct, bounds[0], bounds[1], 0));
+            refused(() -> Native.putBuffer(cache, 0, key, 1, direct, bounds[0], bounds[1], -1, 0));
+            refused(() -> Native.getBuffer(cache, key, 1, direct, bounds[0], bounds[1]));
+        }
+        // No memory that native code may touch stands behind these.
+        for (ByteBuffer none : new ByteBuffer[] {ByteBuffer.allocate(8), null}) {
+            assertThrows(MemoraException.class, () -> Native.sendBuffer(publisher, none, 0, 1, 0));
+            assertThrows(MemoraException.class, () -> Native.putBuffer(cache, 0, key, 1, none, 0, 1, -1, 0));
+            assertThrows(MemoraException.class, () -> Native.getBuffer(cache, key, 1, none, 0, 1));
+            assertThrows(MemoraException.class, () -> Native.address(none));
+        }
+        assertEquals(0, Native.size(cache));
+    }
+
+    @Test
+    void addressesAndLengthsThatCannotBeAreRefused() {
+        for (long address : new long[] {0, -1, Long.MIN_VALUE}) {
+            refused(() -> Native.get(cache, address, 1, memory.address(), 8));
+            refused(() -> Native.get(cache, memory.address(), 1, address, 8));
+            refused(() -> Native.send(publisher, address, 1, 0));
+            refused(() -> Native.poll(subscriber, address, 8, 1));
+            refused(() -> Native.recv(subscriber, address, 8, 0));
+        }
+        refused(() -> Native.get(cache, memory.address(), -1, memory.address(), 8));
+        refused(() -> Native.putAddress(cache, 0, memory.address(), 1, memory.address(), -1, -1, 0));
+        refused(() -> Native.putAddress(cache, 3, memory.address(), 1, memory.address(), 1, -1, 0));
+        refused(() -> Native.fabricOpen("x", directory.toString(), 0, -1, -1, 5, false, 0));
+        refused(() -> Native.fabricOpen("x", directory.toString(), 0, -1, -1, 0, false, 3));
+        refused(() -> Native.fabricStore(fabric, "store", null, 3, 0, 0));
+    }
+
+    @Test
+    void memoryTooSmallForAMessageLosesNone() {
+        memory.buffer().putLong(0, 42);
+        for (int i = 0; i < 3; i++) {
+            Native.send(publisher, memory.address(), 100, 0);
+        }
+        refused(() -> Native.recv(subscriber, memory.address(), 15, 0));
+        assertEquals(-102, Native.recv(subscriber, memory.address(), 16, 0));
+        assertEquals(100, Native.held(subscriber).length);
+        assertEquals(null, Native.held(subscriber));
+        // A poll into no memory at all hands everything over by the other way.
+        long answer = Native.poll(subscriber, memory.address(), 0, 10);
+        assertEquals(2, (int) answer);
+        assertEquals(2 * 120, answer >>> 32);
+        assertEquals(2 * 120, Native.rest(subscriber).length);
+        assertEquals(0, Native.rest(subscriber).length);
+    }
+
+    @Test
+    void handlesOfAnotherKindAreRefused() {
+        long key = memory.address();
+        for (long handle : new long[] {fabric, cache, channel, publisher, subscriber}) {
+            if (handle != cache) {
+                fails(ErrorCode.INTERNAL, () -> Native.get(handle, key, 1, key, 8));
+                fails(ErrorCode.INTERNAL, () -> Native.size(handle));
+            }
+            if (handle != publisher) {
+                fails(ErrorCode.INTERNAL, () -> Native.send(handle, key, 1, 0));
+            }
+            if (handle != subscriber) {
+                fails(ErrorCode.INTERNAL, () -> Native.poll(handle, key, 8, 1));
+                fails(ErrorCode.INTERNAL, () -> Native.lag(handle));
+            }
+            if (handle != fabric) {
+                fails(ErrorCode.INTERNAL, () -> Native.fabricCheck(handle));
+            }
+            fails(ErrorCode.INTERNAL, () -> Native.storeFlush(handle));
+        }
+    }
+}
