@@ -86,8 +86,13 @@ error_table! {
 }
 
 /// An error: its code, what happened with the values, and the remedy.
+///
+/// One pointer wide, so that results which are no errors travel in registers.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Error(Box<Parts>);
+
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Error {
+struct Parts {
     code: ErrorCode,
     detail: Option<Box<str>>,
     /// A number that belongs to the code: bytes needed, messages lost; 0 otherwise.
@@ -95,14 +100,19 @@ pub struct Error {
 }
 
 impl Error {
+    #[cold]
+    fn from_parts(code: ErrorCode, detail: Option<Box<str>>, amount: u64) -> Error {
+        Error(Box::new(Parts { code, detail, amount }))
+    }
+
     /// An error whose text says what happened, with the values.
     pub fn new(code: ErrorCode, detail: impl Into<String>) -> Error {
-        Error { code, detail: Some(detail.into().into_boxed_str()), amount: 0 }
+        Error::from_parts(code, Some(detail.into().into_boxed_str()), 0)
     }
 
     /// An error with the number that belongs to its code (`BufferTooSmall`: bytes; `Overrun`: messages lost).
     pub fn with_amount(code: ErrorCode, amount: u64, detail: impl Into<String>) -> Error {
-        Error { code, detail: Some(detail.into().into_boxed_str()), amount }
+        Error::from_parts(code, Some(detail.into().into_boxed_str()), amount)
     }
 
     /// An error of the operating system, with the call and the path or object that it was made for.
@@ -120,29 +130,36 @@ impl Error {
 
     /// What went wrong, for programs.
     pub fn code(&self) -> ErrorCode {
-        self.code
+        self.0.code
     }
 
     /// The number that belongs to the code: bytes needed for `BufferTooSmall`, messages lost for `Overrun`; else 0.
     pub fn amount(&self) -> u64 {
-        self.amount
+        self.0.amount
     }
 
     /// What happened, with the values, without the remedy.
     pub fn detail(&self) -> &str {
-        self.detail.as_deref().unwrap_or(self.code.text())
+        self.0.detail.as_deref().unwrap_or(self.0.code.text())
     }
 
     /// What to do about it.
     pub fn remedy(&self) -> &'static str {
-        self.code.remedy()
+        self.0.code.remedy()
     }
 }
 
 /// The cheap form for hot paths: the code's own text.
 impl From<ErrorCode> for Error {
     fn from(code: ErrorCode) -> Error {
-        Error { code, detail: None, amount: 0 }
+        Error::from_parts(code, None, 0)
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Parts { code, detail, amount } = &*self.0;
+        f.debug_struct("Error").field("code", code).field("detail", detail).field("amount", amount).finish()
     }
 }
 

@@ -25,7 +25,7 @@ use crate::chunk::Actor;
 use crate::chunk::record::Head;
 use crate::error::{Error, ErrorCode, Result};
 use crate::table::entry::{CasOutcome, Entry, SetOptions, Version};
-use crate::table::{Action, BATCH, Current, Table, TableStats, Update, Value};
+use crate::table::{Action, Current, Table, TableStats, Update, Value};
 
 /// How a cache is made. An existing one keeps its own.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -128,21 +128,9 @@ impl Cache {
 
     /// Reads many keys; `answer` gets the place of each key and its value. Faster for each key than reading them one by
     /// one, because their memory is fetched at once. Each value is one that was there; they are not of one moment.
-    pub fn get_many(&self, keys: &[&[u8]], mut answer: impl FnMut(usize, Option<&[u8]>)) -> Result<()> {
+    pub fn get_many(&self, keys: &[&[u8]], answer: impl FnMut(usize, Option<&[u8]>)) -> Result<()> {
         self.host.enter()?;
-        let mut value = Vec::new();
-        for (group, keys) in keys.chunks(BATCH).enumerate() {
-            let hashes = self.table.prefetch(keys)?;
-            for (place, key) in keys.iter().enumerate() {
-                let found = self.table.read_prefetched(hashes[place], key, |head, bytes| {
-                    value.clear();
-                    value.resize(head.value_len as usize, 0);
-                    bytes.copy_out(0, &mut value)
-                })?;
-                answer(group * BATCH + place, found.map(|_| value.as_slice()));
-            }
-        }
-        Ok(())
+        self.table.read_many(keys, answer)
     }
 
     /// Sets `key` to `value`, whatever was there. Returns the new version.
@@ -157,7 +145,7 @@ impl Cache {
         self.host.enter()?;
         let me = self.host.actor()?;
         let update = self.put(value, options);
-        Ok(Version(self.table.update(me, key, |_| Ok(Action::Put(update)))?.id))
+        Ok(Version(self.table.put(me, key, &update)?.id))
     }
 
     /// Sets `key` only if there is no such entry. `None` if there is one.

@@ -175,6 +175,48 @@ impl Pool {
         self.finish(place, &Head { flags: head.flags | moved, ..*head }, None, bytes)
     }
 
+    /// Appends a record of a cache to the caller's open chunk of `object`, if everything is as usual: the chunk stands in the
+    /// first place of its object and has room for `bytes`. `None`: nothing was done.
+    #[inline]
+    pub fn append_quick(
+        &self,
+        me: Actor<'_>,
+        object: u32,
+        head: &Head,
+        key: &[u8],
+        value: &[u8],
+        bytes: u64,
+    ) -> Option<Appended> {
+        // ORDER Relaxed: private to the owner of the entry, and own words of the chunk.
+        let (named, chunk) = unpair(me.open.u64_at::<0>(object as usize & 7).load(Ordering::Relaxed));
+        let geometry = self.geometry();
+        if named != object || chunk == 0 || chunk >= geometry.chunk_count {
+            return None;
+        }
+        let chunk = ChunkId(chunk);
+        let descriptor: super::pool::Descriptor<'_> =
+            self.shm().view(geometry.table_offset + u64::from(chunk.0) * super::layout::DESCRIPTOR_BYTES)?;
+        let state = State(descriptor.u64::<{ at::STATE }>().load(Ordering::Relaxed));
+        let tail = descriptor.u64::<{ at::TAIL }>().load(Ordering::Relaxed);
+        if state.0 as u32 != State::new(Kind::Open, Class::Main, me.index, 0).0 as u32
+            || descriptor.u32::<{ at::OBJECT }>().load(Ordering::Relaxed) != object
+            || !tail.is_multiple_of(RECORD_ALIGN)
+            || tail > geometry.chunk_bytes
+            || geometry.chunk_bytes - tail < bytes
+        {
+            return None;
+        }
+        let offset = geometry.chunk_offset(chunk) + tail;
+        let record = self.shm().range(offset, bytes)?;
+        record.copy_in(HEADER_BYTES, key).ok()?;
+        record.copy_in(HEADER_BYTES + align8(key.len() as u64), value).ok()?;
+        // The lines that are written next: a locked instruction waits until all that was written is in the cache.
+        self.shm().prefetch_write(offset + bytes + 256);
+        self.shm().prefetch_write(offset + bytes + 320);
+        self.shm().prefetch_write(offset + bytes + 384);
+        self.finish((chunk, tail), head, None, bytes).ok()
+    }
+
     #[inline]
     fn finish(
         &self,

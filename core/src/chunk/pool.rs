@@ -75,6 +75,11 @@ impl Pool {
         &self.shm
     }
 
+    /// The space of the pool, to be shared.
+    pub fn shared_shm(&self) -> &Arc<Shm> {
+        &self.shm
+    }
+
     #[inline]
     pub fn geometry(&self) -> &PoolGeometry {
         &self.geometry
@@ -382,6 +387,16 @@ impl Pool {
         // ORDER Relaxed: released by the state, which goes on next.
         self.descriptor(chunk)?.u64::<{ at::AUX }>().store(tail, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// The chunk of a record, and the word that counts its dead bytes, fetched for writing.
+    #[inline]
+    pub fn dead_word(&self, offset: u64) -> Option<(ChunkId, &AtomicU64)> {
+        let chunk = self.geometry.chunk_of(offset)?;
+        let at = self.geometry.table_offset + u64::from(chunk.0) * DESCRIPTOR_BYTES;
+        let descriptor: Descriptor<'_> = self.shm.view(at)?;
+        self.shm.prefetch_write(at);
+        Some((chunk, descriptor.u64::<{ at::DEAD }>()))
     }
 
     /// The generation under which dead bytes of the chunk are counted now. Read it before the compare-and-swap that

@@ -165,8 +165,8 @@ impl Registry {
         let entry = self.thread_entry(index)?;
         Ok(Member {
             index,
-            pins: entry.span().block(thread_field::PINS as u64)?,
-            open: entry.span().block(thread_field::OPEN as u64)?,
+            pins: entry.part::<{ thread_field::PINS }, 32>(),
+            open: entry.part::<{ thread_field::OPEN }, 64>(),
         })
     }
 

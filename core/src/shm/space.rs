@@ -171,12 +171,25 @@ impl Shm {
     /// A view of `N` bytes at `offset`, which must be a multiple of 8.
     #[inline]
     pub fn block<const N: usize>(&self, offset: u64) -> Result<Block<'_, N>> {
-        const { assert!(N.is_multiple_of(8)) };
-        if offset.is_multiple_of(8) && offset <= self.len() && self.len() - offset >= N as u64 {
-            Ok(Block { shm: self, offset, length: PhantomData })
-        } else {
-            Err(out_of_range(offset, N as u64, self.len()))
+        match self.view(offset) {
+            Some(block) => Ok(block),
+            None => Err(out_of_range(offset, N as u64, self.len())),
         }
+    }
+
+    /// As [`Shm::block`], for a caller who does not ask what is wrong.
+    #[inline]
+    pub fn view<const N: usize>(&self, offset: u64) -> Option<Block<'_, N>> {
+        const { assert!(N.is_multiple_of(8)) };
+        let fits = offset.is_multiple_of(8) && offset <= self.len() && self.len() - offset >= N as u64;
+        fits.then_some(Block { shm: self, offset, length: PhantomData })
+    }
+
+    /// As [`Shm::span`], for a caller who does not ask what is wrong.
+    #[inline]
+    pub fn range(&self, offset: u64, len: u64) -> Option<Span<'_>> {
+        let fits = offset.is_multiple_of(8) && offset <= self.len() && self.len() - offset >= align8(len);
+        fits.then_some(Span { shm: self, offset, len: align8(len) })
     }
 
     /// A view of `len` bytes, rounded up to whole words, at `offset`, which must be a multiple of 8.
@@ -225,6 +238,52 @@ pub struct Block<'a, const N: usize> {
     shm: &'a Shm,
     offset: u64,
     length: PhantomData<[u8; N]>,
+}
+
+impl Block<'_, 64> {
+    /// Which of the eight words have `wanted` in the bits of `mask` of their upper halves, as bits: a hint where to look, for
+    /// the words may change at any instant and are not loaded as atomics.
+    #[inline(always)]
+    pub fn matching_halves(self, mask: u32, wanted: u32) -> u32 {
+        #[cfg(all(target_arch = "x86_64", not(memora_loom), not(miri)))]
+        {
+            let (low, high): (u32, u32);
+            // SAFETY: reads the 64 bytes of the block, which were checked when it was made; as assembly the loads are
+            // outside the memory model of the language, and what they give is used as a hint only.
+            unsafe {
+                std::arch::asm!(
+                    "movups {a}, [{at}]",
+                    "movups {b}, [{at} + 16]",
+                    "movups {c}, [{at} + 32]",
+                    "movups {d}, [{at} + 48]",
+                    "shufps {a}, {b}, 0xdd",
+                    "shufps {c}, {d}, 0xdd",
+                    "movd {b}, {mask:e}",
+                    "movd {d}, {wanted:e}",
+                    "pshufd {b}, {b}, 0",
+                    "pshufd {d}, {d}, 0",
+                    "pand {a}, {b}",
+                    "pand {c}, {b}",
+                    "pcmpeqd {a}, {d}",
+                    "pcmpeqd {c}, {d}",
+                    "movmskps {low:e}, {a}",
+                    "movmskps {high:e}, {c}",
+                    at = in(reg) self.shm.pointer(self.offset),
+                    mask = in(reg) mask, wanted = in(reg) wanted,
+                    low = out(reg) low, high = out(reg) high,
+                    a = out(xmm_reg) _, b = out(xmm_reg) _, c = out(xmm_reg) _, d = out(xmm_reg) _,
+                    options(nostack, preserves_flags, readonly)
+                );
+            }
+            low | high << 4
+        }
+        #[cfg(not(all(target_arch = "x86_64", not(memora_loom), not(miri))))]
+        (0..8).fold(0, |found, index| {
+            // ORDER Relaxed: a hint.
+            let half = (self.u64_at::<0>(index).load(super::atomic::Ordering::Relaxed) >> 32) as u32;
+            found | u32::from(half & mask == wanted) << index
+        })
+    }
 }
 
 impl<'a, const N: usize> Block<'a, N> {
@@ -294,6 +353,13 @@ impl<'a, const N: usize> Block<'a, N> {
         assert!(index < (N - AT) / 4, "index {index} leaves the block");
         // SAFETY: the block was checked when made; the index is checked above.
         unsafe { self.shm.a32(self.offset + (AT + index * 4) as u64) }
+    }
+
+    /// The part of `M` bytes at byte `AT`, a multiple of 8: checked when compiled.
+    #[inline]
+    pub fn part<const AT: usize, const M: usize>(self) -> Block<'a, M> {
+        const { assert!(AT.is_multiple_of(8) && M.is_multiple_of(8) && AT + M <= N) };
+        Block { shm: self.shm, offset: self.offset + AT as u64, length: PhantomData }
     }
 
     /// The block as a span, for copies.

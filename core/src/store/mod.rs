@@ -49,7 +49,7 @@ use crate::chunk::record::Head;
 use crate::error::{Error, ErrorCode, Result};
 use crate::shm::atomic::{AtomicU32, Ordering};
 use crate::table::entry::{CasOutcome, Entry, SetOptions, Version};
-use crate::table::{Action, BATCH, Changed, Current, Update, Value};
+use crate::table::{Action, Changed, Current, Update, Value};
 
 use self::core::Core;
 pub use self::core::Host;
@@ -221,20 +221,8 @@ impl Store {
     }
 
     /// Reads many keys faster than one by one; `visit` gets the place of the key and its value.
-    pub fn get_many(&self, keys: &[&[u8]], mut visit: impl FnMut(usize, Option<&[u8]>)) -> Result<()> {
-        let core = self.core()?;
-        let mut value = Vec::new();
-        for (group, keys) in keys.chunks(BATCH).enumerate() {
-            let hashes = core.table.prefetch(keys)?;
-            for (place, key) in keys.iter().enumerate() {
-                let found = core.table.read_prefetched(hashes[place], key, |head, span| {
-                    value.resize(head.value_len as usize, 0);
-                    span.copy_out(0, &mut value)
-                })?;
-                visit(group * BATCH + place, found.map(|_| value.as_slice()));
-            }
-        }
-        Ok(())
+    pub fn get_many(&self, keys: &[&[u8]], visit: impl FnMut(usize, Option<&[u8]>)) -> Result<()> {
+        self.core()?.table.read_many(keys, visit)
     }
 
     /// One change, made as durable as asked. Where memory is full of what the files do not have yet, it flushes first.

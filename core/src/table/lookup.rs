@@ -15,7 +15,7 @@ use crate::shm::atomic::{AtomicU64, Ordering, fence};
 use crate::shm::{Span, align8};
 
 /// Keys that a reading of many handles at once.
-pub const BATCH: usize = 16;
+const BATCH: usize = 16;
 /// Readings of one key that others may spoil before it is an error: each one is somebody's progress.
 const TRIES: u32 = 20_000;
 
@@ -57,13 +57,12 @@ impl Table {
         key: &[u8],
         copy: &mut impl FnMut(&Head, Span<'_>) -> Result<()>,
     ) -> Result<Option<Head>> {
-        match self.read_once(hash, key, copy)? {
-            Attempt::Done(answer) => Ok(answer),
-            _ => self.read_again(hash, key, copy),
+        match self.read_quick(hash, key, copy) {
+            Some(answer) => Ok(answer),
+            None => self.read_again(hash, key, copy),
         }
     }
 
-    #[cold]
     #[inline(never)]
     fn read_again(
         &self,
@@ -287,49 +286,24 @@ impl Table {
         Ok(Some(ChunkId(if bit == 0 { left } else { right })))
     }
 
-    /// Fetches what reading up to [`BATCH`] keys will need: first all their buckets, then the records that those name.
-    /// Returns the hashes, for [`Table::read_prefetched`].
-    #[inline]
-    pub fn prefetch(&self, keys: &[&[u8]]) -> Result<[u64; BATCH]> {
-        let mut hashes = [0u64; BATCH];
-        for (hash, key) in hashes.iter_mut().zip(keys) {
-            *hash = self.hasher.hash(key);
-            let (_, entry) = self.entry(*hash)?;
-            self.index_span(entry)?.prefetch(self.shape.home(*hash) * super::layout::BUCKET_BYTES);
-        }
-        for hash in &hashes[..keys.len().min(BATCH)] {
-            self.prefetch_record(*hash)?;
-        }
-        Ok(hashes)
-    }
-
-    /// As [`Table::read`], for a key that was hashed by [`Table::prefetch`].
-    #[inline]
-    pub fn read_prefetched(
-        &self,
-        hash: u64,
-        key: &[u8],
-        mut copy: impl FnMut(&Head, Span<'_>) -> Result<()>,
-    ) -> Result<Option<Head>> {
-        let head = self.read_hashed(hash, key, &mut copy)?;
-        Ok(head.filter(|head| head.key_len != 0))
-    }
-
-    /// Fetches the lines of the record that the home bucket names for a hash.
-    #[inline]
-    fn prefetch_record(&self, hash: u64) -> Result<()> {
-        let (_, entry) = self.entry(hash)?;
-        let bucket = bucket_of(self.index_span(entry)?, self.shape.home(hash))?;
-        let wanted = Slot::wanted(tag_of(hash));
-        for number in 0..SLOT_COUNT {
-            // ORDER Relaxed: only a prefetch.
-            let word = Slot(bucket.u64_at::<0>(number).load(Ordering::Relaxed));
-            if word.matches(wanted) {
-                let offset = word.offset();
-                self.pool.shm().prefetch(offset);
-                self.pool.shm().prefetch(offset + 64);
-                self.pool.shm().prefetch(offset + 128);
-                break;
+    /// Reads many keys, whose memory is fetched together; `visit` gets the place of each key and its value.
+    pub fn read_many(&self, keys: &[&[u8]], mut visit: impl FnMut(usize, Option<&[u8]>)) -> Result<()> {
+        let mut value = Vec::new();
+        for (group, keys) in keys.chunks(BATCH).enumerate() {
+            let places = self.places::<BATCH>(keys);
+            for (number, (key, (hash, place))) in keys.iter().zip(&places).enumerate() {
+                let mut copy = |head: &Head, bytes: Span<'_>| {
+                    let len = head.value_len as usize;
+                    if value.len() < len {
+                        value.resize(len, 0);
+                    }
+                    bytes.copy_out(0, &mut value[..len])
+                };
+                let head = match self.read_found(place, key, &mut copy) {
+                    Some(head) => Some(head),
+                    None => self.read_hashed(*hash, key, &mut copy)?.filter(|head| head.key_len != 0),
+                };
+                visit(group * BATCH + number, head.map(|head| &value[..head.value_len as usize]));
             }
         }
         Ok(())

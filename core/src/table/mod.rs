@@ -11,6 +11,7 @@
 //! | `layout` | bytes of the control area, directory and buckets |
 //! | `slot`, `hash` | the 8-byte word as a type; the hash of keys |
 //! | `lookup` | reading: one key, many keys, while a split goes on |
+//! | `quick` | the common case of reading and overwriting, straight through |
 //! | `update` | changing: the loop of every writer |
 //! | `insert` | new keys: lock, steal, poison |
 //! | `split` | dividing an index chunk, with helpers |
@@ -50,6 +51,7 @@ mod hash;
 mod insert;
 pub mod layout;
 mod lookup;
+mod quick;
 mod scan;
 mod slot;
 mod split;
@@ -65,15 +67,14 @@ use std::sync::Arc;
 
 pub use check::{check, inherit};
 pub use count::TableStats;
-pub use lookup::BATCH;
 pub use state::KeyState;
 pub use update::{Action, Changed, Current, Restored, Update, Value};
 
 use crate::chunk::record::{EXTENDED_BYTES, HEADER_BYTES};
 use crate::chunk::{ChunkId, Class, Pool};
 use crate::error::{Error, ErrorCode, Result};
-use crate::shm::Span;
 use crate::shm::atomic::{AtomicU64, Ordering};
+use crate::shm::{Shm, Span};
 use hash::Hasher;
 use layout::{Control, DIRECTORY_OFFSET, Entry, OBJECT_HEADER_BYTES, Shape, control};
 
@@ -120,6 +121,11 @@ pub struct Table {
     shape: Shape,
     class: RecordClass,
     header: u64,
+    /// Copies of what the pool knows, for the common case.
+    shm: Arc<Shm>,
+    arena: u64,
+    chunk_shift: u32,
+    chunk_count: u64,
     /// The limit given at creation, 0 for none.
     limit: u64,
     hasher: Hasher,
@@ -201,6 +207,10 @@ impl Table {
             hasher: Hasher::new(seed),
             clock,
             capacity: count::CapacityCache::new(),
+            shm: Arc::clone(pool.shared_shm()),
+            arena: pool.geometry().arena_offset,
+            chunk_shift: pool.geometry().chunk_bytes.trailing_zeros(),
+            chunk_count: u64::from(pool.geometry().chunk_count),
             pool,
         })
     }

@@ -19,6 +19,8 @@ const KIND_SHIFT: u32 = VERSION_SHIFT + VERSION_BITS;
 /// Kind and tag: what a search compares.
 const WANTED_MASK: u64 = 3 << KIND_SHIFT | TAG_MASK << OFFSET_BITS;
 
+const _: () = assert!(WANTED_MASK as u32 == 0, "a search compares upper halves only");
+
 /// What a slot is used for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -98,6 +100,9 @@ impl Slot {
     pub const fn matches(self, wanted: u64) -> bool {
         self.0 & WANTED_MASK == wanted
     }
+
+    /// The bits that [`Slot::matches`] compares, in the upper half of the word.
+    pub const WANTED_HALF: u32 = (WANTED_MASK >> 32) as u32;
 
     /// What [`Slot::matches`] compares with, for a tag.
     #[inline]

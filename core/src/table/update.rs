@@ -123,6 +123,15 @@ impl Table {
         Err(too_many_tries("Changing an entry"))
     }
 
+    /// Sets the entry of `key`, whatever it is.
+    #[inline]
+    pub fn put(&self, me: Actor<'_>, key: &[u8], update: &Update<'_>) -> Result<Changed> {
+        match self.put_quick(me, self.hasher.hash(key), key, update) {
+            Some(changed) => Ok(changed),
+            None => self.update(me, key, |_| Ok(Action::Put(*update))),
+        }
+    }
+
     #[inline]
     fn try_update<'v>(
         &self,
