@@ -92,8 +92,8 @@ impl Table {
         Ok(done)
     }
 
-    /// Inserts into an index chunk that is pinned. `Split` means that there is no room for the key in it. Unless the answer is
-    /// `Done`, the record was given up.
+    /// Inserts into an index chunk that is pinned. `Split` means that there is no room for the key in it, or that a place for
+    /// it is being moved to a child. Unless the answer is `Done`, the record was given up.
     pub(super) fn insert_locked(
         &self,
         me: Actor<'_>,
@@ -133,8 +133,9 @@ impl Table {
         }
         for (place, number) in self.shape.candidates(hash).into_iter().enumerate() {
             let bucket = bucket_of(span, number)?;
+            // No mark of the home leads here, so no search has noticed the split. Whoever began it may be dead: it is carried on.
             if frozen(bucket) {
-                return Ok(Attempt::Again);
+                return Ok(Attempt::Split);
             }
             let Some((slot, word)) = empty_slot(bucket) else { continue };
             // The word is one that a thief of the lock poisons only from here on: then the swap below fails.
