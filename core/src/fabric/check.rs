@@ -41,9 +41,9 @@ impl Fabric {
         let inner = &self.inner;
         inner.registry.enter()?;
         let writable = inner.segment.shm().writable();
-        let others = inner.registry.processes()?.iter().map(|process| process.threads).sum::<u32>();
+        let attached = inner.registry.processes()?.iter().map(|process| process.threads).sum::<u32>();
         // Alone: our own thread is the only one, or nobody is attached at all.
-        let live = !writable || others > 1;
+        let live = !writable || attached > u32::from(inner.registry.has_attached());
         let mut report = CheckReport { live, ..CheckReport::default() };
         let problems = &mut report.problems;
         let mut add = |layer: &'static str, result: Result<()>, found: Vec<(String, String)>| {

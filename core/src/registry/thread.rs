@@ -70,6 +70,11 @@ impl Registry {
         Ok(index)
     }
 
+    /// Whether the calling thread has an entry.
+    pub fn has_attached(&self) -> bool {
+        MINE.try_with(|mine| mine.borrow().iter().any(|one| one.id == self.id)).unwrap_or(false)
+    }
+
     fn attach_thread(&self) -> Result<u16> {
         let process = self.process();
         if process == NOBODY {
