@@ -99,6 +99,7 @@ pub struct KvClient<K> {
     codec: Codec,
     /// The version that the latest `gets` of a key saw.
     versions: HashMap<String, Version>,
+    refusal: Option<Error>,
 }
 
 impl<K: KeyValue> KvClient<K> {
@@ -108,7 +109,7 @@ impl<K: KeyValue> KvClient<K> {
     }
 
     fn with(object: K, recorder: Recorder, codec: Codec) -> KvClient<K> {
-        KvClient { object, recorder, codec, versions: HashMap::new() }
+        KvClient { object, recorder, codec, versions: HashMap::new(), refusal: None }
     }
 
     /// The client's name in the history.
@@ -142,9 +143,17 @@ impl<K: KeyValue> KvClient<K> {
         self.recorder.answer(line, t1)?;
         match answer {
             Ok(()) => Ok(true),
-            Err(error) if is_refusal(error.code()) => Ok(false),
+            Err(error) if is_refusal(error.code()) => {
+                self.refusal = Some(error);
+                Ok(false)
+            }
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Why the latest refused operation was refused.
+    pub fn refusal(&self) -> Option<&Error> {
+        self.refusal.as_ref()
     }
 
     fn call(&mut self, line: &mut Line) -> Result<(), Error> {

@@ -1,0 +1,252 @@
+//! Victims on a cache: hot keys that collide, enough keys to split the index, enough bytes to clean chunks.
+
+use memora::{Cache, ErrorCode, Fabric, SetOptions};
+use memora_stress::kv::{Codec, KeyValue, KvClient};
+use memora_stress::random::{Random, fnv1a};
+use memora_testkit::kill_point::{Victim, within_patience};
+
+use crate::{Blow, Place, Scenario, Versions, check, judge_kv};
+
+pub const SCENARIO: Scenario =
+    Scenario { role: "cache", covers: |_| true, tries: 2, prepare, survive, conclude };
+const CACHE: &str = "things";
+
+pub fn open(fabric: &Fabric) -> Cache {
+    fabric.cache(CACHE).unwrap_or_else(|error| panic!("the cache does not open: {error}"))
+}
+
+fn prepare(place: &Place) -> Vec<Victim> {
+    let cache = open(&place.fabric());
+    let mut client = client(cache, place, "first");
+    let mut random = Random::new("first");
+    mix(&mut client, &mut random, 50);
+    Vec::new()
+}
+
+pub fn victim(place: &Place) {
+    let fabric = place.fabric();
+    let cache = open(&fabric);
+    let mut client = client(cache.clone(), place, "victim");
+    let mut random = Random::new("victim");
+    for round in 0..30 {
+        insert_many(&mut client, round * 100, 100);
+        mix(&mut client, &mut random, 60);
+        unrecorded(&cache, round);
+        overwrite(&cache, round);
+    }
+    drop(client);
+    fill(place);
+    fabric.reap().expect("reaped");
+}
+
+/// Goes on where others died.
+pub fn survivor(place: &Place, who: &str, random: &mut Random) {
+    let mut client = client(open(&place.fabric()), place, who);
+    mix(&mut client, random, 300);
+    insert_many(&mut client, 4000, 300);
+    mix(&mut client, random, 100);
+}
+
+fn survive(place: &Place, blow: Blow) {
+    let fabric = place.fabric();
+    let history = Place { root: place.root.clone() };
+    within_patience("operations on the cache of the victim", move || {
+        survivor(&history, "survivor", &mut Random::new(&format!("survivor {blow:?}")));
+    });
+    let filled = Place { root: place.root.clone() };
+    within_patience("the check", move || {
+        check(&fabric, "with the victim");
+        read_filled(&filled);
+    });
+}
+
+pub fn conclude(place: &Place) {
+    let fabric = place.fabric();
+    let mut client = client(open(&fabric), place, "last");
+    let mut random = Random::new("last");
+    mix(&mut client, &mut random, 100);
+    read_all(&mut client);
+    check(&fabric, "after the victim");
+    read_filled(place);
+    judge_kv(place, Versions::Unique);
+}
+
+/// Values with a filling that depends on the text: a mixture of two values is noticed.
+pub const TAGGED: Codec = Codec { encode, decode };
+
+/// `text+N` stands for the text and N bytes of filling; numbers stand for themselves.
+fn encode(text: &str) -> Vec<u8> {
+    let mut bytes = text.as_bytes().to_vec();
+    if let Some((_, len)) = text.split_once('+') {
+        let len: u64 = len.parse().expect("written by this test");
+        bytes.push(b'|');
+        bytes.extend(filling(text, len));
+    }
+    bytes
+}
+
+fn filling(text: &str, len: u64) -> impl Iterator<Item = u8> {
+    let hash = fnv1a(text.as_bytes()).to_le_bytes();
+    (0..len).map(move |index| hash[(index % 8) as usize] ^ (index / 8) as u8)
+}
+
+fn decode(bytes: &[u8]) -> String {
+    let end = bytes.iter().position(|&byte| byte == b'|').unwrap_or(bytes.len());
+    let text = String::from_utf8_lossy(&bytes[..end]).into_owned();
+    if encode(&text) == bytes { text } else { format!("torn value that begins with {text}") }
+}
+
+pub fn client<K: KeyValue>(object: K, place: &Place, name: &str) -> KvClient<K> {
+    KvClient::open(object, &place.history(name), name, TAGGED).expect("the place is writable")
+}
+
+const TEXT: [&str; 10] = ["get", "gets", "gets", "set", "set", "add", "replace", "del", "casv", "casv"];
+const NUMBER: [&str; 8] = ["get", "set", "add", "incr", "incr", "decr", "del", "gets"];
+
+/// Random operations on few keys, with values from a few bytes to several thousand.
+pub fn mix<K: KeyValue>(client: &mut KvClient<K>, random: &mut Random, count: u64) {
+    for number in 0..count {
+        let (key, ops, bytes) = match random.draw(10) {
+            0..=3 => (format!("k{}", random.draw(8)), &TEXT[..], 60),
+            4..=5 => (format!("n{}", random.draw(3)), &NUMBER[..], 0),
+            6..=7 => (format!("b{}", random.draw(8)), &TEXT[..], 6000),
+            _ => (format!("f{}", random.draw(3000)), &TEXT[..], 60),
+        };
+        let op = ops[random.draw(ops.len() as u64) as usize];
+        let mut line = client.line(op, &key);
+        match line.op.as_str() {
+            "set" | "add" | "replace" | "casv" if bytes == 0 => line.v = Some(random.draw(100).to_string()),
+            "set" | "add" | "replace" | "casv" => {
+                let tag = random.draw(1 << 40);
+                line.v = Some(format!("{}:{number}:{tag:x}+{}", client.name(), random.draw(bytes)));
+            }
+            "incr" | "decr" => line.by = Some(1 + random.draw(9)),
+            _ => {}
+        }
+        perform(client, line);
+    }
+}
+
+/// New keys, which make the index grow.
+pub fn insert_many<K: KeyValue>(client: &mut KvClient<K>, first: u64, count: u64) {
+    for number in first..first + count {
+        let mut line = client.line("add", &format!("f{number}"));
+        line.v = Some(format!("{}:{number}+20", client.name()));
+        perform(client, line);
+    }
+}
+
+#[track_caller]
+fn perform<K: KeyValue>(client: &mut KvClient<K>, line: memora_testkit::history::Line) {
+    let shown = format!("{} {:?}", line.op, line.k);
+    match client.perform(line) {
+        Ok(true) => {}
+        Ok(false) => panic!("{shown} was refused although there is room: {:?}", client.refusal()),
+        Err(error) => panic!("{shown}: {error}"),
+    }
+}
+
+/// Reads every key that the scenario knows, so that a lost or damaged value shows.
+pub fn read_all<K: KeyValue>(client: &mut KvClient<K>) {
+    let named = [("k", 8), ("n", 3), ("b", 8), ("f", 4300)];
+    for key in named.iter().flat_map(|(kind, count)| (0..*count).map(move |number| format!("{kind}{number}")))
+    {
+        let line = client.line("get", &key);
+        perform(client, line);
+    }
+}
+
+/// So many bytes that chunks are cleaned, with entries between them that must be moved and such that have expired.
+fn overwrite(cache: &Cache, round: u64) {
+    let expiring = SetOptions { ttl_ms: Some(1), ..SetOptions::default() };
+    for number in 0..30 {
+        cache.set(b"overwritten", &vec![round as u8; 7000]).expect("stored");
+        cache.set_with(format!("e{round}.{number}").as_bytes(), b"expired", &expiring).expect("stored");
+    }
+    assert_eq!(cache.get(b"overwritten").expect("read").as_deref(), Some(&[round as u8; 7000][..]));
+}
+
+/// Fills a fabric with live entries, until the room is used that threads left in their chunks: too little to be worth cleaning.
+fn fill(place: &Place) {
+    let fabric = place.tight();
+    let cache = open(&fabric);
+    for number in 0..3 {
+        let cache = cache.clone();
+        std::thread::spawn(move || {
+            for part in ["a", "b"] {
+                store_filled(&cache, &format!("left{number}{part}:6500")).expect("there is room");
+            }
+        })
+        .join()
+        .expect("no panic");
+    }
+    let mut stored = 6;
+    for len in [7000, 1900] {
+        let refused = loop {
+            match store_filled(&cache, &format!("n{stored}:{len}")) {
+                Ok(_) => stored += 1,
+                Err(error) => break error,
+            }
+            assert!(stored < 2000, "a fabric of 1 MiB takes no end of entries");
+        };
+        assert_eq!(refused.code(), ErrorCode::Full, "{refused}");
+    }
+    assert!(read_filled(place) >= stored);
+}
+
+/// Stores a value that follows from the key, which ends with the length.
+fn store_filled(cache: &Cache, key: &str) -> memora::Result<memora::Version> {
+    cache.set(key.as_bytes(), &filled(key))
+}
+
+fn filled(key: &str) -> Vec<u8> {
+    let len = key.rsplit(':').next().and_then(|len| len.parse().ok()).expect("a key of this test");
+    filling(key, len).collect()
+}
+
+/// Whatever is in the full fabric is whole. Answers how many entries there are.
+fn read_filled(place: &Place) -> usize {
+    let fabric = place.tight();
+    let mut count = 0;
+    let cache = open(&fabric);
+    let mut cursor = 0;
+    loop {
+        let visit = |key: &[u8], entry: &memora::Entry| {
+            let key = String::from_utf8_lossy(key);
+            assert!(entry.value == filled(&key), "{key} is torn");
+            count += 1;
+        };
+        cursor = cache.scan(cursor, 100, visit).expect("scanned");
+        if cursor == 0 {
+            break;
+        }
+    }
+    check(&fabric, "the full fabric");
+    count
+}
+
+/// What no history describes: times to live, scans, batches, statistics.
+fn unrecorded(cache: &Cache, round: u64) {
+    let options = SetOptions { ttl_ms: Some(1), ..SetOptions::default() };
+    let key = format!("t{}", round % 5);
+    if let Some(value) = cache.get(key.as_bytes()).expect("read") {
+        assert_eq!(value, b"short-lived");
+    }
+    cache.set_with(key.as_bytes(), b"short-lived", &options).expect("stored");
+    let mut cursor = 0;
+    let mut seen = 0;
+    loop {
+        cursor = cache.scan(cursor, 100, |_, _| seen += 1).expect("scanned");
+        if cursor == 0 {
+            break;
+        }
+    }
+    assert!(seen > 0, "a scan finds the keys of this victim");
+    let keys: Vec<String> = (0..20).map(|number| format!("f{}", round * 100 + number)).collect();
+    let keys: Vec<&[u8]> = keys.iter().map(|key| key.as_bytes()).collect();
+    let mut found = 0;
+    cache.get_many(&keys, |_, value| found += usize::from(value.is_some())).expect("read");
+    assert!(found <= keys.len());
+    assert!(cache.len().expect("counted") > 0);
+    cache.stats().expect("counted");
+}

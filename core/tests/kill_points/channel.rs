@@ -1,0 +1,161 @@
+//! Victims on channels: both kinds and policies, claims, waits, named and anonymous subscriptions, rings that wrap.
+
+use std::time::Duration;
+
+use memora::{Channel, ChannelKind, ChannelOptions, ErrorCode, Fabric, OverrunPolicy, Publisher};
+use memora_stress::queue::QueueClient;
+use memora_stress::random::Random;
+use memora_testkit::history::{operations, read};
+use memora_testkit::kill_point::{Victim, within_patience};
+
+use crate::{Blow, Place, Scenario, check, keep};
+
+pub const SCENARIO: Scenario =
+    Scenario { role: "channel", covers: |_| true, tries: 2, prepare, survive, conclude };
+
+/// The channels of the scenario: name, kind, policy, and whether more than one may subscribe.
+const CHANNELS: [(&str, ChannelKind, OverrunPolicy); 3] = [
+    ("each", ChannelKind::Broadcast, OverrunPolicy::Block),
+    ("newest", ChannelKind::Broadcast, OverrunPolicy::Overrun),
+    ("one", ChannelKind::Stream, OverrunPolicy::Block),
+];
+const LANE_BYTES: u32 = 16 << 10;
+
+fn open(fabric: &Fabric, index: usize) -> Channel {
+    let (name, kind, overrun) = CHANNELS[index];
+    fabric
+        .channel(name, &ChannelOptions { kind, overrun, lane_bytes: LANE_BYTES })
+        .unwrap_or_else(|error| panic!("channel {name} does not open: {error}"))
+}
+
+fn prepare(place: &Place) -> Vec<Victim> {
+    let fabric = place.channels();
+    for index in 0..CHANNELS.len() {
+        open(&fabric, index);
+    }
+    Vec::new()
+}
+
+pub fn victim(place: &Place) {
+    let fabric = place.channels();
+    let mut random = Random::new("victim");
+    for round in 0..3 {
+        for index in 0..CHANNELS.len() {
+            let name = (round > 0 && index == 0).then_some("keeper");
+            work(&fabric, index, place, "victim", name, &mut random, 120);
+        }
+    }
+    // On a channel of its own, because what it sends stands in no history.
+    let options = ChannelOptions { lane_bytes: LANE_BYTES, ..ChannelOptions::default() };
+    let channel = fabric.channel("stuck", &options).expect("created");
+    let mut subscriber = channel.subscriber().expect("subscribed");
+    let mut publisher = channel.publisher().expect("published");
+    let full = (0..10_000).any(|_| publisher.try_send(b"unread").is_err());
+    assert!(full, "a subscriber that does not read holds its producer back");
+    let refused = publisher.send_timeout(b"unread", Duration::from_millis(5)).expect_err("still full");
+    assert!(matches!(refused.code(), ErrorCode::TimedOut | ErrorCode::BackPressure), "{refused}");
+    let count = subscriber.poll(8, |_, payload| assert_eq!(payload, b"unread")).expect("polled");
+    assert!(count > 0);
+    subscriber.commit().expect("committed");
+    subscriber.lag().expect("counted");
+    channel.stats().expect("counted");
+    assert!(channel.eject(subscriber.id()).expect("ejected"));
+    let refused = subscriber.poll(8, |_, _| {}).expect_err("it was ejected");
+    assert_eq!(refused.code(), ErrorCode::Closed, "{refused}");
+}
+
+/// Sends and receives in turn, each message noted in the history.
+fn work(
+    fabric: &Fabric,
+    index: usize,
+    place: &Place,
+    who: &str,
+    subscription: Option<&str>,
+    random: &mut Random,
+    count: u64,
+) {
+    let channel = open(fabric, index);
+    let mut client =
+        QueueClient::open(&place.history(who), who, CHANNELS[index].0).expect("the place is writable");
+    let mut subscriber = match client.subscribe(&channel, subscription) {
+        Ok(subscriber) => Some(subscriber),
+        // A frozen victim is alive: its subscription stays its own.
+        Err(memora_stress::Failure::Memora(error))
+            if matches!(error.code(), ErrorCode::SubscriptionInUse | ErrorCode::TooManySubscribers) =>
+        {
+            None
+        }
+        Err(error) => panic!("{who} cannot subscribe to {}: {error}", CHANNELS[index].0),
+    };
+    let mut publisher = channel.publisher().unwrap_or_else(|error| panic!("{who} cannot publish: {error}"));
+    for _ in 0..count {
+        let pad = if random.draw(8) == 0 { random.draw(1800) } else { random.draw(100) } as usize;
+        let sent = match random.draw(4) {
+            0 => client.send_by(pad, |payload| publisher.send_timeout(payload, Duration::from_millis(5))),
+            1 => client.send_by(pad, |payload| claimed(&mut publisher, payload)),
+            _ => client.send(&mut publisher, pad),
+        };
+        sent.unwrap_or_else(|error| panic!("{who} cannot send: {error}"));
+        if random.draw(10) == 0
+            && let Ok(claim) = publisher.try_claim(40)
+        {
+            claim.abort();
+        }
+        let Some(subscriber) = &mut subscriber else { continue };
+        let wait = (random.draw(20) == 0).then_some(Duration::from_millis(2));
+        for _ in 0..random.draw(4) {
+            client.recv(subscriber, wait).unwrap_or_else(|error| panic!("{who} cannot receive: {error}"));
+        }
+    }
+    // More than a ring holds: where nobody waits, the subscriber is lapped.
+    for _ in 0..300 {
+        client.send(&mut publisher, 60).unwrap_or_else(|error| panic!("{who} cannot send: {error}"));
+    }
+    // What is left, until the channel says that nothing is.
+    for _ in 0..10_000 {
+        let Some(subscriber) = &mut subscriber else { break };
+        if !client.recv(subscriber, None).unwrap_or_else(|error| panic!("{who} cannot receive: {error}")) {
+            break;
+        }
+    }
+}
+
+fn claimed(publisher: &mut Publisher, payload: &[u8]) -> memora::Result<u64> {
+    // This thread is a subscriber, too: it must not wait for itself.
+    let mut claim = publisher.try_claim(payload.len())?;
+    claim.write(0, payload)?;
+    claim.commit()
+}
+
+/// Goes on where others died.
+pub fn survivor(place: &Place, who: &str, random: &mut Random) {
+    let fabric = place.channels();
+    for index in 0..CHANNELS.len() {
+        work(&fabric, index, place, who, None, random, 200);
+    }
+}
+
+fn survive(place: &Place, blow: Blow) {
+    let fabric = place.channels();
+    let history = Place { root: place.root.clone() };
+    within_patience("operations on the channels of the victim", move || {
+        survivor(&history, "survivor", &mut Random::new(&format!("survivor {blow:?}")));
+    });
+    within_patience("the check", move || check(&fabric, "with the victim"));
+}
+
+pub fn conclude(place: &Place) {
+    let fabric = place.channels();
+    let mut random = Random::new("last");
+    for index in 0..CHANNELS.len() {
+        let name = (index == 0).then_some("keeper");
+        work(&fabric, index, place, "last", name, &mut random, 200);
+    }
+    check(&fabric, "after the victim");
+    let mut lines = read(&place.histories()).expect("readable");
+    lines.retain(|line| line.q.is_some());
+    let operations = operations(&lines).expect("well formed");
+    if let Err(error) = memora_testkit::queue_history::check(&operations) {
+        panic!("{error}\nhistories kept in {}", keep(place).display());
+    }
+}

@@ -1,0 +1,297 @@
+//! Every named kill point, killed and frozen in a real process: the survivors go on at once, what was acknowledged is there, and the
+//! fabric passes its own check; a frozen victim then goes on as if nothing had happened.
+//!
+//! Five scenarios reach the points: `cache`, `store`, `channel`, `fabric` (creation, attaching, objects) and `heir` (taking over from the dead
+//! and from the stopped). A scenario is a random mix of everything that its objects can do, so a new kill point is covered when it is named.
+//!
+//! `MEMORA_KILL_ONLY=text` narrows a run to the points whose names contain the text, and tries more of their occurrences.
+
+mod cache;
+mod channel;
+mod fabric;
+mod heir;
+mod store;
+
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+
+use memora::{Fabric, FabricOptions};
+use memora_testkit::history::{operations, read};
+use memora_testkit::kill_point::{Harm, Victim, occurrences, profile, tell_hits, torture};
+use memora_testkit::linearizability::{Budget, Verdict};
+use memora_testkit::process;
+
+const ENTRY: &str = "entry";
+const PLACE: &str = "MEMORA_TESTKIT_PLACE";
+const FABRIC: &str = "victim";
+const FABRIC_LIMIT: u64 = 4 << 20;
+
+/// Plays the victims; a plain run has none.
+#[test]
+fn entry() {
+    let Some(role) = process::role() else {
+        assert!(std::env::var_os(PLACE).is_none());
+        return;
+    };
+    let place = Place { root: PathBuf::from(std::env::var_os(PLACE).expect("the parent gives a place")) };
+    match role.as_str() {
+        "cache" => cache::victim(&place),
+        "store" => store::victim(&place),
+        "channel" => channel::victim(&place),
+        "fabric" => fabric::victim(&place),
+        "heir" => heir::victim(&place),
+        "inserter" => heir::insert(&place, "inserter"),
+        "corpse" => fabric::corpse(&place),
+        other => panic!("unknown role {other}"),
+    }
+    tell_hits();
+}
+
+/// Where one run keeps its fabrics, files and histories.
+struct Place {
+    root: PathBuf,
+}
+
+impl Place {
+    fn home(&self) -> PathBuf {
+        self.root.join("home")
+    }
+
+    fn history(&self, who: &str) -> PathBuf {
+        self.root.join(format!("{who}.jsonl"))
+    }
+
+    fn store_dir(&self) -> PathBuf {
+        self.root.join("store")
+    }
+
+    fn fabric(&self) -> Fabric {
+        self.open(FABRIC, FABRIC_LIMIT)
+    }
+
+    /// The fabric of the channels, so that a cache that fills its own takes no room from them.
+    fn channels(&self) -> Fabric {
+        self.open("channels", FABRIC_LIMIT)
+    }
+
+    /// A small one, to be filled.
+    fn tight(&self) -> Fabric {
+        self.open("tight", 1 << 20)
+    }
+
+    fn open(&self, name: &str, limit: u64) -> Fabric {
+        FabricOptions::new()
+            .home(self.home())
+            .limit(limit)
+            .open(name)
+            .unwrap_or_else(|error| panic!("the fabric does not open: {error}"))
+    }
+
+    fn histories(&self) -> Vec<PathBuf> {
+        let entries = std::fs::read_dir(&self.root).expect("the place exists");
+        let paths = entries.map(|entry| entry.expect("readable").path());
+        paths.filter(|path| path.extension() == Some(OsStr::new("jsonl"))).collect()
+    }
+}
+
+/// One kind of victim with its survivors.
+struct Scenario {
+    role: &'static str,
+    /// The points that it is for.
+    covers: fn(&str) -> bool,
+    /// At how many occurrences of each it tries, in the short form.
+    tries: u64,
+    /// Before the victim starts. Those who are frozen meanwhile go on before the end.
+    prepare: fn(&Place) -> Vec<Victim>,
+    /// While the victim is dead or frozen.
+    survive: fn(&Place, Blow),
+    /// After it is gone.
+    conclude: fn(&Place),
+}
+
+/// What happened to the victim, and where.
+#[derive(Clone, Copy, Debug)]
+struct Blow {
+    harm: Harm,
+    name: &'static str,
+}
+
+impl Blow {
+    /// A living process that takes a store's directory over keeps others out of it, which they are told.
+    fn keeps_out(self) -> bool {
+        self.harm == Harm::Freeze && self.name.starts_with("store.identity.")
+    }
+}
+
+const SCENARIOS: [Scenario; 5] =
+    [cache::SCENARIO, channel::SCENARIO, store::SCENARIO, fabric::SCENARIO, heir::SCENARIO];
+
+/// Points of the harness itself, which no operation reaches.
+fn is_own(name: &str) -> bool {
+    name.starts_with("test.")
+}
+
+fn in_place<T>(run: impl FnOnce(&Place) -> T) -> T {
+    let dir =
+        tempfile::Builder::new().prefix("memora-kill-").tempdir_in("/dev/shm").expect("/dev/shm is writable");
+    let place = Place { root: dir.path().to_path_buf() };
+    let _swept = fabric::Keyed(place.home());
+    run(&place)
+}
+
+fn environment(place: &Place) -> Vec<(&'static str, OsString)> {
+    vec![(PLACE, place.root.clone().into())]
+}
+
+fn borrowed<'a>(environment: &'a [(&'static str, OsString)]) -> Vec<(&'static str, &'a OsStr)> {
+    environment.iter().map(|(key, value)| (*key, value.as_os_str())).collect()
+}
+
+fn reached_by(scenario: &Scenario) -> BTreeMap<String, u64> {
+    in_place(|place| {
+        let others = (scenario.prepare)(place);
+        let mut hits = profile(ENTRY, scenario.role, &borrowed(&environment(place)));
+        others.into_iter().for_each(Victim::finish);
+        (scenario.conclude)(place);
+        hits.retain(|name, _| (scenario.covers)(name) && !is_own(name));
+        hits
+    })
+}
+
+/// Kills and freezes a victim at some occurrences of each point that its scenario reaches.
+fn run_all(scenario: &Scenario) {
+    let only = std::env::var("MEMORA_KILL_ONLY").ok();
+    let tries = if only.is_some() { 20 } else { scenario.tries * torture() };
+    let mut hits = reached_by(scenario);
+    hits.retain(|name, _| only.as_ref().is_none_or(|only| name.contains(only)));
+    let mut done = 0;
+    for (name, count) in &hits {
+        let name =
+            memora::shm::kill_point::NAMES.iter().find(|known| *known == name).expect("it was reached");
+        for nth in occurrences(*count, tries) {
+            for harm in Harm::ALL {
+                let blow = Blow { harm, name };
+                // Being kept out takes seconds, and is the same each time.
+                if blow.keeps_out() && nth > 1 {
+                    continue;
+                }
+                // The number of occurrences differs from run to run; the first one always comes.
+                let reached = run_one(scenario, blow, nth) || run_one(scenario, blow, 1);
+                assert!(reached, "{}: {name} is not reached any more", scenario.role);
+                done += 1;
+            }
+        }
+    }
+    println!("{}: {} points, {done} victims", scenario.role, hits.len());
+    assert!(done >= hits.len(), "only {done} victims for {} points", hits.len());
+}
+
+fn run_one(scenario: &Scenario, blow: Blow, nth: u64) -> bool {
+    println!("{}: {:?} at {}:{nth}", scenario.role, blow.harm, blow.name);
+    in_place(|place| {
+        let others = (scenario.prepare)(place);
+        let point = (blow.name, nth, blow.harm);
+        let Some(victim) = Victim::harm(ENTRY, scenario.role, &borrowed(&environment(place)), point) else {
+            return false;
+        };
+        (scenario.survive)(place, blow);
+        victim.finish();
+        others.into_iter().for_each(Victim::finish);
+        (scenario.conclude)(place);
+        true
+    })
+}
+
+/// Reaps what died and lets the fabric check itself.
+#[track_caller]
+fn check(fabric: &Fabric, when: &str) {
+    fabric.reap().unwrap_or_else(|error| panic!("{when}: reaping fails: {error}"));
+    let report = fabric.check().unwrap_or_else(|error| panic!("{when}: the check fails: {error}"));
+    assert!(report.problems.is_empty(), "{when}: {:#?}", report.problems);
+}
+
+/// Whether the fabric of a run lives as long as the run.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Versions {
+    /// It does, so versions are unique.
+    Unique,
+    /// A store was recovered into a new fabric, which gave every entry a new version: they say nothing about each other.
+    Renewed,
+}
+
+/// Judges the key-value histories of one run.
+#[track_caller]
+fn judge_kv(place: &Place, versions: Versions) {
+    let mut lines = read(&place.histories()).expect("readable");
+    lines.retain(|line| line.k.is_some());
+    for line in lines.iter_mut().filter(|line| line.op == "gets" && versions == Versions::Renewed) {
+        (line.op, line.tok) = ("get".to_string(), None);
+    }
+    let operations = operations(&lines).expect("well formed");
+    let verdict =
+        memora_testkit::linearizability::check(&operations, Budget::default()).expect("can be judged");
+    if verdict != Verdict::Linearizable {
+        panic!("{verdict:?}\nhistories kept in {}", keep(place).display());
+    }
+}
+
+/// Copies the evidence to where it outlives the test.
+fn keep(place: &Place) -> PathBuf {
+    let kept = std::env::temp_dir().join(format!("memora-evidence-{}", std::process::id()));
+    copy_tree(&place.root, &kept);
+    kept
+}
+
+fn copy_tree(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).expect("the temporary directory is writable");
+    for entry in std::fs::read_dir(from).expect("readable") {
+        let entry = entry.expect("readable");
+        let target = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy_tree(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).expect("copied");
+        }
+    }
+}
+
+#[test]
+fn every_named_point_is_reached_by_some_scenario() {
+    let mut reached: BTreeMap<String, u64> = BTreeMap::new();
+    for scenario in &SCENARIOS {
+        for (name, count) in reached_by(scenario) {
+            *reached.entry(name).or_default() += count;
+        }
+    }
+    let missing: Vec<_> = memora::shm::kill_point::NAMES
+        .iter()
+        .filter(|name| !is_own(name) && !reached.contains_key(**name))
+        .collect();
+    assert!(missing.is_empty(), "no scenario reaches {missing:#?}");
+}
+
+#[test]
+fn survivors_of_a_cache_go_on_and_nothing_acknowledged_is_lost() {
+    run_all(&cache::SCENARIO);
+}
+
+#[test]
+fn survivors_of_a_channel_go_on_and_nothing_acknowledged_is_lost() {
+    run_all(&channel::SCENARIO);
+}
+
+#[test]
+fn survivors_of_a_store_go_on_and_nothing_acknowledged_is_lost() {
+    run_all(&store::SCENARIO);
+}
+
+#[test]
+fn survivors_take_over_from_one_who_took_over() {
+    run_all(&heir::SCENARIO);
+}
+
+#[test]
+fn survivors_open_what_a_dead_or_frozen_creator_left() {
+    run_all(&fabric::SCENARIO);
+}
