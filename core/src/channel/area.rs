@@ -10,7 +10,8 @@ use super::wait::WaitWord;
 use super::{ChannelKind, OverrunPolicy};
 use crate::error::{Error, ErrorCode, Result};
 use crate::shm::atomic::{AtomicU64, Ordering, fence};
-use crate::shm::{Block, Shm, Span, fence as asymmetric, fork};
+use crate::shm::fork::Origin;
+use crate::shm::{Block, Kept, KeptRing, Shm, Span, fence as asymmetric};
 
 /// What a channel needs to know of the fabric, and what it asks it to do.
 pub trait Ground: Send + Sync {
@@ -37,18 +38,44 @@ pub struct Area {
     pub kind: ChannelKind,
     pub overrun: OverrunPolicy,
     pub name: Box<str>,
+    /// Bytes of the longest message.
+    pub message_len_max: u64,
     object: u32,
+    header: Kept<{ control::BYTES }>,
     /// Heavy fences of others reach this process.
     registered: bool,
-    generation: u64,
+    origin: Origin,
 }
 
-/// Where a ring begins and the entry of its lane: what a publisher or subscriber keeps of a lane.
+/// The place of a subscription in a lane: position, and the count that belongs to it.
+pub type PlaceBlock<'a> = Block<'a, { place::BYTES as usize }>;
+
+/// Where a ring begins and the entry of its lane.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LaneRef {
     pub index: u32,
     pub ring: u64,
     pub entry: u64,
+}
+
+/// A lane that was checked once: what a publisher or subscriber keeps of it.
+pub struct HeldLane {
+    pub index: u32,
+    ring: KeptRing,
+    entry: Kept<{ lane::BYTES as usize }>,
+}
+
+impl HeldLane {
+    #[inline(always)]
+    pub fn view(&self) -> Lane<'_> {
+        Lane::new(self.ring.ring(), self.entry.block())
+    }
+
+    /// Its state word.
+    #[inline(always)]
+    pub fn word(&self) -> &AtomicU64 {
+        self.entry.block().u64::<{ lane::STATE }>()
+    }
 }
 
 fn header(shm: &Shm, offset: u64) -> Result<Block<'_, { control::BYTES }>> {
@@ -125,7 +152,9 @@ impl Area {
         shm.span(shape.offset, Shape::bytes(shape.lanes, shape.subs))?;
         Ok(Area {
             registered: asymmetric::register(),
-            generation: fork::generation(),
+            origin: Origin::here(),
+            header: Kept::new(&shm, shape.offset)?,
+            message_len_max: shape.message_len_max(),
             shm,
             ground,
             shape,
@@ -139,7 +168,7 @@ impl Area {
     /// An error in a forked child. Cheap enough for every call.
     #[inline(always)]
     pub fn same_process(&self) -> Result<()> {
-        if fork::generation() == self.generation { Ok(()) } else { self.ground.usable() }
+        if self.origin.is_here() { Ok(()) } else { self.ground.usable() }
     }
 
     #[inline(always)]
@@ -148,46 +177,44 @@ impl Area {
     }
 
     #[inline(always)]
-    pub fn header(&self) -> Result<Block<'_, { control::BYTES }>> {
-        header(&self.shm, self.shape.offset)
+    pub fn header(&self) -> Block<'_, { control::BYTES }> {
+        self.header.block()
     }
 
     /// Where subscribers sleep.
     #[inline(always)]
-    pub fn data(&self) -> Result<WaitWord<'_>> {
-        Ok(WaitWord::new(self.header()?.u32::<{ control::DATA }>(), self.registered))
+    pub fn data(&self) -> WaitWord<'_> {
+        WaitWord::new(self.header().u32::<{ control::DATA }>(), self.registered)
     }
 
     /// Where publishers sleep.
     #[inline]
-    pub fn space(&self) -> Result<WaitWord<'_>> {
-        Ok(WaitWord::new(self.header()?.u32::<{ control::SPACE }>(), self.registered))
+    pub fn space(&self) -> WaitWord<'_> {
+        WaitWord::new(self.header().u32::<{ control::SPACE }>(), self.registered)
     }
 
     /// Grows when a lane gets its ring.
     #[inline(always)]
-    pub fn lane_epoch(&self) -> Result<u32> {
+    pub fn lane_epoch(&self) -> u32 {
         // ORDER Acquire [lane-epoch]: the entries of the lanes that it counts.
-        Ok(self.header()?.u32::<{ control::LANE_EPOCH }>().load(Ordering::Acquire))
+        self.header().u32::<{ control::LANE_EPOCH }>().load(Ordering::Acquire)
     }
 
-    pub fn lane_came(&self) -> Result<()> {
+    pub fn lane_came(&self) {
         // ORDER Release [lane-epoch]: the entry with its ring.
-        self.header()?.u32::<{ control::LANE_EPOCH }>().fetch_add(1, Ordering::Release);
-        Ok(())
+        self.header().u32::<{ control::LANE_EPOCH }>().fetch_add(1, Ordering::Release);
     }
 
     /// Grows when a subscription comes or goes.
     #[inline]
-    pub fn sub_epoch(&self) -> Result<u32> {
+    pub fn sub_epoch(&self) -> u32 {
         // ORDER Acquire [sub-epoch]: the states that it counts.
-        Ok(self.header()?.u32::<{ control::SUB_EPOCH }>().load(Ordering::Acquire))
+        self.header().u32::<{ control::SUB_EPOCH }>().load(Ordering::Acquire)
     }
 
-    pub fn sub_changed(&self) -> Result<()> {
+    pub fn sub_changed(&self) {
         // ORDER Release [sub-epoch]: the state that changed.
-        self.header()?.u32::<{ control::SUB_EPOCH }>().fetch_add(1, Ordering::Release);
-        Ok(())
+        self.header().u32::<{ control::SUB_EPOCH }>().fetch_add(1, Ordering::Release);
     }
 
     #[inline(always)]
@@ -230,7 +257,17 @@ impl Area {
     /// The view through a reference.
     #[inline(always)]
     pub fn lane(&self, reference: LaneRef) -> Result<Lane<'_>> {
-        Ok(Lane::new(self.shm.span(reference.ring, self.shape.lane_bytes)?, self.shm.block(reference.entry)?))
+        let ring = self.shm.span(reference.ring, self.shape.lane_bytes)?.ring()?;
+        Ok(Lane::new(ring, self.shm.block(reference.entry)?))
+    }
+
+    /// What a publisher or subscriber keeps of a lane.
+    pub fn hold_lane(&self, reference: LaneRef) -> Result<HeldLane> {
+        Ok(HeldLane {
+            index: reference.index,
+            ring: KeptRing::new(&self.shm, reference.ring, self.shape.lane_bytes)?,
+            entry: Kept::new(&self.shm, reference.entry)?,
+        })
     }
 
     #[inline(always)]
@@ -254,11 +291,10 @@ impl Area {
         Ok(self.sub_word(index)?.compare_exchange(from.0, to.0, Ordering::AcqRel, Ordering::Acquire).is_ok())
     }
 
-    /// The place of a subscription in a lane: position, and the count that belongs to it.
+    /// The place of a subscription in a lane.
     #[inline]
-    pub fn place(&self, sub: u32, lane: u32) -> Result<(&AtomicU64, &AtomicU64)> {
-        let block = self.shm.block::<16>(self.shape.place(sub, lane))?;
-        Ok((block.u64::<{ place::POSITION }>(), block.u64::<{ place::HANDLED }>()))
+    pub fn place(&self, sub: u32, lane: u32) -> Result<PlaceBlock<'_>> {
+        self.shm.block(self.shape.place(sub, lane))
     }
 
     /// Name of a subscription.
@@ -283,7 +319,7 @@ impl Area {
         let mut lowest = position;
         for &index in subs {
             // ORDER Acquire [place]: the reader has copied what is in front of it.
-            let seen = self.place(index, lane)?.0.load(Ordering::Acquire);
+            let seen = self.place(index, lane)?.u64::<{ place::POSITION }>().load(Ordering::Acquire);
             if seen > POSITION_MAX {
                 return Err(Error::new(
                     ErrorCode::Corrupt,
@@ -341,7 +377,7 @@ impl Area {
                 self.change_lane(index, taking, next)?;
                 let reference = made?;
                 kill_point!("channel.lane.live");
-                self.lane_came()?;
+                self.lane_came();
                 return Ok((reference, next));
             }
         }
@@ -395,8 +431,8 @@ impl Area {
         }
         // DIES AFTER: publishers find the new state when they next run out of room; sleepers wake at the end of their slice.
         kill_point!("channel.leave.after");
-        self.sub_changed()?;
-        self.space()?.wake_all();
+        self.sub_changed();
+        self.space().wake_all();
         Ok(true)
     }
 

@@ -20,8 +20,8 @@ pub(crate) fn inherit(area: &Area, thread: u16) -> Result<()> {
         }
     }
     if held {
-        area.data()?.wake_all();
-        area.space()?.wake_all();
+        area.data().wake_all();
+        area.space().wake_all();
     }
     Ok(())
 }
@@ -35,7 +35,7 @@ fn inherit_lane(area: &Area, index: u32, thread: u16) -> Result<bool> {
         None => LaneKind::Free,
         Some(reference) => {
             // Its ring may be new to everybody.
-            area.lane_came()?;
+            area.lane_came();
             let lane = area.lane(reference)?;
             if area.overruns() {
                 lane.repair::<true>()?

@@ -37,7 +37,7 @@ fn touch(shm: &Shm, from: u64, len: u64) {
 }
 
 fn view(shm: &Shm) -> Lane<'_> {
-    Lane::new(shm.span(lane::BYTES, RING).unwrap(), shm.block(0).unwrap())
+    Lane::new(shm.span(lane::BYTES, RING).unwrap().ring().unwrap(), shm.block(0).unwrap())
 }
 
 fn payload(number: u64, len: usize) -> Vec<u8> {
@@ -45,9 +45,9 @@ fn payload(number: u64, len: usize) -> Vec<u8> {
 }
 
 fn put<const OVERRUN: bool>(lane: Lane<'_>, head: &mut Head, bytes: &[u8]) {
-    let at = lane.begin::<OVERRUN>(head, bytes.len() as u64).unwrap();
+    let at = lane.begin::<OVERRUN>(head, bytes.len() as u64);
     lane.ring().copy_in(at, bytes).unwrap();
-    lane.commit::<OVERRUN>(head, bytes.len() as u64).unwrap();
+    lane.commit::<OVERRUN>(head, bytes.len() as u64);
 }
 
 /// A producer and a reader on a ring that wraps with padding: each message arrives whole, in order, once.

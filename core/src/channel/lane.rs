@@ -12,12 +12,12 @@
 use super::layout::{Count, FrameKind, FrameWord, POSITION_MAX, STEP_MAX, WORD, lane};
 use crate::error::{Error, ErrorCode, Result};
 use crate::shm::atomic::{Ordering, fence};
-use crate::shm::{Block, Span, align8};
+use crate::shm::{Block, Ring, align8};
 
 /// One lane with its ring, checked.
 #[derive(Clone, Copy)]
 pub struct Lane<'a> {
-    ring: Span<'a>,
+    ring: Ring<'a>,
     entry: Block<'a, { lane::BYTES as usize }>,
 }
 
@@ -65,10 +65,9 @@ fn corrupt(place: u64, word: FrameWord) -> Error {
 }
 
 impl<'a> Lane<'a> {
-    /// The lane whose ring is `ring`, a power of two of bytes, and whose entry is `entry`.
+    /// The lane whose ring is `ring` and whose entry is `entry`.
     #[inline(always)]
-    pub fn new(ring: Span<'a>, entry: Block<'a, { lane::BYTES as usize }>) -> Lane<'a> {
-        debug_assert!(ring.len().is_power_of_two());
+    pub fn new(ring: Ring<'a>, entry: Block<'a, { lane::BYTES as usize }>) -> Lane<'a> {
         Lane { ring, entry }
     }
 
@@ -79,7 +78,7 @@ impl<'a> Lane<'a> {
 
     #[inline(always)]
     fn at(self, position: u64) -> u64 {
-        position & (self.size() - 1)
+        self.ring.at(position)
     }
 
     /// Bytes that a message of `len` bytes takes at `position`: the frame, the word behind it, and padding if it does not
@@ -94,36 +93,36 @@ impl<'a> Lane<'a> {
     /// The producer makes ready for a message of `len` bytes. The caller has made sure of [`Lane::room`] and of the longest
     /// length. Gives where in the ring the payload goes.
     #[inline(always)]
-    pub fn begin<const OVERRUN: bool>(self, head: &mut Head, len: u64) -> Result<u64> {
+    pub fn begin<const OVERRUN: bool>(self, head: &mut Head, len: u64) -> u64 {
         let need = align8(header(OVERRUN) + len);
         let rest = self.size() - self.at(head.position);
         if need > rest {
-            self.pad::<OVERRUN>(head, rest)?;
+            self.pad::<OVERRUN>(head, rest);
         }
         if OVERRUN {
             self.announce(head, head.position + need + WORD);
         }
         // First of all, so that the stores to the frame's own line, which readers look at, follow each other closely.
         // ORDER Relaxed: bytes of the producer; the commit orders them.
-        self.ring.u64(self.at(head.position + need))?.store(0, Ordering::Relaxed);
-        Ok(self.at(head.position) + header(OVERRUN))
+        self.ring.word(head.position + need).store(0, Ordering::Relaxed);
+        self.at(head.position) + header(OVERRUN)
     }
 
     #[cold]
-    fn pad<const OVERRUN: bool>(self, head: &mut Head, rest: u64) -> Result<()> {
+    fn pad<const OVERRUN: bool>(self, head: &mut Head, rest: u64) {
         if OVERRUN {
             self.announce(head, head.position + rest + WORD);
         }
         // ORDER Relaxed: bytes of the producer; the commit below orders them.
-        self.ring.u64(0)?.store(0, Ordering::Relaxed);
+        self.ring.word(0).store(0, Ordering::Relaxed);
         kill_point!("channel.pad.before_commit");
         // ORDER Release [frame]: as in `commit`.
         self.ring
-            .u64(self.at(head.position))?
+            .word(head.position)
             .store(FrameWord::new(rest, FrameKind::Padding, head.position).0, Ordering::Release);
         // DIES AFTER: readers skip the padding; the tail is moved over it by whoever takes over.
         kill_point!("channel.pad.committed");
-        self.moved::<OVERRUN>(head, rest)
+        self.moved::<OVERRUN>(head, rest);
     }
 
     /// Overrun: everything at positions below `intent - size` may be overwritten from here on.
@@ -143,28 +142,29 @@ impl<'a> Lane<'a> {
 
     /// Commits the frame that was begun, with its payload of `len` bytes written. Gives the position behind it.
     #[inline(always)]
-    pub fn commit<const OVERRUN: bool>(self, head: &mut Head, len: u64) -> Result<u64> {
+    pub fn commit<const OVERRUN: bool>(self, head: &mut Head, len: u64) -> u64 {
         let len = header(OVERRUN) + len;
         let need = align8(len);
-        let at = self.at(head.position);
         if OVERRUN {
             // ORDER Relaxed: bytes of the producer; the commit below orders them.
-            self.ring.u64(at + WORD)?.store(head.messages, Ordering::Relaxed);
+            self.ring.word(head.position + WORD).store(head.messages, Ordering::Relaxed);
         }
         // DIES BEFORE: the word here is still 0, nobody sees the frame; the next producer of the lane overwrites it.
         kill_point!("channel.frame.before_commit");
         // ORDER Release [frame]: payload and the zero behind it; pairs with the load in `next`.
-        self.ring.u64(at)?.store(FrameWord::new(len, FrameKind::Data, head.position).0, Ordering::Release);
+        self.ring
+            .word(head.position)
+            .store(FrameWord::new(len, FrameKind::Data, head.position).0, Ordering::Release);
         // DIES AFTER: the message is published; the tail is moved over it by whoever takes over.
         kill_point!("channel.frame.committed");
         head.messages += u64::from(OVERRUN);
-        self.moved::<OVERRUN>(head, need)?;
-        Ok(head.position)
+        self.moved::<OVERRUN>(head, need);
+        head.position
     }
 
     /// Shows that the lane has grown by `need` bytes.
     #[inline(always)]
-    fn moved<const OVERRUN: bool>(self, head: &mut Head, need: u64) -> Result<()> {
+    fn moved<const OVERRUN: bool>(self, head: &mut Head, need: u64) {
         let behind = head.position + need;
         if OVERRUN {
             // ORDER Release [lane-tail]: as the tail.
@@ -183,7 +183,6 @@ impl<'a> Lane<'a> {
             }
         }
         head.position = behind;
-        Ok(())
     }
 
     /// Position behind the last whole frame.
@@ -217,7 +216,7 @@ impl<'a> Lane<'a> {
         for _ in 0..4 {
             let tail = self.tail();
             // ORDER Acquire [frame]: as in `next`.
-            let word = FrameWord(self.ring.u64(self.at(tail))?.load(Ordering::Acquire));
+            let word = FrameWord(self.ring.word(tail).load(Ordering::Acquire));
             if word.0 == 0 {
                 return Ok(());
             }
@@ -290,7 +289,7 @@ impl<'a> Lane<'a> {
         // Padding is followed by the start of the ring, where there is none: twice is enough.
         for _ in 0..2 {
             // ORDER Acquire [frame]: payload and the zero behind it; pairs with the store in `commit`.
-            let word = FrameWord(self.ring.u64(self.at(place.position))?.load(Ordering::Acquire));
+            let word = FrameWord(self.ring.word(place.position).load(Ordering::Acquire));
             if word.0 == 0 {
                 return Ok(if OVERRUN && self.lapped(place.position) { Next::Lapped } else { Next::Empty });
             }
@@ -312,18 +311,17 @@ impl<'a> Lane<'a> {
                 place.position = behind;
                 continue;
             }
-            let at = self.at(place.position);
             let payload = (len - header(OVERRUN)) as usize;
             if into.len() < payload {
                 into.resize(payload, 0);
             }
             let number = if OVERRUN {
                 // ORDER Relaxed: part of the frame; validated below.
-                self.ring.u64(at + WORD)?.load(Ordering::Relaxed)
+                self.ring.word(place.position + WORD).load(Ordering::Relaxed)
             } else {
                 0
             };
-            self.ring.copy_out(at + header(OVERRUN), &mut into[..payload])?;
+            self.ring.copy_out(place.position + header(OVERRUN), &mut into[..payload])?;
             if OVERRUN {
                 if self.lapped(place.position) {
                     return Ok(Next::Lapped);
@@ -373,10 +371,10 @@ impl<'a> Lane<'a> {
         let Some(mut position) = best else { return Ok(None) };
         for _ in 0..2 {
             // ORDER Acquire [frame]: as in `next`.
-            let word = FrameWord(self.ring.u64(self.at(position))?.load(Ordering::Acquire));
+            let word = FrameWord(self.ring.word(position).load(Ordering::Acquire));
             let number = if self.at(position) + WORD < self.size() {
                 // ORDER Relaxed: part of the frame; validated below.
-                self.ring.u64(self.at(position) + WORD)?.load(Ordering::Relaxed)
+                self.ring.word(position + WORD).load(Ordering::Relaxed)
             } else {
                 0
             };
@@ -395,9 +393,9 @@ impl<'a> Lane<'a> {
         Ok(None)
     }
 
-    /// The word of the ring at `at`, for a claim that writes parts of it.
+    /// The ring, for the payload of a frame that was begun.
     #[inline(always)]
-    pub fn ring(self) -> Span<'a> {
+    pub fn ring(self) -> Ring<'a> {
         self.ring
     }
 
@@ -405,13 +403,13 @@ impl<'a> Lane<'a> {
     /// a frame waits for the line of the word behind it.
     #[inline(always)]
     pub fn prefetch(self, position: u64) {
-        self.ring.prefetch_write(self.at(position + 64));
-        self.ring.prefetch_write(self.at(position + 384));
+        self.ring.prefetch_write(position + 64);
+        self.ring.prefetch_write(position + 384);
     }
 
     /// A reader with a backlog asks for lines that it reads soon.
     #[inline(always)]
     pub fn prefetch_read(self, position: u64) {
-        self.ring.prefetch(self.at(position + 256));
+        self.ring.prefetch(position + 128);
     }
 }

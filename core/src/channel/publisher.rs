@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::area::{Area, LaneRef};
-use super::lane::{Head, Lane, header};
+use super::area::{Area, HeldLane};
+use super::lane::{Head, header};
 use super::layout::{LaneKind, LaneState};
 use super::wait::{Backoff, Patience, Step};
 use crate::error::{Error, ErrorCode, Result};
 use crate::shm::atomic::{Ordering, fence};
-use crate::shm::{align8, thread};
+use crate::shm::thread;
 
 /// A waiting publisher looks at the life words of those it waits for this often.
 const LOOK_AT_LIFE: Duration = Duration::from_millis(1);
@@ -21,7 +21,7 @@ const LOOK_AT_LIFE: Duration = Duration::from_millis(1);
 pub struct Publisher {
     area: Arc<Area>,
     marker: usize,
-    lane: LaneRef,
+    lane: HeldLane,
     state: LaneState,
     head: Head,
     /// Up to which position there is room.
@@ -46,9 +46,9 @@ impl Publisher {
         let me = area.ground.thread()?;
         let (lane, state) = area.take_lane(me)?;
         let mut publisher = Publisher {
+            lane: area.hold_lane(lane)?,
             area,
             marker: thread::marker(),
-            lane,
             state,
             head: Head::default(),
             limit: 0,
@@ -62,7 +62,7 @@ impl Publisher {
     }
 
     fn find_head(&mut self) -> Result<()> {
-        let lane = self.area.lane(self.lane)?;
+        let lane = self.lane.view();
         self.head = if self.area.overruns() { lane.head::<true>()? } else { lane.head::<false>()? };
         // The first message looks at the subscriptions.
         self.limit = 0;
@@ -104,11 +104,11 @@ impl Publisher {
     fn put_as<const OVERRUN: bool>(&mut self, message: &[u8], wait: Wait) -> Result<u64> {
         let len = message.len() as u64;
         self.make_room::<OVERRUN>(len, wait)?;
-        let lane = self.area.lane(self.lane)?;
-        let at = lane.begin::<OVERRUN>(&mut self.head, len)?;
+        let lane = self.lane.view();
+        let at = lane.begin::<OVERRUN>(&mut self.head, len);
         lane.ring().copy_in(at, message)?;
-        let position = lane.commit::<OVERRUN>(&mut self.head, len)?;
-        self.area.data()?.notify();
+        let position = lane.commit::<OVERRUN>(&mut self.head, len);
+        self.area.data().notify();
         lane.prefetch(position);
         Ok(position)
     }
@@ -128,10 +128,10 @@ impl Publisher {
     fn claim_as(&mut self, len: usize, wait: Wait) -> Result<Claim<'_>> {
         let at = if self.area.overruns() {
             self.make_room::<true>(len as u64, wait)?;
-            self.area.lane(self.lane)?.begin::<true>(&mut self.head, len as u64)?
+            self.lane.view().begin::<true>(&mut self.head, len as u64)
         } else {
             self.make_room::<false>(len as u64, wait)?;
-            self.area.lane(self.lane)?.begin::<false>(&mut self.head, len as u64)?
+            self.lane.view().begin::<false>(&mut self.head, len as u64)
         };
         Ok(Claim { publisher: self, at, len: len as u64 })
     }
@@ -141,17 +141,17 @@ impl Publisher {
     fn make_room<const OVERRUN: bool>(&mut self, len: u64, wait: Wait) -> Result<()> {
         self.area.same_process()?;
         // ORDER Relaxed: only its holder, or the reaper of a dead holder, changes the word of a live lane.
-        let state = self.area.lane_word(self.lane.index)?.load(Ordering::Relaxed);
+        let state = self.lane.word().load(Ordering::Relaxed);
         if thread::marker() != self.marker || state != self.state.0 {
             self.adopt()?;
         }
-        if len > self.area.shape.message_len_max() {
+        if len > self.area.message_len_max {
             return Err(self.too_long(len));
         }
         if OVERRUN {
             return Ok(());
         }
-        let need = self.area.lane(self.lane)?.room::<false>(self.head.position, len);
+        let need = self.lane.view().room::<false>(self.head.position, len);
         if self.head.position + need <= self.limit { Ok(()) } else { self.wait_for_room(need, wait) }
     }
 
@@ -162,9 +162,7 @@ impl Publisher {
             ErrorCode::ValueTooLong,
             format!(
                 "A message of {len} bytes does not fit channel `{}`: its lanes of {} bytes take messages up to {} bytes.",
-                self.area.name,
-                self.area.shape.lane_bytes,
-                self.area.shape.message_len_max()
+                self.area.name, self.area.shape.lane_bytes, self.area.message_len_max
             ),
         )
     }
@@ -181,7 +179,7 @@ impl Publisher {
             return Ok(());
         }
         let (lane, state) = self.area.take_lane(me)?;
-        (self.lane, self.state, self.marker) = (lane, state, thread::marker());
+        (self.lane, self.state, self.marker) = (self.area.hold_lane(lane)?, state, thread::marker());
         self.find_head()
     }
 
@@ -189,7 +187,7 @@ impl Publisher {
     fn refill(&mut self, need: u64) -> Result<bool> {
         // ORDER SeqCst [join]: our tail before the look at the subscriptions; pairs with the fence in `go_live`.
         fence(Ordering::SeqCst);
-        let epoch = self.area.sub_epoch()?;
+        let epoch = self.area.sub_epoch();
         if self.sub_epoch != Some(epoch) {
             self.area.bounding(&mut self.subs)?;
             self.sub_epoch = Some(epoch);
@@ -224,7 +222,7 @@ impl Publisher {
                 Step::Park(slice) => {
                     self.area.ground.usable()?;
                     let area = self.area.clone();
-                    let space = area.space()?;
+                    let space = area.space();
                     let armed = space.arm();
                     if self.refill(need)? {
                         break;
@@ -286,7 +284,7 @@ impl Claim<'_> {
                 format!("{count} bytes at {at} do not fit a claim of {} bytes.", self.len),
             ));
         }
-        let payload = self.lane()?.ring().sub(self.at, align8(self.len))?;
+        let payload = self.publisher.lane.view().ring().span(self.at, self.len)?;
         // Whole words are copied; the bytes around them are merged into the words that they share with others.
         let head = ((8 - start % 8) % 8).min(count) as usize;
         let whole = (bytes.len() - head) & !7;
@@ -295,21 +293,17 @@ impl Claim<'_> {
         merge(payload, start + (head + whole) as u64, &bytes[head + whole..])
     }
 
-    fn lane(&self) -> Result<Lane<'_>> {
-        self.publisher.area.lane(self.publisher.lane)
-    }
-
     /// Makes the message visible. Gives the position behind it.
     pub fn commit(self) -> Result<u64> {
         let Publisher { area, lane, head, .. } = &mut *self.publisher;
-        let view = area.lane(*lane)?;
+        let view = lane.view();
         debug_assert!(self.at >= header(area.overruns()));
         let position = if area.overruns() {
-            view.commit::<true>(head, self.len)?
+            view.commit::<true>(head, self.len)
         } else {
-            view.commit::<false>(head, self.len)?
+            view.commit::<false>(head, self.len)
         };
-        area.data()?.notify();
+        area.data().notify();
         Ok(position)
     }
 

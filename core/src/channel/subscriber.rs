@@ -4,19 +4,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Message;
-use super::area::{Area, LaneRef};
+use super::area::{Area, HeldLane};
 use super::lane::{Next, Place};
-use super::layout::{Count, LaneKind, NAMED, STEP_MAX, SubKind, SubState};
+use super::layout::{Count, LaneKind, NAMED, STEP_MAX, SubKind, SubState, place, sub};
 use super::wait::{Backoff, Patience, Step};
 use crate::error::{Error, ErrorCode, Result};
 use crate::limits::WAIT_SLICE_MS;
 use crate::shm::atomic::{Ordering, fence};
-use crate::shm::thread;
+use crate::shm::{Kept, thread};
 
 /// Messages taken from one lane before the next lane has its turn.
 const TURN: usize = 16;
-/// Messages taken without a gap after which more are taken to be there.
-const BACKLOG: usize = 8;
+/// Messages taken without a gap after which more are taken to be there: lines that the producer still writes must not be
+/// taken from it.
+const BACKLOG: usize = 64;
 /// Times that a lapped reader looks for a place to go on before it reports an empty lane.
 const RESUME_TRIES: usize = 64;
 
@@ -30,6 +31,7 @@ pub struct Subscriber {
     marker: usize,
     index: u32,
     state: SubState,
+    entry: Kept<{ sub::BYTES as usize }>,
     lanes: Vec<Reading>,
     lane_epoch: Option<u32>,
     /// The lane whose turn it is.
@@ -42,12 +44,13 @@ pub struct Subscriber {
     alone: std::marker::PhantomData<std::cell::Cell<()>>,
 }
 
-#[derive(Clone, Copy, Debug)]
 struct Reading {
-    lane: LaneRef,
+    lane: HeldLane,
     place: Place,
     /// Position that publishers see.
     shown: u64,
+    /// Where it stands for publishers to see.
+    stand: Kept<{ place::BYTES as usize }>,
 }
 
 impl Subscriber {
@@ -55,11 +58,13 @@ impl Subscriber {
         area.same_process()?;
         let me = area.ground.thread()?;
         let (index, state) = area.subscribe(me, name)?;
+        let entry = Kept::new(&area.shm, area.shape.sub(index))?;
         Ok(Subscriber {
             area,
             marker: thread::marker(),
             index,
             state,
+            entry,
             lanes: Vec::new(),
             lane_epoch: None,
             turn: 0,
@@ -75,30 +80,37 @@ impl Subscriber {
         self.index
     }
 
-    /// Whether a thread still holds what it copied under this subscription.
+    /// Whether the subscription is still held as `state` says, so that what was copied under it is good.
     #[inline(always)]
-    fn still_mine(area: &Area, index: u32, state: SubState) -> Result<bool> {
+    fn still_mine(entry: &Kept<{ sub::BYTES as usize }>, state: SubState) -> bool {
         // ORDER Acquire [eject]: what was copied before; pairs with the fence in `Area::limit`: who copied bytes that were
         // overwritten because the subscription was gone sees here that it is.
         fence(Ordering::Acquire);
         // ORDER Relaxed: the fence orders it.
-        Ok(area.sub_word(index)?.load(Ordering::Relaxed) == state.0)
+        entry.block().u64::<{ sub::STATE }>().load(Ordering::Relaxed) == state.0
+    }
+
+    /// Whether the calling thread holds the subscription: only its holder, an ejector or the reaper of a dead holder changes
+    /// its state.
+    #[inline(always)]
+    fn is_held_here(&self) -> bool {
+        // ORDER Relaxed: nothing was copied yet.
+        let state = self.entry.block().u64::<{ sub::STATE }>().load(Ordering::Relaxed);
+        thread::marker() == self.marker && state == self.state.0
     }
 
     /// What every call begins with: the thread holds the subscription, its places are shown, new lanes are known.
     #[inline(always)]
     fn start(&mut self) -> Result<()> {
         self.area.same_process()?;
-        // ORDER Relaxed: only its holder, an ejector or the reaper of a dead holder changes it.
-        let state = self.area.sub_word(self.index)?.load(Ordering::Relaxed);
-        if thread::marker() != self.marker || state != self.state.0 {
+        if !self.is_held_here() {
             self.adopt()?;
         }
-        self.show()?;
+        self.show();
         if let Some(error) = self.pending.take() {
             return Err(error);
         }
-        let epoch = self.area.lane_epoch()?;
+        let epoch = self.area.lane_epoch();
         if self.lane_epoch != Some(epoch) {
             self.find_lanes(epoch)?;
         }
@@ -143,7 +155,9 @@ impl Subscriber {
             }
             if let Some(lane) = self.area.lane_ref(index)? {
                 let place = self.area.load_place(self.index, index)?;
-                self.lanes.push(Reading { lane, place, shown: place.position });
+                let stand = Kept::new(&self.area.shm, self.area.shape.place(self.index, index))?;
+                let lane = self.area.hold_lane(lane)?;
+                self.lanes.push(Reading { lane, place, shown: place.position, stand });
             }
         }
         self.lane_epoch = Some(epoch);
@@ -152,12 +166,12 @@ impl Subscriber {
 
     /// Shows the places to publishers and to whoever takes over: everything handed out so far is handled.
     #[inline(always)]
-    fn show(&mut self) -> Result<()> {
+    fn show(&mut self) {
         let mut moved = false;
         for reading in &mut self.lanes {
             if reading.place.position != reading.shown {
                 kill_point!("channel.place.before");
-                self.area.store_place(self.index, reading.lane.index, reading.place)?;
+                self.area.store_place(reading.stand.block(), reading.place);
                 // DIES AFTER: the batch is handled.
                 kill_point!("channel.place.after");
                 reading.shown = reading.place.position;
@@ -165,20 +179,18 @@ impl Subscriber {
             }
         }
         if moved && !self.area.overruns() {
-            self.area.space()?.notify();
+            self.area.space().notify();
         }
-        Ok(())
     }
 
     /// Everything handed out so far is handled: moves the place now.
     pub fn commit(&mut self) -> Result<()> {
         self.area.same_process()?;
-        // ORDER Relaxed: as in `start`.
-        let state = self.area.sub_word(self.index)?.load(Ordering::Relaxed);
-        if thread::marker() != self.marker || state != self.state.0 {
+        if !self.is_held_here() {
             self.adopt()?;
         }
-        self.show()
+        self.show();
+        Ok(())
     }
 
     /// Gives back what the last call handed out: it is not handled, and the next calls hand it out again.
@@ -249,9 +261,9 @@ impl Subscriber {
         end: usize,
         handler: &mut impl FnMut(&Message, &[u8]),
     ) -> Result<()> {
-        let Subscriber { area, lanes, scratch, turn, index, state, .. } = self;
+        let Subscriber { lanes, scratch, turn, entry, state, .. } = self;
         let reading = &mut lanes[*turn];
-        let lane = area.lane(reading.lane)?;
+        let lane = reading.lane.view();
         let start = *taken;
         while *taken < end {
             // A place that is counted must not move farther at once than its low bits can tell.
@@ -261,7 +273,7 @@ impl Subscriber {
             match lane.next::<OVERRUN>(reading.place, scratch) {
                 Ok(Next::Empty) => return Ok(()),
                 Ok(Next::Message { len, behind }) => {
-                    if !OVERRUN && !Subscriber::still_mine(area, *index, *state)? {
+                    if !OVERRUN && !Subscriber::still_mine(entry, *state) {
                         return Err(self.gone());
                     }
                     let message = Message { lane: reading.lane.index, position: behind.position, len };
@@ -277,7 +289,7 @@ impl Subscriber {
                 Ok(Next::Lapped) => return self.lapped(),
                 Err(error) => {
                     // Bytes that were overwritten after an ejection need not look like a frame.
-                    if !Subscriber::still_mine(area, *index, *state)? {
+                    if !Subscriber::still_mine(entry, *state) {
                         return Err(self.gone());
                     }
                     return Err(error);
@@ -291,14 +303,14 @@ impl Subscriber {
     #[cold]
     #[inline(never)]
     fn lapped(&mut self) -> Result<()> {
-        let Subscriber { area, lanes, turn, index, .. } = self;
+        let Subscriber { area, lanes, turn, .. } = self;
         let reading = &mut lanes[*turn];
-        let lane = area.lane(reading.lane)?;
+        let lane = reading.lane.view();
         for _ in 0..RESUME_TRIES {
             if let Some(place) = lane.resume(reading.place)? {
                 let lost = Count::between(reading.place.messages, place.messages);
                 // Shown at once: the messages in front are gone for whoever takes over, too.
-                area.store_jump(*index, reading.lane.index, reading.place, place)?;
+                area.store_jump(reading.stand.block(), reading.place, place);
                 reading.place = place;
                 reading.shown = place.position;
                 if lost == 0 {
@@ -353,7 +365,7 @@ impl Subscriber {
                     self.area.ground.usable()?;
                     self.start()?;
                     let area = self.area.clone();
-                    let data = area.data()?;
+                    let data = area.data();
                     let armed = data.arm();
                     if let Some(message) = self.look(into)? {
                         break message;
@@ -369,7 +381,7 @@ impl Subscriber {
 
     #[inline]
     fn look(&mut self, into: &mut Vec<u8>) -> Result<Option<Message>> {
-        let epoch = self.area.lane_epoch()?;
+        let epoch = self.area.lane_epoch();
         if self.lane_epoch != Some(epoch) {
             self.find_lanes(epoch)?;
         }
@@ -381,7 +393,7 @@ impl Subscriber {
         self.area.same_process()?;
         let mut bytes = 0u64;
         for reading in &self.lanes {
-            let tail = self.area.lane(reading.lane)?.tail();
+            let tail = reading.lane.view().tail();
             bytes = bytes.saturating_add(tail.saturating_sub(reading.place.position));
         }
         for index in 0..self.area.shape.lanes {

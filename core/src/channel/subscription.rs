@@ -12,9 +12,9 @@
 use std::time::{Duration, Instant};
 
 use super::ChannelKind;
-use super::area::Area;
+use super::area::{Area, PlaceBlock};
 use super::lane::Place;
-use super::layout::{Count, NAMED, POSITION_MAX, SubKind, SubState, sub};
+use super::layout::{Count, NAMED, POSITION_MAX, SubKind, SubState, place, sub};
 use crate::error::{Error, ErrorCode, Result};
 use crate::limits::NAME_LEN_MAX;
 use crate::shm::atomic::{Ordering, fence, yield_now};
@@ -180,21 +180,21 @@ impl Area {
     }
 
     /// Stores a place: the count first, so that a reader which dies in between is found at the place that the count names.
-    pub(super) fn store_place(&self, index: u32, lane: u32, place: Place) -> Result<()> {
-        let (position, handled) = self.place(index, lane)?;
+    #[inline(always)]
+    pub(super) fn store_place(&self, at: PlaceBlock<'_>, place: Place) {
         if self.overruns() {
+            let count = Count::new(place.messages, place.position);
             // ORDER Relaxed: only who holds the subscription after us reads it.
-            handled.store(Count::new(place.messages, place.position).0, Ordering::Relaxed);
+            at.u64::<{ place::HANDLED }>().store(count.0, Ordering::Relaxed);
             kill_point!("channel.place.counted");
         }
         // ORDER Release [place]: what is in front of it was copied; pairs with the load in `limit`.
-        position.store(place.position, Ordering::Release);
-        Ok(())
+        at.u64::<{ place::POSITION }>().store(place.position, Ordering::Release);
     }
 
     /// Stores a place behind a loss, which may be farther away than the count's low bits can tell.
-    pub(super) fn store_jump(&self, index: u32, lane: u32, from: Place, to: Place) -> Result<()> {
-        let (position, handled) = self.place(index, lane)?;
+    pub(super) fn store_jump(&self, at: PlaceBlock<'_>, from: Place, to: Place) {
+        let (position, handled) = (at.u64::<{ place::POSITION }>(), at.u64::<{ place::HANDLED }>());
         // ORDER Relaxed: only who holds the subscription after us reads them.
         position.store(from.position | JUMPING, Ordering::Relaxed);
         // DIES AFTER: whoever comes back finds the place in front of the loss and meets the loss again, with the count
@@ -204,14 +204,14 @@ impl Area {
         kill_point!("channel.jump.counted");
         // ORDER Release [place]: as in `store_place`.
         position.store(to.position, Ordering::Release);
-        Ok(())
     }
 
     /// Loads the place at which a holder goes on.
     pub(super) fn load_place(&self, index: u32, lane: u32) -> Result<Place> {
-        let (position, handled) = self.place(index, lane)?;
+        let at = self.place(index, lane)?;
         // ORDER Relaxed: taking the subscription ordered them.
-        let (position, handled) = (position.load(Ordering::Relaxed), Count(handled.load(Ordering::Relaxed)));
+        let position = at.u64::<{ place::POSITION }>().load(Ordering::Relaxed);
+        let handled = Count(at.u64::<{ place::HANDLED }>().load(Ordering::Relaxed));
         let jumping = self.overruns() && position % 8 == JUMPING;
         if position > POSITION_MAX || !(position.is_multiple_of(8) || jumping) {
             return Err(Error::new(
@@ -230,7 +230,7 @@ impl Area {
 
     fn go_live(&self, index: u32, joining: SubState, flags: u8) -> Result<(u32, SubState)> {
         for lane in 0..self.shape.lanes {
-            self.store_place(index, lane, self.end_of_lane(lane)?)?;
+            self.store_place(self.place(index, lane)?, self.end_of_lane(lane)?);
         }
         let live = SubState::new(SubKind::Live, flags, joining.owner(), joining.generation());
         kill_point!("channel.join.before_live");
@@ -242,12 +242,12 @@ impl Area {
         }
         // DIES AFTER: a subscription of the dead; its places are good.
         kill_point!("channel.join.live");
-        self.sub_changed()?;
+        self.sub_changed();
         // ORDER SeqCst [join]: the state and the places before the second look at the tails; pairs with the fence in
         // `Publisher::refill`.
         fence(Ordering::SeqCst);
         for lane in 0..self.shape.lanes {
-            self.store_place(index, lane, self.end_of_lane(lane)?)?;
+            self.store_place(self.place(index, lane)?, self.end_of_lane(lane)?);
         }
         Ok((index, live))
     }
@@ -325,8 +325,8 @@ impl Area {
             return Ok(false);
         }
         kill_point!("channel.eject.after");
-        self.sub_changed()?;
-        self.space()?.wake_all();
+        self.sub_changed();
+        self.space().wake_all();
         Ok(true)
     }
 

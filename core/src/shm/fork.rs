@@ -28,6 +28,32 @@ pub fn generation() -> u64 {
     unsafe { (*page).load(Ordering::Relaxed) }
 }
 
+/// The word of a process that has attached nothing yet.
+static NONE: AtomicU64 = AtomicU64::new(0);
+
+/// The process in which it was made, at that time.
+#[derive(Clone, Copy, Debug)]
+pub struct Origin {
+    word: &'static AtomicU64,
+    generation: u64,
+}
+
+impl Origin {
+    /// This process, now.
+    pub fn here() -> Origin {
+        let page = PAGE.load(Ordering::Acquire);
+        // SAFETY: once set, the page stays mapped for the life of the process and of its forked children.
+        let word = if page.is_null() { &NONE } else { unsafe { &*page } };
+        Origin { word, generation: word.load(Ordering::Relaxed) }
+    }
+
+    /// Whether this is still that process, not a forked child of it. One load.
+    #[inline(always)]
+    pub fn is_here(self) -> bool {
+        self.word.load(Ordering::Relaxed) == self.generation
+    }
+}
+
 /// The generation of this process, begun now if it has none: for a new attachment.
 pub fn begin() -> u64 {
     // A forked child may find the mutex locked by a thread that it does not have: then it takes its time-out, never
@@ -129,13 +155,15 @@ mod tests {
         use std::os::fd::AsRawFd;
         let generation_here = begin();
         assert!(generation_here != 0 && generation() == generation_here && begin() == generation_here);
+        let origin = Origin::here();
+        assert!(origin.is_here());
         let file = tempfile::tempfile().unwrap();
         let descriptor = file.as_raw_fd();
         let registered = close_in_child(descriptor).unwrap();
         // SAFETY: the child only makes async-signal-safe calls and leaves by _exit.
         let child = unsafe { libc::fork() };
         if child == 0 {
-            let wiped = generation() == 0;
+            let wiped = generation() == 0 && !origin.is_here();
             // SAFETY: F_GETFD takes no pointer.
             let closed = unsafe { libc::fcntl(descriptor, libc::F_GETFD) } < 0;
             // SAFETY: leaves the child without running anything of the parent's.

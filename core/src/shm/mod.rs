@@ -8,6 +8,7 @@
 //! | file | holds |
 //! |---|---|
 //! | `space` | [`Shm`], [`Block`], [`Span`]: checked once, then used |
+//! | `kept` | [`Kept`], [`KeptRing`]: checked once and kept with their space |
 //! | `map` | mappings of files, System V segments and anonymous memory |
 //! | `atomic` | the atomic types: of std, or of loom under `cfg(memora_loom)` |
 //! | `copy` | word-wise copies in and out, comparison |
@@ -27,6 +28,7 @@ mod features;
 pub mod fence;
 pub mod fork;
 pub mod futex;
+mod kept;
 pub mod life;
 pub mod map;
 mod space;
@@ -35,6 +37,7 @@ pub mod thread;
 pub mod time;
 
 pub use features::{KernelFeatures, kernel_features};
+pub use kept::{Kept, KeptRing, Ring};
 pub use space::{Block, Shm, Span};
 
 /// Bytes of a page: the unit of mapping, reserving and populating.

@@ -160,7 +160,7 @@ pub use backing::Shm;
 
 #[cold]
 #[inline(never)]
-fn out_of_range(offset: u64, len: u64, total: u64) -> Error {
+pub(super) fn out_of_range(offset: u64, len: u64, total: u64) -> Error {
     Error::new(
         ErrorCode::Corrupt,
         format!("Offset {offset} with length {len} leaves the mapped {total} bytes or is not aligned to 8."),
@@ -287,6 +287,13 @@ impl Block<'_, 64> {
 }
 
 impl<'a, const N: usize> Block<'a, N> {
+    /// # Safety
+    /// `offset` is a multiple of 8 and `offset..offset + N` lies in the space.
+    #[inline(always)]
+    pub(super) unsafe fn unchecked(shm: &'a Shm, offset: u64) -> Block<'a, N> {
+        Block { shm, offset, length: PhantomData }
+    }
+
     /// Where the block begins in the space.
     #[inline]
     pub fn offset(self) -> u64 {
