@@ -52,7 +52,7 @@ pub fn victim(place: &Place) {
     let mut publisher = channel.publisher().expect("published");
     let full = (0..10_000).any(|_| publisher.try_send(b"unread").is_err());
     assert!(full, "a subscriber that does not read holds its producer back");
-    let refused = publisher.send_timeout(b"unread", Duration::from_millis(5)).expect_err("still full");
+    let refused = publisher.send_timeout(b"unread", Duration::from_millis(1)).expect_err("still full");
     assert!(matches!(refused.code(), ErrorCode::TimedOut | ErrorCode::BackPressure), "{refused}");
     let count = subscriber.poll(8, |_, payload| assert_eq!(payload, b"unread")).expect("polled");
     assert!(count > 0);
@@ -91,7 +91,7 @@ fn work(
     for _ in 0..count {
         let pad = if random.draw(8) == 0 { random.draw(1800) } else { random.draw(100) } as usize;
         let sent = match random.draw(4) {
-            0 => client.send_by(pad, |payload| publisher.send_timeout(payload, Duration::from_millis(5))),
+            0 => client.send_by(pad, |payload| publisher.send_timeout(payload, Duration::from_millis(1))),
             1 => client.send_by(pad, |payload| claimed(&mut publisher, payload)),
             _ => client.send(&mut publisher, pad),
         };
@@ -102,7 +102,7 @@ fn work(
             claim.abort();
         }
         let Some(subscriber) = &mut subscriber else { continue };
-        let wait = (random.draw(20) == 0).then_some(Duration::from_millis(2));
+        let wait = (random.draw(20) == 0).then_some(Duration::from_millis(1));
         for _ in 0..random.draw(4) {
             client.recv(subscriber, wait).unwrap_or_else(|error| panic!("{who} cannot receive: {error}"));
         }

@@ -59,7 +59,7 @@ pub fn corpse(place: &Place) {
         let claim = publisher.claim(100).expect("claimed");
         tell("attached");
         std::thread::sleep(memora_testkit::process::PATIENCE);
-        drop(claim);
+        claim.abort();
     });
     fabric.cache("things").expect("opened").set(b"corpse", b"was here").expect("stored");
     thread.join().expect("it is killed before");
