@@ -95,7 +95,7 @@ fn all_operations(fabric: &Fabric, home: &Path, random: &mut Random) -> u64 {
         if let Ok(mut publisher) = channel.publisher() {
             for _ in 0..10 {
                 count(publisher.try_send(&value[..value.len().min(500)]).is_ok());
-                if let Ok(claim) = publisher.claim(40) {
+                if let Ok(claim) = publisher.try_claim(40) {
                     count(claim.commit().is_ok());
                 }
             }

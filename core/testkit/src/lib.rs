@@ -1,6 +1,8 @@
-//! What the tests of Memora share: processes to kill and freeze, kill points, histories and their checkers.
-#![forbid(unsafe_code)]
+//! What the tests of Memora share: processes to kill and freeze, forked children, kill points, histories and their checkers.
+#![deny(unsafe_code)]
 
+#[allow(unsafe_code)]
+pub mod fork;
 pub mod kill_point;
 pub mod linearizability;
 pub mod process;

@@ -1,0 +1,63 @@
+//! A forked child: a copy of this process with everything that it has open, and with one thread.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::{ForkResult, Pid, fork};
+
+use crate::process::PATIENCE;
+
+/// A child that was made by `fork` alone. It is killed when this is dropped before its end.
+pub struct Child {
+    pid: Pid,
+    ended: bool,
+}
+
+impl Child {
+    /// Forks a child that does `work` and ends, well or, after a panic, with status 1. Nothing of the parent's is run at its end.
+    ///
+    /// Call it from a process with few threads: the child has only the caller's, and the locks of the others stay as they are.
+    pub fn fork(work: impl FnOnce()) -> Child {
+        // SAFETY: the child runs code of the caller's choice in the midst of a process with other threads, which POSIX does not
+        // allow and glibc and Linux do, as long as it needs no lock that another thread held. What these tests find out is what the
+        // library does then.
+        match unsafe { fork() }.expect("fork") {
+            ForkResult::Parent { child } => Child { pid: child, ended: false },
+            ForkResult::Child => {
+                let status = i32::from(catch_unwind(AssertUnwindSafe(work)).is_err());
+                // SAFETY: ends this process; nothing is run.
+                unsafe { libc::_exit(status) }
+            }
+        }
+    }
+
+    /// Waits for its end, which must be a good one.
+    #[track_caller]
+    pub fn expect_success(mut self) {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            match waitpid(self.pid, Some(WaitPidFlag::WNOHANG)).expect("it is our child") {
+                WaitStatus::StillAlive => {
+                    assert!(Instant::now() < end, "the forked child does not end");
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                status => {
+                    self.ended = true;
+                    assert_eq!(status, WaitStatus::Exited(self.pid, 0), "the forked child failed");
+                    return;
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        if !self.ended && kill(self.pid, Signal::SIGKILL).is_ok() {
+            // Failing means that it is gone, which is what we want.
+            let _ = waitpid(self.pid, None);
+        }
+    }
+}
