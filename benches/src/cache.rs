@@ -1,15 +1,22 @@
 //! The cache in one process: reading, reading many, overwriting; tables that fit the processor's caches and that do not.
-//! The floor is what the layout cannot avoid: two dependent loads from memory of the same size, and the copy of the value.
+//! The floor is what the layout cannot avoid: two dependent loads from shared memory of the same size, and the copy of the
+//! value.
 
+use std::fs::OpenOptions;
+use std::path::Path;
 use std::time::Instant;
 
+use memora::shm::atomic::{AtomicU64, Ordering};
+use memora::shm::{PAGE, Shm};
 use memora::{Cache, Create, FabricOptions};
 
 use crate::harness::{Case, Figure, Random, Report, interleave};
 
 const VALUE: [u8; 100] = [7; 100];
-/// Bytes of a record and its slot: what the floor's memory is made of.
-const RECORD: usize = 144;
+/// Bytes of a record, and of a bucket with four keys in it.
+const RECORD: u64 = 144;
+const BUCKET: u64 = 64;
+const KEYS_IN_BUCKET: u64 = 4;
 const BATCH: usize = 64;
 
 fn key(number: u64) -> [u8; 16] {
@@ -18,18 +25,55 @@ fn key(number: u64) -> [u8; 16] {
     key
 }
 
-/// Nanoseconds of a load that gives the place of a record, and the copy of 100 bytes from there.
-fn floor(index: &[u32], records: &[u8], random: &mut Random, times: u32) -> f64 {
-    let mut value = [0u8; VALUE.len()];
-    let mut sum = 0u64;
-    let start = Instant::now();
-    for _ in 0..times {
-        let place = index[random.below(index.len() as u64) as usize] as usize * RECORD;
-        value.copy_from_slice(&records[place..place + VALUE.len()]);
-        sum += u64::from(std::hint::black_box(&value)[0]);
+/// Shared memory of the size of the cache's, in small pages as it is there, and the numbers of records in buckets.
+struct Floor {
+    shm: Shm,
+    keys: u64,
+}
+
+impl Floor {
+    fn new(home: &Path, keys: u64) -> Floor {
+        let file =
+            OpenOptions::new().read(true).write(true).create(true).truncate(true).open(home.join("floor"));
+        let file = file.expect("a file beside the fabric");
+        let len = (keys / KEYS_IN_BUCKET * BUCKET + keys * RECORD).next_multiple_of(PAGE);
+        file.set_len(len).expect("room");
+        let shm = Shm::map_file(&file, len, true).expect("mapped");
+        let mut random = Random(3);
+        let records = Floor { shm, keys };
+        for key in 0..keys {
+            records.slot(key, |slot| slot.store(random.below(keys), Ordering::Relaxed));
+            records.shm.span(records.record(key), RECORD).expect("inside").zero(0, RECORD).expect("inside");
+        }
+        records
     }
-    std::hint::black_box(sum);
-    start.elapsed().as_nanos() as f64 / f64::from(times)
+
+    fn record(&self, number: u64) -> u64 {
+        self.keys / KEYS_IN_BUCKET * BUCKET + number * RECORD
+    }
+
+    #[inline(always)]
+    fn slot<T>(&self, key: u64, with: impl FnOnce(&AtomicU64) -> T) -> T {
+        let bucket = self.shm.span(key / KEYS_IN_BUCKET * BUCKET, BUCKET).expect("inside");
+        with(bucket.u64(key % KEYS_IN_BUCKET * 8).expect("inside"))
+    }
+
+    /// Nanoseconds of a load that gives the place of a record, and the copy of 100 bytes from there.
+    fn run(&self, random: &mut Random, times: u32) -> f64 {
+        let mut value = [0u8; VALUE.len()];
+        let mut sum = 0u64;
+        let start = Instant::now();
+        for _ in 0..times {
+            let number = self.slot(random.below(self.keys), |slot| slot.load(Ordering::Relaxed));
+            self.shm
+                .span(self.record(number), RECORD)
+                .and_then(|record| record.copy_out(0, &mut value))
+                .expect("inside");
+            sum += u64::from(std::hint::black_box(&value)[0]);
+        }
+        std::hint::black_box(sum);
+        start.elapsed().as_nanos() as f64 / f64::from(times)
+    }
 }
 
 fn get_many(cache: &Cache, random: &mut Random, keys: u64, times: u32) -> f64 {
@@ -63,13 +107,12 @@ pub fn run(report: &Report) {
             cache.set(&key(number), &VALUE).expect("set");
         }
         let mut random = Random(3);
-        let index: Vec<u32> = (0..keys).map(|_| random.below(keys) as u32).collect();
-        let records = vec![1u8; keys as usize * RECORD];
+        let floor = Floor::new(&home, keys);
         let (mut reads, mut many, mut writes) = (Random(5), Random(7), Random(9));
         let mut buffer = [0; 128];
         const TIMES: u32 = 400_000;
         let mut cases: Vec<Case<'_>> = vec![
-            ("floor", Box::new(|| floor(&index, &records, &mut random, TIMES))),
+            ("floor", Box::new(|| floor.run(&mut random, TIMES))),
             (
                 names[size][0],
                 Box::new(|| {
