@@ -1,15 +1,15 @@
-//! What the border to C costs: get and set through Rust and through `libmemora.so`, interleaved, in one process.
+//! What the border to C costs: get, set and send through Rust and through `libmemora.so`, interleaved, in one process.
 //! `cargo build --release -p memora-ffi && cargo run --release -p memora-ffi --example crossing`
 //!
 //! The library is the one that programs link, loaded from beside this program; both sides use the same fabric, keys and
-//! buffers. `crossing count rust|c get|set` only performs one of them 100 000 times, for tools that count instructions.
+//! buffers. `crossing count rust|c get|set|send` only performs one of them 100 000 times, for tools that count instructions.
 #![allow(unsafe_code)]
 
 use std::ffi::{CString, c_char, c_int, c_void};
 use std::path::PathBuf;
 use std::time::Instant;
 
-use memora_core::{Cache, Create, FabricOptions};
+use memora_core::{Cache, ChannelOptions, Create, FabricOptions, OverrunPolicy, Publisher};
 
 const VALUE: [u8; 100] = [7; 100];
 const TIMES: u32 = 1_000_000;
@@ -33,15 +33,20 @@ type Set = unsafe extern "C" fn(
 type Open = unsafe extern "C" fn(*const c_char, *mut *mut c_void) -> c_int;
 type OpenCache = unsafe extern "C" fn(*mut c_void, *const c_char, *const c_void, *mut *mut c_void) -> c_int;
 
-/// The functions of the C library, and a cache that it has open.
+type Send = unsafe extern "C" fn(*mut c_void, *const c_void, usize, *mut u64) -> c_int;
+type OpenPublisher = unsafe extern "C" fn(*mut c_void, *mut *mut c_void) -> c_int;
+
+/// The functions of the C library, and what it has open.
 struct Library {
     get: Get,
     set: Set,
+    send: Send,
     cache: *mut c_void,
+    publisher: *mut c_void,
 }
 
 impl Library {
-    fn open(file: PathBuf, fabric: &str, cache: &str) -> Library {
+    fn open(file: PathBuf, fabric: &str, cache: &str, channel: &str) -> Library {
         let text = |text: &str| CString::new(text).expect("no NUL in a name");
         // SAFETY: the library stays loaded; the types of the functions are those of memora.h.
         unsafe {
@@ -57,10 +62,17 @@ impl Library {
             let (mut opened, mut place) = (std::ptr::null_mut(), std::ptr::null_mut());
             assert_eq!(open(text(fabric).as_ptr(), &mut opened), 0);
             assert_eq!(open_cache(opened, text(cache).as_ptr(), std::ptr::null(), &mut place), 0);
+            let open_publisher: OpenPublisher = std::mem::transmute(symbol("memora_publisher_open"));
+            let open_channel: OpenCache = std::mem::transmute(symbol("memora_channel_open"));
+            let (mut lanes, mut publisher) = (std::ptr::null_mut(), std::ptr::null_mut());
+            assert_eq!(open_channel(opened, text(channel).as_ptr(), std::ptr::null(), &mut lanes), 0);
+            assert_eq!(open_publisher(lanes, &mut publisher), 0);
             Library {
                 get: std::mem::transmute::<*mut c_void, Get>(symbol("memora_cache_get")),
                 set: std::mem::transmute::<*mut c_void, Set>(symbol("memora_cache_set")),
+                send: std::mem::transmute::<*mut c_void, Send>(symbol("memora_publisher_try_send")),
                 cache: place,
+                publisher,
             }
         }
     }
@@ -92,6 +104,17 @@ impl Library {
             unsafe { (self.set)(self.cache, key, 16, value, VALUE.len(), std::ptr::null(), &mut version) };
         assert_eq!(result, 0);
         version
+    }
+}
+
+impl Library {
+    #[inline]
+    fn send(&self) -> u64 {
+        let mut position = 0;
+        // SAFETY: pointers with their lengths.
+        let result = unsafe { (self.send)(self.publisher, VALUE.as_ptr().cast(), 56, &mut position) };
+        assert_eq!(result, 0);
+        position
     }
 }
 
@@ -129,7 +152,15 @@ fn time(times: u32, keys: u64, mut call: impl FnMut(&[u8; 16]) -> u64) -> f64 {
     start.elapsed().as_nanos() as f64 / f64::from(times)
 }
 
-fn perform(side: &str, what: &str, times: u32, keys: u64, cache: &Cache, library: &Library) -> f64 {
+/// What both sides work on.
+struct Both {
+    cache: Cache,
+    publisher: Publisher,
+    library: Library,
+}
+
+fn perform(side: &str, what: &str, times: u32, keys: u64, both: &mut Both) -> f64 {
+    let Both { cache, publisher, library } = both;
     let mut buffer = [0u8; 128];
     match (side, what) {
         ("rust", "get") => time(times, keys, |key| {
@@ -140,8 +171,12 @@ fn perform(side: &str, what: &str, times: u32, keys: u64, cache: &Cache, library
             time(times, keys, |key| cache.set(of_any_length(key), of_any_length(&VALUE)).expect("set").0)
         }
         ("c", "set") => time(times, keys, |key| library.set(key)),
+        ("rust", "send") => {
+            time(times, keys, |_| publisher.try_send(of_any_length(&VALUE[..56])).expect("send"))
+        }
+        ("c", "send") => time(times, keys, |_| library.send()),
         ("none", _) => time(times, keys, |key| u64::from(std::hint::black_box(key)[15])),
-        _ => panic!("rust or c, get or set; not {side} {what}"),
+        _ => panic!("rust or c; get, set or send; not {side} {what}"),
     }
 }
 
@@ -156,23 +191,29 @@ fn compare(keys: u64, arguments: &[String]) {
     (0..keys).for_each(|number| _ = cache.set(&key(number), &VALUE).expect("set"));
     let program = std::env::current_exe().expect("a program");
     let built = program.parent().and_then(|examples| examples.parent()).expect("a directory");
-    let library = Library::open(built.join("libmemora.so"), "crossing", "cache");
+    // Nobody subscribes, and nobody is waited for: this is what a publisher pays.
+    let options = ChannelOptions { overrun: OverrunPolicy::Overrun, ..ChannelOptions::default() };
+    let publisher = fabric.channel("channel", &options).expect("a channel").publisher().expect("a publisher");
+    let library = Library::open(built.join("libmemora.so"), "crossing", "cache", "channel");
+    let mut both = Both { cache, publisher, library };
     if let [count, side, what] = arguments {
-        assert_eq!(count, "count", "crossing [count none|rust|c get|set]");
-        perform(side, what, 100_000, keys, &cache, &library);
+        assert_eq!(count, "count", "crossing [count none|rust|c get|set|send]");
+        perform(side, what, 100_000, keys, &mut both);
     } else {
-        for what in ["get", "set"] {
+        for what in ["get", "set", "send"] {
             let mut best = [f64::MAX; 2];
             for _ in 0..ROUNDS {
                 for (place, side) in ["rust", "c"].into_iter().enumerate() {
-                    best[place] = best[place].min(perform(side, what, TIMES, keys, &cache, &library));
+                    best[place] = best[place].min(perform(side, what, TIMES, keys, &mut both));
                 }
             }
             let [rust, c] = best;
-            println!("{what} of {keys} keys, 16 B/100 B, best of {ROUNDS}: Rust {rust:.1} ns, C {c:.1} ns");
+            println!(
+                "{what}, {keys} keys of 16 B, values of 100 B, messages of 56 B, best of {ROUNDS}: Rust {rust:.1} ns, C {c:.1} ns"
+            );
         }
     }
-    drop((cache, fabric));
+    drop((both, fabric));
     let _ = std::fs::remove_dir_all(&home);
 }
 

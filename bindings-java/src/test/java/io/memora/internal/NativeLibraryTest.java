@@ -109,4 +109,49 @@ class NativeLibraryTest {
             new ProcessBuilder("umount", mounted.toString()).start().waitFor();
         }
     }
+
+    /** As a container does that deploys an application anew: the classes come twice, and nothing of ours keeps the first alive. */
+    @Test
+    void classLoaderWithALibraryOfItsOwnMayGo() throws Exception {
+        java.net.URL classes = Native.class.getProtectionDomain().getCodeSource().getLocation();
+        java.lang.ref.WeakReference<ClassLoader> gone = useInALoaderOfItsOwn(classes);
+        long start = System.nanoTime();
+        while (gone.get() != null && System.nanoTime() - start < 30_000_000_000L) {
+            System.gc();
+            Thread.sleep(20);
+        }
+        assertEquals(null, gone.get(), "the class loader is kept alive");
+        useInALoaderOfItsOwn(classes);
+    }
+
+    private java.lang.ref.WeakReference<ClassLoader> useInALoaderOfItsOwn(java.net.URL classes) throws Exception {
+        try (var loader = new java.net.URLClassLoader(new java.net.URL[] {classes}, ClassLoader.getPlatformClassLoader())) {
+            Throwable[] thrown = {null};
+            Thread user = new Thread(() -> {
+                try {
+                    Class<?> fabrics = loader.loadClass("io.memora.Fabric");
+                    Object builder = fabrics.getMethod("builder", String.class).invoke(null, "loaders");
+                    builder.getClass().getMethod("home", Path.class).invoke(builder, directory.resolve("home"));
+                    builder.getClass().getMethod("limit", long.class).invoke(builder, 16L << 20);
+                    AutoCloseable fabric = (AutoCloseable) builder.getClass().getMethod("open").invoke(builder);
+                    Object cache = fabrics.getMethod("cache", String.class).invoke(fabric, "cache");
+                    cache.getClass().getMethod("set", byte[].class, byte[].class).invoke(cache, new byte[1], new byte[5]);
+                    byte[] value = (byte[]) cache.getClass().getMethod("get", byte[].class).invoke(cache, new byte[1]);
+                    assertEquals(5, value.length);
+                    Class<?> options = loader.loadClass("io.memora.StoreOptions");
+                    Object files = options.getMethod("in", Path.class).invoke(null, directory.resolve("files"));
+                    fabrics.getMethod("store", String.class, options).invoke(fabric, "store", files);
+                    fabric.close();
+                } catch (Throwable error) {
+                    thrown[0] = error;
+                }
+            });
+            user.start();
+            user.join();
+            if (thrown[0] != null) {
+                throw new AssertionError(thrown[0]);
+            }
+            return new java.lang.ref.WeakReference<>(loader);
+        }
+    }
 }
