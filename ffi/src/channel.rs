@@ -192,24 +192,33 @@ impl PublisherHandle {
     }
 
     /// Sends one message, waiting as long as said.
+    #[inline]
     fn send(&self, data: &[u8], timeout_ms: i64) -> Result<u64> {
         self.publisher.with("publisher", |publishing| {
             publishing.unclaimed()?;
-            if timeout_ms == 0 {
-                return publishing.publisher.try_send(data);
-            }
-            let deadline = deadline(timeout_ms);
-            while let Some(wait) = slice(deadline) {
-                match publishing.publisher.send_timeout(data, wait) {
-                    Err(error) if error.code() == ErrorCode::TimedOut => {}
-                    other => return other,
+            match publishing.publisher.try_send(data) {
+                Err(error) if error.code() == ErrorCode::BackPressure && timeout_ms != 0 => {
+                    self.wait_and_send(&mut publishing.publisher, data, timeout_ms)
                 }
-                if self.publisher.is_closing() {
-                    return Err(ErrorCode::Closed.into());
-                }
+                result => result,
             }
-            Err(ErrorCode::TimedOut.into())
         })
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn wait_and_send(&self, publisher: &mut Publisher, data: &[u8], timeout_ms: i64) -> Result<u64> {
+        let deadline = deadline(timeout_ms);
+        while let Some(wait) = slice(deadline) {
+            match publisher.send_timeout(data, wait) {
+                Err(error) if error.code() == ErrorCode::TimedOut => {}
+                other => return other,
+            }
+            if self.publisher.is_closing() {
+                return Err(ErrorCode::Closed.into());
+            }
+        }
+        Err(ErrorCode::TimedOut.into())
     }
 
     /// Claims room for one message, waiting as long as said.

@@ -271,6 +271,7 @@ fn next_handle(index: usize, word: usize) -> usize {
 }
 
 #[cold]
+#[inline(never)]
 fn closed(what: &str, handle: usize) -> Error {
     if handle == 0 {
         return Error::new(ErrorCode::InvalidArgument, format!("The handle of the {what} is NULL."));
@@ -335,22 +336,26 @@ impl Drop for Using {
 }
 
 /// Announces a call with a handle; the place is not looked at yet.
-#[inline]
+#[inline(always)]
 fn announce(handle: usize) -> Result<Using> {
     let (announcement, lent) = match MINE.get() {
         Some(announcement) => (announcement, false),
         None => sit_down(),
     };
     let depth = announcement.depth.load(Ordering::Relaxed);
-    let Some(word) = announcement.places.get(depth as usize) else {
-        let text = format!("{DEPTH} calls of this thread are inside each other, which is the limit.");
-        return Err(Error::new(ErrorCode::Busy, text));
-    };
+    let Some(word) = announcement.places.get(depth as usize) else { return Err(too_deep()) };
     word.store(index(handle) as u32, Ordering::Relaxed);
     announcement.depth.store(depth + 1, Ordering::Relaxed);
     // Between the announcement and the first look at the number; pairs with the fences in `sweep`.
     call_fence();
     Ok(Using { announcement, depth, lent, handle })
+}
+
+#[cold]
+#[inline(never)]
+fn too_deep() -> Error {
+    let text = format!("{DEPTH} calls of this thread are inside each other, which is the limit.");
+    Error::new(ErrorCode::Busy, text)
 }
 
 /// Calls `f` with what the handle names.
@@ -379,6 +384,7 @@ pub(crate) fn with<T: Kind, R>(handle: usize, f: impl FnOnce(&T) -> Result<R>) -
 }
 
 #[cold]
+#[inline(never)]
 fn of_another_kind(object: &Object, wanted: &str) -> Error {
     let text = format!("The handle is that of a {}, not of a {wanted}.", object.kind());
     Error::new(ErrorCode::InvalidArgument, text)

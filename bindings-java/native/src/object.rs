@@ -1,13 +1,15 @@
 //! What a handle can name.
 
-use std::sync::{Mutex, MutexGuard, TryLockError};
+use std::cell::UnsafeCell;
+use std::ops::{Deref, DerefMut};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use jni::sys::jlong;
 use memora::{Cache, Channel, Error, ErrorCode, Fabric, Publisher, Store};
 
 use crate::cache::Entries;
 use crate::channel::Reader;
-use crate::guard::Answer;
+use crate::guard::{Answer, Fault};
 
 /// An object with the handle that it was made from (0: none).
 pub struct Object {
@@ -54,14 +56,14 @@ impl Object {
         }
     }
 
-    pub fn publisher(&self) -> Answer<MutexGuard<'_, Publisher>> {
+    pub fn publisher(&self) -> Answer<Taken<'_, Publisher>> {
         match &self.kind {
             Kind::Publisher(publisher) => publisher.take(),
             _ => Err(wrong()),
         }
     }
 
-    pub fn subscriber(&self) -> Answer<MutexGuard<'_, Reader>> {
+    pub fn subscriber(&self) -> Answer<Taken<'_, Reader>> {
         match &self.kind {
             Kind::Subscriber(subscriber) => subscriber.take(),
             _ => Err(wrong()),
@@ -70,28 +72,96 @@ impl Object {
 }
 
 #[cold]
-fn wrong() -> crate::guard::Fault {
+fn wrong() -> Fault {
     Error::new(ErrorCode::Internal, "The handle names an object of another kind.").into()
 }
 
 /// An object that one thread at a time may use; a second one is told so instead of waiting.
-pub struct OneAtATime<T>(Mutex<T>);
+pub struct OneAtATime<T> {
+    taken: AtomicBool,
+    object: UnsafeCell<T>,
+}
+
+// SAFETY: `Taken` gives the object to one thread at a time, so all that is asked of it is that it may go between threads.
+unsafe impl<T: Send> Sync for OneAtATime<T> {}
+
+/// The right to use the object, until dropped; also a panic drops it, and was reported to its caller.
+pub struct Taken<'a, T>(&'a OneAtATime<T>);
 
 impl<T> OneAtATime<T> {
     pub fn new(object: T) -> OneAtATime<T> {
-        OneAtATime(Mutex::new(object))
+        OneAtATime { taken: AtomicBool::new(false), object: UnsafeCell::new(object) }
     }
 
-    fn take(&self) -> Answer<MutexGuard<'_, T>> {
-        match self.0.try_lock() {
-            Ok(object) => Ok(object),
-            // A panic inside was reported to its caller; the object keeps its own rules.
-            Err(TryLockError::Poisoned(poisoned)) => Ok(poisoned.into_inner()),
-            Err(TryLockError::WouldBlock) => Err(Error::new(
-                ErrorCode::Busy,
-                "Another thread is inside this publisher or subscriber: give each thread its own.",
-            )
-            .into()),
+    #[inline]
+    fn take(&self) -> Answer<Taken<'_, T>> {
+        // Acquire: pairs with the Release in `Taken::drop`. Only the one who changed the flag may make a `Taken`.
+        if self.taken.swap(true, Ordering::Acquire) { Err(busy()) } else { Ok(Taken(self)) }
+    }
+}
+
+#[cold]
+fn busy() -> Fault {
+    Error::new(
+        ErrorCode::Busy,
+        "Another thread is inside this publisher or subscriber: give each thread its own.",
+    )
+    .into()
+}
+
+impl<T> Deref for Taken<'_, T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        // SAFETY: `taken` was changed from false by the one that made this, and stays true until this is dropped.
+        unsafe { &*self.0.object.get() }
+    }
+}
+
+impl<T> DerefMut for Taken<'_, T> {
+    fn deref_mut(&mut self) -> &mut T {
+        // SAFETY: as in `deref`; and whoever has this mutably has it alone.
+        unsafe { &mut *self.0.object.get() }
+    }
+}
+
+impl<T> Drop for Taken<'_, T> {
+    fn drop(&mut self) {
+        // Release: pairs with the Acquire in `take`; the next one finds the object as it is now.
+        self.0.taken.store(false, Ordering::Release);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn second_user_is_refused_until_the_first_has_finished() {
+        let object = OneAtATime::new(1);
+        {
+            let mut first = object.take().ok().expect("free");
+            assert!(object.take().is_err());
+            assert!(object.take().is_err(), "a refusal must not free it");
+            *first += 1;
         }
+        assert_eq!(object.take().ok().map(|taken| *taken), Some(2));
+    }
+
+    #[test]
+    fn threads_that_take_turns_lose_nothing() {
+        let object = OneAtATime::new(0u64);
+        let done: u64 = std::thread::scope(|scope| {
+            let users: Vec<_> = (0..4)
+                .map(|_| {
+                    scope.spawn(|| {
+                        (0..20_000).filter(|_| object.take().map(|mut taken| *taken += 1).is_ok()).count()
+                            as u64
+                    })
+                })
+                .collect();
+            users.into_iter().map(|user| user.join().expect("a user")).sum()
+        });
+        assert_eq!(object.take().ok().map(|taken| *taken), Some(done));
     }
 }
