@@ -100,13 +100,13 @@ impl Journal {
 
     /// Makes the next file the current one. Everything in the present one is synced up to `end`.
     fn roll(&self, control: Control<'_>, reign: &Reign<'_>, end: Lsn) -> Result<(Lsn, Arc<dyn LogFile>)> {
-        // ORDER Relaxed: only leaders of this journal read and write the words of files.
-        let capacity = control.capacity().load(Ordering::Relaxed);
+        let capacity = control.checked_capacity()?;
         let number = if end.term() == reign.term() { end.number() + 1 } else { 0 };
         if number > Lsn::PART_MAX {
             return Err(Error::new(ErrorCode::Full, "All file numbers of this term are used up."));
         }
         let next = Lsn::new(reign.term(), number, FIRST_SECTOR);
+        // ORDER Relaxed: only leaders of this journal read and write the words of files.
         if Lsn(control.spare().load(Ordering::Relaxed)) != next.at_sector(0) {
             self.prepare(next, capacity)?;
         }
@@ -186,7 +186,7 @@ impl Journal {
         if tail.term() != reign.term() {
             tail = self.roll_now(control, reign)?;
         }
-        let capacity = control.capacity().load(Ordering::Relaxed);
+        let capacity = control.checked_capacity()?;
         let spare = Lsn::new(reign.term(), tail.number() + 1, 0);
         if tail.byte() > capacity / 2
             && tail.number() < Lsn::PART_MAX
@@ -233,7 +233,7 @@ impl Batches<'_> {
         if !self.reign.beat() {
             return Err(deposed());
         }
-        let capacity = self.control.capacity().load(Ordering::Relaxed);
+        let capacity = self.control.checked_capacity()?;
         let len = batch_len(self.body.len());
         if FILE_HEADER_LEN + len > capacity {
             return Err(Error::new(ErrorCode::ValueTooLong, "A record is longer than a journal file."));

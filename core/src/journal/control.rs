@@ -8,10 +8,13 @@
 //! 56 capacity u64 bytes of a file   64 flushes  72 batches  80 records  88 bytes   (counters)   96 zeros
 //! ```
 
+use super::layout::FILE_HEADER_LEN;
 use crate::error::{Error, ErrorCode, Result};
 use crate::shm::Block;
 use crate::shm::atomic::{AtomicU32, AtomicU64, Ordering};
 
+/// Bytes. No journal makes longer files.
+pub const CAPACITY_MAX: u64 = 64 << 20;
 /// Bytes of the control words.
 pub const CONTROL_LEN: usize = 128;
 
@@ -27,6 +30,10 @@ pub enum Health {
     Poisoned = 2,
     /// Writing fails for another reason: writes are refused until a retry succeeds.
     CannotWrite = 3,
+}
+
+fn impossible_epoch() -> Error {
+    Error::new(ErrorCode::Corrupt, "The journal has counted more flushes than there can be.")
 }
 
 /// The shared words, checked once.
@@ -74,6 +81,34 @@ impl<'a> Control<'a> {
         self.0.u64::<56>()
     }
 
+    /// Bytes of a file, if that is a number that some journal may have: a wrong one would fill the disk.
+    pub fn checked_capacity(self) -> Result<u64> {
+        // ORDER Relaxed: set before the journal is ready, never changed.
+        let capacity = self.capacity().load(Ordering::Relaxed);
+        if (FILE_HEADER_LEN..=CAPACITY_MAX).contains(&capacity) {
+            Ok(capacity)
+        } else {
+            Err(Error::new(
+                ErrorCode::Corrupt,
+                format!("The journal names {capacity} bytes as the size of its files."),
+            ))
+        }
+    }
+
+    /// Draws the number of a flush.
+    pub fn draw_epoch(self) -> Result<u64> {
+        self.next_epoch()?;
+        // ORDER SeqCst [journal-epoch]: the number is drawn before anything is looked at; pairs with `ticket`.
+        let before = self.epoch().fetch_add(1, Ordering::SeqCst);
+        before.checked_add(1).ok_or_else(impossible_epoch)
+    }
+
+    /// The number that the next flush will draw.
+    pub fn next_epoch(self) -> Result<u64> {
+        // ORDER SeqCst [journal-epoch]: flushes from this number on look at the table after what the caller did before.
+        self.epoch().load(Ordering::SeqCst).checked_add(1).ok_or_else(impossible_epoch)
+    }
+
     /// Flushes that wrote something.
     pub fn flushes(self) -> &'a AtomicU64 {
         self.0.u64::<64>()
@@ -101,7 +136,7 @@ impl<'a> Control<'a> {
     pub fn init(self, term: u32, epoch: u64, capacity: u64) {
         let epoch = epoch.max(1);
         let words = [
-            (self.capacity(), capacity.max(super::layout::FILE_HEADER_LEN)),
+            (self.capacity(), capacity.clamp(FILE_HEADER_LEN, CAPACITY_MAX)),
             (self.durable(), epoch),
             (self.epoch(), epoch),
             (self.leader(), super::leader::LeaderWord::free(term.max(1)).0),

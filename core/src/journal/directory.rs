@@ -87,7 +87,7 @@ pub struct Claimant<'a> {
 /// Takes a share of the directory for this process and returns the store's uuid.
 ///
 /// Refused with `NotAStore`: a directory of another store, of another version, with files that are not ours and no
-/// identity, or without the files of a store that is in memory. Refused with `Busy`: one that a living process of
+/// identity, without the files of a store that is in memory, or with files that are newer than that memory. Refused with `Busy`: one that a living process of
 /// another fabric has open.
 pub fn enter(files: &dyn FileLayer, claimant: &Claimant<'_>) -> Result<[u8; 16]> {
     // The usual case needs no exclusion of openers: with a share of the directory nobody can take it away, so what is read
@@ -167,6 +167,17 @@ fn enter_alone(files: &dyn FileLayer, claimant: &Claimant<'_>) -> Result<[u8; 16
                 ));
             }
             return Ok(found.store);
+        }
+        // Another fabric has held the store since ours did: our memory would be flushed over files that are newer.
+        if claimant.store.is_some() {
+            return Err(Error::new(
+                ErrorCode::NotAStore,
+                format!(
+                    "Another fabric has opened the store in {} since: what this fabric holds of it is out of date. \
+                     Use that fabric, or remove this one: the store recovers from its files.",
+                    files.place()
+                ),
+            ));
         }
     } else {
         if claimant.store.is_some() {

@@ -79,7 +79,10 @@ pub enum FileName {
 impl FileName {
     /// Reads a name; `None` for one that is not of ours.
     pub fn parse(name: &str) -> Option<FileName> {
-        let number = |text: &str| (text.len() == 7).then(|| text.parse::<u32>().ok()).flatten();
+        let number = |text: &str| {
+            let digits = text.len() == 7 && text.bytes().all(|byte| byte.is_ascii_digit());
+            digits.then(|| text.parse().ok()).flatten().filter(|number| *number <= Lsn::PART_MAX)
+        };
         let mut parts = name.split('.');
         let parsed = match (parts.next()?, parts.next(), parts.next()) {
             ("journal", Some(term), Some(file)) => {
@@ -465,7 +468,19 @@ mod tests {
             assert_eq!(FileName::parse(&name.to_string()), Some(name));
         }
         for name in
-            ["STORE", "journal", "journal.1", "journal.0000001.x", "journal.0000001.0000002.3", "data.db"]
+            // The last ones: parts wider than a place can hold, and a second spelling of a name.
+            [
+                "STORE",
+                "journal",
+                "journal.1",
+                "journal.0000001.x",
+                "journal.0000001.0000002.3",
+                "data.db",
+                "journal.1048576.0000000",
+                "journal.0000001.1048576",
+                "checkpoint.9999999.0000000",
+                "MANIFEST.+000001",
+            ]
         {
             assert_eq!(FileName::parse(name), None, "{name}");
         }

@@ -162,6 +162,16 @@ impl Reign<'_> {
         seen.term() == self.term && seen.owner() == self.me
     }
 
+    /// Lets go of a term in which nothing was done: the next leader takes the same one, because terms are limited.
+    pub fn give_back(self) {
+        let seen = LeaderWord(self.word.load(Ordering::Acquire));
+        if seen.term() == self.term && seen.owner() == self.me {
+            let next = LeaderWord::new(self.term.saturating_sub(1), 0, seen.beat().wrapping_add(1));
+            // ORDER AcqRel [leader-word]: as a release; nobody has led in this term.
+            let _ = self.word.compare_exchange(seen.0, next.0, Ordering::AcqRel, Ordering::Relaxed);
+        }
+    }
+
     /// Shows that this thread moves. False: it was deposed and must stop.
     pub fn beat(&self) -> bool {
         let seen = LeaderWord(self.word.load(Ordering::Acquire));

@@ -117,8 +117,7 @@ impl Journal {
         reign: &super::leader::Reign<'_>,
         source: &S,
     ) -> Result<()> {
-        // ORDER SeqCst [journal-epoch]: the number is drawn before anything is looked at; pairs with `ticket`.
-        let epoch = control.epoch().fetch_add(1, Ordering::SeqCst) + 1;
+        let epoch = control.draw_epoch()?;
         fence(Ordering::SeqCst);
         kill_point!("journal.epoch.drawn");
         let outcome = (|| {

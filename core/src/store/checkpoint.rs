@@ -16,7 +16,7 @@ use crate::error::{Error, ErrorCode, Result};
 use crate::journal::checkpoint::CheckpointFile;
 use crate::journal::layout::Manifest;
 use crate::journal::leader::{Reign, claim};
-use crate::journal::{Journal, Record};
+use crate::journal::{Journal, Lsn, Record};
 use crate::shm::atomic::Ordering;
 use crate::shm::time;
 
@@ -43,29 +43,45 @@ impl Core {
             return Ok(false);
         };
         kill_point!("store.checkpoint.claimed");
-        match self.checkpoint_as(journal, &reign) {
+        let cut = match self.cut_journal(journal) {
+            Ok(cut) => cut,
+            Err(error) => {
+                reign.give_back();
+                return Err(error);
+            }
+        };
+        match self.checkpoint_as(journal, &reign, cut) {
             // Deposed meanwhile: its files may be gone, and another makes one.
             Err(_) if !reign.holds() => Err(crate::journal::append::deposed()),
             other => other.map(|()| true),
         }
     }
 
-    fn checkpoint_as(&self, journal: &Journal, reign: &Reign<'_>) -> Result<()> {
-        let words = self.words()?;
-        let control = words.journal();
+    /// Begins the journal file from which on the journal is needed besides the checkpoint. Returns its place and the number
+    /// of the first flush that writes there.
+    fn cut_journal(&self, journal: &Journal) -> Result<(Lsn, u64)> {
+        let control = self.words()?.journal();
         control.accept()?;
-        let me = self.me()?;
         let is_dead = |thread: u16| self.is_dead(thread);
-        let caller = crate::journal::Caller { me, is_dead: &is_dead };
-        let (first, first_epoch) = journal.lead(control, &caller, PATIENCE, |leader| {
+        let caller = crate::journal::Caller { me: self.me()?, is_dead: &is_dead };
+        journal.lead(control, &caller, PATIENCE, |leader| {
             let first = journal.roll_now(control, leader)?;
             // Nobody else leads, so the next number is drawn after this.
-            // ORDER SeqCst [journal-epoch]: flushes from this number on look at the table after the roll.
-            let epoch = control.epoch().load(Ordering::SeqCst) + 1;
+            let epoch = control.next_epoch()?;
             // ORDER Relaxed: a counter.
             control.written().store(0, Ordering::Relaxed);
             Ok((first, epoch))
-        })?;
+        })
+    }
+
+    fn checkpoint_as(
+        &self,
+        journal: &Journal,
+        reign: &Reign<'_>,
+        (first, first_epoch): (Lsn, u64),
+    ) -> Result<()> {
+        let words = self.words()?;
+        let control = words.journal();
         kill_point!("store.checkpoint.rolled");
         let mut file = CheckpointFile::create(journal, reign.term(), first_epoch)?;
         let written = (|| {

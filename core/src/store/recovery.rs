@@ -10,11 +10,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::core::{Core, Host};
+use crate::chunk::record::EXPIRY_MAX;
 use crate::error::{Error, ErrorCode, Result};
 use crate::journal::directory::{Claimant, enter};
 use crate::journal::leader::{Reign, Watch, claim};
 use crate::journal::replay::{Progress, Replayed, replay, survey};
-use crate::journal::{FileLayer, Journal};
+use crate::journal::{FileLayer, Journal, Lsn};
 use crate::shm::atomic::Ordering;
 use crate::shm::time;
 use crate::table::{Restored, Table};
@@ -23,6 +24,15 @@ use crate::table::{Restored, Table};
 fn file_bytes(checkpoint_bytes: u64, chunk_bytes: u64) -> u64 {
     let largest = (crate::journal::layout::BATCH_CUT as u64 + 2 * chunk_bytes + 8192).next_multiple_of(4096);
     (checkpoint_bytes / 8).clamp(1 << 20, 16 << 20).max(largest).next_multiple_of(4096)
+}
+
+/// The boot clock at which an entry that expires on the wall clock is gone; 0 = never.
+pub(super) fn boot_expiry(expiry_ms: u64, wall_ms: u64, boot_ms: u64) -> u64 {
+    if expiry_ms == 0 {
+        return 0;
+    }
+    // The clock of this host may be further on than that of the host on which the time was clamped to what a record holds.
+    boot_ms.saturating_add(expiry_ms.saturating_sub(wall_ms).max(1)).min(EXPIRY_MAX)
 }
 
 /// What opening a store needs besides its table.
@@ -130,6 +140,9 @@ impl Core {
                 return Err(other_store(journal));
             }
         }
+        if replayed.term_max >= Lsn::PART_MAX {
+            return Err(Error::new(ErrorCode::Full, "All terms of the journal are used up."));
+        }
         kill_point!("store.recover.before_words");
         // Each of these changes a word only once, from zero: a sleeper that comes here late changes nothing.
         // ORDER Relaxed: ordered by the state below.
@@ -140,7 +153,7 @@ impl Core {
             Ordering::Relaxed,
         );
         let capacity = file_bytes(checkpoint_bytes, self.pool().geometry().chunk_bytes);
-        words.journal().init(replayed.term_max + 1, replayed.epoch_max + 1, capacity);
+        words.journal().init(replayed.term_max + 1, replayed.epoch_max.saturating_add(1), capacity);
         let first_term = crate::journal::leader::LeaderWord::free(replayed.term_max + 1);
         // ORDER Relaxed: ordered by the state below.
         let _ = words.checkpointer().compare_exchange(0, first_term.0, Ordering::Relaxed, Ordering::Relaxed);
@@ -183,8 +196,7 @@ impl Core {
                     return Err(crate::journal::append::deposed());
                 }
                 kill_point!("store.recover.record");
-                let left = record.expiry_ms.saturating_sub(wall_ms);
-                let expiry = if record.expiry_ms == 0 { 0 } else { boot_ms + left.max(1) };
+                let expiry = boot_expiry(record.expiry_ms, wall_ms, boot_ms);
                 self.table.restore(
                     actor,
                     record.key,

@@ -209,6 +209,63 @@ fn time_to_live_goes_on_over_a_recovery_and_ends() {
 }
 
 #[test]
+fn a_time_to_live_longer_than_a_record_can_hold_does_not_wrap_when_it_is_recovered() {
+    use super::recovery::boot_expiry;
+    use crate::chunk::record::EXPIRY_MAX;
+    let (wall, boot) = (1_700_000_000_000, 5_000_000);
+    assert_eq!(boot_expiry(0, wall, boot), 0);
+    assert_eq!(boot_expiry(wall - 7, wall, boot), boot + 1);
+    assert_eq!(boot_expiry(wall + 10, wall, boot), boot + 10);
+    // Set with the longest time to live on a host that was up for less long, or written by something hostile.
+    assert_eq!(boot_expiry(wall + EXPIRY_MAX - 1000, wall, boot), EXPIRY_MAX);
+    assert_eq!(boot_expiry(u64::MAX, wall, boot), EXPIRY_MAX);
+}
+
+#[test]
+fn checkpoints_that_fail_before_they_write_use_up_no_terms() {
+    let disk = Disk::default();
+    let memory = Memory::new(256, 16 << 10);
+    let store = memory.store(&disk).unwrap();
+    store.set(b"a", b"1").unwrap();
+    store.flush().unwrap();
+    let core = &store.shared.core;
+    let term = || core.words().unwrap().checkpointer().load(Ordering::Relaxed) >> 44;
+    let before = term();
+    disk.fail_at(disk.calls() + 1, Fault::FullFrom);
+    for _ in 0..5 {
+        assert_eq!(core.checkpoint().unwrap_err().code(), ErrorCode::NoSpace);
+    }
+    assert_eq!(term(), before);
+    disk.heal();
+    assert!(core.checkpoint().unwrap());
+    assert_eq!(recovered(&disk).unwrap().len(), 1);
+}
+
+#[test]
+fn impossible_words_of_the_journal_are_an_error_of_the_flush() {
+    let disk = Disk::default();
+    let memory = Memory::new(256, 16 << 10);
+    let store = memory.store(&disk).unwrap();
+    store.set(b"a", b"1").unwrap();
+    store.flush().unwrap();
+    let control = store.shared.core.words().unwrap().journal();
+    let good = control.capacity().load(Ordering::Relaxed);
+    // A journal file of that size would fill the disk.
+    for capacity in [0, 4095, 128 << 20, u64::MAX] {
+        control.capacity().store(capacity, Ordering::Relaxed);
+        store.set(b"a", b"2").unwrap();
+        assert_eq!(store.flush().unwrap_err().code(), ErrorCode::Corrupt, "{capacity}");
+        assert_eq!(store.checkpoint().unwrap_err().code(), ErrorCode::Corrupt, "{capacity}");
+    }
+    control.capacity().store(good, Ordering::Relaxed);
+    store.flush().unwrap();
+    control.epoch().store(u64::MAX, Ordering::Relaxed);
+    store.set(b"a", b"3").unwrap();
+    assert_eq!(store.flush().unwrap_err().code(), ErrorCode::Corrupt);
+    assert_eq!(store.checkpoint().unwrap_err().code(), ErrorCode::Corrupt);
+}
+
+#[test]
 fn overwriting_for_ever_fits_because_what_is_flushed_is_cleaned() {
     let disk = Disk::default();
     let memory = Memory::new(64, 16 << 10);
@@ -621,6 +678,38 @@ mod objects {
         std::fs::write(&checkpoint, bytes).unwrap();
         let found = problems(&other, place);
         assert!(found.len() == 1 && found[0].contains("checkpoint."), "{found:?}");
+    }
+
+    #[test]
+    fn memory_that_another_fabric_has_overtaken_is_refused_and_spoils_no_files() {
+        let folder = tempfile::tempdir().unwrap();
+        let options = StoreOptions {
+            dir: Some(folder.path().join("orders")),
+            durability: Durability::Process,
+            ..StoreOptions::default()
+        };
+        let (memory, offset) = make(&options).unwrap();
+        let store = open_at(&memory, offset, 1, &options).unwrap();
+        store.set(b"a", b"1").unwrap();
+        store.flush().unwrap();
+        drop(store);
+        // The first fabric is still there, but nobody has the store open in it.
+        let (other, place) = make(&options).unwrap();
+        let store = open_at(&other, place, 2, &options).unwrap();
+        for value in [&b"2"[..], b"3", b"4"] {
+            store.set(b"a", value).unwrap();
+            store.set(b"b", value).unwrap();
+            store.flush().unwrap();
+            store.checkpoint().unwrap();
+        }
+        drop(store);
+        // What the first holds in memory is older than the files: whatever it wrote would mix two histories.
+        let error = open_at(&memory, offset, 1, &options).err().expect("refused");
+        assert!(error.code() == ErrorCode::NotAStore && error.detail().contains("remove"), "{error}");
+        let (third, place) = make(&options).unwrap();
+        let store = open_at(&third, place, 3, &options).unwrap();
+        assert_eq!(store.get(b"a").unwrap(), Some(b"4".to_vec()));
+        assert_eq!(store.get(b"b").unwrap(), Some(b"4".to_vec()));
     }
 
     #[test]
