@@ -45,6 +45,8 @@ pub(crate) enum Object {
     Publisher(PublisherHandle),
     Subscriber(SubscriberHandle),
     Store(Store),
+    #[cfg(test)]
+    Probe(tests::Probe),
 }
 
 impl Object {
@@ -56,6 +58,8 @@ impl Object {
             Object::Publisher(_) => "publisher",
             Object::Subscriber(_) => "subscriber",
             Object::Store(_) => "store",
+            #[cfg(test)]
+            Object::Probe(_) => "probe",
         }
     }
 }
@@ -478,4 +482,127 @@ pub(crate) fn number<T>(pointer: *const T) -> usize {
 /// The pointer that carries the number of a handle to C.
 pub(crate) fn pointer<T>(handle: usize) -> *mut T {
     std::ptr::without_provenance_mut::<c_void>(handle).cast()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+    use std::sync::atomic::AtomicBool;
+
+    /// Tells when it is dropped.
+    pub(crate) struct Probe {
+        alive: Arc<AtomicU32>,
+        ended: AtomicBool,
+    }
+
+    impl Drop for Probe {
+        fn drop(&mut self) {
+            self.alive.fetch_sub(1, Ordering::SeqCst);
+        }
+    }
+
+    kind!(Probe, Probe, "probe", c_void, |probe: &Probe| {
+        assert!(!probe.ended.swap(true, Ordering::SeqCst), "ended twice");
+        Ok(())
+    });
+
+    fn probe() -> (usize, Arc<AtomicU32>) {
+        let alive = Arc::new(AtomicU32::new(1));
+        let probe = Probe { alive: alive.clone(), ended: AtomicBool::new(false) };
+        (insert(probe.into_object()).unwrap(), alive)
+    }
+
+    fn code_of(result: Result<()>) -> ErrorCode {
+        result.map_or_else(|error| error.code(), |()| panic!("the call succeeded"))
+    }
+
+    #[test]
+    fn no_call_sees_a_dropped_object_and_each_is_dropped_once() {
+        for _ in 0..100 {
+            let (handle, alive) = probe();
+            let closed = std::thread::scope(|scope| {
+                for _ in 0..3 {
+                    scope.spawn(|| {
+                        loop {
+                            let result = with(handle, |_: &Probe| {
+                                for _ in 0..20 {
+                                    assert_eq!(alive.load(Ordering::SeqCst), 1, "dropped under a call");
+                                    std::hint::spin_loop();
+                                }
+                                Ok(())
+                            });
+                            if let Err(error) = result {
+                                assert_eq!(error.code(), ErrorCode::Closed);
+                                break;
+                            }
+                        }
+                    });
+                }
+                std::thread::yield_now();
+                let closers: Vec<_> =
+                    (0..2).map(|_| scope.spawn(|| close::<Probe>(handle).is_ok())).collect();
+                closers.into_iter().map(|closer| closer.join().unwrap()).filter(|closed| *closed).count()
+            });
+            assert_eq!(closed, 1, "of two that close, one succeeds");
+            assert_eq!(alive.load(Ordering::SeqCst), 0, "dropped when the last call has ended");
+            assert_eq!(code_of(with(handle, |_: &Probe| Ok(()))), ErrorCode::Closed);
+        }
+    }
+
+    #[test]
+    fn an_object_closed_within_its_own_call_is_dropped_at_the_end_of_that_call() {
+        let (handle, alive) = probe();
+        let (inner, inner_alive) = probe();
+        let result = with(handle, |_: &Probe| {
+            close::<Probe>(handle)?;
+            assert_eq!(alive.load(Ordering::SeqCst), 1);
+            with(inner, |_: &Probe| close::<Probe>(inner))?;
+            assert_eq!(inner_alive.load(Ordering::SeqCst), 0, "its own call has ended");
+            assert_eq!(alive.load(Ordering::SeqCst), 1);
+            Ok(())
+        });
+        assert!(result.is_ok());
+        assert_eq!(alive.load(Ordering::SeqCst), 0);
+    }
+
+    #[test]
+    fn a_panic_withdraws_the_announcement() {
+        let (handle, alive) = probe();
+        let call = AssertUnwindSafe(|| with(handle, |_: &Probe| -> Result<()> { panic!("in a call") }));
+        assert!(catch_unwind(call).is_err());
+        assert!(close::<Probe>(handle).is_ok());
+        assert_eq!(alive.load(Ordering::SeqCst), 0);
+    }
+
+    #[test]
+    fn calls_inside_each_other_have_a_limit() {
+        fn nest(handle: usize, depth: usize) -> (usize, Result<()>) {
+            let mut deepest = depth;
+            let result = with(handle, |_: &Probe| {
+                let (reached, result) = nest(handle, depth + 1);
+                deepest = reached;
+                result
+            });
+            (deepest, result)
+        }
+        let (handle, _) = probe();
+        let (deepest, result) = nest(handle, 0);
+        assert_eq!((deepest, code_of(result)), (DEPTH, ErrorCode::Busy));
+        assert!(with(handle, |_: &Probe| Ok(())).is_ok());
+        assert!(close::<Probe>(handle).is_ok());
+    }
+
+    #[test]
+    fn a_place_is_used_again_with_another_number() {
+        let (first, _) = probe();
+        assert!(close::<Probe>(first).is_ok());
+        let next = next_handle(index(first), PLACES[index(first)].word.load(Ordering::Relaxed));
+        assert_eq!(index(next), index(first));
+        assert_eq!(next >> INDEX_BITS, (first >> INDEX_BITS) + 1);
+        for number in [first, 1, usize::MAX] {
+            assert_eq!(code_of(with(number, |_: &Probe| Ok(()))), ErrorCode::Closed, "{number:#x}");
+        }
+        assert_eq!(code_of(with(0, |_: &Probe| Ok(()))), ErrorCode::InvalidArgument);
+    }
 }
