@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::inherit::inherit_lane;
 use super::lane::Lane;
 use super::layout::{
     LaneKind, LaneState, POSITION_MAX, Shape, SubKind, SubState, check_lane_bytes, control, lane, place, sub,
@@ -345,8 +346,31 @@ impl Area {
         Ok(())
     }
 
-    /// Takes a lane for the calling thread: one that a predecessor closed, or a fresh one with a new ring.
+    /// Takes a lane for the calling thread: one that a predecessor closed or left when it died, or a fresh one with a new ring.
     pub fn take_lane(&self, me: u16) -> Result<(LaneRef, LaneState)> {
+        if let Some(taken) = self.take_closed(me)? {
+            return Ok(taken);
+        }
+        // Before the channel grows: lanes of the dead that no reaper has met yet.
+        let mut any = false;
+        for index in 0..self.shape.lanes {
+            let seen = self.lane_state(index)?;
+            if matches!(seen.kind(), Some(LaneKind::Live | LaneKind::Taking))
+                && self.ground.thread_is_dead(seen.owner())
+            {
+                any |= inherit_lane(self, index, seen.owner())?;
+            }
+        }
+        if any {
+            self.data().wake_all();
+            if let Some(taken) = self.take_closed(me)? {
+                return Ok(taken);
+            }
+        }
+        self.take_free(me)
+    }
+
+    fn take_closed(&self, me: u16) -> Result<Option<(LaneRef, LaneState)>> {
         for index in 0..self.shape.lanes {
             let seen = self.lane_state(index)?;
             if !seen.is(LaneKind::Closed) {
@@ -360,9 +384,13 @@ impl Area {
                 let reference = self.lane_ref(index)?.ok_or_else(|| {
                     Error::new(ErrorCode::Corrupt, format!("Lane {index} was closed and has no ring."))
                 })?;
-                return Ok((reference, mine));
+                return Ok(Some((reference, mine)));
             }
         }
+        Ok(None)
+    }
+
+    fn take_free(&self, me: u16) -> Result<(LaneRef, LaneState)> {
         for index in 0..self.shape.lanes {
             let seen = self.lane_state(index)?;
             let taking = LaneState::new(LaneKind::Taking, 0, me, seen.generation().wrapping_add(1));

@@ -5,28 +5,42 @@ use super::layout::{LaneKind, LaneState, SubKind};
 use crate::error::Result;
 
 /// Takes over everything that the entry `thread` held: its lanes are closed with whole frames, its named subscriptions are
-/// away, its anonymous ones forgotten, its sleepers' wakes are paid. Repeating it is harmless, also at the same time.
+/// away, its anonymous ones forgotten, its sleepers' wakes are paid. Repeating it is harmless, also at the same time. What is
+/// damaged is left, and told when everything else is done.
 pub(crate) fn inherit(area: &Area, thread: u16) -> Result<()> {
+    let mut damage = Ok(());
     let mut held = false;
     for index in 0..area.shape.lanes {
-        held |= inherit_lane(area, index, thread)?;
+        match inherit_lane(area, index, thread) {
+            Ok(was_held) => held |= was_held,
+            Err(error) => damage = damage.and(Err(error)),
+        }
     }
     for index in 0..area.shape.subs {
-        let seen = area.sub_state(index)?;
-        if matches!(seen.kind(), Some(SubKind::Live | SubKind::Joining)) && seen.owner() == thread {
-            held = true;
-            // A failure means that another reaper was first, or its holder, if this is a detach.
-            area.release_sub(index, seen)?;
+        match inherit_subscription(area, index, thread) {
+            Ok(was_held) => held |= was_held,
+            Err(error) => damage = damage.and(Err(error)),
         }
     }
     if held {
         area.data().wake_all();
         area.space().wake_all();
     }
-    Ok(())
+    damage
 }
 
-fn inherit_lane(area: &Area, index: u32, thread: u16) -> Result<bool> {
+fn inherit_subscription(area: &Area, index: u32, thread: u16) -> Result<bool> {
+    let seen = area.sub_state(index)?;
+    if !matches!(seen.kind(), Some(SubKind::Live | SubKind::Joining)) || seen.owner() != thread {
+        return Ok(false);
+    }
+    // A failure means that another reaper was first, or its holder, if this is a detach.
+    area.release_sub(index, seen)?;
+    Ok(true)
+}
+
+/// Takes over one lane if the entry `thread` held it. The caller wakes who sleeps.
+pub(super) fn inherit_lane(area: &Area, index: u32, thread: u16) -> Result<bool> {
     let seen = area.lane_state(index)?;
     if !matches!(seen.kind(), Some(LaneKind::Taking | LaneKind::Live)) || seen.owner() != thread {
         return Ok(false);

@@ -71,8 +71,9 @@ impl<'a> Lane<'a> {
         Lane { ring, entry }
     }
 
+    /// Bytes of its ring.
     #[inline(always)]
-    fn size(self) -> u64 {
+    pub fn size(self) -> u64 {
         self.ring.len()
     }
 
@@ -363,8 +364,8 @@ impl<'a> Lane<'a> {
         for index in 0..lane::MARK_COUNT as usize {
             // ORDER Acquire [mark]: what stands in front of it is committed.
             let mark = self.entry.u64_at::<{ lane::MARKS }>(index).load(Ordering::Acquire);
-            if mark.is_multiple_of(8) && mark >= oldest && mark < tail && best.is_none_or(|best| mark < best)
-            {
+            let can_be = mark.is_multiple_of(8) && mark <= POSITION_MAX;
+            if can_be && mark >= oldest && mark < tail && best.is_none_or(|best| mark < best) {
                 best = Some(mark);
             }
         }

@@ -17,6 +17,10 @@
 //! A message's *position* counts the bytes of its lane up to its end. It grows from message to message for as long as the
 //! channel exists, also when another publisher goes on with the lane: `(lane, position)` names a message for ever.
 //!
+//! A channel keeps the rings that it once needed: as many as it had publishers at the same time, so at most one for each lane
+//! (32 in chunks of 16 KiB, up to 256 in larger ones) of `lane_bytes` each. A publisher that closes leaves its ring, with what
+//! is still unread in it, to the next one, and so does one that died.
+//!
 //! | file | holds |
 //! |---|---|
 //! | `layout` | bytes of the control area and of frames |
@@ -39,6 +43,8 @@ mod subscriber;
 mod subscription;
 mod wait;
 
+#[cfg(all(test, not(memora_loom)))]
+mod damage_tests;
 #[cfg(all(test, memora_loom))]
 mod interleavings;
 #[cfg(all(test, not(memora_loom)))]
@@ -169,7 +175,8 @@ impl Channel {
         self.area.shape.message_len_max() as usize
     }
 
-    /// A new publisher, with a lane of its own.
+    /// A new publisher, with a lane of its own: one that another has left, if there is one, else a new one with a ring of
+    /// [`ChannelOptions::lane_bytes`], which the channel keeps.
     pub fn publisher(&self) -> Result<Publisher> {
         Publisher::new(self.area.clone())
     }

@@ -265,11 +265,10 @@ impl Subscriber {
         let reading = &mut lanes[*turn];
         let lane = reading.lane.view();
         let start = *taken;
-        while *taken < end {
-            // A place that is counted must not move farther at once than its low bits can tell.
-            if OVERRUN && reading.place.position - reading.shown > STEP_MAX {
-                return Ok(());
-            }
+        // A place that is counted must not move farther at once than its low bits can tell. Where it is not, no more than a ring
+        // can be in front of what publishers see; damaged content may look like frames without end.
+        let farthest = if OVERRUN { STEP_MAX + 1 } else { lane.size() };
+        while *taken < end && reading.place.position - reading.shown < farthest {
             match lane.next::<OVERRUN>(reading.place, scratch) {
                 Ok(Next::Empty) => return Ok(()),
                 Ok(Next::Message { len, behind }) => {

@@ -96,7 +96,7 @@ impl Area {
                 if seen.flags() & NAMED != 0 && name.is_none() {
                     return Err(self.in_use(name, "has a name and keeps its place for it"));
                 }
-                let mine = SubState::new(SubKind::Live, flags, me, seen.generation());
+                let mine = SubState::new(SubKind::Live, flags, me, seen.generation().wrapping_add(1));
                 if !self.change_sub(0, seen, mine)? {
                     return Ok(None);
                 }
@@ -271,7 +271,8 @@ impl Area {
             self.take_from_dead(index, seen, Some(name))?;
             return Ok(None);
         }
-        let mine = SubState::new(SubKind::Live, NAMED, me, seen.generation());
+        // A new generation: a handle whose thread ended must not come back to places that another has moved meanwhile.
+        let mine = SubState::new(SubKind::Live, NAMED, me, seen.generation().wrapping_add(1));
         kill_point!("channel.attach.before");
         let taken = self.change_sub(index, seen, mine)?;
         kill_point!("channel.attach.after");
