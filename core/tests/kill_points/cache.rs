@@ -162,6 +162,12 @@ fn overwrite(cache: &Cache, round: u64) {
     for number in 0..30 {
         cache.set(b"overwritten", &vec![round as u8; 7000]).expect("stored");
         cache.set_with(format!("e{round}.{number}").as_bytes(), b"expired", &expiring).expect("stored");
+        // One in each chunk stays: it must be moved before the chunk can be used again.
+        cache.set(format!("s{round}.{number}").as_bytes(), b"stays").expect("stored");
+    }
+    for number in 0..30 {
+        let key = format!("s{}.{number}", round / 2);
+        assert_eq!(cache.get(key.as_bytes()).expect("read").as_deref(), Some(&b"stays"[..]), "{key}");
     }
     assert_eq!(cache.get(b"overwritten").expect("read").as_deref(), Some(&[round as u8; 7000][..]));
 }

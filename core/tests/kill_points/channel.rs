@@ -7,6 +7,7 @@ use memora_stress::queue::QueueClient;
 use memora_stress::random::Random;
 use memora_testkit::history::{operations, read};
 use memora_testkit::kill_point::{Victim, within_patience};
+use memora_testkit::process::PATIENCE;
 
 use crate::{Blow, Place, Scenario, check, keep};
 
@@ -45,6 +46,7 @@ pub fn victim(place: &Place) {
             work(&fabric, index, place, "victim", name, &mut random, 120);
         }
     }
+    sleep_and_wake(&fabric);
     // On a channel of its own, because what it sends stands in no history.
     let options = ChannelOptions { lane_bytes: LANE_BYTES, ..ChannelOptions::default() };
     let channel = fabric.channel("stuck", &options).expect("created");
@@ -52,7 +54,7 @@ pub fn victim(place: &Place) {
     let mut publisher = channel.publisher().expect("published");
     let full = (0..10_000).any(|_| publisher.try_send(b"unread").is_err());
     assert!(full, "a subscriber that does not read holds its producer back");
-    let refused = publisher.send_timeout(b"unread", Duration::from_millis(1)).expect_err("still full");
+    let refused = publisher.send_timeout(b"unread", ASLEEP).expect_err("still full");
     assert!(matches!(refused.code(), ErrorCode::TimedOut | ErrorCode::BackPressure), "{refused}");
     let count = subscriber.poll(8, |_, payload| assert_eq!(payload, b"unread")).expect("polled");
     assert!(count > 0);
@@ -62,6 +64,40 @@ pub fn victim(place: &Place) {
     assert!(channel.eject(subscriber.id()).expect("ejected"));
     let refused = subscriber.poll(8, |_, _| {}).expect_err("it was ejected");
     assert_eq!(refused.code(), ErrorCode::Closed, "{refused}");
+}
+
+/// Long enough for a waiter to have stopped looking and gone to sleep.
+const ASLEEP: Duration = Duration::from_millis(30);
+
+/// A subscriber sleeps until a message comes, a publisher until there is room.
+fn sleep_and_wake(fabric: &Fabric) {
+    let options = ChannelOptions { lane_bytes: LANE_BYTES, ..ChannelOptions::default() };
+    let channel = fabric.channel("woken", &options).expect("created");
+    let mut publisher = channel.publisher().expect("a lane");
+    let mut subscriber = channel.subscriber().expect("subscribed");
+    std::thread::scope(|scope| {
+        let reader = scope.spawn(move || {
+            let mut buffer = Vec::new();
+            subscriber.recv(&mut buffer, Some(PATIENCE)).expect("received").expect("it was sent");
+            std::thread::sleep(ASLEEP);
+            // Each batch makes room for those who wait.
+            let mut seen = 1;
+            while buffer != b"last" {
+                subscriber.recv(&mut buffer, Some(PATIENCE)).expect("received").expect("it was sent");
+                seen += 1;
+            }
+            seen
+        });
+        std::thread::sleep(ASLEEP);
+        let mut sent = 0;
+        // More than a ring holds: the publisher waits for the reader.
+        for _ in 0..1000 {
+            publisher.send_timeout(&[1; 40], PATIENCE).expect("sent");
+            sent += 1;
+        }
+        publisher.send_timeout(b"last", PATIENCE).expect("sent");
+        assert_eq!(reader.join().expect("no panic"), sent + 1);
+    });
 }
 
 /// Sends and receives in turn, each message noted in the history.
