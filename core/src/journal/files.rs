@@ -66,9 +66,10 @@ pub trait LogFile: Send + Sync {
 pub struct RealFiles {
     path: PathBuf,
     directory: OwnedFd,
+    /// Stands before the lock, so that it is given up before the descriptor is closed.
+    _close_in_child: Option<fork::CloseInChild>,
     /// Its locks stand for this process; a forked child closes its copy at once, by number, so it must not close it again.
     lock: Option<OwnedFd>,
-    _close_in_child: Option<fork::CloseInChild>,
     generation: u64,
     /// Mode of new files: for the owner alone, or for the group that may write into the directory.
     mode: u32,

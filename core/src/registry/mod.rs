@@ -17,6 +17,8 @@ mod death;
 pub mod layout;
 mod process;
 mod reap;
+#[cfg(all(test, not(memora_loom)))]
+mod tests;
 mod thread;
 
 use std::sync::{Arc, Mutex, OnceLock, Weak};

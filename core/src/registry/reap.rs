@@ -94,15 +94,11 @@ impl Registry {
 
     /// Takes over from one dead thread. False if another reaper is at it.
     fn reap_thread(&self, index: u16, seen: State, heir: &dyn Heir) -> Result<bool> {
-        let Some(locks) = self.segment.locks() else { return Ok(false) };
-        if !locks.try_lock(THREAD_BASE + i64::from(index))? {
-            return Ok(false);
-        }
         let entry = self.thread_entry(index)?;
         let word = entry.u64::<{ field::STATE }>();
-        let result = (|| {
+        let done = self.alone_at(index, || {
             if State::load(word) != seen {
-                return Ok(true);
+                return Ok(());
             }
             kill_point!("registry.reap.thread_locked");
             heir.inherit(index)?;
@@ -113,10 +109,21 @@ impl Registry {
             kill_point!("registry.reap.thread_freed");
             // ORDER Relaxed: a count; whoever keeps derived figures only asks whether it changed.
             self.segment.reaped().fetch_add(1, Ordering::Relaxed);
-            Ok(true)
-        })();
+            Ok(())
+        })?;
+        Ok(done.is_some())
+    }
+
+    /// Acts on an entry whose holder does not, with its lock; `None` if somebody else is at it. Without that a reaper which
+    /// was slow would take over from the entry's next holder.
+    pub(super) fn alone_at<T>(&self, index: u16, act: impl FnOnce() -> Result<T>) -> Result<Option<T>> {
+        let Some(locks) = self.segment.locks() else { return act().map(Some) };
+        if !locks.try_lock(THREAD_BASE + i64::from(index))? {
+            return Ok(None);
+        }
+        let result = act();
         locks.unlock(THREAD_BASE + i64::from(index));
-        result
+        result.map(Some)
     }
 
     /// Frees entries whose threads have let go by now.

@@ -41,11 +41,27 @@ impl Drop for Membership {
             && !registry.is_forked()
             && let Some(heir) = registry.heir.get().and_then(Weak::upgrade)
         {
-            // What fails here is done by the next reaper: the entry stays, its holder is dead soon.
+            // What fails here is done by the next reaper: the entry stays, its holder's life word soon says dead.
             let _ = registry.leave(self.index, life, &*heir);
         }
         // Otherwise the attachment is being closed by another thread, which left the entry lingering; dropping the life
         // word lets it go.
+    }
+}
+
+/// Lets go of the life words of attachments that other threads closed: their entries linger until then, and a thread that
+/// lives long and sees many attachments would use up all.
+fn let_go_of_closed() {
+    let closed: Vec<Membership> =
+        MINE.with(|mine| mine.borrow_mut().extract_if(.., |one| one.is_closed()).collect());
+    drop(closed);
+}
+
+impl Membership {
+    fn is_closed(&self) -> bool {
+        self.registry
+            .upgrade()
+            .is_none_or(|registry| registry.heir.get().is_none_or(|heir| heir.strong_count() == 0))
     }
 }
 
@@ -83,6 +99,7 @@ impl Registry {
         let Some(heir) = self.heir.get().and_then(Weak::upgrade) else {
             return Err(ErrorCode::Closed.into());
         };
+        let_go_of_closed();
         let mut index = self.claim_thread(process)?;
         if index.is_none() {
             self.reap(&*heir)?;
@@ -108,7 +125,7 @@ impl Registry {
     }
 
     /// Claims an entry for the calling thread and prepares it.
-    fn claim_thread(&self, process: u32) -> Result<Option<u16>> {
+    pub(super) fn claim_thread(&self, process: u32) -> Result<Option<u16>> {
         for index in self.each_thread() {
             let entry = self.thread_entry(index)?;
             let word = entry.u64::<{ field::STATE }>();
@@ -138,7 +155,7 @@ impl Registry {
     }
 
     /// Locks the life word of our claimed entry and makes the entry live.
-    fn take_life(&self, index: u16) -> Result<Option<LifeWord>> {
+    pub(super) fn take_life(&self, index: u16) -> Result<Option<LifeWord>> {
         let (page, place) = self.life_place(index);
         self.segment.commit(page, PAGE)?;
         let life = match LifeWord::lock(self.segment.shm(), page, place) {
@@ -167,7 +184,11 @@ impl Registry {
     /// Gives up the calling thread's entry: everything it owns is taken over first, the life word is let go before the
     /// entry is free, so that its next holder is the only one who writes the word.
     fn leave(&self, index: u16, life: Option<LifeWord>, heir: &dyn Heir) -> Result<()> {
-        heir.inherit(index)?;
+        if let Err(error) = heir.inherit(index) {
+            // The word stays locked until the thread ends: then it shows that the entry is to be reaped.
+            std::mem::forget(life);
+            return Err(error);
+        }
         kill_point!("registry.thread.inherited");
         let entry = self.thread_entry(index)?;
         let word = entry.u64::<{ field::STATE }>();
@@ -208,11 +229,18 @@ impl Registry {
             {
                 continue;
             }
-            heir.inherit(index)?;
-            entry.span().zero(field::PINS as u64, field::STATE as u64)?;
-            // DIES: as a thread of a dead process.
-            kill_point!("registry.leave.before_linger");
-            State::change(word, seen, State::new(Kind::Lingering, 0, seen.generation()));
+            // A reaper that is at the thread of ours because it died finishes it, or the one after.
+            self.alone_at(index, || {
+                if State::load(word) != seen {
+                    return Ok(());
+                }
+                heir.inherit(index)?;
+                entry.span().zero(field::PINS as u64, field::STATE as u64)?;
+                // DIES: as a thread of a dead process.
+                kill_point!("registry.leave.before_linger");
+                State::change(word, seen, State::new(Kind::Lingering, 0, seen.generation()));
+                Ok(())
+            })?;
         }
         self.leave_process()
     }

@@ -23,7 +23,7 @@ pub const THREAD_BASE: i64 = (1 << 62) + (1 << 16);
 pub struct LockFile {
     file: ManuallyDrop<OwnedFd>,
     generation: u64,
-    _close_in_child: Option<CloseInChild>,
+    close_in_child: Option<CloseInChild>,
 }
 
 impl LockFile {
@@ -31,7 +31,7 @@ impl LockFile {
     pub fn new(file: OwnedFd) -> LockFile {
         let generation = fork::begin();
         let close = fork::close_in_child(file.as_raw_fd());
-        LockFile { file: ManuallyDrop::new(file), generation, _close_in_child: close }
+        LockFile { file: ManuallyDrop::new(file), generation, close_in_child: close }
     }
 
     /// Tries to take a byte. True: it is ours until unlocked or until this attachment ends.
@@ -63,6 +63,7 @@ impl Drop for LockFile {
     fn drop(&mut self) {
         // In a forked child the descriptor was closed at the fork, and its number may be another file's by now.
         if fork::generation() == self.generation {
+            drop(self.close_in_child.take());
             fork::close(&mut self.file);
         }
     }

@@ -105,9 +105,13 @@ fn map_page() -> *mut AtomicU64 {
 
 /// A descriptor that a forked child closes at once. Dropping the value ends that, it does not close the descriptor.
 #[derive(Debug)]
-pub struct CloseInChild(usize);
+pub struct CloseInChild {
+    place: usize,
+    generation: u64,
+}
 
-/// Has forked children close `descriptor`. `None` when 256 descriptors are registered already: then a child keeps the
+/// Has forked children close `descriptor`; it must be given up before the descriptor is closed, or a child closes whatever
+/// has its number by then. `None` when 256 descriptors are registered already: then a child keeps the
 /// lock of the parent until it ends or executes another program, which delays reaping but harms nothing.
 pub fn close_in_child(descriptor: RawFd) -> Option<CloseInChild> {
     HANDLER.call_once(|| {
@@ -117,12 +121,15 @@ pub fn close_in_child(descriptor: RawFd) -> Option<CloseInChild> {
     CLOSE
         .iter()
         .position(|place| place.compare_exchange(-1, descriptor, Ordering::AcqRel, Ordering::Relaxed).is_ok())
-        .map(CloseInChild)
+        .map(|place| CloseInChild { place, generation: generation() })
 }
 
 impl Drop for CloseInChild {
     fn drop(&mut self) {
-        CLOSE[self.0].store(-1, Ordering::Release);
+        // In a forked child the place was freed at the fork, and may hold a descriptor of the child's own by now.
+        if generation() == self.generation {
+            CLOSE[self.place].store(-1, Ordering::Release);
+        }
     }
 }
 
@@ -149,6 +156,33 @@ extern "C" fn in_child() {
 #[cfg(all(test, not(memora_loom)))]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_child_drops_of_its_parent_leaves_its_own_registrations_alone() {
+        use std::os::fd::AsRawFd;
+        begin();
+        let file = tempfile::tempfile().unwrap();
+        let descriptor = file.as_raw_fd();
+        let registered = close_in_child(descriptor).unwrap();
+        // SAFETY: the child makes async-signal-safe calls and such that take no memory, and leaves by _exit.
+        let child = unsafe { libc::fork() };
+        if child == 0 {
+            begin();
+            // A descriptor of the child's own, in the place that the parent's had.
+            let place = &CLOSE[registered.place];
+            let free = place.load(Ordering::Relaxed) == -1;
+            place.store(descriptor, Ordering::Relaxed);
+            drop(registered);
+            let kept = place.load(Ordering::Relaxed) == descriptor;
+            // SAFETY: leaves the child without running anything of the parent's.
+            unsafe { libc::_exit(if free && kept { 0 } else { 1 }) };
+        }
+        let mut status = 0;
+        // SAFETY: `status` is a valid place for the answer.
+        assert_eq!(unsafe { libc::waitpid(child, &mut status, 0) }, child);
+        assert_eq!(status, 0, "the child lost its own registration");
+        drop(registered);
+    }
 
     #[test]
     fn a_forked_child_sees_generation_zero_and_the_descriptor_closed() {

@@ -25,7 +25,7 @@
 use std::sync::atomic::{AtomicPtr, Ordering as StdOrdering, compiler_fence};
 
 use super::atomic::{AtomicU32, Ordering};
-use super::{PAGE, Shm};
+use super::{PAGE, Shm, fork};
 use crate::error::{Error, ErrorCode, Result};
 
 /// Life words in a page.
@@ -107,7 +107,8 @@ pub struct LifeWord {
     index: u64,
     head: *mut ListHead,
     owner: u32,
-    process: u32,
+    /// Of the process: a forked child in a PID namespace of its own may have the same ids.
+    generation: u64,
 }
 
 // SAFETY: the value may be moved, but it acts on the list only when the calling thread is its owner (checked in `unlock`).
@@ -134,7 +135,7 @@ impl LifeWord {
             )
         })?;
         let pages = map_pages(shm, page_offset)?;
-        let life = LifeWord { pages, index, head, owner: thread_id(), process: std::process::id() };
+        let life = LifeWord { pages, index, head, owner: thread_id(), generation: fork::begin() };
         // SAFETY: the pages were mapped above and the head belongs to this thread.
         unsafe { life.link() };
         Ok(life)
@@ -176,7 +177,7 @@ impl LifeWord {
 
     /// Whether the calling thread is the one that holds the word.
     pub fn is_mine(&self) -> bool {
-        self.owner == thread_id() && self.process == std::process::id()
+        self.generation == fork::generation() && self.owner == thread_id()
     }
 
     /// Lets go of the word. Must be called by the thread that locked it: from another one the word stays held until its
@@ -245,7 +246,8 @@ fn map_pages(shm: &Shm, page_offset: u64) -> Result<*mut u8> {
         let moved = libc::mremap(shared.cast(), 0, page, libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED, pages);
         if moved == libc::MAP_FAILED {
             let error = std::io::Error::last_os_error();
-            libc::munmap(pages, 2 * page);
+            // Only the second page: the first may be unmapped already, and be somebody else's by now.
+            libc::munmap(pages.byte_add(page), page);
             return Err(Error::new(ErrorCode::Unsupported, format!("mremap of a life word: {error}")));
         }
         Ok(pages.cast())
