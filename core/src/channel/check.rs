@@ -60,6 +60,31 @@ pub(crate) fn check(area: &Area, problem: &mut dyn FnMut(String, String)) -> Res
     check_subscriptions(area, problem)
 }
 
+/// Says what the dead hold still, and what they left unfinished. Nobody else is at work, and the dead were reaped.
+pub(crate) fn check_taken_over(area: &Area, problem: &mut dyn FnMut(String, String)) -> Result<()> {
+    for index in 0..area.shape.lanes {
+        let place = || format!("channel `{}` lane {index}", area.name);
+        let Ok(state) = area.lane_state(index) else { continue };
+        if state.owner() != 0 && area.ground.thread_is_dead(state.owner()) {
+            problem(format!("{state:?}: the owner is dead and its lane was not taken over"), place());
+        }
+        if state.is(LaneKind::Closed)
+            && let Ok(Some(reference)) = area.lane_ref(index)
+            && !area.lane(reference)?.ends_at_tail()?
+        {
+            problem("a whole frame stands behind the tail".into(), place());
+        }
+    }
+    for sub in 0..area.shape.subs {
+        let Ok(state) = area.sub_state(sub) else { continue };
+        if state.owner() != 0 && area.ground.thread_is_dead(state.owner()) {
+            let place = format!("channel `{}` subscription {sub}", area.name);
+            problem(format!("{state:?}: the owner is dead and its subscription was not taken over"), place);
+        }
+    }
+    Ok(())
+}
+
 /// Reads a blocking lane from the place of each subscription to its tail.
 fn check_frames(area: &Area, index: u32, problem: &mut dyn FnMut(String, String)) -> Result<()> {
     let Some(reference) = area.lane_ref(index)? else { return Ok(()) };

@@ -211,6 +211,14 @@ impl<'a> Lane<'a> {
         Err(Error::new(ErrorCode::Busy, "A lane moves too fast to join it."))
     }
 
+    /// Whether no committed frame stands behind the tail.
+    pub fn ends_at_tail(self) -> Result<bool> {
+        let tail = self.tail();
+        // ORDER Acquire [frame]: as in `next`.
+        let word = FrameWord(self.ring.word(tail).load(Ordering::Acquire));
+        Ok(word.0 == 0 || word.kind_at(tail).is_none())
+    }
+
     /// Moves the tail over frames that are committed. Anybody may: the tail follows from the frames.
     pub fn repair<const OVERRUN: bool>(self) -> Result<()> {
         // A producer dies at most one padding and one message behind its tail; the bound is for damaged content.

@@ -57,7 +57,7 @@ mod tests;
 use std::sync::Arc;
 
 pub(crate) use area::{Area, Ground, create};
-pub(crate) use check::check;
+pub(crate) use check::{check, check_taken_over};
 pub(crate) use inherit::{inherit, names_ring};
 pub use publisher::{Claim, Publisher};
 pub use subscriber::Subscriber;

@@ -72,7 +72,9 @@ impl Fabric {
                 ObjectKind::Channel => (
                     "channel",
                     inner.area(object, Arc::clone(&inner.undertaker)).and_then(|area| {
-                        crate::channel::check(&area, &mut |what, place| found.push((place, what)))
+                        let mut add = |what, place| found.push((place, what));
+                        crate::channel::check(&area, &mut add)?;
+                        if live { Ok(()) } else { crate::channel::check_taken_over(&area, &mut add) }
                     }),
                 ),
                 ObjectKind::Cache | ObjectKind::Store => (

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use super::layout::{BUCKET_BYTES, Entry, IN_STASH, SLOT_COUNT, bucket, bucket_of, control, control_chunks};
 use super::slot::{Slot, SlotKind, tag_of};
 use super::{Table, too_many_tries};
-use crate::chunk::layout::{at, unpair};
+use crate::chunk::layout::{State, at, unpair};
 use crate::chunk::record;
 use crate::chunk::{ChunkId, Class, Kind};
 use crate::error::Result;
@@ -18,17 +18,9 @@ pub fn inherit(table: &Table, died: bool) -> Result<()> {
     if died {
         table.note_death();
     }
-    let reachable = table.reachable_index_chunks()?;
-    let root = table.root_chunk();
-    for chunk in table.pool.used_chunks() {
-        let state = table.pool.state(chunk)?;
-        // ORDER Relaxed: written before the chunk went into use.
-        let object = table.pool.descriptor(chunk)?.u32::<{ at::OBJECT }>().load(Ordering::Relaxed);
-        let buckets = object == table.object && state.class() == Some(Class::Buckets);
-        if state.is(Kind::Index) && (buckets || Some(chunk) == root) && !reachable.contains(&chunk) {
-            kill_point!("table.inherit.before_retire");
-            table.pool.retire(chunk, state)?;
-        }
+    for (chunk, state) in table.unreachable_index_chunks()? {
+        kill_point!("table.inherit.before_retire");
+        table.pool.retire(chunk, state)?;
     }
     Ok(())
 }
@@ -39,6 +31,25 @@ impl Table {
         let geometry = self.pool.geometry();
         let chunks = control_chunks(geometry.chunk_bytes, self.bits) as u64;
         geometry.chunk_of(self.control + chunks * geometry.chunk_bytes)
+    }
+
+    /// Index chunks in use that nothing leads to, with the states in which they were seen before.
+    fn unreachable_index_chunks(&self) -> Result<Vec<(ChunkId, State)>> {
+        let root = self.root_chunk();
+        let mut used = Vec::new();
+        for chunk in self.pool.used_chunks() {
+            let state = self.pool.state(chunk)?;
+            // ORDER Relaxed: written before the chunk went into use.
+            let object = self.pool.descriptor(chunk)?.u32::<{ at::OBJECT }>().load(Ordering::Relaxed);
+            let buckets = object == self.object && state.class() == Some(Class::Buckets);
+            if state.is(Kind::Index) && (buckets || Some(chunk) == root) {
+                used.push((chunk, state));
+            }
+        }
+        // Looked for after the states: a child is named before it is settled, so one that a split has just got is found.
+        let reachable = self.reachable_index_chunks()?;
+        used.retain(|(chunk, _)| !reachable.contains(chunk));
+        Ok(used)
     }
 
     /// Index chunks that the directory names, and the children of those that are being split.
@@ -134,6 +145,12 @@ pub fn check(table: &Table, live: bool, report: &mut dyn FnMut(String, String)) 
     }
     if !live {
         check_counts(table, &totals, report)?;
+        for (chunk, state) in table.unreachable_index_chunks()? {
+            report(
+                format!("object {} chunk {}", table.object, chunk.0),
+                format!("nothing leads to it: {state:?}"),
+            );
+        }
     }
     Ok(())
 }
