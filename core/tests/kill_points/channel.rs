@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use memora::shm::kill_point::hits;
 use memora::{Channel, ChannelKind, ChannelOptions, ErrorCode, Fabric, OverrunPolicy, Publisher};
 use memora_stress::queue::QueueClient;
 use memora_stress::random::Random;
@@ -46,7 +47,15 @@ pub fn victim(place: &Place) {
             work(&fabric, index, place, "victim", name, &mut random, 120);
         }
     }
-    sleep_and_wake(&fabric);
+    // A machine that is busy may wake nobody at first.
+    let woken =
+        || hits().iter().filter(|(name, count)| WAITS.contains(name) && *count > 0).count() == WAITS.len();
+    for _ in 0..100 {
+        sleep_and_wake(&fabric);
+        if woken() {
+            break;
+        }
+    }
     // On a channel of its own, because what it sends stands in no history.
     let options = ChannelOptions { lane_bytes: LANE_BYTES, ..ChannelOptions::default() };
     let channel = fabric.channel("stuck", &options).expect("created");
@@ -66,6 +75,8 @@ pub fn victim(place: &Place) {
     assert_eq!(refused.code(), ErrorCode::Closed, "{refused}");
 }
 
+/// What only those reach who sleep or wake others.
+const WAITS: [&str; 3] = ["channel.wait.armed", "channel.wake.before_clear", "channel.wake.cleared"];
 /// Long enough for a waiter to have stopped looking and gone to sleep.
 const ASLEEP: Duration = Duration::from_millis(30);
 
