@@ -55,7 +55,7 @@ pub struct CacheStats {
 pub trait Host: Send + Sync {
     /// Refuses a handle that was closed, or that was inherited by a forked child.
     fn enter(&self) -> Result<()>;
-    /// The calling thread's entry, attached if it is not.
+    /// The calling thread's entry, attached if it is not. Refuses what `enter` refuses.
     fn actor(&self) -> Result<Actor<'_>>;
 }
 
@@ -142,7 +142,6 @@ impl Cache {
     /// As [`Cache::set`], with a time to live and flags.
     #[inline]
     pub fn set_with(&self, key: &[u8], value: &[u8], options: &SetOptions) -> Result<Version> {
-        self.host.enter()?;
         let me = self.host.actor()?;
         let update = self.put(value, options);
         Ok(Version(self.table.put(me, key, &update)?.id))
@@ -160,7 +159,6 @@ impl Cache {
 
     /// Deletes `key`. False if there was no such entry.
     pub fn delete(&self, key: &[u8]) -> Result<bool> {
-        self.host.enter()?;
         Ok(self.table.update(self.host.actor()?, key, |_| Ok(Action::Remove))?.changed)
     }
 
@@ -248,9 +246,9 @@ impl Cache {
         options: &SetOptions,
         mut condition: impl FnMut(Option<&Current<'_>>) -> bool,
     ) -> Result<Option<Version>> {
-        self.host.enter()?;
+        let me = self.host.actor()?;
         let update = self.put(value, options);
-        let changed = self.table.update(self.host.actor()?, key, |current| {
+        let changed = self.table.update(me, key, |current| {
             Ok(if condition(current.as_ref()) { Action::Put(update) } else { Action::Keep })
         })?;
         Ok(changed.changed.then_some(Version(changed.id)))
@@ -262,7 +260,6 @@ impl Cache {
         initial: Option<u64>,
         next: impl Fn(u64) -> Result<u64>,
     ) -> Result<Option<u64>> {
-        self.host.enter()?;
         let mut answer = None;
         self.table.update(self.host.actor()?, key, |current| {
             let (number, expiry, client) = match &current {

@@ -208,13 +208,24 @@ impl Pool {
         }
         let offset = geometry.chunk_offset(chunk) + tail;
         let record = self.shm().range(offset, bytes)?;
+        let header: crate::shm::Block<'_, { HEADER_BYTES as usize }> = self.shm().view(offset)?;
+        let id = (descriptor.u64::<{ at::SEQ }>().load(Ordering::Relaxed) << 20) | (tail / RECORD_ALIGN);
         record.copy_in(HEADER_BYTES, key).ok()?;
         record.copy_in(HEADER_BYTES + align8(key.len() as u64), value).ok()?;
         // The lines that are written next: a locked instruction waits until all that was written is in the cache.
         self.shm().prefetch_write(offset + bytes + 256);
         self.shm().prefetch_write(offset + bytes + 320);
         self.shm().prefetch_write(offset + bytes + 384);
-        self.finish((chunk, tail), head, None, bytes).ok()
+        header.u64::<{ record::at::LENGTHS }>().store(head.lengths_word(), Ordering::Relaxed);
+        header.u64::<{ record::at::EXPIRY }>().store(head.expiry_word(), Ordering::Relaxed);
+        // As in `finish`.
+        kill_point!("chunk.append.written");
+        // ORDER Release [record-id]: the fields come before the id.
+        header.u64::<{ record::at::ID }>().store(id, Ordering::Release);
+        // ORDER Release [chunk-tail]: the record comes before the tail.
+        descriptor.u64::<{ at::TAIL }>().store(tail + bytes, Ordering::Release);
+        kill_point!("chunk.append.below_tail");
+        Some(Appended { offset, id, bytes, chunk })
     }
 
     #[inline]

@@ -372,7 +372,6 @@ impl Pool {
         let dead = Dead(self.descriptor(chunk)?.u64::<{ at::DEAD }>().load(Ordering::Acquire));
         if dead.generation() == state.generation()
             && dead.is_exact()
-            && dead.bytes() > 0
             && dead.bytes() as u64 == self.tail(chunk)?
             && self.may_be_cleaned(chunk, class)?
         {

@@ -11,6 +11,7 @@
 //!                                         192  in flight, transaction, intent: reserved
 //!                                         256  counters[32] u64         reserved for statistics
 //! ```
+//! Thread entry 0 is nobody's, so that 0 can mean none. Its first word is one more than the highest entry ever claimed.
 
 use crate::shm::atomic::{AtomicU64, Ordering};
 
@@ -38,6 +39,8 @@ pub mod thread {
     pub const TID: usize = 136;
     pub const HAS_LIFE: usize = 140;
     pub const ATTACHED_MS: usize = 144;
+    /// In entry 0, which is nobody's.
+    pub const CLAIMED: usize = 0;
 }
 
 /// What goes into the layout hash from this layer.
@@ -50,6 +53,7 @@ pub const FACTS: &[u64] = &[
     thread::STATE as u64,
     thread::TID as u64,
     thread::HAS_LIFE as u64,
+    thread::CLAIMED as u64,
 ];
 
 /// What an entry is.

@@ -183,19 +183,33 @@ impl Registry {
     fn each_thread(&self) -> impl Iterator<Item = u16> + use<> {
         1..self.thread_entries()
     }
+
+    /// One more than the highest entry that was ever claimed: a word of entry 0, which is nobody's.
+    fn claimed_threads(&self) -> Result<&AtomicU64> {
+        let nobody: ThreadEntry<'_> = self.segment.shm().block(self.segment.geometry().thread_offset)?;
+        Ok(nobody.u64::<{ thread_field::CLAIMED }>())
+    }
+
+    /// The entries that were ever claimed: those that may hold anything.
+    fn each_claimed_thread(&self) -> impl Iterator<Item = u16> + use<> {
+        // ORDER Acquire [claimed-threads]: behind the caller's fence, where it looks for pins: whoever claims an entry stores
+        // this before its first pin, so that the fences of both order this load as they order that of the pin.
+        let claimed = self.claimed_threads().map_or(u64::MAX, |word| word.load(Ordering::Acquire));
+        1..claimed.min(u64::from(self.thread_entries())) as u16
+    }
 }
 
 impl Registry {
     /// Attached threads, live or not yet reaped.
     pub fn thread_count(&self) -> u32 {
-        self.each_thread()
+        self.each_claimed_thread()
             .filter(|index| self.thread_state(*index).is_ok_and(|state| state.kind() != Some(Kind::Free)))
             .count() as u32
     }
 
     /// Shows every pin of every attached thread, zeros included.
     pub fn each_pin(&self, visit: &mut dyn FnMut(u32)) {
-        for index in self.each_thread() {
+        for index in self.each_claimed_thread() {
             let Ok(entry) = self.thread_entry(index) else { continue };
             let state = State::load(entry.u64::<{ thread_field::STATE }>());
             if state.kind() == Some(Kind::Free) {

@@ -138,6 +138,8 @@ impl Registry {
             if !usable {
                 continue;
             }
+            // ORDER Release [claimed-threads]: before anything is stored in the entry.
+            self.claimed_threads()?.fetch_max(u64::from(index) + 1, Ordering::Release);
             let claimed = State::new(Kind::Attaching, process, seen.generation().wrapping_add(1));
             if !State::change(word, seen, claimed) {
                 continue;

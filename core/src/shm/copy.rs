@@ -49,6 +49,7 @@ pub(super) unsafe fn out(shm: &Shm, offset: u64, into: &mut [u8]) {
 /// As `out`, and the space is writable.
 #[inline]
 pub(super) unsafe fn into(shm: &Shm, offset: u64, from: &[u8]) {
+    let all = from;
     let mut offset = offset;
     #[allow(unused_mut)]
     let mut from = from;
@@ -66,18 +67,16 @@ pub(super) unsafe fn into(shm: &Shm, offset: u64, from: &[u8]) {
         offset += whole as u64;
         from = &from[whole..];
     }
-    let mut words = from.chunks_exact(8);
-    for word in &mut words {
-        let word = u64::from_le_bytes(word.try_into().expect("a chunk of 8 bytes"));
+    let (words, rest) = from.as_chunks::<8>();
+    for word in words {
         // SAFETY: within the range that the caller checked, writable.
         // ORDER Relaxed: the writer owns these bytes; the store that publishes them orders them.
-        unsafe { shm.a64(offset) }.store(word, Relaxed);
+        unsafe { shm.a64(offset) }.store(u64::from_le_bytes(*word), Relaxed);
         offset += 8;
     }
-    let rest = words.remainder();
     if !rest.is_empty() {
         // SAFETY: the caller checked the range rounded up to whole words.
-        unsafe { shm.a64(offset) }.store(last_word(rest), Relaxed);
+        unsafe { shm.a64(offset) }.store(end_word(all, rest), Relaxed);
     }
 }
 
@@ -99,25 +98,23 @@ pub(super) unsafe fn equal(shm: &Shm, offset: u64, with: &[u8]) -> bool {
         return true;
     }
     let mask = (1u64 << (rest.len() * 8)) - 1;
-    // The last word that the slice is long enough for ends with the rest.
-    let wanted = match with.last_chunk::<8>() {
-        Some(end) => u64::from_le_bytes(*end) >> (64 - rest.len() * 8),
-        None => last_word(rest),
-    };
     // SAFETY: the caller checked the range rounded up to whole words.
-    unsafe { shm.a64(offset) }.load(Relaxed) & mask == wanted
+    unsafe { shm.a64(offset) }.load(Relaxed) & mask == end_word(with, rest)
 }
 
-/// Up to 7 bytes as a little-endian word filled up with zeros.
+/// The last 1 to 7 bytes of a slice as a little-endian word filled up with zeros.
 #[inline]
-fn last_word(rest: &[u8]) -> u64 {
-    rest.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte))
+fn end_word(all: &[u8], rest: &[u8]) -> u64 {
+    match all.last_chunk::<8>() {
+        Some(end) => u64::from_le_bytes(*end) >> (64 - rest.len() * 8),
+        None => rest.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte)),
+    }
 }
 
 /// # Safety
 /// Both ranges of `len` bytes are mapped, the destination is writable and owned by the caller.
 #[cfg(all(target_arch = "x86_64", not(memora_loom), not(miri)))]
-#[inline]
+#[inline(never)]
 unsafe fn string_move(from: *const u8, to: *mut u8, len: usize) {
     // SAFETY: `rep movsb` reads and writes exactly the two ranges; the direction flag is clear at entry of `asm!`.
     unsafe {

@@ -85,6 +85,15 @@ impl Table {
     /// Starts the split of the index chunk of `hash` and carries it through.
     #[cold]
     pub(super) fn split(&self, me: Actor<'_>, hash: u64) -> Result<()> {
+        self.begin_split(me, hash)?;
+        match self.enter_split(me, hash)? {
+            Some(split) => self.finish_split(split),
+            None => Ok(()),
+        }
+    }
+
+    /// Names two new chunks as children of the index chunk of `hash`, unless it has some.
+    pub(super) fn begin_split(&self, me: Actor<'_>, hash: u64) -> Result<()> {
         let (index, entry) = self.entry(hash)?;
         self.index_span(entry)?;
         let chunk = ChunkId(entry.chunk() as u32);
@@ -122,10 +131,7 @@ impl Table {
                 }
             }
         }
-        match self.enter_split(me, hash)? {
-            Some(split) => self.finish_split(split),
-            None => Ok(()),
-        }
+        Ok(())
     }
 
     /// Two zeroed chunks, which only the caller can reach.
