@@ -18,6 +18,8 @@ mod options;
 
 #[cfg(all(test, not(memora_loom)))]
 mod layout_tests;
+#[cfg(all(test, not(memora_loom)))]
+mod tests;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -30,6 +32,9 @@ pub use options::{Create, FabricOptions};
 
 pub use crate::registry::{ProcessInfo, ReapReport};
 pub use crate::segment::Backend;
+
+use nix::fcntl::OFlag;
+use nix::sys::stat::Mode;
 
 use crate::chunk::{Pool, PoolGeometry, Relief};
 use crate::error::{Error, ErrorCode, Result};
@@ -115,7 +120,7 @@ impl Fabric {
                 found = true;
                 if suffix == ".sysv"
                     && let Ok(descriptor) =
-                        home.open_file(&file, nix::fcntl::OFlag::O_RDONLY, nix::sys::stat::Mode::empty())
+                        home.open_file(&file, OFlag::O_RDONLY | OFlag::O_NONBLOCK, Mode::empty())
                     && let Some((key, _)) = segment::sysv_key(&descriptor)
                 {
                     segment::remove_sysv(key)?;

@@ -136,7 +136,11 @@ impl FabricOptions {
         // Another creator may be faster, or the fabric be removed, between looking and acting: then look again.
         for _ in 0..16 {
             if create != Create::CreateNew {
-                match segment::attach_file(&home, &file, self.backend, self.read_only, FINGERPRINT) {
+                let attach = match create {
+                    Create::OpenOnly => segment::attach_file,
+                    _ => segment::attach_or_clear,
+                };
+                match attach(&home, &file, self.backend, self.read_only, FINGERPRINT) {
                     Ok(segment) => return Fabric::attach(name, segment),
                     Err(error) if error.code() == ErrorCode::NotFound => {
                         if create == Create::OpenOnly {

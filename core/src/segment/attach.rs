@@ -3,12 +3,12 @@
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use nix::fcntl::OFlag;
-use nix::sys::stat::{Mode, fstat};
+use nix::fcntl::{FcntlArg, OFlag, SealFlag, fcntl};
+use nix::sys::stat::{FileStat, Mode, fstat};
 
 use super::home::{self, Home};
 use super::layout::HEADER_BYTES;
-use super::locks::LockFile;
+use super::locks::{LockFile, PROCESS_BASE, any_locked};
 use super::{Backend, Fingerprint, Segment, header};
 use crate::error::{Error, ErrorCode, Result};
 use crate::shm::{Shm, sysv};
@@ -17,13 +17,35 @@ fn access(read_only: bool) -> OFlag {
     if read_only { OFlag::O_RDONLY } else { OFlag::O_RDWR }
 }
 
-/// Attaches the fabric in a file of a home.
+/// Attaches the fabric in a file of a home. What a reboot may have torn is refused.
 pub fn attach_file(
     home: &Home,
     name: &str,
     backend: Backend,
     read_only: bool,
     fingerprint: Fingerprint,
+) -> Result<Segment> {
+    attach(home, name, backend, read_only, fingerprint, false)
+}
+
+/// As [`attach_file`], but what a reboot may have torn is removed: then the answer is `NotFound`.
+pub fn attach_or_clear(
+    home: &Home,
+    name: &str,
+    backend: Backend,
+    read_only: bool,
+    fingerprint: Fingerprint,
+) -> Result<Segment> {
+    attach(home, name, backend, read_only, fingerprint, true)
+}
+
+fn attach(
+    home: &Home,
+    name: &str,
+    backend: Backend,
+    read_only: bool,
+    fingerprint: Fingerprint,
+    clear: bool,
 ) -> Result<Segment> {
     let path = home.join(name);
     let place = path.display().to_string();
@@ -58,6 +80,22 @@ pub fn attach_file(
         (Shm::map_file(&file, len, !read_only)?, len, Some(file))
     };
     let (geometry, identity) = header::read(&shm, &place, len, fingerprint)?;
+    // Of a file on a disk, a power cut leaves old pages beside new ones: neither records nor a store's own words are whole.
+    // A process that is attached proves that there was none: then only the boot id looks different, as in some containers.
+    if let Some(file) = &keep
+        && header::is_of_another_boot(&shm)?
+        && !home::is_in_memory(file)
+        && !any_locked(file, PROCESS_BASE, i64::from(geometry.process_count))?
+    {
+        if clear && !read_only {
+            remove_torn(home, name, &status)?;
+            return Err(Error::new(ErrorCode::NotFound, format!("{place} was of another boot.")));
+        }
+        return Err(Error::new(
+            ErrorCode::NotAFabric,
+            format!("{place} was last used before a restart of the host, which may have torn it."),
+        ));
+    }
     let locks = if read_only {
         None
     } else {
@@ -76,6 +114,23 @@ pub fn attach_file(
     Ok(Segment { shm: Arc::new(shm), geometry, identity, backend, path: Some(path), file: keep, locks })
 }
 
+/// Removes a file that a reboot may have torn, unless its name stands for another one by now.
+fn remove_torn(home: &Home, name: &str, torn: &FileStat) -> Result<()> {
+    let carrier = LockFile::new(home.open_file(name, OFlag::O_RDWR | OFlag::O_NONBLOCK, Mode::empty())?);
+    // Whoever else found it torn waits for its turn by trying again.
+    if !carrier.try_lock(super::create::BUILDER)? {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+        return Ok(());
+    }
+    // Behind the lock: all who remove it hold that, so nobody makes it anew between looking and removing.
+    let now = home.open_file(name, OFlag::O_RDONLY | OFlag::O_NONBLOCK, Mode::empty())?;
+    let now = fstat(&now).map_err(|errno| Error::io("fstat", home.join(name).display(), &errno.into()))?;
+    if (now.st_dev, now.st_ino) == (torn.st_dev, torn.st_ino) {
+        home.remove(name)?;
+    }
+    Ok(())
+}
+
 /// Attaches the fabric in a memory file that another process handed over.
 pub fn attach_memfd(file: OwnedFd, read_only: bool, fingerprint: Fingerprint) -> Result<Segment> {
     let place = "the memory file";
@@ -85,6 +140,14 @@ pub fn attach_memfd(file: OwnedFd, read_only: bool, fingerprint: Fingerprint) ->
         return Err(Error::new(
             ErrorCode::NotAFabric,
             format!("{place} has {len} bytes, a header has {HEADER_BYTES}."),
+        ));
+    }
+    // Whoever could cut it could make every touch of it a bus error.
+    let seals = fcntl(&file, FcntlArg::F_GET_SEALS).map_or(SealFlag::empty(), SealFlag::from_bits_truncate);
+    if !seals.contains(SealFlag::F_SEAL_SHRINK) {
+        return Err(Error::new(
+            ErrorCode::InvalidArgument,
+            format!("{place} has no seal against being cut (F_SEAL_SHRINK): it is not from `Fabric::memfd`."),
         ));
     }
     let shm = Shm::map_file(&file, len, !read_only)?;

@@ -17,7 +17,7 @@ use crate::error::{Error, ErrorCode, Result};
 use crate::shm::{Shm, sysv};
 
 /// The byte that the builder of a private file holds.
-const BUILDER: i64 = super::locks::PROCESS_BASE - 1;
+pub(super) const BUILDER: i64 = super::locks::PROCESS_BASE - 1;
 const PRIVATE_PREFIX: &str = ".building-";
 
 /// Makes the file `public` in `home`. `AlreadyExists` if somebody was faster.
@@ -122,7 +122,7 @@ pub fn sweep(home: &Home) -> Result<()> {
 /// Whether a System V key stands under a public name.
 fn published(home: &Home, key: i32) -> Result<bool> {
     for name in home.files()?.iter().filter(|name| name.ends_with(".sysv")) {
-        if let Ok(file) = home.open_file(name, OFlag::O_RDONLY, Mode::empty())
+        if let Ok(file) = home.open_file(name, OFlag::O_RDONLY | OFlag::O_NONBLOCK, Mode::empty())
             && super::attach::sysv_key(&file).is_some_and(|(other, _)| other == key)
         {
             return Ok(true);

@@ -174,17 +174,26 @@ pub fn read(shm: &Shm, place: &str, len: u64, fingerprint: Fingerprint) -> Resul
     Ok((geometry, identity))
 }
 
-/// Whether the segment was last attached in this boot; notes this boot. A segment on a disk that comes back after a
-/// restart of the host holds life words and registrations of processes that are all gone.
-pub fn enter_boot(shm: &Shm) -> Result<bool> {
+/// Whether the segment was last attached in another boot, as far as that is known: 0 stands for a hidden id.
+pub fn is_of_another_boot(shm: &Shm) -> Result<bool> {
+    let header: Header<'_> = shm.block(0)?;
+    let here = halves(boot_id());
+    // ORDER Relaxed: processes of one boot store equal words.
+    let there = (
+        header.u64::<{ at::LAST_BOOT }>().load(Ordering::Relaxed),
+        header.u64::<{ at::LAST_BOOT + 8 }>().load(Ordering::Relaxed),
+    );
+    Ok(here != there && here != (0, 0) && there != (0, 0))
+}
+
+/// Notes that the segment is attached in this boot.
+pub fn enter_boot(shm: &Shm) -> Result<()> {
     let header: Header<'_> = shm.block(0)?;
     let (low, high) = halves(boot_id());
-    // ORDER Relaxed: processes of one boot store equal words; the entries are judged by locks, not by this word.
-    let same = header.u64::<{ at::LAST_BOOT }>().load(Ordering::Relaxed) == low
-        && header.u64::<{ at::LAST_BOOT + 8 }>().load(Ordering::Relaxed) == high;
-    if !same && shm.writable() {
+    if is_of_another_boot(shm)? {
+        // ORDER Relaxed: as above.
         header.u64::<{ at::LAST_BOOT }>().store(low, Ordering::Relaxed);
         header.u64::<{ at::LAST_BOOT + 8 }>().store(high, Ordering::Relaxed);
     }
-    Ok(same)
+    Ok(())
 }

@@ -149,6 +149,14 @@ pub fn check_file(place: &str, status: &FileStat) -> Result<()> {
     Ok(())
 }
 
+/// Whether a file lies in memory, so that it does not outlive a boot.
+pub fn is_in_memory(file: &OwnedFd) -> bool {
+    use nix::sys::statfs::{FsType, HUGETLBFS_MAGIC, TMPFS_MAGIC, fstatfs};
+    const RAMFS_MAGIC: FsType = FsType(0x8584_58f6);
+    fstatfs(file)
+        .is_ok_and(|status| [TMPFS_MAGIC, HUGETLBFS_MAGIC, RAMFS_MAGIC].contains(&status.filesystem_type()))
+}
+
 /// Gives a new file its mode, whatever the umask, and its group.
 pub fn set_access(file: &OwnedFd, place: &Path, mode: u32, group: Option<u32>) -> Result<()> {
     if let Some(group) = group {

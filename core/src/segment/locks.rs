@@ -51,11 +51,16 @@ impl LockFile {
 
     /// Whether another description holds a byte.
     pub fn is_locked(&self, byte: i64) -> Result<bool> {
-        let mut answer = request(byte, libc::F_WRLCK);
-        match fcntl(self.file.as_fd(), FcntlArg::F_OFD_GETLK(&mut answer)) {
-            Ok(_) => Ok(answer.l_type != libc::F_UNLCK as libc::c_short),
-            Err(errno) => Err(Error::io("fcntl(F_OFD_GETLK)", "the lock file", &errno.into())),
-        }
+        any_locked(self.file.as_fd(), byte, 1)
+    }
+}
+
+/// Whether another description holds one of `count` bytes.
+pub fn any_locked(file: impl AsFd, first: i64, count: i64) -> Result<bool> {
+    let mut answer = libc::flock { l_len: count, ..request(first, libc::F_WRLCK) };
+    match fcntl(file.as_fd(), FcntlArg::F_OFD_GETLK(&mut answer)) {
+        Ok(_) => Ok(answer.l_type != libc::F_UNLCK as libc::c_short),
+        Err(errno) => Err(Error::io("fcntl(F_OFD_GETLK)", "the lock file", &errno.into())),
     }
 }
 

@@ -20,7 +20,7 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-pub use attach::{attach_file, attach_memfd, sysv_key};
+pub use attach::{attach_file, attach_memfd, attach_or_clear, sysv_key};
 pub use create::{check_mode, create_file, create_heap, create_memfd, sweep};
 pub use header::{Fingerprint, Identity};
 pub use layout::Geometry;
