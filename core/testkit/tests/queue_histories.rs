@@ -177,6 +177,11 @@ fn the_next_holder_of_a_named_subscription_may_repeat_the_last_message_only() {
     let again = judge(&format!("{NAMED} d recv p 2 b 32 33\n d recv p 3 d 34 35\n d recv 36 37"));
     assert_eq!(again.map(|summary| summary.redelivered), Ok(1));
     assert!(judge(&format!("{NAMED} d recv p 3 d 34 35\n d recv 36 37")).is_ok());
+    // Another lane may come before it.
+    let other = format!("r send 1 e 16 17\n {NAMED} d recv r 1 e 32 33");
+    let after = judge(&format!("{other} \n d recv p 2 b 34 35\n d recv p 3 d 36 37"));
+    assert_eq!(after.map(|summary| summary.redelivered), Ok(1));
+    bad(&format!("{other} \n d recv r 1 e 34 35"), "a duplicate");
     bad(&format!("{NAMED} d recv p 1 a 32 33"), "a duplicate");
     bad(&format!("{NAMED} d recv p 3 d 32 33\n d recv p 2 b 34 35"), "a duplicate");
     bad(&format!("{NAMED} d recv p 2 b 32 33\n d recv p 2 b 34 35"), "a duplicate");

@@ -56,6 +56,8 @@ pub fn insert(place: &Place, who: &str) {
 }
 
 pub fn victim(place: &Place) {
+    // Opening takes over; nobody has used again what the dead left.
+    check(&place.channels(), "right after taking over");
     insert(place, "victim");
     cache::survivor(place, "victim", &mut Random::new("victim"));
     channel::survivor(place, "victim", &mut Random::new("victim"));
