@@ -216,7 +216,7 @@ impl FileLayer for RealFiles {
     }
 
     fn sync_names(&self) -> io::Result<()> {
-        nix::unistd::fsync(&self.directory).map_err(io_error)
+        uninterrupted(|| nix::unistd::fsync(&self.directory)).map_err(io_error)
     }
 
     fn lock(&self, byte: u64, mode: LockMode) -> io::Result<bool> {
@@ -247,6 +247,17 @@ impl FileLayer for RealFiles {
     }
 }
 
+/// Makes a call again that a signal has interrupted, which is no failure of the disk: as one, it would poison the store.
+fn uninterrupted<T>(mut call: impl FnMut() -> nix::Result<T>) -> nix::Result<T> {
+    for _ in 0..100 {
+        match call() {
+            Err(nix::errno::Errno::EINTR) => {}
+            other => return other,
+        }
+    }
+    call()
+}
+
 struct RealFile {
     file: std::fs::File,
 }
@@ -258,7 +269,7 @@ impl LogFile for RealFile {
 
     fn reserve(&self, len: u64) -> io::Result<()> {
         let len = libc::off_t::try_from(len).map_err(|_| io::Error::from_raw_os_error(libc::EFBIG))?;
-        match nix::fcntl::fallocate(&self.file, FallocateFlags::empty(), 0, len) {
+        match uninterrupted(|| nix::fcntl::fallocate(&self.file, FallocateFlags::empty(), 0, len)) {
             Ok(()) => Ok(()),
             // A file system that cannot reserve: writing zeros takes the blocks as well.
             Err(nix::errno::Errno::EOPNOTSUPP | nix::errno::Errno::ENOSYS) => {
@@ -295,6 +306,29 @@ impl LogFile for RealFile {
 
     fn sync(&self) -> io::Result<()> {
         // fdatasync writes the length too where reading the data back needs it.
-        nix::unistd::fdatasync(self.file.as_fd()).map_err(io_error)
+        uninterrupted(|| nix::unistd::fdatasync(self.file.as_fd())).map_err(io_error)
+    }
+}
+
+#[cfg(all(test, not(memora_loom)))]
+mod tests {
+    use super::*;
+    use nix::errno::Errno;
+
+    #[test]
+    fn an_interrupted_call_is_made_again_but_not_for_ever_and_a_failed_one_is_not() {
+        let mut calls = 0;
+        let mut answer = |signals: u32, last| {
+            calls = 0;
+            let result = uninterrupted(|| {
+                calls += 1;
+                if calls <= signals { Err(Errno::EINTR) } else { last }
+            });
+            (result, calls)
+        };
+        assert_eq!(answer(0, Ok(7)), (Ok(7), 1));
+        assert_eq!(answer(3, Ok(7)), (Ok(7), 4));
+        assert_eq!(answer(3, Err(Errno::EIO)), (Err(Errno::EIO), 4));
+        assert_eq!(answer(u32::MAX, Ok(7)).0, Err(Errno::EINTR));
     }
 }
