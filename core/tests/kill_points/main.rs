@@ -26,6 +26,8 @@ const ENTRY: &str = "entry";
 const PLACE: &str = "MEMORA_TESTKIT_PLACE";
 const FABRIC: &str = "victim";
 const FABRIC_LIMIT: u64 = 4 << 20;
+/// Runs in one of which every point is reached: a few depend on who is scheduled.
+const RUNS: usize = 5;
 
 /// Plays the victims; a plain run has none.
 #[test]
@@ -176,8 +178,9 @@ fn run_all(scenario: &Scenario) {
                 if blow.keeps_out() && nth > 1 {
                     continue;
                 }
-                // The number of occurrences differs from run to run; the first one always comes.
-                let reached = run_one(scenario, blow, nth) || run_one(scenario, blow, 1);
+                // The number of occurrences differs from run to run; the first one comes, at the latest after some runs, for who
+                // sleeps or helps depends on who is scheduled.
+                let reached = run_one(scenario, blow, nth) || (0..RUNS).any(|_| run_one(scenario, blow, 1));
                 assert!(reached, "{}: {name} is not reached any more", scenario.role);
                 done += 1;
             }
@@ -258,16 +261,15 @@ fn copy_tree(from: &Path, to: &Path) {
 
 #[test]
 fn every_named_point_is_reached_by_some_scenario() {
-    let mut reached: BTreeMap<String, u64> = BTreeMap::new();
-    for scenario in &SCENARIOS {
-        for (name, count) in reached_by(scenario) {
-            *reached.entry(name).or_default() += count;
+    let mut missing: Vec<&str> =
+        memora::shm::kill_point::NAMES.iter().copied().filter(|name| !is_own(name)).collect();
+    for _ in 0..RUNS {
+        for scenario in SCENARIOS.iter().filter(|scenario| missing.iter().any(|name| (scenario.covers)(name)))
+        {
+            let reached = reached_by(scenario);
+            missing.retain(|name| !reached.contains_key(*name));
         }
     }
-    let missing: Vec<_> = memora::shm::kill_point::NAMES
-        .iter()
-        .filter(|name| !is_own(name) && !reached.contains_key(**name))
-        .collect();
     assert!(missing.is_empty(), "no scenario reaches {missing:#?}");
 }
 
