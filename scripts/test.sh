@@ -35,7 +35,7 @@ flights() {
 # Rust, C and JVM workers on one fabric, some killed; their histories are checked.
 storm() {
     make --no-print-directory -C bindings-c stress || return
-    SECONDS_EACH=${MEMORA_TORTURE:+60} scripts/storm.sh
+    ROUNDS=${MEMORA_TORTURE:+12} scripts/storm.sh
 }
 
 # Counts what the tools say they ran: cargo, Maven's surefire, and our own "N passed, M failed".
