@@ -15,6 +15,8 @@ static uint64_t state;
 
 uint64_t now_ns(void) {
     struct timespec time;
+    /* What the call before stored may still be on its way out of this core: the time must not be earlier than that. */
+    __sync_synchronize();
     clock_gettime(CLOCK_MONOTONIC, &time);
     return (uint64_t)time.tv_sec * 1000000000u + (uint64_t)time.tv_nsec;
 }

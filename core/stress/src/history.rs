@@ -117,7 +117,11 @@ impl Line {
 }
 
 /// Nanoseconds of CLOCK_MONOTONIC, the clock of all histories on one host.
+///
+/// It is read behind a full fence: a store of the call before it may still be on its way out of this core, where nobody else
+/// can see it, and the time must not be earlier than that.
 pub fn monotonic_ns() -> u64 {
+    std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst);
     let now =
         nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC).expect("CLOCK_MONOTONIC always exists");
     now.tv_sec() as u64 * 1_000_000_000 + now.tv_nsec() as u64

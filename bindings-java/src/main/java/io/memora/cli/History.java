@@ -1,5 +1,6 @@
 package io.memora.cli;
 
+import java.lang.invoke.VarHandle;
 import java.io.IOException;
 import java.io.UncheckedIOException;
 import java.nio.ByteBuffer;
@@ -65,6 +66,8 @@ final class History implements AutoCloseable {
 
         /** The call returned: members of the answer follow, then {@link #done}. */
         Operation answered() {
+            // What the call stored may still be on its way out of this core: the time must not be earlier than that.
+            VarHandle.fullFence();
             return number("t1", System.nanoTime());
         }
 
