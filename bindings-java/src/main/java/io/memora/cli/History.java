@@ -1,8 +1,8 @@
 package io.memora.cli;
 
-import java.lang.invoke.VarHandle;
 import java.io.IOException;
 import java.io.UncheckedIOException;
+import java.lang.invoke.VarHandle;
 import java.nio.ByteBuffer;
 import java.nio.channels.FileChannel;
 import java.nio.charset.StandardCharsets;
