@@ -123,9 +123,14 @@ impl Pool {
         Ok(any)
     }
 
+    /// The least id that a record can get whose chunk is taken from now on.
+    pub fn next_id(&self) -> u64 {
+        // ORDER Relaxed: a number that only grows.
+        (self.head().u64::<{ at::POOL_SEQUENCE }>().load(Ordering::Relaxed) + 1) << 20
+    }
+
     /// Seals the caller's open chunk of `object`, if it has one: others may then clean it.
-    #[cfg(test)]
-    pub fn seal_mine(&self, me: Actor<'_>, object: u32) -> Result<()> {
+    pub fn put_away(&self, me: Actor<'_>, object: u32) -> Result<()> {
         if let Some(old) = self.entry_chunk(me, object) {
             self.settle(me, old)?;
             self.set_entry_chunk(me, object, None)?;

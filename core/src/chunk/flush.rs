@@ -151,7 +151,7 @@ mod tests {
         // A late flusher that saw the older mark changes nothing.
         pool.set_flushed(&seen[0], 4000).unwrap();
         assert_eq!(pool.unflushed(7).unwrap()[0].from, first.bytes);
-        pool.seal_mine(me, 7).unwrap();
+        pool.put_away(me, 7).unwrap();
         let sealed = pool.unflushed(7).unwrap()[0];
         assert!(!sealed.open);
         let tail = pool.tail(first.chunk).unwrap();

@@ -193,6 +193,19 @@ impl Directory {
         Ok(objects)
     }
 
+    /// The objects that can be read, without those whose cell or header is damaged: for whoever must go on with the rest.
+    pub fn sound_objects(&self, pool: &Pool) -> Result<Vec<Object>> {
+        let mut objects = Vec::new();
+        for index in 0..self.cells {
+            // ORDER Acquire [directory-cell]: as in `find`.
+            let cell = self.cell(pool.shm(), index)?.load(Ordering::Acquire);
+            if cell != 0 {
+                objects.extend(self.read(pool, index, cell).ok());
+            }
+        }
+        Ok(objects)
+    }
+
     /// Whether some object begins at this chunk.
     pub fn names_chunk(&self, shm: &Shm, chunk: ChunkId) -> Result<bool> {
         for index in 0..self.cells {

@@ -12,9 +12,9 @@ use crate::table::Table;
 
 impl Heir for Inner {
     /// First the objects, which only need the thread's number; then its chunks, of which some are kept because an object
-    /// names them.
+    /// names them. An object that is damaged is left alone: it must not keep the dead of all others from being taken over.
     fn inherit(&self, thread: u16) -> Result<()> {
-        let objects = self.directory.objects(&self.pool)?;
+        let objects = self.directory.sound_objects(&self.pool)?;
         let mut areas = Vec::new();
         for object in &objects {
             if object.kind == ObjectKind::Channel {
@@ -49,7 +49,7 @@ impl chunk::Relief for Inner {
         {
             return Ok(Some(Arc::clone(table) as Arc<dyn chunk::Cleaner>));
         }
-        for known in self.directory.objects(&self.pool)? {
+        for known in self.directory.sound_objects(&self.pool)? {
             if known.id == object && known.kind != ObjectKind::Channel {
                 return Ok(Some(self.shared_table(&known)?));
             }
@@ -58,7 +58,7 @@ impl chunk::Relief for Inner {
     }
 
     fn cleaners(&self) -> Result<Vec<Arc<dyn chunk::Cleaner>>> {
-        let objects = self.directory.objects(&self.pool)?;
+        let objects = self.directory.sound_objects(&self.pool)?;
         let tables = objects.iter().filter(|object| object.kind != ObjectKind::Channel);
         tables.map(|object| Ok(self.shared_table(object)? as Arc<dyn chunk::Cleaner>)).collect()
     }

@@ -90,3 +90,22 @@ fn a_pipe_under_the_name_of_a_fabric_keeps_nobody_waiting() {
     Fabric::remove(Some(place.path()), "pipe").unwrap();
     assert!(!path.exists());
 }
+
+#[test]
+fn a_damaged_object_does_not_keep_what_threads_leave_in_others_from_being_taken_over() {
+    let home = tempfile::tempdir_in("/dev/shm").unwrap();
+    let fabric = options(home.path()).open("one-broken").unwrap();
+    let cache = fabric.cache("sound").unwrap();
+    fabric.cache("broken").unwrap();
+    let inner = &fabric.inner;
+    let broken = inner.directory.find(&inner.pool, "broken").unwrap().expect("just made");
+    let file = std::fs::File::options().write(true).open(home.path().join("one-broken.fabric")).unwrap();
+    file.write_all_at(&[0xff; 8], broken.offset).unwrap();
+    assert_eq!(fabric.cache("broken").err().unwrap().code(), ErrorCode::Corrupt);
+    // More threads than there are entries, each leaving an open chunk behind.
+    for round in 0..inner.registry.thread_entries() + 10 {
+        let cache = cache.clone();
+        std::thread::spawn(move || cache.set(&round.to_le_bytes(), b"x").unwrap()).join().unwrap();
+    }
+    assert!(fabric.check().unwrap().problems.iter().any(|problem| problem.to_string().contains("cell")));
+}

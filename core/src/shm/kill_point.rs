@@ -169,6 +169,7 @@ pub const NAMES: &[&str] = &[
     "store.manifest.durable",
     "store.checkpoint.removing",
     "store.recover.claimed",
+    "store.recover.forgetting",
     "store.recover.record",
     "store.recover.before_words",
     "store.recover.before_ready",

@@ -378,6 +378,34 @@ fn the_first_opener_killed_or_frozen_at_every_point_of_recovery_is_overtaken() {
 }
 
 #[test]
+fn a_recovery_that_was_broken_off_does_not_bring_back_what_another_fabric_deleted_since() {
+    for (name, nth) in [("store.recover.record", 20), ("store.recover.before_ready", 1)] {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Place::create(folder.path(), "first").open(0);
+        for number in 0..30u32 {
+            store.set(&number.to_be_bytes(), b"value").unwrap();
+        }
+        store.checkpoint().unwrap();
+        drop(store);
+        let place = Place::create(folder.path(), "second");
+        Victim::harm(ENTRY, "opener", &place.environment(), (name, nth, Harm::Kill)).expect("it recovers");
+        // Meanwhile elsewhere: all but one are deleted, and no file tells of them any more.
+        let other = Place::create(folder.path(), "other").open(0);
+        for number in 1..30u32 {
+            assert!(other.delete(&number.to_be_bytes()).unwrap());
+        }
+        for _ in 0..3 {
+            other.checkpoint().unwrap();
+        }
+        drop(other);
+        let again = place.open(0);
+        let left: Vec<u32> =
+            (0..30).filter(|number: &u32| again.get(&number.to_be_bytes()).unwrap().is_some()).collect();
+        assert_eq!((left, again.len().unwrap()), (vec![0], 1), "{name}");
+    }
+}
+
+#[test]
 fn two_processes_commit_in_groups_and_sigkill_of_all_and_loss_of_the_segment_lose_nothing_acknowledged() {
     let folder = tempfile::tempdir().unwrap();
     let place = Place::create(folder.path(), "one");

@@ -2,9 +2,10 @@
 //!
 //! The segment holds everything when all processes died: then the state is ready already and there is nothing to do but the
 //! next flush. After the loss of the segment the object is new, and one opener, who leads by a word with a term, replays
-//! the files. Replay is idempotent: a state is put only if it is newer than what the table has. So a recoverer that died or
-//! was stopped is overtaken by another who begins again, and what a sleeper still does when it wakes finds newer states,
-//! or a floor above its own, and changes nothing.
+//! the files. A recoverer that died or was stopped is overtaken by another who begins again with an empty table: the files
+//! may have been changed since from another fabric, and a key that was deleted there must not come back. What a sleeper
+//! still does when it wakes finds newer states, or a floor above its own, and changes nothing; the one record that it may
+//! have put between is found by its id, which is older than the recovery, and then the recovery begins once more.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,6 +35,9 @@ pub(super) fn boot_expiry(expiry_ms: u64, wall_ms: u64, boot_ms: u64) -> u64 {
     // The clock of this host may be further on than that of the host on which the time was clamped to what a record holds.
     boot_ms.saturating_add(expiry_ms.saturating_sub(wall_ms).max(1)).min(EXPIRY_MAX)
 }
+
+/// Recoveries that another process disturbed: each needs one that was stopped for a second, lost its reign, and woke.
+const DISTURBED_MAX: u32 = 8;
 
 /// What opening a store needs besides its table.
 pub struct Opening<'a> {
@@ -135,7 +139,22 @@ impl Core {
         let words = self.words()?;
         let mut replayed = Replayed::default();
         if let Some(journal) = &self.journal {
-            replayed = self.replay_files(journal, reign, say)?;
+            let mut tries = 0;
+            loop {
+                let began = self.forget_earlier(reign)?;
+                replayed = self.replay_files(journal, reign, say)?;
+                // The first of all has no predecessor that could interfere.
+                if reign.term() == 1 || !self.has_older(began)? {
+                    break;
+                }
+                tries += 1;
+                if tries > DISTURBED_MAX {
+                    return Err(Error::new(
+                        ErrorCode::Busy,
+                        "Another process keeps recovering the same store.",
+                    ));
+                }
+            }
             if !words.set_store_id(journal.store()) {
                 return Err(other_store(journal));
             }
@@ -165,6 +184,46 @@ impl Core {
         let _ = self.table.floor().compare_exchange(0, floor, Ordering::AcqRel, Ordering::Relaxed);
         kill_point!("store.recover.ready");
         Ok(())
+    }
+
+    /// Takes out of the table what an earlier recovery put there before it was broken off. Returns the least id that a record
+    /// of this recovery can have.
+    fn forget_earlier(&self, reign: &Reign<'_>) -> Result<u64> {
+        let (actor, pool) = (self.host.actor()?, self.pool());
+        if reign.term() == 1 {
+            return Ok(0);
+        }
+        loop {
+            let mut found = Vec::new();
+            self.table.each_state(&mut |key, _, state| {
+                found.push((key.to_vec(), state.id));
+                Ok(())
+            })?;
+            if found.is_empty() {
+                break;
+            }
+            for (key, id) in &found {
+                if !reign.beat() {
+                    return Err(crate::journal::append::deposed());
+                }
+                kill_point!("store.recover.forgetting");
+                self.table.forget(actor, key, *id)?;
+            }
+        }
+        // Records of an older chunk have older ids: this thread begins a new one.
+        pool.put_away(actor, self.object)?;
+        Ok(pool.next_id())
+    }
+
+    /// Whether the table holds a record from before this recovery: that of a recoverer which was stopped, lost its reign
+    /// and put one more record when it woke.
+    fn has_older(&self, began: u64) -> Result<bool> {
+        let mut any = false;
+        self.table.each_state(&mut |_, _, state| {
+            any |= state.id < began;
+            Ok(())
+        })?;
+        Ok(any)
     }
 
     fn replay_files(

@@ -1,6 +1,7 @@
 //! What users of caches and stores see of an entry.
 
-/// The version of an entry: unique for ever, and the token of compare-and-swap.
+/// The version of an entry, and the token of compare-and-swap: no other state of any entry in the same fabric ever has it.
+/// A store that is recovered into a new fabric gives its entries new versions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Version(pub u64);
 

@@ -102,7 +102,7 @@ fn a_reader_never_gets_torn_or_foreign_bytes() {
         let (me, other) = (stage.actor(1), stage.actor(2));
         put(&table, me, b"k", 1);
         let first = table.pool.geometry().chunk_of(record_of(&table)).unwrap();
-        table.pool.seal_mine(me, 5).unwrap();
+        table.pool.put_away(me, 5).unwrap();
         let reader = {
             let table = table.clone();
             loom::thread::spawn(move || {
@@ -197,7 +197,7 @@ fn cleaning_neither_loses_an_update_nor_revives_an_entry() {
         let me = stage.actor(1);
         put(&table, me, b"k", 1);
         put(&table, me, b"l", 1);
-        table.pool.seal_mine(me, 5).unwrap();
+        table.pool.put_away(me, 5).unwrap();
         let cleaner = {
             let (stage, table) = (stage.clone(), table.clone());
             loom::thread::spawn(move || {

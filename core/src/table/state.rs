@@ -120,10 +120,23 @@ impl Table {
 
     /// Unlinks a tombstone if it is still the state of the key. The floor must be at its order before.
     pub fn drop_tombstone(&self, me: Actor<'_>, key: &[u8], state: &KeyState) -> Result<()> {
+        self.unlink_state(me, key, &mut |head| head.id == state.id && head.is_tombstone())
+    }
+
+    /// Unlinks the state of a key, whatever it is, if its record still has this id: for a recovery that begins again.
+    pub fn forget(&self, me: Actor<'_>, key: &[u8], id: u64) -> Result<()> {
+        self.unlink_state(me, key, &mut |head| head.id == id)
+    }
+
+    fn unlink_state(
+        &self,
+        me: Actor<'_>,
+        key: &[u8],
+        condition: &mut dyn FnMut(&Head) -> bool,
+    ) -> Result<()> {
         self.with_slot(me, key, &mut |found| {
             let Some(found) = found else { return Ok(Some(())) };
-            let same = found.head.id == state.id && found.head.is_tombstone();
-            if !same || found.word.kind() != SlotKind::Record {
+            if !condition(&found.head) || found.word.kind() != SlotKind::Record {
                 return Ok(if self.unchanged(&found) { Some(()) } else { None });
             }
             let dead = self.dead_token(found.offset)?;
@@ -135,7 +148,7 @@ impl Table {
                 return Ok(None);
             }
             self.pool.add_dead(dead.0, dead.1, bytes)?;
-            self.count(me, -(bytes as i64), 0);
+            self.count(me, -(bytes as i64), -i64::from(!found.head.is_tombstone()));
             Ok(Some(()))
         })
     }
