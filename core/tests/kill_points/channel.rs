@@ -7,10 +7,10 @@ use memora::{Channel, ChannelKind, ChannelOptions, ErrorCode, Fabric, OverrunPol
 use memora_stress::queue::QueueClient;
 use memora_stress::random::Random;
 use memora_testkit::history::{operations, read};
-use memora_testkit::kill_point::{Victim, within_patience};
+use memora_testkit::kill_point::{Harm, Victim, within_patience};
 use memora_testkit::process::PATIENCE;
 
-use crate::{Blow, Place, Scenario, check, keep};
+use crate::{Blow, ENTRY, Place, Scenario, borrowed, check, environment, in_place, keep};
 
 pub const SCENARIO: Scenario =
     Scenario { role: "channel", covers: |_| true, tries: 2, prepare, survive, conclude };
@@ -204,5 +204,28 @@ pub fn conclude(place: &Place) {
     let operations = operations(&lines).expect("well formed");
     if let Err(error) = memora_testkit::queue_history::check(&operations) {
         panic!("{error}\nhistories kept in {}", keep(place).display());
+    }
+}
+
+/// A subscriber that looked at the lanes before there was this one hears the next who publishes on it: the dead one's successor
+/// is given its lane, ring and all, and makes none that subscribers would be told of.
+#[test]
+fn who_subscribed_before_a_publisher_died_at_its_first_lane_hears_the_successor() {
+    for point in ["channel.ring.named", "channel.lane.live"] {
+        in_place(|place| {
+            let fabric = place.channels();
+            let channel = open(&fabric, 0);
+            let mut early = channel.subscriber().expect("subscribed");
+            assert_eq!(early.poll(8, |_, _| {}).expect("polled"), 0);
+            let environment = environment(place);
+            Victim::harm(ENTRY, "channel", &borrowed(&environment), (point, 1, Harm::Kill))
+                .unwrap_or_else(|| panic!("the victim does not reach {point}"));
+            fabric.reap().expect("reaped");
+            channel.publisher().expect("the lane of the dead").send(b"successor").expect("sent");
+            let mut heard = Vec::new();
+            early.recv(&mut heard, Some(PATIENCE)).expect("received").expect("it was sent");
+            assert_eq!(heard, b"successor", "{point}");
+            assert_eq!(channel.stats().expect("counted").lanes, 1, "{point}: the lane was used again");
+        });
     }
 }
