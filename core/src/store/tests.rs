@@ -80,7 +80,7 @@ impl Memory {
         Core::open(self.host.clone(), table, offset + USER_OFFSET, &opening, &mut |_| {})
     }
 
-    /// A handle without a ticker: the tests say when something is flushed.
+    /// A handle without a ticker: the tests say when something is flushed; dropping it flushes nothing either.
     fn store(&self, disk: &Disk) -> Result<Store> {
         Store::new(self.core(disk, 1 << 20)?, Durability::Process)
     }
@@ -306,7 +306,7 @@ fn checkpoints_bound_the_files_and_a_reopened_segment_needs_only_a_flush() {
     assert!(store.stats().unwrap().checkpoints > 2);
     // The process dies without a word; the segment stays.
     store.set(b"last", b"word").unwrap();
-    std::mem::forget(store);
+    drop(store);
     let again = memory.store(&disk).unwrap();
     assert_eq!(again.get(b"last").unwrap(), Some(b"word".to_vec()));
     again.flush().unwrap();
@@ -364,7 +364,7 @@ fn faulty_run(disk: &Disk, seed: u64) -> (BTreeMap<Vec<u8>, usize>, History) {
             acknowledged = history.iter().map(|(key, states)| (key.clone(), states.len() - 1)).collect();
         }
     }
-    std::mem::forget(store);
+    drop(store);
     (acknowledged, history)
 }
 
@@ -569,7 +569,7 @@ proptest! {
                 10 => store.checkpoint().unwrap(),
                 _ => {
                     // The process dies; the segment stays.
-                    std::mem::forget(store);
+                    drop(store);
                     store = memory.store(&disk).unwrap();
                 }
             }

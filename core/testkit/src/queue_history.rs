@@ -211,7 +211,14 @@ fn follow(holders: &[Consumer<'_>], producers: &Producers<'_>, summary: &mut Sum
                     && expected.is_some_and(|first| from == first || (!next.contains_key(p) && from < first))
             };
             match expected {
-                None => {}
+                // What was lost before the first message may all have been sent while the subscription was being made: it was
+                // there already, and its maker was slow to hear of it.
+                None => {
+                    let early = |&(q, _, to): &(&str, u64, u64)| q == p && to + 1 == seq;
+                    if let Some(at) = gaps.iter().position(early) {
+                        gaps.swap_remove(at);
+                    }
+                }
                 Some(expected) if seq == expected => {}
                 Some(expected) if again && seq + 1 == expected => summary.redelivered += 1,
                 Some(expected) if seq < expected => {

@@ -158,6 +158,11 @@ fn reported_losses_are_exact() {
     bad(&format!("{text} c gap p 1 2 24 24"), "2 is lost");
     bad(&format!("{SENT} c recv p 1 a 20 21\n c recv p 2 b 23 24\n c gap p 1 1 25 25"), "did not happen");
     assert!(judge(&format!("{SENT} c recv p 2 b 20 21\n c gap p 1 1 24 24")).is_ok());
+    // Sent while the subscriber was on its way: it may miss them, and may be told so.
+    let slow = SENT.replace("c sub 1 2", "c sub 1 14");
+    assert!(judge(&format!("{slow} c recv p 3 d 20 21")).is_ok());
+    assert!(judge(&format!("{slow} c recv p 3 d 20 21\n c gap p 1 2 21 21")).is_ok());
+    bad(&format!("{slow} c recv p 3 d 20 21\n c gap p 1 1 21 21"), "did not happen");
 }
 
 const NAMED: &str = "
