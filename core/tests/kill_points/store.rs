@@ -2,10 +2,10 @@
 
 use memora::{Durability, ErrorCode, Fabric, Store, StoreOptions};
 use memora_stress::random::Random;
-use memora_testkit::kill_point::{Victim, within_patience};
+use memora_testkit::kill_point::{Harm, Victim, within_patience};
 
 use crate::cache::{client, insert_many, mix, read_all};
-use crate::{Blow, FABRIC, Place, Scenario, Versions, check, judge_kv};
+use crate::{Blow, ENTRY, FABRIC, Place, Scenario, Versions, borrowed, check, environment, judge_kv};
 
 pub const SCENARIO: Scenario =
     Scenario { role: "store", covers: |_| true, tries: 2, prepare, survive, conclude };
@@ -45,6 +45,10 @@ fn prepare(place: &Place) -> Vec<Victim> {
     drop(client);
     fabric.close().expect("closed");
     lose_the_segment(place);
+    // A recovery that was broken off: the next one begins again with what it left in the table.
+    let environment = environment(place);
+    Victim::harm(ENTRY, "store", &borrowed(&environment), ("store.recover.record", 3, Harm::Kill))
+        .expect("there are records to recover");
     Vec::new()
 }
 
