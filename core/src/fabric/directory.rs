@@ -182,28 +182,25 @@ impl Directory {
 
     /// All objects.
     pub fn objects(&self, pool: &Pool) -> Result<Vec<Object>> {
-        let mut objects = Vec::new();
-        for index in 0..self.cells {
-            // ORDER Acquire [directory-cell]: as in `find`.
-            let cell = self.cell(pool.shm(), index)?.load(Ordering::Acquire);
-            if cell != 0 {
-                objects.push(self.read(pool, index, cell)?);
-            }
-        }
-        Ok(objects)
+        self.cells(pool)?.into_iter().collect()
     }
 
     /// The objects that can be read, without those whose cell or header is damaged: for whoever must go on with the rest.
     pub fn sound_objects(&self, pool: &Pool) -> Result<Vec<Object>> {
-        let mut objects = Vec::new();
+        Ok(self.cells(pool)?.into_iter().flatten().collect())
+    }
+
+    /// What stands in the cells that are taken.
+    fn cells(&self, pool: &Pool) -> Result<Vec<Result<Object>>> {
+        let mut cells = Vec::new();
         for index in 0..self.cells {
             // ORDER Acquire [directory-cell]: as in `find`.
             let cell = self.cell(pool.shm(), index)?.load(Ordering::Acquire);
             if cell != 0 {
-                objects.extend(self.read(pool, index, cell).ok());
+                cells.push(self.read(pool, index, cell));
             }
         }
-        Ok(objects)
+        Ok(cells)
     }
 
     /// Whether some object begins at this chunk.

@@ -406,6 +406,25 @@ fn a_recovery_that_was_broken_off_does_not_bring_back_what_another_fabric_delete
 }
 
 #[test]
+fn recoveries_that_are_broken_off_again_and_again_cost_no_room() {
+    let folder = tempfile::tempdir().unwrap();
+    // A third of the memory: what one recovery puts there fits, what several leave does not.
+    let count = (u64::from(CHUNKS) * CHUNK_BYTES / 3 / 1100) as u32;
+    let store = Place::create(folder.path(), "first").open(0);
+    for number in 0..count {
+        store.set(&number.to_be_bytes(), &[7; 1000]).unwrap();
+    }
+    store.checkpoint().unwrap();
+    drop(store);
+    let place = Place::create(folder.path(), "second");
+    for _ in 0..6 {
+        Victim::harm(ENTRY, "opener", &place.environment(), ("store.recover.before_ready", 1, Harm::Kill))
+            .expect("it recovers");
+    }
+    assert_eq!(place.open(0).len().unwrap(), u64::from(count));
+}
+
+#[test]
 fn two_processes_commit_in_groups_and_sigkill_of_all_and_loss_of_the_segment_lose_nothing_acknowledged() {
     let folder = tempfile::tempdir().unwrap();
     let place = Place::create(folder.path(), "one");

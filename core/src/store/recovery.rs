@@ -212,6 +212,10 @@ impl Core {
         }
         // Records of an older chunk have older ids: this thread begins a new one.
         pool.put_away(actor, self.object)?;
+        // All that was in the table came out of the files: its chunks may be cleaned, or each attempt would cost its room again.
+        for chunk in pool.unflushed(self.object)? {
+            pool.set_flushed(&chunk, pool.tail(chunk.chunk)?)?;
+        }
         Ok(pool.next_id())
     }
 
