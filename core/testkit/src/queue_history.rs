@@ -101,6 +101,8 @@ impl<'a> Producers<'a> {
 
 /// One consumer incarnation.
 struct Consumer<'a> {
+    /// When it began to subscribe, and when that was done.
+    begun: u64,
     ready: u64,
     name: Option<&'a str>,
     q: &'a str,
@@ -120,6 +122,7 @@ fn subscriptions(operations: &[Operation]) -> Result<Vec<Vec<Consumer<'_>>>, Str
             "sub" if operation.answered && line.err.is_none() => {
                 let q = line.q.as_deref().ok_or_else(|| format!("a sub without q: {}", show(line)))?;
                 let consumer = Consumer {
+                    begun: line.t0,
                     ready: operation.end,
                     name: line.s.as_deref(),
                     q,
@@ -211,10 +214,11 @@ fn follow(holders: &[Consumer<'_>], producers: &Producers<'_>, summary: &mut Sum
                     && expected.is_some_and(|first| from == first || (!next.contains_key(p) && from < first))
             };
             match expected {
-                // What was lost before the first message may all have been sent while the subscription was being made: it was
-                // there already, and its maker was slow to hear of it.
+                // What was lost before the first message may have been sent while the subscription was being made: it was there
+                // already, and its maker was slow to hear of it. What was there before it began is no loss.
                 None => {
-                    let early = |&(q, _, to): &(&str, u64, u64)| q == p && to + 1 == seq;
+                    let before = producer.acknowledged_before(holders[0].begun);
+                    let early = |&(q, _, to): &(&str, u64, u64)| q == p && to + 1 == seq && to > before;
                     if let Some(at) = gaps.iter().position(early) {
                         gaps.swap_remove(at);
                     }

@@ -163,6 +163,10 @@ fn reported_losses_are_exact() {
     assert!(judge(&format!("{slow} c recv p 3 d 20 21")).is_ok());
     assert!(judge(&format!("{slow} c recv p 3 d 20 21\n c gap p 1 2 21 21")).is_ok());
     bad(&format!("{slow} c recv p 3 d 20 21\n c gap p 1 1 21 21"), "did not happen");
+    // All of them were there before it began to subscribe.
+    let late = SENT.replace("c sub 1 2", "c sub 14 16");
+    assert!(judge(&format!("{late} c recv p 3 d 20 21")).is_ok());
+    bad(&format!("{late} c recv p 3 d 20 21\n c gap p 1 2 21 21"), "did not happen");
 }
 
 const NAMED: &str = "
