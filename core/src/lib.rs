@@ -23,7 +23,7 @@ mod segment;
 mod store;
 mod table;
 
-pub use cache::{Cache, CacheOptions, CacheStats};
+pub use cache::{Cache, CacheOptions, CacheStats, View};
 pub use channel::{
     Channel, ChannelKind, ChannelOptions, ChannelStats, Claim, Message, OverrunPolicy, Publisher, Subscriber,
     SubscriptionInfo,
@@ -34,6 +34,6 @@ pub use fabric::{
     Backend, CheckReport, Create, Fabric, FabricInfo, FabricOptions, FabricStat, ObjectInfo, ObjectKind,
     Problem, ProcessInfo, ReapReport,
 };
-pub use shm::{KernelFeatures, kernel_features};
+pub use shm::{KernelFeatures, Viewed, kernel_features};
 pub use store::{Durability, Store, StoreOptions, StoreStats};
 pub use table::entry::{CasOutcome, Entry, SetOptions, Version};

@@ -18,11 +18,16 @@
 mod counter;
 #[cfg(all(test, not(memora_loom)))]
 mod tests;
+mod view;
+#[cfg(all(test, not(memora_loom)))]
+mod view_tests;
 
 use std::sync::Arc;
 
-use crate::chunk::Actor;
+pub use view::View;
+
 use crate::chunk::record::Head;
+use crate::chunk::{Actor, ChunkId};
 use crate::error::{Error, ErrorCode, Result};
 use crate::table::entry::{CasOutcome, Entry, SetOptions, Version};
 use crate::table::{Action, Current, Table, TableStats, Update, Value};
@@ -57,6 +62,10 @@ pub trait Host: Send + Sync {
     fn enter(&self) -> Result<()>;
     /// The calling thread's entry, attached if it is not. Refuses what `enter` refuses.
     fn actor(&self) -> Result<Actor<'_>>;
+    /// Announces a chunk for a view, which must then look again. False if the process may hold no more.
+    fn hold(&self, chunk: ChunkId) -> Result<bool>;
+    /// A view of the chunk ended.
+    fn let_go(&self, chunk: ChunkId);
 }
 
 /// A handle on a cache; clones share it.

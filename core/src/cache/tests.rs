@@ -24,17 +24,25 @@ impl Host for StageHost {
     fn actor(&self) -> Result<Actor<'_>> {
         Ok(self.stage.actor(self.index))
     }
+
+    fn hold(&self, chunk: ChunkId) -> Result<bool> {
+        self.stage.hold(chunk)
+    }
+
+    fn let_go(&self, chunk: ChunkId) {
+        self.stage.let_go(chunk);
+    }
 }
 
-struct Bench {
-    stage: Arc<Stage>,
-    pool: Arc<Pool>,
+pub(super) struct Bench {
+    pub stage: Arc<Stage>,
+    pub pool: Arc<Pool>,
     table: Arc<Table>,
-    now: Arc<AtomicU64>,
+    pub now: Arc<AtomicU64>,
 }
 
 impl Bench {
-    fn new(threads: u16, chunks: u32, limit: u64) -> Bench {
+    pub fn new(threads: u16, chunks: u32, limit: u64) -> Bench {
         let (stage, pool) = Stage::pool(threads, chunks, 1 << 14);
         let me = stage.actor(1);
         let count = chunks_needed(&pool);
@@ -50,12 +58,12 @@ impl Bench {
         Bench { stage, pool, table, now }
     }
 
-    fn cache(&self, index: u16) -> Cache {
+    pub fn cache(&self, index: u16) -> Cache {
         let host = Arc::new(StageHost { stage: self.stage.clone(), index });
         Cache { table: self.table.clone(), host }
     }
 
-    fn problems(&self, live: bool) -> Vec<String> {
+    pub fn problems(&self, live: bool) -> Vec<String> {
         let mut problems = Vec::new();
         let mut report = |place: String, what: String| problems.push(format!("{place}: {what}"));
         crate::chunk::check(&self.pool, live, &mut report).unwrap();
@@ -64,7 +72,7 @@ impl Bench {
     }
 }
 
-fn torture() -> u64 {
+pub(super) fn torture() -> u64 {
     if std::env::var_os("MEMORA_TORTURE").is_some() { 20 } else { 1 }
 }
 

@@ -16,6 +16,7 @@
 //! | `append` | the owner's side of a chunk of records |
 //! | `walk` | all records of a chunk |
 //! | `pin` | [`Guard`]: keeps a chunk from being reused |
+//! | `hold` | [`Holds`]: the same for the views of a process |
 //! | `clean` | choosing and taking chunks that hold dead records |
 //! | `flush` | how far the journal has the chunks of a store |
 //! | `inherit` | what a dead thread leaves |
@@ -34,6 +35,7 @@ mod append;
 mod check;
 mod clean;
 mod flush;
+mod hold;
 mod inherit;
 pub mod layout;
 mod pin;
@@ -56,9 +58,10 @@ pub use check::check;
 #[cfg(test)]
 pub use clean::Wish;
 pub use flush::Unflushed;
+pub use hold::{Holders, Holds};
 pub use inherit::inherit;
 pub use layout::{Class, Kind, PoolGeometry};
-pub use pin::Guard;
+pub use pin::{Guard, PIN_COUNT};
 pub use pool::Pool;
 pub use relief::{Cleaner, Effort, Relief};
 pub use take::Need;

@@ -3,10 +3,10 @@
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
 
-use super::{Actor, Ground, Pool, PoolGeometry};
+use super::{Actor, ChunkId, Ground, Holders, Holds, Pool, PoolGeometry};
 use crate::error::Result;
-use crate::shm::Shm;
 use crate::shm::atomic::Ordering;
+use crate::shm::{Block, Shm};
 
 /// Bytes for each thread: its pins and its open chunks.
 const ACTOR_BYTES: u64 = 128;
@@ -16,6 +16,9 @@ pub struct Stage {
     shm: Arc<Shm>,
     threads: u16,
     dead: Mutex<HashSet<u16>>,
+    /// Pins of views: the entry of the highest thread is their only holder, once one was asked for.
+    holds: Holds,
+    holder: Mutex<Option<u16>>,
 }
 
 impl Stage {
@@ -24,10 +27,31 @@ impl Stage {
         let table_offset = ACTOR_BYTES * (threads as u64 + 1);
         let arena_offset = table_offset + 128 * chunk_count as u64;
         let shm = Arc::new(Shm::heap(arena_offset + chunk_bytes * chunk_count as u64).unwrap());
-        let stage = Arc::new(Stage { shm: shm.clone(), threads, dead: Mutex::default() });
+        let stage = Arc::new(Stage {
+            shm: shm.clone(),
+            threads,
+            dead: Mutex::default(),
+            holds: Holds::new(chunk_count),
+            holder: Mutex::default(),
+        });
         let geometry = PoolGeometry { chunk_bytes, chunk_count, table_offset, arena_offset };
         let pool = Arc::new(Pool::new(shm, geometry, stage.clone()).unwrap());
         (stage, pool)
+    }
+
+    /// Announces a chunk for a view.
+    pub fn hold(&self, chunk: ChunkId) -> Result<bool> {
+        self.holds.hold(self, chunk)
+    }
+
+    /// A view ended.
+    pub fn let_go(&self, chunk: ChunkId) {
+        self.holds.let_go(self, chunk).unwrap();
+    }
+
+    /// Chunks that are held for views.
+    pub fn held(&self) -> u32 {
+        self.holds.count()
     }
 
     /// The entry of a thread.
@@ -104,5 +128,23 @@ impl Ground for Stage {
                 visit(self.actor(index).pins.u32_at::<0>(place).load(Ordering::Acquire));
             }
         }
+    }
+}
+
+impl Holders for Stage {
+    fn claim_holder(&self) -> Result<Option<u16>> {
+        let mut holder = self.holder.lock().unwrap();
+        let free = holder.is_none().then_some(self.threads);
+        *holder = holder.or(free);
+        Ok(free)
+    }
+
+    fn holder_pins(&self, holder: u16) -> Result<Block<'_, 32>> {
+        Ok(self.actor(holder).pins)
+    }
+
+    fn free_holder(&self, _holder: u16) -> Result<()> {
+        *self.holder.lock().unwrap() = None;
+        Ok(())
     }
 }

@@ -120,6 +120,41 @@ impl crate::cache::Host for Inner {
     fn actor(&self) -> Result<Actor<'_>> {
         self.me()
     }
+
+    #[inline]
+    fn hold(&self, chunk: ChunkId) -> Result<bool> {
+        let count = self.pool.geometry().chunk_count;
+        self.holds.get_or_init(|| chunk::Holds::new(count)).hold(self, chunk)
+    }
+
+    #[inline]
+    fn let_go(&self, chunk: ChunkId) {
+        // In a forked child the pin is the parent's.
+        if let Some(holds) = self.holds.get()
+            && !self.registry.is_forked()
+        {
+            // A pin that cannot be cleared because content is damaged ends with the process.
+            let _ = holds.let_go(self, chunk);
+        }
+    }
+}
+
+impl chunk::Holders for Inner {
+    fn claim_holder(&self) -> Result<Option<u16>> {
+        // Views keep a quarter of the chunks at most, and of the entries.
+        let chunks = self.pool.geometry().chunk_count / 4;
+        let most =
+            (chunks / chunk::PIN_COUNT as u32).max(1).min(u32::from(self.registry.thread_entries()) / 4);
+        self.registry.claim_holder(most)
+    }
+
+    fn holder_pins(&self, holder: u16) -> Result<crate::shm::Block<'_, 32>> {
+        self.registry.holder_pins(holder)
+    }
+
+    fn free_holder(&self, holder: u16) -> Result<()> {
+        self.registry.free_holder(holder)
+    }
 }
 
 impl crate::store::Host for Inner {

@@ -23,7 +23,7 @@ mod tests;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 
 pub use check::{CheckReport, Problem};
 pub use directory::ObjectKind;
@@ -36,7 +36,7 @@ pub use crate::segment::Backend;
 use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
 
-use crate::chunk::{Pool, PoolGeometry, Relief};
+use crate::chunk::{self, Pool, PoolGeometry, Relief};
 use crate::error::{Error, ErrorCode, Result};
 use crate::registry::{Heir, Registry};
 use crate::segment::home::{self, Home};
@@ -62,6 +62,8 @@ pub(crate) struct Inner {
     directory: Directory,
     /// Tables of other objects that were cleaned from here, by the numbers of their objects.
     tables: Mutex<HashMap<u32, Arc<Table>>>,
+    /// What keeps the chunks of this process's views; made with the first.
+    holds: OnceLock<chunk::Holds>,
     /// How channels are looked at when nobody's thread is at work.
     undertaker: Arc<dyn crate::channel::Ground>,
 }
@@ -164,6 +166,7 @@ impl Fabric {
             name: name.to_owned(),
             directory: Directory::new(&segment),
             tables: Mutex::default(),
+            holds: OnceLock::new(),
             undertaker: Arc::new(hosts::Undertaker(Arc::clone(&registry))),
             segment,
             registry,

@@ -22,7 +22,7 @@ pub fn check(registry: &Registry, report: &mut dyn FnMut(String, String)) -> Res
         let place = format!("thread entry {index}");
         match state.kind() {
             None => report(place, format!("its state {:#x} is none of a thread", state.0)),
-            Some(Kind::Attaching | Kind::Live) => {
+            Some(Kind::Attaching | Kind::Live | Kind::Holder) => {
                 if state.process() >= registry.process_count() {
                     report(place, format!("it names process {}, which cannot be", state.process()));
                 } else {

@@ -34,7 +34,7 @@ impl Registry {
             // Everything it owned was taken over before the entry came to this.
             Some(Kind::Free | Kind::Lingering) => return Ok(true),
             // Its word may still be the dead one of the last holder: only the process decides.
-            Some(Kind::Attaching) => return self.process_is_dead(state.process()),
+            Some(Kind::Attaching | Kind::Holder) => return self.process_is_dead(state.process()),
             Some(Kind::Live) => {}
             None => return Ok(false),
         }

@@ -54,6 +54,7 @@ pub const FACTS: &[u64] = &[
     thread::TID as u64,
     thread::HAS_LIFE as u64,
     thread::CLAIMED as u64,
+    Kind::Holder as u64,
 ];
 
 /// What an entry is.
@@ -68,6 +69,8 @@ pub enum Kind {
     Live = 2,
     /// A thread whose attachment was closed by another thread: it owns nothing any more, but still holds its life word.
     Lingering = 3,
+    /// No thread's: its pins keep the chunks of the views of a process.
+    Holder = 4,
 }
 
 /// The state word of an entry.
@@ -86,6 +89,7 @@ impl State {
             1 => Some(Kind::Attaching),
             2 => Some(Kind::Live),
             3 => Some(Kind::Lingering),
+            4 => Some(Kind::Holder),
             _ => None,
         }
     }

@@ -5,6 +5,7 @@
 //! | `layout` | bytes of the entries |
 //! | `process` | entering and leaving as a process |
 //! | `thread` | the calling thread's entry, kept in thread-local storage |
+//! | `holder` | entries that keep the pins of a process's views |
 //! | `death` | what the kernel proves |
 //! | `reap` | taking over from the dead |
 //! | `check` | every invariant of the registry |
@@ -14,6 +15,7 @@
 
 mod check;
 mod death;
+mod holder;
 pub mod layout;
 mod process;
 mod reap;
@@ -122,7 +124,8 @@ impl Registry {
         self.closed.store(1, Ordering::Relaxed);
     }
 
-    fn is_forked(&self) -> bool {
+    /// Whether this is a forked child of the process that attached.
+    pub fn is_forked(&self) -> bool {
         fork::generation() != self.fork_generation
     }
 
@@ -203,7 +206,10 @@ impl Registry {
     /// Attached threads, live or not yet reaped.
     pub fn thread_count(&self) -> u32 {
         self.each_claimed_thread()
-            .filter(|index| self.thread_state(*index).is_ok_and(|state| state.kind() != Some(Kind::Free)))
+            .filter(|index| {
+                let state = self.thread_state(*index);
+                state.is_ok_and(|state| !matches!(state.kind(), Some(Kind::Free | Kind::Holder)))
+            })
             .count() as u32
     }
 

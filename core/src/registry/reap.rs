@@ -76,7 +76,9 @@ impl Registry {
         let mut all = true;
         for index in self.each_thread() {
             let state = self.thread_state(index)?;
-            if state.process() == process && matches!(state.kind(), Some(Kind::Live | Kind::Attaching)) {
+            if state.process() == process
+                && matches!(state.kind(), Some(Kind::Live | Kind::Attaching | Kind::Holder))
+            {
                 let done = self.reap_thread(index, state, heir)?;
                 report.threads += u32::from(done);
                 all &= done;

@@ -227,6 +227,9 @@ impl Registry {
             let entry = self.thread_entry(index)?;
             let word = entry.u64::<{ field::STATE }>();
             let seen = State::load(word);
+            if seen.process() == self.process() && seen.kind() == Some(Kind::Holder) {
+                self.free_holder(index)?;
+            }
             if seen.process() != self.process() || !matches!(seen.kind(), Some(Kind::Live | Kind::Attaching))
             {
                 continue;

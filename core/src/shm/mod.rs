@@ -9,6 +9,7 @@
 //! |---|---|
 //! | `space` | [`Shm`], [`Block`], [`Span`]: checked once, then used |
 //! | `kept` | [`Kept`], [`KeptRing`]: checked once and kept with their space |
+//! | `viewed` | [`Viewed`]: bytes that may be looked at where they stand |
 //! | `map` | mappings of files, System V segments and anonymous memory |
 //! | `atomic` | the atomic types: of std, or of loom under `cfg(memora_loom)` |
 //! | `copy` | word-wise copies in and out, comparison |
@@ -35,10 +36,12 @@ mod space;
 pub mod sysv;
 pub mod thread;
 pub mod time;
+mod viewed;
 
 pub use features::{KernelFeatures, kernel_features};
 pub use kept::{Kept, KeptRing, Ring};
 pub use space::{Block, Shm, Span};
+pub use viewed::Viewed;
 
 /// Bytes of a page: the unit of mapping, reserving and populating.
 pub const PAGE: u64 = 4096;

@@ -12,6 +12,7 @@
 //! | `slot`, `hash` | the 8-byte word as a type; the hash of keys |
 //! | `lookup` | reading: one key, many keys, while a split goes on |
 //! | `quick` | the common case of reading and overwriting, straight through |
+//! | `view` | reading without a copy |
 //! | `update` | changing: the loop of every writer |
 //! | `insert` | new keys: lock, steal, poison |
 //! | `split` | dividing an index chunk, with helpers |
@@ -57,6 +58,7 @@ mod slot;
 mod split;
 mod state;
 mod update;
+mod view;
 
 #[cfg(all(test, memora_loom))]
 mod interleavings;
