@@ -23,7 +23,7 @@ mod segment;
 mod store;
 mod table;
 
-pub use cache::{Cache, CacheOptions, CacheStats, View};
+pub use cache::{Cache, CacheOptions, CacheStats, Counter, CounterKind, View};
 pub use channel::{
     Channel, ChannelKind, ChannelOptions, ChannelStats, Claim, Message, OverrunPolicy, Publisher, Subscriber,
     SubscriptionInfo,
@@ -36,4 +36,4 @@ pub use fabric::{
 };
 pub use shm::{KernelFeatures, Viewed, kernel_features};
 pub use store::{Durability, Store, StoreOptions, StoreStats};
-pub use table::entry::{CasOutcome, Entry, SetOptions, Version};
+pub use table::entry::{CasOutcome, DeleteOutcome, Entry, SetOptions, Version};

@@ -16,11 +16,16 @@
 //! moment, also if the process is killed in the middle: others see the old value or the new one.
 
 mod counter;
+mod operations;
+#[cfg(all(test, not(memora_loom)))]
+mod operations_tests;
 #[cfg(all(test, not(memora_loom)))]
 mod tests;
 mod view;
 #[cfg(all(test, not(memora_loom)))]
 mod view_tests;
+
+pub use counter::{Counter, CounterKind};
 
 use std::sync::Arc;
 
@@ -194,12 +199,12 @@ impl Cache {
     /// Adds to a decimal number and returns the sum. An entry that is not there is set to `initial`, if one is given.
     /// `NotANumber` for other values, `CounterOverflow` beyond 64 bits.
     pub fn increment(&self, key: &[u8], by: u64, initial: Option<u64>) -> Result<Option<u64>> {
-        self.count(key, initial, |number| number.checked_add(by).ok_or_else(|| counter::overflow(number, by)))
+        self.count_with(key, &Counter { initial, ..Counter::up(by) })
     }
 
     /// Subtracts from a decimal number, not below 0, and returns the rest. Otherwise as [`Cache::increment`].
     pub fn decrement(&self, key: &[u8], by: u64, initial: Option<u64>) -> Result<Option<u64>> {
-        self.count(key, initial, |number| Ok(number.saturating_sub(by)))
+        self.count_with(key, &Counter { initial, ..Counter::down(by) })
     }
 
     /// Gives at least one and about `limit` entries, beginning at `cursor` (0 at first); returns the next cursor, 0 at the
@@ -244,8 +249,8 @@ impl Cache {
 
     #[inline]
     fn put<'v>(&self, value: &'v [u8], options: &SetOptions) -> Update<'v> {
-        let expiry = expiry(options, || self.table.now_ms());
-        Update { value: Value::Bytes(value), expiry, client: options.flags }
+        let expiry = expiry(options.ttl_ms, || self.table.now_ms());
+        Update { value: Value::Bytes(value), expiry, client: options.flags, marks: 0 }
     }
 
     fn put_if(
@@ -261,30 +266,6 @@ impl Cache {
             Ok(if condition(current.as_ref()) { Action::Put(update) } else { Action::Keep })
         })?;
         Ok(changed.changed.then_some(Version(changed.id)))
-    }
-
-    fn count(
-        &self,
-        key: &[u8],
-        initial: Option<u64>,
-        next: impl Fn(u64) -> Result<u64>,
-    ) -> Result<Option<u64>> {
-        let mut answer = None;
-        self.table.update(self.host.actor()?, key, |current| {
-            let (number, expiry, client) = match &current {
-                Some(current) => (next(counter::parse(current)?)?, current.head.expiry, current.head.client),
-                None => match initial {
-                    Some(initial) => (initial, 0, 0),
-                    None => {
-                        answer = None;
-                        return Ok(Action::Keep);
-                    }
-                },
-            };
-            answer = Some(number);
-            Ok(Action::Put(Update { value: Value::Number(number), expiry, client }))
-        })?;
-        Ok(answer)
     }
 }
 
@@ -319,6 +300,6 @@ impl Iterator for Iter<'_> {
 
 /// The instant of expiry on a clock; 0 for never.
 #[inline]
-fn expiry(options: &SetOptions, now_ms: impl FnOnce() -> u64) -> u64 {
-    options.ttl_ms.map_or(0, |ttl| now_ms().saturating_add(ttl).clamp(1, crate::chunk::record::EXPIRY_MAX))
+fn expiry(ttl_ms: Option<u64>, now_ms: impl FnOnce() -> u64) -> u64 {
+    ttl_ms.map_or(0, |ttl| now_ms().saturating_add(ttl).clamp(1, crate::chunk::record::EXPIRY_MAX))
 }

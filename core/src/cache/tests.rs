@@ -37,7 +37,7 @@ impl Host for StageHost {
 pub(super) struct Bench {
     pub stage: Arc<Stage>,
     pub pool: Arc<Pool>,
-    table: Arc<Table>,
+    pub table: Arc<Table>,
     pub now: Arc<AtomicU64>,
 }
 

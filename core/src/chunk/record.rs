@@ -5,7 +5,7 @@
 //!   0 id        u64  {seq of the chunk 44 | offset in it / 16 : 20} at its first writing; unique for ever
 //!   8 value_len u32
 //!  12 key_len   u16
-//!  14 flags     u8   1 = tombstone, 2 = moved by the cleaner (store only: the journal has it)
+//!  14 flags     u8   1 = tombstone, 2 = moved by the cleaner (store only: the journal has it), 4 = stale, 8 = won
 //!  15 expiry    u8   bits 32..40 of the expiry
 //!  16 expiry    u32  bits 0..32; milliseconds of the table's clock, 0 = never
 //!  20 client    u32  flags of the user
@@ -33,6 +33,12 @@ pub const EXPIRY_MAX: u64 = (1 << 40) - 1;
 pub const TOMBSTONE: u8 = 1;
 /// Flag of a store's record that the cleaner moved: it does so only when the journal has it.
 pub const RELOCATED: u8 = 2;
+/// Mark of a cache's record: its value is out of date and may be shown until a new one is there.
+pub const STALE: u8 = 4;
+/// Mark of a cache's record: somebody was told to make a new value.
+pub const WON: u8 = 8;
+/// Flags that stay with an entry when something else about it changes.
+pub const MARKS: u8 = STALE | WON;
 
 /// Field offsets within a record.
 pub mod at {

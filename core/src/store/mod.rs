@@ -255,7 +255,7 @@ impl Store {
             Some(ttl) => self.core()?.table.now_ms().saturating_add(ttl).max(1),
             None => 0,
         };
-        Ok(Action::Put(Update { value: Value::Bytes(value), expiry, client: options.flags }))
+        Ok(Action::Put(Update { value: Value::Bytes(value), expiry, client: options.flags, marks: 0 }))
     }
 
     /// Sets a key.
@@ -372,7 +372,7 @@ impl Store {
                 }
             };
             answer = Some(number);
-            Ok(Action::Put(Update { value: Value::Number(number), expiry, client }))
+            Ok(Action::Put(Update { value: Value::Number(number), expiry, client, marks: 0 }))
         })?;
         Ok(answer)
     }

@@ -35,3 +35,14 @@ pub enum CasOutcome {
     /// There is no such entry.
     NotFound,
 }
+
+/// What a conditional deletion found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeleteOutcome {
+    /// The version was right: the entry is gone.
+    Deleted,
+    /// The entry has this version by now.
+    Stale(Version),
+    /// There is no such entry.
+    NotFound,
+}

@@ -49,7 +49,9 @@ fn table_of(threads: u16, chunks: u32, ready: u16) -> (Arc<Stage>, Arc<Table>) {
 fn put(table: &Table, me: Actor<'_>, key: &[u8], value: u8) {
     let bytes = [value; 16];
     table
-        .update(me, key, |_| Ok(Action::Put(Update { value: Value::Bytes(&bytes), expiry: 0, client: 0 })))
+        .update(me, key, |_| {
+            Ok(Action::Put(Update { value: Value::Bytes(&bytes), expiry: 0, client: 0, marks: 0 }))
+        })
         .unwrap();
 }
 
@@ -58,7 +60,7 @@ fn add(table: &Table, me: Actor<'_>, key: &[u8], value: u8) -> bool {
     let changed = table.update(me, key, |current| {
         Ok(match current {
             Some(_) => Action::Keep,
-            None => Action::Put(Update { value: Value::Bytes(&bytes), expiry: 0, client: 0 }),
+            None => Action::Put(Update { value: Value::Bytes(&bytes), expiry: 0, client: 0, marks: 0 }),
         })
     });
     changed.unwrap().changed

@@ -70,7 +70,7 @@ use std::sync::Arc;
 pub use check::{check, inherit};
 pub use count::TableStats;
 pub use state::KeyState;
-pub use update::{Action, Changed, Current, Restored, Update, Value};
+pub use update::{Action, Changed, Current, Restored, Revision, Update, Value};
 
 use crate::chunk::record::{EXTENDED_BYTES, HEADER_BYTES};
 use crate::chunk::{ChunkId, Class, Pool};

@@ -9,7 +9,7 @@ use super::slot::{Slot, SlotKind, tag_of};
 use super::update::{Changed, Update, Value};
 use super::{RecordClass, Table};
 use crate::chunk::Actor;
-use crate::chunk::record::{EXPIRY_MAX, Head};
+use crate::chunk::record::{EXPIRY_MAX, Head, MARKS};
 use crate::error::Result;
 use crate::limits::KEY_LEN_MAX;
 use crate::shm::atomic::{AtomicU64, Ordering, fence};
@@ -219,7 +219,7 @@ impl Table {
             id: 0,
             value_len: u32::try_from(value.len()).ok()?,
             key_len: key.len() as u16,
-            flags: 0,
+            flags: update.marks & MARKS,
             expiry: update.expiry.min(EXPIRY_MAX),
             client: update.client,
         };

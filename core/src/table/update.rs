@@ -29,6 +29,12 @@ pub enum Value<'v> {
     Bytes(&'v [u8]),
     /// A counter, written in decimal.
     Number(u64),
+    /// A counter with a sign, written in decimal.
+    Signed(i64),
+    /// The bytes that are there, and these behind them. Of an entry that is not there: these alone.
+    Append(&'v [u8]),
+    /// These bytes, and behind them those that are there. Of an entry that is not there: these alone.
+    Prepend(&'v [u8]),
 }
 
 /// What shall become of the entry.
@@ -38,6 +44,8 @@ pub enum Action<'v> {
     Keep,
     /// A new value.
     Put(Update<'v>),
+    /// The same value and the same flags of the user, with something else beside it. Nothing, where there is no entry.
+    Revise(Revision),
     /// Gone.
     Remove,
 }
@@ -50,6 +58,20 @@ pub struct Update<'v> {
     pub expiry: u64,
     /// Flags of the user.
     pub client: u32,
+    /// Marks of the record: [`record::STALE`] and [`record::WON`], which a new value usually has not.
+    pub marks: u8,
+}
+
+/// What changes about an entry whose value stays.
+#[derive(Clone, Copy, Debug)]
+pub struct Revision {
+    /// Instant on the table's clock, 0 for never.
+    pub expiry: u64,
+    /// Marks of the record.
+    pub marks: u8,
+    /// Whether the entry gets a new version, so that compare-and-swaps which were prepared before fail. Entries of a store
+    /// always get one.
+    pub renew: bool,
 }
 
 /// What an update did.
@@ -98,6 +120,22 @@ struct Draft<'v> {
     value: &'v [u8],
     /// The order of a restored record; that of others follows from what they replace.
     restored: Option<u64>,
+}
+
+impl Draft<'_> {
+    fn tombstone(key: &[u8]) -> Self {
+        Draft {
+            head: Head { key_len: key.len() as u16, flags: TOMBSTONE, ..Head::default() },
+            value: &[],
+            restored: None,
+        }
+    }
+}
+
+/// Where values are put together.
+struct Scratch {
+    digits: [u8; 20],
+    joined: Vec<u8>,
 }
 
 impl Table {
@@ -204,12 +242,12 @@ impl Table {
         found: Option<Found<'_>>,
         decide: &mut impl FnMut(Option<Current<'_>>) -> Result<Action<'v>>,
     ) -> Result<Attempt<Outcome>> {
-        let mut digits = [0u8; 20];
+        let mut scratch = Scratch { digits: [0; 20], joined: Vec::new() };
         let Some(found) = found else {
             return match decide(None)? {
-                Action::Keep | Action::Remove => Ok(Attempt::Done(Outcome::Kept)),
+                Action::Keep | Action::Remove | Action::Revise(_) => Ok(Attempt::Done(Outcome::Kept)),
                 Action::Put(update) => {
-                    let draft = self.draft(key, &update, &mut digits)?;
+                    let draft = self.draft(key, &update, None, &mut scratch)?;
                     self.admit(me, key.len(), draft.value.len(), 0)?;
                     let appended = self.append(me, Need::Growth, key, &draft, None)?;
                     Ok(Attempt::Done(Outcome::Insert(appended)))
@@ -223,28 +261,24 @@ impl Table {
             // An objection stands only if it was about what is really there.
             Err(error) => return if self.unchanged(&found) { Err(error) } else { Ok(Attempt::Again) },
         };
+        let present = visible.then_some(&found);
         let draft = match action {
-            Action::Keep => {
+            Action::Remove if self.class == RecordClass::Cache => return self.unlink(me, found, visible),
+            Action::Remove if visible => Ok(Draft::tombstone(key)),
+            Action::Put(update) => self.draft(key, &update, present, &mut scratch),
+            Action::Revise(revision) if visible => self.revised(key, &found, &revision, &mut scratch),
+            Action::Keep | Action::Remove | Action::Revise(_) => {
                 return Ok(if self.unchanged(&found) {
                     Attempt::Done(Outcome::Kept)
                 } else {
                     Attempt::Again
                 });
             }
-            Action::Put(update) => self.draft(key, &update, &mut digits)?,
-            Action::Remove if !visible && self.class == RecordClass::Store => {
-                return Ok(if self.unchanged(&found) {
-                    Attempt::Done(Outcome::Kept)
-                } else {
-                    Attempt::Again
-                });
-            }
-            Action::Remove if self.class == RecordClass::Store => Draft {
-                head: Head { key_len: key.len() as u16, flags: TOMBSTONE, ..Head::default() },
-                value: &[],
-                restored: None,
-            },
-            Action::Remove => return self.unlink(me, found, visible),
+        };
+        let draft = match draft {
+            Ok(draft) => draft,
+            // As for objections of `decide`: a value that is joined with a torn one may seem to be too long.
+            Err(error) => return if self.unchanged(&found) { Err(error) } else { Ok(Attempt::Again) },
         };
         self.replace(me, hash, key, &found, &draft)
     }
@@ -257,12 +291,7 @@ impl Table {
         key: &[u8],
         found: &Found<'_>,
     ) -> Result<bool> {
-        let draft = Draft {
-            head: Head { key_len: key.len() as u16, flags: TOMBSTONE, ..Head::default() },
-            value: &[],
-            restored: None,
-        };
-        Ok(matches!(self.replace(me, hash, key, found, &draft)?, Attempt::Done(_)))
+        Ok(matches!(self.replace(me, hash, key, found, &Draft::tombstone(key))?, Attempt::Done(_)))
     }
 
     /// What `decide` gets to see of a record.
@@ -294,10 +323,27 @@ impl Table {
     }
 
     #[inline]
-    fn draft<'d>(&self, key: &[u8], update: &Update<'d>, digits: &'d mut [u8; 20]) -> Result<Draft<'d>> {
+    fn draft<'d>(
+        &self,
+        key: &[u8],
+        update: &Update<'d>,
+        present: Option<&Found<'_>>,
+        scratch: &'d mut Scratch,
+    ) -> Result<Draft<'d>> {
         let value = match update.value {
             Value::Bytes(bytes) => bytes,
-            Value::Number(number) => decimal(number, digits),
+            Value::Number(number) => decimal(false, number, &mut scratch.digits),
+            Value::Signed(number) => decimal(number < 0, number.unsigned_abs(), &mut scratch.digits),
+            Value::Append(more) => {
+                self.copy_value(key, present, more.len(), &mut scratch.joined)?;
+                scratch.joined.extend_from_slice(more);
+                &scratch.joined
+            }
+            Value::Prepend(more) => {
+                self.copy_value(key, present, more.len(), &mut scratch.joined)?;
+                scratch.joined.splice(..0, more.iter().copied());
+                &scratch.joined
+            }
         };
         let max = self.value_len_max(key.len());
         if value.len() as u64 > max {
@@ -307,11 +353,50 @@ impl Table {
             id: 0,
             value_len: value.len() as u32,
             key_len: key.len() as u16,
-            flags: 0,
+            flags: update.marks & record::MARKS,
             expiry: update.expiry.min(record::EXPIRY_MAX),
             client: update.client,
         };
         Ok(Draft { head, value, restored: None })
+    }
+
+    /// The draft of a record with the value that is there.
+    fn revised<'d>(
+        &self,
+        key: &[u8],
+        found: &Found<'_>,
+        revision: &Revision,
+        scratch: &'d mut Scratch,
+    ) -> Result<Draft<'d>> {
+        self.copy_value(key, Some(found), 0, &mut scratch.joined)?;
+        // A store's states are told apart by their ids.
+        let keep = !revision.renew && self.class == RecordClass::Cache;
+        let head = Head {
+            id: if keep { found.head.id } else { 0 },
+            flags: revision.marks & record::MARKS,
+            expiry: revision.expiry.min(record::EXPIRY_MAX),
+            ..found.head
+        };
+        Ok(Draft { head, value: &scratch.joined, restored: None })
+    }
+
+    /// Copies the value of a record, which may be torn, where `more` bytes shall be added to it.
+    fn copy_value(
+        &self,
+        key: &[u8],
+        present: Option<&Found<'_>>,
+        more: usize,
+        buffer: &mut Vec<u8>,
+    ) -> Result<()> {
+        let Some(found) = present else { return Ok(()) };
+        let (max, len) = (self.value_len_max(key.len()), found.head.value_len as usize);
+        if (len + more) as u64 > max {
+            return Err(bad_value(len + more, max));
+        }
+        let value = record::value_span(self.pool.shm(), found.offset, self.header, &found.head)?;
+        buffer.reserve_exact(len + more);
+        buffer.resize(len, 0);
+        value.copy_out(0, buffer)
     }
 
     /// Appends the record of a draft to the caller's open chunk, which changes if it is full.
@@ -495,14 +580,18 @@ fn outside(offset: u64) -> Error {
     Error::new(ErrorCode::Corrupt, format!("A slot names a record at {offset}, outside the arena."))
 }
 
-/// A number in decimal, in the end of the buffer.
-fn decimal(mut number: u64, digits: &mut [u8; 20]) -> &[u8] {
+/// A number in decimal, in the end of the buffer. Those with a sign have 63 bits and thus at most 19 digits.
+fn decimal(negative: bool, mut number: u64, digits: &mut [u8; 20]) -> &[u8] {
     let mut at = digits.len();
     loop {
         at -= 1;
         digits[at] = b'0' + (number % 10) as u8;
         number /= 10;
         if number == 0 {
+            if negative && at > 0 {
+                at -= 1;
+                digits[at] = b'-';
+            }
             return &digits[at..];
         }
     }
