@@ -3,11 +3,12 @@
 //! value.
 
 use std::fs::OpenOptions;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::time::Instant;
 
 use memora::shm::atomic::{AtomicU64, Ordering};
-use memora::shm::{PAGE, Shm};
+use memora::shm::{HUGE_PAGE, Shm};
 use memora::{Cache, Create, FabricOptions};
 
 use crate::harness::{Case, Figure, Random, Report, interleave};
@@ -25,7 +26,7 @@ fn key(number: u64) -> [u8; 16] {
     key
 }
 
-/// Shared memory of the size of the cache's, in small pages as it is there, and the numbers of records in buckets.
+/// Shared memory of the size of the cache's, in huge pages where it has them, and the numbers of records in buckets.
 struct Floor {
     shm: Shm,
     keys: u64,
@@ -36,9 +37,14 @@ impl Floor {
         let file =
             OpenOptions::new().read(true).write(true).create(true).truncate(true).open(home.join("floor"));
         let file = file.expect("a file beside the fabric");
-        let len = (keys / KEYS_IN_BUCKET * BUCKET + keys * RECORD).next_multiple_of(PAGE);
+        let len = (keys / KEYS_IN_BUCKET * BUCKET + keys * RECORD).next_multiple_of(HUGE_PAGE);
         file.set_len(len).expect("room");
         let shm = Shm::map_file(&file, len, true).expect("mapped");
+        for start in (0..len).step_by(HUGE_PAGE as usize) {
+            // The kernel makes no huge page out of nothing; where it makes none, the stores below make small ones.
+            file.write_all_at(&[0], start).expect("room");
+            shm.collapse(start);
+        }
         let mut random = Random(3);
         let records = Floor { shm, keys };
         for key in 0..keys {

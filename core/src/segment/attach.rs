@@ -7,6 +7,7 @@ use nix::fcntl::{FcntlArg, OFlag, SealFlag, fcntl};
 use nix::sys::stat::{FileStat, Mode, fstat};
 
 use super::home::{self, Home};
+use super::huge::HugePages;
 use super::layout::HEADER_BYTES;
 use super::locks::{LockFile, PROCESS_BASE, any_locked};
 use super::{Backend, Fingerprint, Segment, header};
@@ -111,7 +112,8 @@ fn attach(
         header::enter_boot(&shm)?;
         Some(LockFile::new(carrier))
     };
-    Ok(Segment { shm: Arc::new(shm), geometry, identity, backend, path: Some(path), file: keep, locks })
+    let huge = HugePages::new(keep.as_ref(), geometry.limit);
+    Ok(Segment { shm: Arc::new(shm), geometry, identity, backend, path: Some(path), file: keep, huge, locks })
 }
 
 /// Removes a file that a reboot may have torn, unless its name stands for another one by now.
@@ -159,6 +161,7 @@ pub fn attach_memfd(file: OwnedFd, read_only: bool, fingerprint: Fingerprint) ->
         identity,
         backend: Backend::Memfd,
         path: None,
+        huge: HugePages::new(Some(&file), geometry.limit),
         file: Some(file),
         locks,
     })

@@ -4,6 +4,7 @@
 //! fails if the name is taken. The private name is swept by whoever creates next: its builder holds a lock on it.
 
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use nix::fcntl::{OFlag, SealFlag};
@@ -11,6 +12,7 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::stat::Mode;
 
 use super::home::{self, Home};
+use super::huge::HugePages;
 use super::locks::LockFile;
 use super::{Backend, Fingerprint, Geometry, Identity, Segment, header, reserve};
 use crate::error::{Error, ErrorCode, Result};
@@ -53,9 +55,7 @@ pub fn create_file(
         } else {
             nix::unistd::ftruncate(&file, geometry.limit as i64)
                 .map_err(|errno| Error::io("ftruncate", path.display(), &errno.into()))?;
-            reserve(&file, 0, geometry.table_bytes(), Some(&path))?;
-            let shm = Shm::map_file(&file, geometry.limit, true)?;
-            header::write(&shm, geometry, identity, fingerprint)?;
+            write_tables(&file, Some(&path), geometry, identity, fingerprint)?;
             None
         };
         let result = home::set_access(&file, &path, identity.mode, group).and_then(|()| {
@@ -71,6 +71,21 @@ pub fn create_file(
     })();
     home.remove(&private)?;
     built
+}
+
+/// Reserves the pages of the tables of a new file that has its length, and writes its header.
+fn write_tables(
+    file: &OwnedFd,
+    path: Option<&PathBuf>,
+    geometry: &Geometry,
+    identity: &Identity,
+    fingerprint: Fingerprint,
+) -> Result<Shm> {
+    let shm = Shm::map_file(file, geometry.limit, true)?;
+    HugePages::new(Some(file), geometry.limit).prepare(&shm, file, 0, geometry.table_bytes());
+    reserve(file, 0, geometry.table_bytes(), path)?;
+    header::write(&shm, geometry, identity, fingerprint)?;
+    Ok(shm)
 }
 
 /// Makes a System V segment under a random key and writes the key into the file that stands for it.
@@ -137,27 +152,28 @@ pub fn create_memfd(geometry: &Geometry, identity: &Identity, fingerprint: Finge
     let file = memfd_create(c"memora", MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING)
         .map_err(|errno| fail("memfd_create", errno))?;
     nix::unistd::ftruncate(&file, geometry.limit as i64).map_err(|errno| fail("ftruncate", errno))?;
-    reserve(&file, 0, geometry.table_bytes(), None)?;
-    let shm = Shm::map_file(&file, geometry.limit, true)?;
-    header::write(&shm, geometry, identity, fingerprint)?;
+    drop(write_tables(&file, None, geometry, identity, fingerprint)?);
     let seals = SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SEAL;
     nix::fcntl::fcntl(&file, nix::fcntl::FcntlArg::F_ADD_SEALS(seals))
         .map_err(|errno| fail("fcntl(F_ADD_SEALS)", errno))?;
-    drop(shm);
     super::attach_memfd(file, false, fingerprint)
 }
 
 /// Memory of this process alone.
 pub fn create_heap(geometry: &Geometry, identity: &Identity, fingerprint: Fingerprint) -> Result<Segment> {
-    let shm = Shm::heap(geometry.limit)?;
-    header::write(&shm, geometry, identity, fingerprint)?;
+    let fail = |call: &str, errno: nix::Error| Error::io(call, "memory of the process", &errno.into());
+    let file =
+        memfd_create(c"memora-heap", MFdFlags::MFD_CLOEXEC).map_err(|errno| fail("memfd_create", errno))?;
+    nix::unistd::ftruncate(&file, geometry.limit as i64).map_err(|errno| fail("ftruncate", errno))?;
+    let shm = write_tables(&file, None, geometry, identity, fingerprint)?;
     Ok(Segment {
+        huge: HugePages::new(Some(&file), geometry.limit),
         shm: Arc::new(shm),
         geometry: *geometry,
         identity: *identity,
         backend: Backend::Heap,
         path: None,
-        file: None,
+        file: Some(file),
         locks: None,
     })
 }

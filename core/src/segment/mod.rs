@@ -7,12 +7,14 @@
 //! | `home` | the directory of the fabrics of a user, and names in it |
 //! | `create` | building under a private name and publishing |
 //! | `attach` | opening what was published |
+//! | `huge` | huge pages, where the kernel gives them |
 //! | `locks` | locks on bytes of the segment's file, which the kernel drops at a process's death |
 
 mod attach;
 mod create;
 mod header;
 pub mod home;
+mod huge;
 pub mod layout;
 pub mod locks;
 
@@ -23,6 +25,7 @@ use std::sync::Arc;
 pub use attach::{attach_file, attach_memfd, attach_or_clear, sysv_key};
 pub use create::{check_mode, create_file, create_heap, create_memfd, sweep};
 pub use header::{Fingerprint, Identity};
+use huge::HugePages;
 pub use layout::Geometry;
 
 use crate::error::{Error, ErrorCode, Result};
@@ -66,8 +69,9 @@ pub struct Segment {
     backend: Backend,
     /// What a user finds it under, where it has a name.
     path: Option<PathBuf>,
-    /// The segment's bytes as a file: for reserving pages. None for System V and heap.
+    /// The segment's bytes as a file: for reserving pages. None for System V.
     file: Option<OwnedFd>,
+    huge: HugePages,
     /// The file that carries the locks, by a description of our own. None for heap and read-only attachments.
     locks: Option<locks::LockFile>,
 }
@@ -118,6 +122,7 @@ impl Segment {
             ));
         }
         if let Some(file) = &self.file {
+            self.huge.prepare(&self.shm, file, offset, len);
             reserve(file, offset, len, self.path.as_ref())?;
         }
         self.shm.populate(offset, len)

@@ -11,25 +11,37 @@ mod real {
     use nix::sys::memfd::{MFdFlags, memfd_create};
 
     use crate::error::{Error, ErrorCode, Result};
-    use crate::shm::{PAGE, Shm, sysv};
+    use crate::shm::{HUGE_PAGE, PAGE, Shm, sysv};
+
+    /// Files from this length on are mapped so that huge pages fit.
+    const ALIGN_FROM: u64 = 16 * HUGE_PAGE;
 
     pub(in crate::shm) enum Mapping {
-        File { map: MmapRaw, writable: bool },
-        SystemV { attachment: sysv::Attachment, len: u64, writable: bool },
+        /// The file begins `skip` bytes into the mapping; what stands before and behind it is never touched.
+        File {
+            map: MmapRaw,
+            skip: usize,
+            len: u64,
+            writable: bool,
+        },
+        SystemV {
+            attachment: sysv::Attachment,
+            len: u64,
+            writable: bool,
+        },
     }
 
     impl Mapping {
         pub fn base(&self) -> *mut u8 {
             match self {
-                Mapping::File { map, .. } => map.as_mut_ptr(),
+                Mapping::File { map, skip, .. } => map.as_mut_ptr().wrapping_add(*skip),
                 Mapping::SystemV { attachment, .. } => attachment.base(),
             }
         }
 
         pub fn len(&self) -> u64 {
             match self {
-                Mapping::File { map, .. } => map.len() as u64,
-                Mapping::SystemV { len, .. } => *len,
+                Mapping::File { len, .. } | Mapping::SystemV { len, .. } => *len,
             }
         }
 
@@ -41,21 +53,25 @@ mod real {
     }
 
     impl Shm {
-        /// Maps the first `len` bytes of a file, shared. The file must be that long: the caller checked or made it so.
+        /// Maps the first `len` bytes of a file, shared. The file must be that long: the caller checked or made it so. A
+        /// long one begins at a multiple of [`HUGE_PAGE`], so that huge pages of the file are huge pages of the mapping.
         ///
         /// The pages are left out of core dumps: dumping a large segment would delay the release of its locks.
         pub fn map_file(file: impl AsFd, len: u64, writable: bool) -> Result<Shm> {
             let file = file.as_fd().as_raw_fd();
-            let options = {
-                let mut options = MmapOptions::new();
-                options.len(usize::try_from(len).map_err(|_| Error::from(ErrorCode::NoSpace))?);
-                options
-            };
+            let too_long = || Error::from(ErrorCode::NoSpace);
+            let room = if len >= ALIGN_FROM { len.checked_add(HUGE_PAGE).ok_or_else(too_long)? } else { len };
+            let mut options = MmapOptions::new();
+            options.len(usize::try_from(room).map_err(|_| too_long())?);
             let map = if writable { options.map_raw(file) } else { options.map_raw_read_only(file) }
                 .map_err(|error| Error::io("mmap", format_args!("{len} bytes"), &error))?;
+            let skip = if room > len { map.as_ptr().align_offset(HUGE_PAGE as usize) } else { 0 };
+            if skip != 0 {
+                place_at(&map, skip, len as usize, file, writable)?;
+            }
             // Only a hint for core dumps: nothing depends on it.
             let _ = map.advise(Advice::DontDump);
-            Ok(Shm::from_mapping(Mapping::File { map, writable }))
+            Ok(Shm::from_mapping(Mapping::File { map, skip, len, writable }))
         }
 
         /// A zeroed space that no other process can reach: for tests and private fabrics.
@@ -106,9 +122,75 @@ mod real {
         }
     }
 
+    impl Shm {
+        /// Makes the huge page at `offset`, a multiple of [`HUGE_PAGE`], out of a range of the file that has at least one
+        /// page; the rest is filled with zeros. False where the kernel will not (before 6.1, not in memory, none to be had).
+        pub fn collapse(&self, offset: u64) -> bool {
+            let inside = self.len().checked_sub(HUGE_PAGE).is_some_and(|last| offset <= last);
+            if !inside || !offset.is_multiple_of(HUGE_PAGE) {
+                return false;
+            }
+            // SAFETY: the range lies in the mapping; MADV_COLLAPSE changes no content.
+            unsafe {
+                libc::madvise(self.pointer(offset).cast(), HUGE_PAGE as usize, libc::MADV_COLLAPSE) == 0
+            }
+        }
+    }
+
+    /// Maps the file once more, `skip` bytes into its mapping.
+    fn place_at(map: &MmapRaw, skip: usize, len: usize, file: i32, writable: bool) -> Result<()> {
+        let protection = if writable { libc::PROT_READ | libc::PROT_WRITE } else { libc::PROT_READ };
+        debug_assert!(skip + len <= map.len());
+        // SAFETY: replaces pages of a mapping that nobody has seen yet and that unmaps the whole range when dropped.
+        let placed = unsafe {
+            let at = map.as_mut_ptr().add(skip).cast();
+            libc::mmap(at, len, protection, libc::MAP_SHARED | libc::MAP_FIXED, file, 0)
+        };
+        if placed == libc::MAP_FAILED {
+            return Err(Error::io("mmap", format_args!("{len} bytes"), &std::io::Error::last_os_error()));
+        }
+        Ok(())
+    }
+
     #[cfg(test)]
     mod tests {
         use super::*;
+
+        #[test]
+        fn a_long_file_is_mapped_from_its_beginning_where_huge_pages_fit() {
+            let file = tempfile::tempfile().unwrap();
+            file.set_len(ALIGN_FROM + PAGE).unwrap();
+            let (shm, other) = (
+                Shm::map_file(&file, ALIGN_FROM + PAGE, true).unwrap(),
+                Shm::map_file(&file, ALIGN_FROM + PAGE, false).unwrap(),
+            );
+            // SAFETY: the offset lies in the space; the address is only looked at.
+            assert!(unsafe { shm.pointer(0) }.addr().is_multiple_of(HUGE_PAGE as usize));
+            for at in [0, HUGE_PAGE - 8, ALIGN_FROM, ALIGN_FROM + PAGE - 8] {
+                shm.span(at, 8).unwrap().copy_in(0, &at.to_le_bytes()).unwrap();
+                assert!(other.span(at, 8).unwrap().equals(0, &at.to_le_bytes()).unwrap(), "at {at}");
+            }
+            assert_eq!(shm.len(), ALIGN_FROM + PAGE);
+            assert!(shm.span(ALIGN_FROM + PAGE, 8).is_err());
+        }
+
+        #[test]
+        fn a_huge_page_keeps_what_stood_in_its_range_and_no_range_outside_is_one() {
+            let shm = Shm::heap(ALIGN_FROM).unwrap();
+            let word = |at: u64| at + 1;
+            for at in (0..HUGE_PAGE).step_by(128 << 10) {
+                shm.span(at, 8).unwrap().copy_in(0, &word(at).to_le_bytes()).unwrap();
+            }
+            // Whether the kernel makes one depends on the host.
+            shm.collapse(0);
+            for at in (0..HUGE_PAGE).step_by(64 << 10) {
+                let wanted = if at.is_multiple_of(128 << 10) { word(at) } else { 0 };
+                assert!(shm.span(at, 8).unwrap().equals(0, &wanted.to_le_bytes()).unwrap(), "at {at}");
+            }
+            for outside in [PAGE, ALIGN_FROM, ALIGN_FROM - PAGE, u64::MAX - HUGE_PAGE + 1] {
+                assert!(!shm.collapse(outside), "{outside}");
+            }
+        }
 
         #[test]
         fn a_store_through_a_read_only_mapping_is_an_error() {

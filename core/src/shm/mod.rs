@@ -46,6 +46,9 @@ pub use viewed::Viewed;
 /// Bytes of a page: the unit of mapping, reserving and populating.
 pub const PAGE: u64 = 4096;
 
+/// Bytes of a huge page, where the processor has pages of 4 KiB.
+pub const HUGE_PAGE: u64 = 2 << 20;
+
 /// Rounds up to a multiple of 8, the word of all copies. Saturates, so that a hostile length fails the next check.
 #[inline]
 pub const fn align8(len: u64) -> u64 {

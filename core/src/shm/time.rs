@@ -17,6 +17,11 @@ pub fn monotonic_ns() -> u64 {
     nanoseconds(ClockId::CLOCK_MONOTONIC)
 }
 
+/// Nanoseconds that the calling thread has run, in the kernel as well: what others take away does not count.
+pub fn thread_ns() -> u64 {
+    nanoseconds(ClockId::CLOCK_THREAD_CPUTIME_ID)
+}
+
 /// Milliseconds since 1970 by the wall clock, which may jump: only for what outlives the host.
 pub fn wall_ms() -> u64 {
     nanoseconds(ClockId::CLOCK_REALTIME) / 1_000_000

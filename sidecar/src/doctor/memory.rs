@@ -61,17 +61,30 @@ fn huge_pages(host: &Host, home: &Path) -> Finding {
         Some(chosen @ ("always" | "within_size" | "advise" | "force")) => {
             Finding::good(TOPIC, format!("shmem_enabled = {chosen}"))
         }
+        // Asked for range by range, which this setting does not forbid.
+        Some(chosen) if can_collapse(host) => Finding::good(
+            TOPIC,
+            format!("fabrics from 32 MiB on get them on request (shmem_enabled = {chosen} does not matter)"),
+        ),
         chosen => Finding::new(
             TOPIC,
             Level::Note,
             format!(
-                "Shared memory has small pages only (shmem_enabled = {}): random reads of large fabrics miss the TLB.",
+                "Shared memory has small pages only (shmem_enabled = {}, and the kernel is older than 6.1): random reads \
+                 of large fabrics miss the TLB.",
                 chosen.unwrap_or("absent")
             ),
-            "For fabrics above 1 GiB: mount -o remount,huge=within_size /dev/shm, or \
-             echo advise > /sys/kernel/mm/transparent_hugepage/shmem_enabled.",
+            "For fabrics above 1 GiB: a kernel from 6.1 on, or mount -o remount,huge=within_size /dev/shm.",
         ),
     }
+}
+
+/// Whether the kernel makes huge pages on request (`MADV_COLLAPSE`, since 6.1).
+fn can_collapse(host: &Host) -> bool {
+    let release = host.read("proc/sys/kernel/osrelease").unwrap_or_default();
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|number| number.parse().unwrap_or(0));
+    let version: (u32, u32) = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    version >= (6, 1)
 }
 
 /// The value of an option of the mount that a path lies in.
@@ -108,6 +121,20 @@ mod tests {
         assert_eq!(finding.level, Level::Warning);
         assert!(finding.what.contains("100 MiB"), "{finding:?}");
         assert_eq!(swap(&host).level, Level::Good);
+    }
+
+    #[test]
+    fn a_kernel_that_makes_huge_pages_on_request_needs_no_setting() {
+        let setting =
+            ("sys/kernel/mm/transparent_hugepage/shmem_enabled", "always advise [never] deny force\n");
+        for (release, level) in
+            [("6.1.0-13-amd64\n", Level::Good), ("10.0\n", Level::Good), ("5.15.0\n", Level::Note)]
+        {
+            let (_root, host) = host(&[setting, ("proc/sys/kernel/osrelease", release)]);
+            assert_eq!(huge_pages(&host, Path::new("/dev/shm")).level, level, "{release}");
+        }
+        let (_root, host) = host(&[("proc/sys/kernel/osrelease", "6.12.0\n")]);
+        assert_eq!(huge_pages(&host, Path::new("/dev/shm")).level, Level::Note);
     }
 
     #[test]
