@@ -23,7 +23,7 @@ mod segment;
 mod store;
 mod table;
 
-pub use cache::{Cache, CacheOptions, CacheStats, Counter, CounterKind, View};
+pub use cache::{Cache, CacheOptions, CacheStats, Counter, CounterKind, View, WhenFull};
 pub use channel::{
     Channel, ChannelKind, ChannelOptions, ChannelStats, Claim, Message, OverrunPolicy, Publisher, Subscriber,
     SubscriptionInfo,

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use memora::{
-    Backend, ChannelKind, ChannelOptions, Create, Durability, ErrorCode, Fabric, FabricOptions,
-    OverrunPolicy, StoreOptions,
+    Backend, CacheOptions, ChannelKind, ChannelOptions, Create, Durability, ErrorCode, Fabric, FabricOptions,
+    OverrunPolicy, StoreOptions, WhenFull,
 };
 use tempfile::TempDir;
 
@@ -229,6 +229,27 @@ fn names_kinds_and_options_that_do_not_fit_are_told_with_a_remedy() {
     fabric.channel("e", &broadcast()).unwrap();
     let other = ChannelOptions { lane_bytes: 128 << 10, ..broadcast() };
     assert_eq!(fabric.channel("e", &other).err().unwrap().code(), ErrorCode::WrongOptions);
+    let limited = CacheOptions { limit: Some(1 << 20), ..CacheOptions::default() };
+    let error = fabric.cache_with("c", &limited).err().unwrap();
+    assert!(error.code() == ErrorCode::WrongOptions && error.to_string().contains("1048576"), "{error}");
+    fabric.cache_with("c", &CacheOptions::default()).unwrap();
+    fabric.cache_with("limited", &limited).unwrap();
+    for other in [
+        CacheOptions::default(),
+        CacheOptions { limit: Some(2 << 20), ..limited },
+        CacheOptions { entries: Some(7), ..limited },
+        CacheOptions { when_full: WhenFull::Reject, ..limited },
+        CacheOptions { events: true, ..limited },
+    ] {
+        assert_eq!(fabric.cache_with("limited", &other).err().unwrap().code(), ErrorCode::WrongOptions);
+    }
+    fabric.cache("limited").unwrap();
+    let tiny = CacheOptions { limit: Some(50 << 10), ..limited };
+    assert_eq!(fabric.cache_with("tiny", &tiny).err().unwrap().code(), ErrorCode::LimitTooSmall);
+    for nothing in [CacheOptions { limit: Some(0), ..limited }, CacheOptions { entries: Some(0), ..limited }]
+    {
+        assert_eq!(fabric.cache_with("none", &nothing).err().unwrap().code(), ErrorCode::InvalidArgument);
+    }
     assert_eq!(fabric.open_channel("none").err().unwrap().code(), ErrorCode::NotFound);
     assert_eq!(
         options(&home).create(Create::CreateNew).open("names").err().unwrap().code(),

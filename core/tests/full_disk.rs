@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use memora::{ErrorCode, FabricOptions};
+use memora::{CacheOptions, ErrorCode, FabricOptions, WhenFull};
 
 /// A mounted tmpfs; unmounted when dropped.
 struct Tmpfs {
@@ -51,7 +51,8 @@ fn a_fabric_whose_tables_do_not_fit_is_refused_and_leaves_nothing() {
 fn a_tmpfs_that_fills_up_refuses_new_entries_keeps_the_old_ones_and_goes_on_when_it_grows() {
     let Some(tmpfs) = Tmpfs::new("6m") else { return };
     let fabric = FabricOptions::new().home(&tmpfs.path).limit(64 << 20).open("one").expect("open");
-    let cache = fabric.cache("c").expect("cache");
+    let options = CacheOptions { when_full: WhenFull::Reject, ..CacheOptions::default() };
+    let cache = fabric.cache_with("c", &options).expect("cache");
     let value = [7; 1000];
     let mut stored = 0u32;
     let error = loop {

@@ -4,7 +4,8 @@ use std::ffi::OsStr;
 use std::time::Duration;
 
 use memora::{
-    Cache, ChannelKind, ChannelOptions, ErrorCode, Fabric, FabricOptions, OverrunPolicy, SetOptions,
+    Cache, CacheOptions, ChannelKind, ChannelOptions, ErrorCode, Fabric, FabricOptions, OverrunPolicy,
+    SetOptions, WhenFull,
 };
 use memora_testkit::process::{Worker, role, tell};
 use tempfile::TempDir;
@@ -15,6 +16,12 @@ fn home() -> TempDir {
 
 fn open(home: &std::path::Path, limit: u64) -> Fabric {
     FabricOptions::new().home(home).limit(limit).open("pool").expect("a fabric")
+}
+
+/// A cache that refuses what does not fit.
+fn rejecting(fabric: &Fabric, name: &str) -> Cache {
+    let options = CacheOptions { when_full: WhenFull::Reject, ..CacheOptions::default() };
+    fabric.cache_with(name, &options).expect("a cache")
 }
 
 fn key(number: u64) -> [u8; 16] {
@@ -68,7 +75,7 @@ fn garbage_of_an_idle_cache_is_room_for_others() {
     for limit in [4u64 << 20, 16 << 20] {
         let home = home();
         let fabric = open(home.path(), limit);
-        let idle = fabric.cache("idle").unwrap();
+        let idle = rejecting(&fabric, "idle");
         let all = fill(&idle);
         assert!(all * 152 > limit / 10 * 7, "{all} records of 152 bytes fill {limit} bytes");
         // Overwritten, so that its dead records are everywhere, and then most of it is deleted.
@@ -79,7 +86,7 @@ fn garbage_of_an_idle_cache_is_room_for_others() {
             assert!(idle.delete(&key(number)).unwrap());
         }
         let left = all.div_ceil(10);
-        let busy = fabric.cache("busy").unwrap();
+        let busy = rejecting(&fabric, "busy");
         let fitted = fill(&busy);
         assert!(
             // The index of the idle cache does not shrink.
@@ -106,7 +113,7 @@ fn garbage_of_an_idle_cache_is_room_for_others() {
 fn garbage_of_a_cache_is_room_for_rings_and_control_areas() {
     let home = home();
     let fabric = open(home.path(), 4 << 20);
-    let cache = fabric.cache("cache").unwrap();
+    let cache = rejecting(&fabric, "cache");
     let all = fill(&cache);
     for number in (0..all).filter(|number| number % 4 == 0) {
         assert!(cache.delete(&key(number)).unwrap());
@@ -116,7 +123,7 @@ fn garbage_of_a_cache_is_room_for_rings_and_control_areas() {
     let channel = fabric.channel("channel", &options).unwrap();
     let mut publisher = channel.publisher().unwrap();
     publisher.send(b"there was room").unwrap();
-    let other = fabric.cache("other").unwrap();
+    let other = rejecting(&fabric, "other");
     other.set(b"key", b"value").unwrap();
     for number in (0..all).filter(|number| number % 4 != 0) {
         assert_eq!(turn_of(&cache, number), 0);
@@ -130,7 +137,7 @@ fn garbage_of_a_cache_is_room_for_rings_and_control_areas() {
 fn threads_overwrite_a_full_cache() {
     let home = home();
     let fabric = open(home.path(), 4 << 20);
-    let cache = fabric.cache("full").unwrap();
+    let cache = rejecting(&fabric, "full");
     let all = fill(&cache);
     let turns = 5 * torture();
     std::thread::scope(|scope| {
@@ -158,7 +165,7 @@ fn threads_overwrite_a_full_cache() {
 fn short_threads_do_not_use_up_the_pool() {
     let home = home();
     let fabric = open(home.path(), 2 << 20);
-    let cache = fabric.cache("cache").unwrap();
+    let cache = rejecting(&fabric, "cache");
     for number in 0..1000 {
         cache.set(&key(number), &value(number, 0)).unwrap();
     }
@@ -170,7 +177,7 @@ fn short_threads_do_not_use_up_the_pool() {
     for turn in 1..=400 {
         assert_eq!(turn_of(&cache, turn), turn);
     }
-    let fitted = fill(&fabric.cache("other").unwrap());
+    let fitted = fill(&rejecting(&fabric, "other"));
     assert!(fitted > 8_000, "{fitted} records fitted");
     assert_sound(&fabric);
 }
@@ -204,13 +211,13 @@ fn processes_overwrite_for_many_turnovers() {
     if role().is_some() {
         let path = std::env::var_os("MEMORA_TEST_HOME").expect("set by the parent");
         let fabric = open(std::path::Path::new(&path), 4 << 20);
-        overwrite(&fabric.cache("shared").unwrap(), 1, turns);
+        overwrite(&rejecting(&fabric, "shared"), 1, turns);
         tell("done");
         return;
     }
     let home = home();
     let fabric = open(home.path(), 4 << 20);
-    let cache = fabric.cache("shared").unwrap();
+    let cache = rejecting(&fabric, "shared");
     for number in 0..KEYS {
         cache.set(&key(number), &value(number, 0)).unwrap();
     }

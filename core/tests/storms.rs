@@ -9,10 +9,10 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use memora::{ChannelKind, ChannelOptions, Fabric, FabricOptions, OverrunPolicy};
-use memora_stress::kv::{KvClient, PLAIN};
+use memora_stress::kv::{KvClient, PLAIN, kept_cache};
 use memora_stress::queue::{QueueClient, QueueOptions, Role};
 use memora_stress::random::Random;
-use memora_stress::{Bound, CACHE, CHANNEL, Failure, LANE_BYTES, Options};
+use memora_stress::{Bound, CHANNEL, Failure, LANE_BYTES, Options};
 use memora_testkit::history::{monotonic_ns, operations, read, record_kill};
 use memora_testkit::kill_point::torture;
 use memora_testkit::process::{self, PATIENCE, Worker};
@@ -127,8 +127,8 @@ impl Storm {
             .tempdir_in("/dev/shm")
             .expect("/dev/shm is writable");
         let storm = Storm { role, dir, members: Vec::new(), histories: Vec::new(), kills: 0, stops: 0 };
-        // The first opener makes the fabric; the size of the others' does not matter.
-        storm.fabric();
+        // The first opener makes the fabric and the cache; what the others would make does not matter.
+        kept_cache(&storm.fabric()).expect("made");
         storm
     }
 
@@ -298,7 +298,7 @@ fn a_cache_stays_linearizable_while_its_users_are_killed_and_stopped() {
     storm.nothing_is_left(&fabric);
     // What is there at the end belongs to the history, too.
     let path = storm.home().join("last.jsonl");
-    let cache = fabric.cache(CACHE).expect("opened");
+    let cache = kept_cache(&fabric).expect("opened");
     let mut last = KvClient::open(cache, &path, "last", PLAIN).expect("opened");
     for key in (0..8).map(|number| format!("k{number}")).chain((0..4).map(|number| format!("n{number}"))) {
         let line = last.line("get", &key);

@@ -172,7 +172,8 @@ pub(crate) fn answer_of(
     })
 }
 
-/// Opens the cache `name` of `fabric`, or creates it. `options` may be NULL for the defaults.
+/// Opens the cache `name` of `fabric`, or creates it. With `options` NULL it is opened however it was made, or created with the
+/// defaults.
 ///
 /// On success `*cache` is a new handle, to be closed with memora_cache_close(); else it is NULL.
 /// Returns MEMORA_OK, MEMORA_INVALID_ARGUMENT, MEMORA_INVALID_NAME, MEMORA_WRONG_KIND, MEMORA_WRONG_OPTIONS,
@@ -189,8 +190,10 @@ pub unsafe extern "C" fn memora_cache_open(
         call(|border| {
             border.open(cache, || {
                 let name = border.text(name, "name")?;
-                let options = options::cache(border, options)?;
-                handles::with(handles::number(fabric), |fabric: &Fabric| fabric.cache_with(name, &options))
+                let chosen = options::cache(border, options)?;
+                handles::with(handles::number(fabric), |fabric: &Fabric| {
+                    if options.is_null() { fabric.cache(name) } else { fabric.cache_with(name, &chosen) }
+                })
             })
         })
     }

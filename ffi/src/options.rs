@@ -295,7 +295,10 @@ pub(crate) fn fabric(
 /// The options of a cache.
 pub(crate) fn cache(border: &Border, options: *const memora_cache_options_t) -> Result<core::CacheOptions> {
     let options = border.options(options)?;
-    Ok(core::CacheOptions { limit: (options.limit != 0).then_some(options.limit) })
+    Ok(core::CacheOptions {
+        limit: (options.limit != 0).then_some(options.limit),
+        ..core::CacheOptions::default()
+    })
 }
 
 /// The options of one write.

@@ -173,7 +173,8 @@ pub fn fabric_cache<'l>(
             let fabric = object.fabric()?;
             let cache = match u64::try_from(limit) {
                 Ok(0) | Err(_) => fabric.cache(&cache)?,
-                Ok(limit) => fabric.cache_with(&cache, &CacheOptions { limit: Some(limit) })?,
+                Ok(limit) => fabric
+                    .cache_with(&cache, &CacheOptions { limit: Some(limit), ..CacheOptions::default() })?,
             };
             insert(Object { parent: handle, kind: Kind::Cache(cache) })
         })

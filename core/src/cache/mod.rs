@@ -11,14 +11,17 @@
 //! # Ok::<(), memora::Error>(())
 //! ```
 //!
-//! Reading takes no lock and writes nothing. Overwriting is one compare-and-swap. A cache that is full refuses new entries
-//! with `Full`; what is there can always be overwritten, as long as values do not grow. Every change takes effect at one
-//! moment, also if the process is killed in the middle: others see the old value or the new one.
+//! Reading takes no lock and writes nothing (but a hint of two bits, until an entry has been read three times). Overwriting
+//! is one compare-and-swap. A cache that is full gives up what is least likely to be asked for again; one that was made with
+//! [`WhenFull::Reject`] refuses new entries with `Full`, and what is there can always be overwritten, as long as values do
+//! not grow. Every change takes effect at one moment, also if the process is killed in the middle: others see the old value
+//! or the new one.
 
 mod counter;
 mod operations;
 #[cfg(all(test, not(memora_loom)))]
 mod operations_tests;
+mod options;
 #[cfg(all(test, not(memora_loom)))]
 mod tests;
 mod view;
@@ -29,6 +32,7 @@ pub use counter::{Counter, CounterKind};
 
 use std::sync::Arc;
 
+pub use options::{CacheOptions, WhenFull};
 pub use view::View;
 
 use crate::chunk::record::Head;
@@ -36,13 +40,6 @@ use crate::chunk::{Actor, ChunkId};
 use crate::error::{Error, ErrorCode, Result};
 use crate::table::entry::{CasOutcome, Entry, SetOptions, Version};
 use crate::table::{Action, Current, Table, TableStats, Update, Value};
-
-/// How a cache is made. An existing one keeps its own.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct CacheOptions {
-    /// Bytes of records that it may hold; `None`: as much as the fabric has.
-    pub limit: Option<u64>,
-}
 
 /// Figures of a cache.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::chunk::testing::Stage;
 use crate::chunk::{Class, Need, Pool};
-use crate::table::{RecordClass, chunks_needed, initialise};
+use crate::table::{RecordClass, TableOptions, chunks_needed, initialise};
 
 /// A thread of the stage.
 struct StageHost {
@@ -45,10 +45,11 @@ impl Bench {
     pub fn new(threads: u16, chunks: u32, limit: u64) -> Bench {
         let (stage, pool) = Stage::pool(threads, chunks, 1 << 14);
         let me = stage.actor(1);
-        let count = chunks_needed(&pool);
+        let options = TableOptions { limit, ..TableOptions::default() };
+        let count = chunks_needed(&pool, &options);
         let first = pool.allocate_run(me, Class::Control, 9, count, Need::Object).unwrap();
         let run = pool.run_span(first, count).unwrap();
-        initialise(&pool, run, RecordClass::Cache, 7, limit).unwrap();
+        initialise(&pool, run, RecordClass::Cache, 7, &options).unwrap();
         pool.settle(me, first).unwrap();
         let now = Arc::new(AtomicU64::new(1_000_000));
         let clock = now.clone();

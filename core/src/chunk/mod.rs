@@ -82,6 +82,8 @@ pub trait Ground: Send + Sync {
     fn thread_is_dead(&self, thread: u16) -> bool;
     /// Attached threads, live or not yet reaped.
     fn thread_count(&self) -> u32;
+    /// Entries of the thread table: every index is below.
+    fn thread_limit(&self) -> u32;
     /// Shows every pin of every attached thread: chunk numbers, zeros included or not.
     fn each_pin(&self, visit: &mut dyn FnMut(u32));
 }

@@ -121,6 +121,10 @@ impl Ground for Stage {
         self.threads as u32
     }
 
+    fn thread_limit(&self) -> u32 {
+        self.threads as u32 + 1
+    }
+
     fn each_pin(&self, visit: &mut dyn FnMut(u32)) {
         for index in 1..=self.threads {
             for place in 0..8 {

@@ -105,6 +105,10 @@ impl chunk::Ground for Ground {
         self.0.thread_count()
     }
 
+    fn thread_limit(&self) -> u32 {
+        u32::from(self.0.thread_entries())
+    }
+
     fn each_pin(&self, visit: &mut dyn FnMut(u32)) {
         self.0.each_pin(visit);
     }

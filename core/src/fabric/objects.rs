@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use super::directory::{HEADER_BYTES, Object, ObjectKind, Plan};
 use super::{Fabric, Inner};
-use crate::cache::{Cache, CacheOptions};
+use crate::cache::{Cache, CacheOptions, WhenFull};
 use crate::channel::{self, Area, Channel, ChannelOptions};
 use crate::error::{Error, ErrorCode, Result};
 use crate::shm::time;
 use crate::store::layout::Words;
 use crate::store::{self, Store, StoreOptions};
-use crate::table::layout::USER_OFFSET;
+use crate::table::layout::{USER_OFFSET, option};
 use crate::table::{self, RecordClass, Table};
 
 impl Inner {
@@ -40,35 +40,54 @@ impl Inner {
     }
 }
 
+/// What a cache was made with.
+fn options_of(object: &Object) -> CacheOptions {
+    let [limit, entries, word, ..] = object.options;
+    CacheOptions {
+        limit: (limit != 0).then_some(limit),
+        entries: (entries != 0).then_some(entries),
+        when_full: if word & option::EVICT != 0 { WhenFull::Evict } else { WhenFull::Reject },
+        events: word & option::EVENTS != 0,
+    }
+}
+
 impl Fabric {
-    /// Opens the cache `name`, or makes it.
+    /// Opens the cache `name`, however it was made, or makes it with the default options.
     pub fn cache(&self, name: &str) -> Result<Cache> {
-        self.cache_with(name, &CacheOptions::default())
+        let object = self.cache_object(name, &CacheOptions::default())?;
+        self.cache_of(&object)
     }
 
-    /// Opens the cache `name`, or makes it with these options. `WrongOptions` if it exists with another limit than asked.
+    /// Opens the cache `name`, or makes it with these options. `WrongOptions` if it exists with others.
     pub fn cache_with(&self, name: &str, options: &CacheOptions) -> Result<Cache> {
-        let limit = options.limit.unwrap_or(0);
-        let object = self.inner.open_or_create(&Plan {
-            kind: ObjectKind::Cache,
-            name,
-            options: [limit, 0, 0, 0, 0, 0, 0, 0],
-            chunks: table::chunks_needed(&self.inner.pool),
-            lay_out: &|run, _| {
-                let seed = self.inner.segment.identity().hash_seed;
-                table::initialise(&self.inner.pool, run, RecordClass::Cache, seed, limit)
-            },
-        })?;
-        if options.limit.is_some() && object.options[0] != limit {
+        let object = self.cache_object(name, options)?;
+        let made = options_of(&object);
+        if made != *options {
             return Err(Error::new(
                 ErrorCode::WrongOptions,
-                format!(
-                    "The cache `{name}` was made with a limit of {} bytes, not {limit}.",
-                    object.options[0]
-                ),
+                format!("The cache `{name}` was made with {made:?}, not with {options:?}."),
             ));
         }
-        Ok(Cache::new(self.inner.table(&object)?, Arc::clone(&self.inner) as Arc<dyn crate::cache::Host>))
+        self.cache_of(&object)
+    }
+
+    fn cache_object(&self, name: &str, options: &CacheOptions) -> Result<Object> {
+        let (pool, table) = (&self.inner.pool, options.table()?);
+        table.check(pool)?;
+        self.inner.open_or_create(&Plan {
+            kind: ObjectKind::Cache,
+            name,
+            options: [table.limit, table.entries, table.word(), 0, 0, 0, 0, 0],
+            chunks: table::chunks_needed(pool, &table),
+            lay_out: &|run, _| {
+                let seed = self.inner.segment.identity().hash_seed;
+                table::initialise(pool, run, RecordClass::Cache, seed, &table)
+            },
+        })
+    }
+
+    fn cache_of(&self, object: &Object) -> Result<Cache> {
+        Ok(Cache::new(self.inner.table(object)?, Arc::clone(&self.inner) as Arc<dyn crate::cache::Host>))
     }
 
     /// Opens the channel `name`, or makes it with these options. `WrongOptions` if it exists with others.

@@ -14,14 +14,14 @@ use crate::journal::replay::Progress;
 use crate::journal::{FileLayer, RealFiles, leader};
 use crate::shm::{Span, time};
 use crate::table::layout::USER_OFFSET;
-use crate::table::{self, RecordClass, Table};
+use crate::table::{self, RecordClass, Table, TableOptions};
 
 /// Bytes of journal from which a checkpoint is made, at least: below, files would be made and removed all the time.
 const CHECKPOINT_BYTES_MIN: u64 = 64 << 10;
 
 /// Chunks that the object of a store needs in a row.
 pub fn chunks_needed(pool: &Pool) -> u32 {
-    table::chunks_needed(pool)
+    table::chunks_needed(pool, &TableOptions::default())
 }
 
 /// What must be right before a store is made, so that a mistyped directory does not leave a store that cannot be opened.
@@ -48,7 +48,7 @@ pub fn initialise(pool: &Pool, run: Span<'_>, seed: u64, options: &StoreOptions)
     if options.dir.is_none() && options.durability != Durability::Process {
         return Err(no_directory(options.durability));
     }
-    table::initialise(pool, run, class, seed, 0)?;
+    table::initialise(pool, run, class, seed, &TableOptions::default())?;
     let words = Words::at(run.shm(), run.offset() + USER_OFFSET)?;
     match &options.dir {
         Some(dir) => {

@@ -20,7 +20,7 @@ use crate::chunk::{Actor, ChunkId, Class, Ground, Need, Pool, PoolGeometry};
 use crate::journal::RealFiles;
 use crate::shm::Shm;
 use crate::table::layout::USER_OFFSET;
-use crate::table::{RecordClass, Table, chunks_needed, initialise};
+use crate::table::{RecordClass, Table, TableOptions, chunks_needed, initialise};
 
 const ENTRY: &str = "store::process_tests::plays_its_role";
 const ENTRY_BYTES: u64 = 128;
@@ -70,6 +70,10 @@ impl Ground for Ring {
         }
     }
 
+    fn thread_limit(&self) -> u32 {
+        1024
+    }
+
     fn thread_count(&self) -> u32 {
         u32::from(PROCESSES * PER_PROCESS)
     }
@@ -113,10 +117,17 @@ impl Place {
         std::fs::File::create(&place.segment).unwrap().set_len(LEN).unwrap();
         let (ring, pool) = place.attach(0);
         let me = ring.actor().unwrap();
-        let count = chunks_needed(&pool);
+        let count = chunks_needed(&pool, &TableOptions::default());
         let object = pool.allocate_run(me, Class::Control, OBJECT, count, Need::Object).unwrap();
         assert_eq!(object, ChunkId(1));
-        initialise(&pool, pool.run_span(object, count).unwrap(), RecordClass::Store, 42, 0).unwrap();
+        initialise(
+            &pool,
+            pool.run_span(object, count).unwrap(),
+            RecordClass::Store,
+            42,
+            &TableOptions::default(),
+        )
+        .unwrap();
         for number in object.0..object.0 + count {
             pool.settle(me, ChunkId(number)).unwrap();
         }

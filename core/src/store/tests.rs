@@ -14,7 +14,7 @@ use crate::chunk::{Actor, ChunkId, Class, Need, Pool};
 use crate::journal::FileLayer;
 use crate::journal::sim::{Disk, Fault, Random};
 use crate::table::layout::USER_OFFSET;
-use crate::table::{RecordClass, Table, chunks_needed, initialise};
+use crate::table::{RecordClass, Table, TableOptions, chunks_needed, initialise};
 
 const THREADS: u16 = 8;
 const OBJECT: u32 = 5;
@@ -50,9 +50,16 @@ impl Memory {
         let (stage, pool) = Stage::pool(THREADS, chunks, chunk_bytes);
         let host = Arc::new(TestHost { stage, threads: Mutex::default() });
         let me = host.actor().unwrap();
-        let count = chunks_needed(&pool);
+        let count = chunks_needed(&pool, &TableOptions::default());
         let object = pool.allocate_run(me, Class::Control, OBJECT, count, Need::Object).unwrap();
-        initialise(&pool, pool.run_span(object, count).unwrap(), RecordClass::Store, 42, 0).unwrap();
+        initialise(
+            &pool,
+            pool.run_span(object, count).unwrap(),
+            RecordClass::Store,
+            42,
+            &TableOptions::default(),
+        )
+        .unwrap();
         for number in object.0..object.0 + count {
             pool.settle(me, ChunkId(number)).unwrap();
         }
@@ -589,7 +596,7 @@ mod objects {
     fn make(options: &StoreOptions) -> Result<(Memory, u64)> {
         let memory = Memory::new(128, 16 << 10);
         let me = memory.host.actor().unwrap();
-        let count = chunks_needed(&memory.pool);
+        let count = chunks_needed(&memory.pool, &TableOptions::default());
         let first = memory.pool.allocate_run(me, Class::Control, 9, count, Need::Object).unwrap();
         initialise(&memory.pool, memory.pool.run_span(first, count).unwrap(), 7, options)?;
         let offset = memory.pool.geometry().chunk_offset(first);

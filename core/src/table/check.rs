@@ -29,7 +29,7 @@ impl Table {
     /// The first index chunk, which stands behind the control area.
     fn root_chunk(&self) -> Option<ChunkId> {
         let geometry = self.pool.geometry();
-        let chunks = control_chunks(geometry.chunk_bytes, self.bits) as u64;
+        let chunks = control_chunks(geometry.chunk_bytes, self.bits, self.aux) as u64;
         geometry.chunk_of(self.control + chunks * geometry.chunk_bytes)
     }
 

@@ -28,7 +28,7 @@ fn table(threads: u16) -> (Arc<Stage>, Arc<Table>) {
 fn table_of(threads: u16, chunks: u32, ready: u16) -> (Arc<Stage>, Arc<Table>) {
     let (stage, pool) = Stage::pool(threads, chunks, CHUNK_BYTES);
     let me = stage.actor(1);
-    let count = chunks_needed(&pool);
+    let count = chunks_needed(&pool, &TableOptions::default());
     let first = pool.allocate_run(me, Class::Control, 5, count, Need::Clean).unwrap();
     // The root, and the chunks that become its children.
     let last = ChunkId(first.0 + count - 1);
@@ -36,7 +36,7 @@ fn table_of(threads: u16, chunks: u32, ready: u16) -> (Arc<Stage>, Arc<Table>) {
         (last.0..chunks).map(|chunk| pool.geometry().chunk_offset(ChunkId(chunk))).collect();
     stage.touch(pool.geometry(), &buckets);
     let run = pool.run_span(first, count).unwrap();
-    initialise(&pool, run, RecordClass::Cache, 42, 0).unwrap();
+    initialise(&pool, run, RecordClass::Cache, 42, &TableOptions::default()).unwrap();
     pool.settle(me, first).unwrap();
     // Taking a chunk has many steps, and models of its own.
     for index in 1..=ready {

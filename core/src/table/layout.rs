@@ -4,19 +4,30 @@
 //! control area, behind the 256 B header of the object
 //!    0 seed      u64  seed of the hash of keys
 //!    8 bits      u32  D: the directory has 2^D entries;  12 class u32: 2 cache, 3 store
-//!   16 limit     u64  bytes of live records that the table may hold, 0 = what the fabric has
+//!   16 limit     u64  bytes that the table may hold, 0 = what the fabric has: live records, or all chunks if it evicts
+//!   24 flush     u64  cache: records of chunks with a lower number than this are gone
+//!   32 options   u64  cache: bit 0 = it evicts when it is full, bit 1 = it has events
+//!   40 entries   u64  cache: most entries, 0 = any number
+//!   48 aux       u64  cache: {bytes of the ghosts / 64 : 32 | bytes of the statistics / 64 : 32}, see below
+//!   56 advisor   u64  cache: bytes of the advisor's sample
 //!   64 deaths    u64  counts reaped threads: the counts below may be off until they were taken anew
 //!   72 recounted u64  the value of `deaths` for which live and dead bytes were taken anew
 //!   88 counted   u64  the value of `deaths` for which entries were counted anew
 //!   80 swept_ms  u64  when expired entries were last looked for
+//!   96 ghosts    u64  evicting cache: records that were put among the ghosts so far
 //!  192 floor     u64  store: no state that left the table has a higher order; 0 = not recovered yet
 //!  256 stripes   16 x 64 B  {live bytes u64 | entries u64 | 0}, by thread index; sums, wrapping
-//! 1280 free for the object that uses the table, up to 3840 (a store's leader, terms, marks)
+//! 1280 free for the object that uses the table, up to 3840 (a store's leader, terms, marks; a cache's leases, events)
 //! 3840 directory 2^D x u64  {index chunk 36 | generation 20 | local depth 6 | state 2}, lowest bits first; state 1 = in use
+//!
+//! aux area of a cache, at the next multiple of 64 behind the directory
+//!      ghosts     sets of 8 x u32 {fingerprint 16 | age 16}: keys that were evicted lately
+//!      statistics 64 B for each index of a thread entry, from 0
+//!      advisor    a sample of keys
 //!
 //! index chunk: buckets of 64 B; the last 1/32 (at least one) are the stash
 //!    0 slot      7 x u64  see `slot`
-//!   56 frequency u16  reserved for eviction: 2 bits for each slot
+//!   56 frequency u16  2 bits for each slot, from the lowest: how often it was read, if the cache evicts; a hint
 //!   58 overflow  u8   not 0 once a key homed here was put into one of its other buckets; never back to 0
 //!   59 flags     u8   1 = a key homed here was put into the stash; 2 = all slots were moved to the children of a split
 //!   60 lock      u32  {owner thread 12 | ticket 20}: who inserts a key homed here
@@ -50,10 +61,16 @@ pub mod control {
     pub const SEED: usize = 0;
     pub const BITS_CLASS: usize = 8;
     pub const LIMIT: usize = 16;
+    pub const FLUSH: usize = 24;
+    pub const OPTIONS: usize = 32;
+    pub const ENTRIES_LIMIT: usize = 40;
+    pub const AUX: usize = 48;
+    pub const ADVISOR: usize = 56;
     pub const DEATHS: usize = 64;
     pub const RECOUNTED: usize = 72;
     pub const SWEPT_MS: usize = 80;
     pub const COUNTED: usize = 88;
+    pub const GHOSTS: usize = 96;
     pub const FLOOR: usize = 192;
     pub const STRIPES: usize = 256;
     /// Within a stripe.
@@ -61,14 +78,23 @@ pub mod control {
     pub const ENTRIES: usize = 8;
 }
 
+/// Bits of the word `options`.
+pub mod option {
+    /// The cache evicts when it is full.
+    pub const EVICT: u64 = 1;
+    /// The cache tells its events.
+    pub const EVENTS: u64 = 2;
+}
+
 /// Field offsets of a bucket behind its slots.
 pub mod bucket {
+    pub const FREQUENCY: usize = 56;
     pub const OVERFLOW: usize = 58;
     pub const FLAGS: usize = 59;
     pub const LOCK: usize = 60;
 }
 
-const _: () = assert!(SLOT_COUNT * 8 <= bucket::OVERFLOW && bucket::LOCK + 4 == BUCKET_BYTES as usize);
+const _: () = assert!(SLOT_COUNT * 8 <= bucket::FREQUENCY && bucket::LOCK + 4 == BUCKET_BYTES as usize);
 const _: () = assert!(cfg!(memora_loom) || USER_OFFSET == OBJECT_HEADER_BYTES + 1280);
 
 /// Bucket flag: a key homed here was put into the stash.
@@ -138,9 +164,62 @@ pub const fn directory_bits(chunk_count: u32) -> u32 {
     if bits < 4 { 4 } else { bits }
 }
 
-/// Chunks of a table's control area and directory.
-pub const fn control_chunks(chunk_bytes: u64, bits: u32) -> u32 {
-    (DIRECTORY_OFFSET + (8 << bits)).div_ceil(chunk_bytes) as u32
+/// Where the aux area begins, from the start of the object's header.
+pub const fn aux_offset(bits: u32) -> u64 {
+    (DIRECTORY_OFFSET + (8 << bits)).next_multiple_of(64)
+}
+
+/// Chunks of a table's control area, directory and aux area.
+pub const fn control_chunks(chunk_bytes: u64, bits: u32, aux: Aux) -> u32 {
+    (aux_offset(bits) + aux.bytes()).div_ceil(chunk_bytes) as u32
+}
+
+/// The parts of the aux area: bytes of each, multiples of 64, in the order in which they stand. All are 0 where the table is
+/// not a cache.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Aux {
+    pub ghosts: u64,
+    pub stats: u64,
+    pub advisor: u64,
+}
+
+/// Bytes of one thread's line of statistics.
+pub const STATS_LINE_BYTES: u64 = 64;
+/// The most and the least bytes of ghosts of a cache that evicts.
+const GHOSTS_MAX: u64 = 64 << 20;
+const GHOSTS_MIN: u64 = if cfg!(memora_loom) { 64 } else { 1024 };
+/// The most and the least bytes of an advisor's sample.
+const ADVISOR_MAX: u64 = 16 << 10;
+const ADVISOR_MIN: u64 = 2 << 10;
+
+impl Aux {
+    /// The parts for a cache that may use `room` bytes; `limited`: because it has a limit. `entries` is its limit of those, or
+    /// 0, and `threads` the number of thread entries.
+    pub fn of_cache(room: u64, limited: bool, entries: u64, evicts: bool, threads: u32) -> Aux {
+        // Without a limit it may be one of many.
+        let share = if limited { room / 64 } else { room / 128 };
+        // As many ghosts as there are entries, in tables that are half full.
+        let ghosts = if entries != 0 { entries.saturating_mul(8).min(room / 16) } else { share };
+        let ghosts = if evicts { ghosts.clamp(GHOSTS_MIN, GHOSTS_MAX).next_multiple_of(64) } else { 0 };
+        let advisor = (room / 128).clamp(ADVISOR_MIN, ADVISOR_MAX).next_multiple_of(64);
+        let full = Aux { ghosts, stats: u64::from(threads) * STATS_LINE_BYTES, advisor };
+        if cfg!(memora_loom) { Aux { ghosts, ..Aux::default() } } else { full }
+    }
+
+    /// The words of the control area that say how long the parts are.
+    pub const fn words(self) -> [u64; 2] {
+        [self.ghosts / 64 | (self.stats / 64) << 32, self.advisor]
+    }
+
+    /// The parts that the words say.
+    pub const fn from_words(words: [u64; 2]) -> Aux {
+        let advisor = if words[1] < 1 << 32 { words[1] } else { 0 };
+        Aux { ghosts: (words[0] & 0xffff_ffff) * 64, stats: (words[0] >> 32) * 64, advisor }
+    }
+
+    pub const fn bytes(self) -> u64 {
+        self.ghosts + self.stats + self.advisor
+    }
 }
 
 /// A word of the directory.
@@ -177,8 +256,18 @@ pub fn bucket_of(span: Span<'_>, number: u64) -> crate::Result<Bucket<'_>> {
 }
 
 /// What goes into the layout hash from this layer.
-pub const FACTS: &[u64] =
-    &[OBJECT_HEADER_BYTES, DIRECTORY_OFFSET, USER_OFFSET, BUCKET_BYTES, SLOT_COUNT as u64];
+pub const FACTS: &[u64] = &[
+    OBJECT_HEADER_BYTES,
+    DIRECTORY_OFFSET,
+    USER_OFFSET,
+    BUCKET_BYTES,
+    SLOT_COUNT as u64,
+    control::FLUSH as u64,
+    control::OPTIONS as u64,
+    control::AUX as u64,
+    bucket::FREQUENCY as u64,
+    STATS_LINE_BYTES,
+];
 
 #[cfg(test)]
 mod tests {
@@ -201,6 +290,21 @@ mod tests {
                 );
             }
         }
+    }
+
+    #[test]
+    fn the_aux_area_takes_a_small_part_and_its_words_give_it_back() {
+        for room in [1u64 << 20, 256 << 20, 16 << 30, 1 << 40] {
+            for (limited, entries, evicts) in
+                [(true, 0, true), (false, 0, true), (true, 1000, true), (true, 0, false)]
+            {
+                let aux = Aux::of_cache(room, limited, entries, evicts, 128);
+                assert_eq!(Aux::from_words(aux.words()), aux);
+                assert!(aux.bytes() <= room / 20 && aux.bytes() % 64 == 0, "{aux:?} of {room}");
+                assert_eq!(aux.ghosts != 0, evicts);
+            }
+        }
+        assert_eq!(Aux::of_cache(1 << 30, true, 1000, true, 128).ghosts, 8000);
     }
 
     #[test]

@@ -78,7 +78,7 @@ use crate::error::{Error, ErrorCode, Result};
 use crate::shm::atomic::{AtomicU64, Ordering};
 use crate::shm::{Shm, Span};
 use hash::Hasher;
-use layout::{Control, DIRECTORY_OFFSET, Entry, OBJECT_HEADER_BYTES, Shape, control};
+use layout::{Aux, Control, DIRECTORY_OFFSET, Entry, OBJECT_HEADER_BYTES, Shape, control, option};
 
 /// Which records a table holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -130,24 +130,92 @@ pub struct Table {
     chunk_count: u64,
     /// The limit given at creation, 0 for none.
     limit: u64,
+    /// The most entries, 0 for any number.
+    entries_limit: u64,
+    /// Whether entries are evicted when it is full.
+    evicts: bool,
+    /// Whether the cache tells its events.
+    events: bool,
+    /// The parts of the aux area.
+    aux: Aux,
     hasher: Hasher,
     clock: Clock,
     /// What this process last found to fit, and at which change of the pool: private.
     capacity: count::CapacityCache,
 }
 
-/// Chunks that the object of a table needs in a row: control area, directory and the first index chunk.
-pub fn chunks_needed(pool: &Pool) -> u32 {
+/// How a table is made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TableOptions {
+    /// Whether it has what only caches have: ghosts, statistics, an advisor.
+    pub cache: bool,
+    /// Bytes that it may hold, 0 for what the fabric has: of live records, or of all its chunks if it evicts.
+    pub limit: u64,
+    /// The most entries, 0 for any number.
+    pub entries: u64,
+    /// Whether it evicts when it is full.
+    pub evict: bool,
+    /// Whether it tells its events.
+    pub events: bool,
+}
+
+impl TableOptions {
+    fn aux(&self, pool: &Pool) -> Aux {
+        let geometry = pool.geometry();
+        let all = u64::from(geometry.chunk_count) * geometry.chunk_bytes;
+        let room = if self.limit != 0 { self.limit.min(all) } else { all };
+        match self.cache {
+            true => {
+                Aux::of_cache(room, self.limit != 0, self.entries, self.evict, pool.ground().thread_limit())
+            }
+            false => Aux::default(),
+        }
+    }
+
+    /// The word `options` of the control area.
+    pub fn word(&self) -> u64 {
+        u64::from(self.evict) * option::EVICT | u64::from(self.events) * option::EVENTS
+    }
+
+    /// Chunks that must fit a limit besides those of the object itself: the young ones and the old ones, those that are being
+    /// written and those that are being evicted, and two for an index that grows.
+    const CHUNKS_MIN: u64 = 8;
+
+    /// Refuses a limit that leaves no room for records.
+    pub fn check(&self, pool: &Pool) -> Result<()> {
+        let least = (u64::from(chunks_needed(pool, self)) + Self::CHUNKS_MIN) * pool.geometry().chunk_bytes;
+        if self.evict && self.limit != 0 && self.limit < least {
+            return Err(Error::new(
+                ErrorCode::LimitTooSmall,
+                format!(
+                    "The limit of {} bytes is too small: give at least {least}, or make a smaller fabric.",
+                    self.limit
+                ),
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// Chunks that the object of a table needs in a row: control area, directory, aux area and the first index chunk.
+pub fn chunks_needed(pool: &Pool, options: &TableOptions) -> u32 {
     let geometry = pool.geometry();
-    layout::control_chunks(geometry.chunk_bytes, layout::directory_bits(geometry.chunk_count)) + 1
+    let bits = layout::directory_bits(geometry.chunk_count);
+    layout::control_chunks(geometry.chunk_bytes, bits, options.aux(pool)) + 1
 }
 
 /// Lays out a table in the chunks of a new object, which only the caller can reach yet. `run` is all of them, the object's
 /// header in front.
-pub fn initialise(pool: &Pool, run: Span<'_>, class: RecordClass, seed: u64, limit: u64) -> Result<()> {
+pub fn initialise(
+    pool: &Pool,
+    run: Span<'_>,
+    class: RecordClass,
+    seed: u64,
+    options: &TableOptions,
+) -> Result<()> {
     let geometry = pool.geometry();
-    let bits = layout::directory_bits(geometry.chunk_count);
-    let chunks = layout::control_chunks(geometry.chunk_bytes, bits);
+    let (bits, aux) = (layout::directory_bits(geometry.chunk_count), options.aux(pool));
+    let chunks = layout::control_chunks(geometry.chunk_bytes, bits, aux);
     let root_offset = run.offset() + chunks as u64 * geometry.chunk_bytes;
     let root =
         geometry.chunk_of(root_offset).filter(|_| run.len() == (chunks as u64 + 1) * geometry.chunk_bytes);
@@ -160,7 +228,11 @@ pub fn initialise(pool: &Pool, run: Span<'_>, class: RecordClass, seed: u64, lim
     block.u64::<{ control::SEED }>().store(seed, Ordering::Relaxed);
     let class_number = class.class() as u64;
     block.u64::<{ control::BITS_CLASS }>().store(bits as u64 | class_number << 32, Ordering::Relaxed);
-    block.u64::<{ control::LIMIT }>().store(limit, Ordering::Relaxed);
+    block.u64::<{ control::LIMIT }>().store(options.limit, Ordering::Relaxed);
+    block.u64::<{ control::OPTIONS }>().store(options.word(), Ordering::Relaxed);
+    block.u64::<{ control::ENTRIES_LIMIT }>().store(options.entries, Ordering::Relaxed);
+    block.u64::<{ control::AUX }>().store(aux.words()[0], Ordering::Relaxed);
+    block.u64::<{ control::ADVISOR }>().store(aux.words()[1], Ordering::Relaxed);
     let entry = Entry::new(root.0, pool.state(root)?.generation(), 0);
     for index in 0..1u64 << bits {
         run.u64(DIRECTORY_OFFSET + index * 8)?.store(entry.0, Ordering::Relaxed);
@@ -196,6 +268,13 @@ impl Table {
         pool.shm().span(directory, 8 << bits)?;
         let limit = block.u64::<{ control::LIMIT }>().load(Ordering::Relaxed);
         let seed = block.u64::<{ control::SEED }>().load(Ordering::Relaxed);
+        let options = block.u64::<{ control::OPTIONS }>().load(Ordering::Relaxed);
+        let entries_limit = block.u64::<{ control::ENTRIES_LIMIT }>().load(Ordering::Relaxed);
+        let aux = Aux::from_words([
+            block.u64::<{ control::AUX }>().load(Ordering::Relaxed),
+            block.u64::<{ control::ADVISOR }>().load(Ordering::Relaxed),
+        ]);
+        pool.shm().span(object_offset.saturating_add(layout::aux_offset(bits)), aux.bytes())?;
         Ok(Table {
             object,
             control: control_offset,
@@ -206,6 +285,10 @@ impl Table {
             class,
             header: class.header(),
             limit,
+            entries_limit,
+            evicts: options & option::EVICT != 0 && class == RecordClass::Cache,
+            events: options & option::EVENTS != 0,
+            aux,
             hasher: Hasher::new(seed),
             clock,
             capacity: count::CapacityCache::new(),
@@ -231,6 +314,36 @@ impl Table {
     pub fn value_len_max(&self, key_len: usize) -> u64 {
         let overhead = crate::chunk::record::record_bytes(self.header, key_len as u64, 0) + 16;
         (self.pool.geometry().chunk_bytes).saturating_sub(overhead)
+    }
+
+    /// Whether entries are evicted when it is full.
+    pub fn evicts(&self) -> bool {
+        self.evicts
+    }
+
+    /// Whether the cache tells its events.
+    pub fn has_events(&self) -> bool {
+        self.events
+    }
+
+    /// Where the aux area begins.
+    fn aux_start(&self) -> u64 {
+        self.control - OBJECT_HEADER_BYTES + layout::aux_offset(self.bits)
+    }
+
+    /// The ghosts of a cache that evicts; no bytes for others.
+    pub(crate) fn ghosts(&self) -> Result<Span<'_>> {
+        self.pool.shm().span(self.aux_start(), self.aux.ghosts)
+    }
+
+    /// The lines of statistics of a cache, one for each index of a thread entry; no bytes for others.
+    pub(crate) fn stats_lines(&self) -> Result<Span<'_>> {
+        self.pool.shm().span(self.aux_start() + self.aux.ghosts, self.aux.stats)
+    }
+
+    /// The advisor's sample of a cache; no bytes for others.
+    pub(crate) fn advisor_area(&self) -> Result<Span<'_>> {
+        self.pool.shm().span(self.aux_start() + self.aux.ghosts + self.aux.stats, self.aux.advisor)
     }
 
     #[inline]

@@ -4,7 +4,10 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::time::Instant;
 
-use memora::{Cache, CasOutcome, Entry, Error, ErrorCode, Fabric, Result, SetOptions, Store, Version};
+use memora::{
+    Cache, CacheOptions, CasOutcome, Entry, Error, ErrorCode, Fabric, Result, SetOptions, Store, Version,
+    WhenFull,
+};
 
 use crate::history::{Line, Out, Recorder, monotonic_ns};
 use crate::random::Random;
@@ -13,7 +16,7 @@ use crate::{CACHE, Failure, Options, is_refusal, printable};
 /// Runs the worker until its bound.
 pub fn kv(options: &Options) -> Result<(), Failure> {
     let recorder = Recorder::open(&options.history, &options.seed)?;
-    let cache = Fabric::open(&options.fabric)?.cache(CACHE)?;
+    let cache = kept_cache(&Fabric::open(&options.fabric)?)?;
     let mut worker =
         Worker { client: KvClient::with(cache, recorder, PLAIN), random: Random::new(&options.seed) };
     let start = Instant::now();
@@ -24,6 +27,11 @@ pub fn kv(options: &Options) -> Result<(), Failure> {
         worker.client.perform(line)?;
     }
     Ok(())
+}
+
+/// The cache that the workers share. It evicts nothing: every answer must follow from what was stored.
+pub fn kept_cache(fabric: &Fabric) -> Result<Cache> {
+    fabric.cache_with(CACHE, &CacheOptions { when_full: WhenFull::Reject, ..CacheOptions::default() })
 }
 
 /// What a cache and a store have in common.

@@ -1,6 +1,6 @@
 //! Victims on a cache: hot keys that collide, enough keys to split the index, enough bytes to clean chunks.
 
-use memora::{Cache, ErrorCode, Fabric, SetOptions};
+use memora::{Cache, CacheOptions, ErrorCode, Fabric, SetOptions, WhenFull};
 use memora_stress::kv::{Codec, KeyValue, KvClient};
 use memora_stress::random::{Random, fnv1a};
 use memora_testkit::kill_point::{Victim, within_patience};
@@ -12,7 +12,8 @@ pub const SCENARIO: Scenario =
 const CACHE: &str = "things";
 
 pub fn open(fabric: &Fabric) -> Cache {
-    fabric.cache(CACHE).unwrap_or_else(|error| panic!("the cache does not open: {error}"))
+    let options = CacheOptions { when_full: WhenFull::Reject, ..CacheOptions::default() };
+    fabric.cache_with(CACHE, &options).unwrap_or_else(|error| panic!("the cache does not open: {error}"))
 }
 
 fn prepare(place: &Place) -> Vec<Victim> {
