@@ -12,7 +12,11 @@ pub const NAME_LEN_MAX: usize = 64;
 pub const PROCESS_COUNT_MAX: u32 = 256;
 /// Attached threads at most; fewer in small fabrics. Ids have 12 bits and 0 means none.
 pub const THREAD_COUNT_MAX: u32 = 1024;
-/// Bytes of a key: a record with its key and at least some value fits the smallest chunk.
-pub const KEY_LEN_MAX: usize = 4096;
+/// Bytes of a key: the field for its length has 16 bits, and 0 in it stands for this. In a store a record also fits a chunk.
+pub const KEY_LEN_MAX: usize = 65_536;
+/// Bytes of a chunk that the longest key of a store leaves for the rest of its record.
+pub const STORE_KEY_REST: usize = 512;
+/// Bytes of a value in a cache: a run of chunks of this length can still be made in a fabric of the default limit.
+pub const VALUE_LEN_MAX: u64 = 128 << 20;
 /// Milliseconds. No sleep in shared memory is longer than this: a waker may die before it wakes.
 pub const WAIT_SLICE_MS: u64 = 50;

@@ -25,6 +25,8 @@ pub struct Appended {
     pub bytes: u64,
     /// The chunk that holds it.
     pub chunk: ChunkId,
+    /// Whether it has a run of chunks of its own, which [`Pool::seal_run`] puts into use when it is published.
+    pub run: bool,
 }
 
 /// What stands in the extended header of a store record when it is appended.
@@ -154,7 +156,7 @@ impl Pool {
         let span = self.span(chunk)?.sub(tail, bytes)?;
         span.copy_in(header, key)?;
         span.copy_in(header + align8(key.len() as u64), value)?;
-        self.finish(place, head, extension, bytes)
+        self.finish(place, head, extension, bytes, self.geometry().chunk_bytes)
     }
 
     /// Appends a copy of the record at `from`, whose header was read into `head` and whose bytes are known to stay: the
@@ -177,7 +179,8 @@ impl Pool {
             at += piece.len() as u64;
         }
         let moved = if header == record::EXTENDED_BYTES { record::RELOCATED } else { 0 };
-        self.finish(place, &Head { flags: head.flags | moved, ..*head }, None, bytes)
+        let head = Head { flags: head.flags | moved, ..*head };
+        self.finish(place, &head, None, bytes, self.geometry().chunk_bytes)
     }
 
     /// Appends a record of a cache to the caller's open chunk of `object`, if everything is as usual: the chunk stands in the
@@ -208,6 +211,7 @@ impl Pool {
             || !tail.is_multiple_of(RECORD_ALIGN)
             || tail > geometry.chunk_bytes
             || geometry.chunk_bytes - tail < bytes
+            || bytes > geometry.chunk_bytes / 2
         {
             return None;
         }
@@ -230,21 +234,23 @@ impl Pool {
         // ORDER Release [chunk-tail]: the record comes before the tail.
         descriptor.u64::<{ at::TAIL }>().store(tail + bytes, Ordering::Release);
         kill_point!("chunk.append.below_tail");
-        Some(Appended { offset, id, bytes, chunk })
+        Some(Appended { offset, id, bytes, chunk, run: false })
     }
 
+    /// Completes a record whose key and value were written in a place of `room` bytes from the start of its chunk.
     #[inline]
-    fn finish(
+    pub(super) fn finish(
         &self,
         (chunk, tail): (ChunkId, u64),
         head: &Head,
         extension: Option<&Extension>,
         bytes: u64,
+        room: u64,
     ) -> Result<Appended> {
         let descriptor = self.descriptor(chunk)?;
         let offset = self.geometry().chunk_offset(chunk) + tail;
-        if tail + bytes > self.geometry().chunk_bytes {
-            return Err(no_room(bytes, self.geometry().chunk_bytes));
+        if tail + bytes > room {
+            return Err(no_room(bytes, room));
         }
         // ORDER Relaxed: the owner's bytes; the id, the tail and then the slot order them.
         if let Some(extension) = extension {
@@ -269,34 +275,42 @@ impl Pool {
         descriptor.u64::<{ at::TAIL }>().store(tail + bytes, Ordering::Release);
         // DIES AFTER: a whole record that nothing points to, thus dead.
         kill_point!("chunk.append.below_tail");
-        Ok(Appended { offset, id, bytes, chunk })
+        Ok(Appended { offset, id, bytes, chunk, run: false })
     }
 
-    /// Bytes appended to a chunk so far, all of them whole records; never more than the chunk holds.
+    /// Bytes appended to a chunk so far, all of them whole records; never more than the chunk, or the run that begins with
+    /// it, holds.
     #[inline]
     pub fn tail(&self, chunk: ChunkId) -> Result<u64> {
         // ORDER Acquire [chunk-tail]: the records below are whole.
         let tail = self.descriptor(chunk)?.u64::<{ at::TAIL }>().load(Ordering::Acquire);
-        if tail > self.geometry().chunk_bytes || !tail.is_multiple_of(RECORD_ALIGN) {
-            return Err(Error::new(
-                ErrorCode::Corrupt,
-                format!("Chunk {} claims {tail} bytes of records.", chunk.0),
-            ));
+        let in_run =
+            || -> Result<bool> { Ok(tail <= u64::from(self.run_len(chunk)?) * self.geometry().chunk_bytes) };
+        if (tail > self.geometry().chunk_bytes && !in_run()?) || !tail.is_multiple_of(RECORD_ALIGN) {
+            return Err(long_tail(chunk, tail));
         }
         Ok(tail)
     }
 
     /// The record was not published and never will be: its bytes are dead.
     pub fn give_up(&self, record: &Appended) -> Result<()> {
+        if record.run {
+            return self.give_up_run(record);
+        }
         let generation = self.dead_generation(record.chunk)?;
         self.add_dead(record.chunk, generation, record.bytes)
     }
 }
 
 #[cold]
-fn no_room(bytes: u64, chunk_bytes: u64) -> Error {
+fn no_room(bytes: u64, room: u64) -> Error {
     Error::new(
         ErrorCode::Internal,
-        format!("A record of {bytes} bytes was to be appended where a chunk of {chunk_bytes} ends."),
+        format!("A record of {bytes} bytes was to be appended where only {room} are in all."),
     )
+}
+
+#[cold]
+fn long_tail(chunk: ChunkId, tail: u64) -> Error {
+    Error::new(ErrorCode::Corrupt, format!("Chunk {} claims {tail} bytes of records.", chunk.0))
 }

@@ -1,6 +1,6 @@
 //! Every invariant of the pool, as code.
 
-use super::layout::{Class, Dead, Kind, State, at};
+use super::layout::{Class, Dead, Kind, State, at, pair, unpair};
 use super::record::{EXTENDED_BYTES, HEADER_BYTES};
 use super::{ChunkId, Pool, state};
 use crate::error::Result;
@@ -53,12 +53,15 @@ fn check_chunk(
         Kind::Index => matches!(class, Class::Control | Class::Buckets),
         Kind::Lane => class == Class::Lane,
         Kind::Open | Kind::Quiesce => class != Class::None,
-        Kind::RunHead | Kind::RunContinued => false,
+        Kind::RunHead | Kind::RunContinued => matches!(class, Class::Small | Class::Main),
     };
     if !fits {
         problems.push(format!("{seen:?}: this state and this class do not go together"));
     }
-    if !class.has_records() || !matches!(kind, Kind::Open | Kind::Sealed | Kind::Evicting) {
+    if kind == Kind::RunContinued {
+        check_part(pool, chunk, problems)?;
+    }
+    if !class.has_records() || !matches!(kind, Kind::Open | Kind::Sealed | Kind::Evicting | Kind::RunHead) {
         return Ok(());
     }
     let descriptor = pool.descriptor(chunk)?;
@@ -75,6 +78,9 @@ fn check_chunk(
     if kind != Kind::Open && dead.generation() == seen.generation() && dead.bytes() as u64 > tail {
         problems.push(format!("{} bytes are counted as dead, but only {tail} were written", dead.bytes()));
     }
+    if kind == Kind::RunHead {
+        check_run(pool, chunk, seen, tail, problems)?;
+    }
     let mut walk = pool.walk(chunk, header, 0)?;
     loop {
         match walk.next() {
@@ -85,6 +91,37 @@ fn check_chunk(
                 break;
             }
         }
+    }
+    Ok(())
+}
+
+/// The first chunk of a run has as many others as its record needs.
+fn check_run(pool: &Pool, first: ChunkId, seen: State, tail: u64, problems: &mut Vec<String>) -> Result<()> {
+    let count = pool.run_len(first)?;
+    if tail.div_ceil(pool.geometry().chunk_bytes) != u64::from(count) {
+        problems.push(format!("a run of {count} chunks holds a record of {tail} bytes"));
+    }
+    for number in first.0 + 1..first.0 + count {
+        let part = pool.state(ChunkId(number))?;
+        if !pool.is_part_of(ChunkId(number), part, first, seen.generation())? {
+            problems.push(format!("chunk {number} is {part:?}, not a part of this run of {count}"));
+        }
+    }
+    Ok(())
+}
+
+/// A later chunk of a run lies in it.
+fn check_part(pool: &Pool, chunk: ChunkId, problems: &mut Vec<String>) -> Result<()> {
+    // ORDER Relaxed: written before the chunk became a part.
+    let parent = pool.descriptor(chunk)?.u64::<{ at::PARENT }>().load(Ordering::Relaxed);
+    let first = ChunkId(unpair(parent).0);
+    let is_in = first.0 != 0 && first < chunk && {
+        let head = pool.state(first)?;
+        let kind = matches!(head.kind(), Some(Kind::Open | Kind::RunHead | Kind::Quiesce));
+        kind && chunk.0 - first.0 < pool.run_len(first)? && pair(first.0, head.generation()) == parent
+    };
+    if !is_in {
+        problems.push(format!("it is a part of a run that begins with chunk {}, which is none", first.0));
     }
     Ok(())
 }

@@ -53,8 +53,8 @@ impl Pool {
         }
         let (bytes, tail, live) = (self.geometry().chunk_bytes, self.tail(chunk)?, self.live_bytes(chunk)?);
         // What was left empty in the end counts only if a record had fitted: moving it would leave as much again.
-        let rest = if bytes - tail >= bytes / 4 { bytes - tail } else { 0 };
-        let gain = (tail - live) + rest;
+        let rest = bytes.saturating_sub(tail);
+        let gain = (tail - live) + if rest >= bytes / 4 { rest } else { 0 };
         if gain >= if own { wish.own_gain } else { wish.other_gain } && self.may_be_cleaned(chunk, class)? {
             Ok(Some((live, object)))
         } else {
@@ -138,6 +138,15 @@ impl Pool {
         seen: State,
         object: u32,
     ) -> Result<bool> {
+        if !self.take_dirty(me, chunk, seen)? {
+            return Ok(false);
+        }
+        self.set_entry_chunk(me, object | CLEANING, Some(chunk))?;
+        Ok(true)
+    }
+
+    /// As [`Pool::begin_cleaning`], without a place in the caller's entry.
+    pub(super) fn take_dirty(&self, me: Actor<'_>, chunk: ChunkId, seen: State) -> Result<bool> {
         let (descriptor, class) = (self.descriptor(chunk)?, seen.class().unwrap_or(Class::Main));
         kill_point!("chunk.clean.before_evicting");
         if !self.transition(descriptor, seen, State::new(Kind::Evicting, class, me.index, seen.generation()))
@@ -148,22 +157,7 @@ impl Pool {
         kill_point!("chunk.clean.evicting");
         // ORDER Relaxed: the cleaner's own.
         descriptor.u64::<{ at::CURSOR }>().store(0, Ordering::Relaxed);
-        self.set_entry_chunk(me, object | CLEANING, Some(chunk))?;
         Ok(true)
-    }
-
-    /// The live bytes that must be moved to make the chunk free; `None` for one that cannot be made free.
-    pub(super) fn cost_of_cleaning(&self, chunk: ChunkId) -> Result<Option<u64>> {
-        let state = self.state(chunk)?;
-        Ok(match (state.kind(), state.class()) {
-            (Some(Kind::Free | Kind::Virgin), _) => Some(0),
-            (Some(Kind::Sealed), Some(class))
-                if class.has_records() && self.has_relief() && self.may_be_cleaned(chunk, class)? =>
-            {
-                Some(self.live_bytes(chunk)?)
-            }
-            _ => None,
-        })
     }
 
     /// How far the caller came with the chunk that it cleans. The word names its writer: one that was stopped in the middle,
@@ -187,7 +181,7 @@ impl Pool {
     pub fn cleaned(&self, me: Actor<'_>, chunk: ChunkId, object: u32) -> Result<()> {
         self.set_entry_chunk(me, object | CLEANING, None)?;
         let state = self.state(chunk)?;
-        if state.is(Kind::Evicting) && state.owner() == me.index {
+        if state.is(Kind::Evicting) && state.owner() == me.index && !self.is_kept(chunk) {
             kill_point!("chunk.clean.before_quiesce");
             self.retire(chunk, state)?;
         }

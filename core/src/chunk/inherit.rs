@@ -19,8 +19,10 @@ pub fn inherit(pool: &Pool, thread: u16, referenced: &dyn Fn(ChunkId) -> bool) -
         match kind {
             Kind::Open => {
                 let settle = match class {
-                    // An empty one goes straight back.
-                    class if class.has_records() => pool.tail(chunk).unwrap_or(0) > 0,
+                    // An empty one goes straight back, and one whose descriptor is still that of its last use.
+                    class if class.has_records() => {
+                        pool.is_described(chunk, seen)? && pool.tail(chunk).unwrap_or(0) > 0
+                    }
                     Class::Buckets => is_child(pool, chunk)?,
                     _ => referenced(first_of_run(pool, chunk)?),
                 };
@@ -28,12 +30,13 @@ pub fn inherit(pool: &Pool, thread: u16, referenced: &dyn Fn(ChunkId) -> bool) -
                     if class.has_records() {
                         pool.note_sealed(chunk)?;
                     }
+                    let run = class.has_records() && pool.run_len(chunk)? > 1;
+                    let kind = if run { Kind::RunHead } else { class.settled() };
                     kill_point!("chunk.inherit.before_settle");
-                    pool.transition(
-                        descriptor,
-                        seen,
-                        State::new(class.settled(), class, 0, seen.generation()),
-                    );
+                    pool.transition(descriptor, seen, State::new(kind, class, 0, seen.generation()));
+                    if class.has_records() {
+                        pool.free_if_dead(chunk)?;
+                    }
                 } else {
                     kill_point!("chunk.inherit.before_free");
                     pool.retire(chunk, seen)?;

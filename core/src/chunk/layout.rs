@@ -6,11 +6,11 @@
 //!   8 seq      u64  unique number of this use of the chunk: orders chunks, and begins every record id
 //!  16 object   u32  the object that the chunk belongs to
 //!  20 run_len  u32  chunks of a contiguous run, in its first descriptor; 1 for a single chunk
-//!  24 aux      u64  index chunk: its place in the directory, see the table's layout; sealed records: their bytes
+//!  24 aux      u64  index chunk: its place in the directory, see the table's layout; sealed records and runs: their bytes
 //!  32 flushed  u64  store: {position / 16 : 32 | generation 32}, how far the journal has this chunk
 //!  40 split    u64  index chunk: {left child 32 | right child 32}, 0 when it was never split
 //!  48 dead     u64  {bytes 31 | estimated 1 | generation 32}: bytes of records that nothing points to any more
-//!  56 parent   u64  index chunk: {parent 32 | generation of the parent 32}; later chunk of a run: {first chunk 32 | 0}
+//!  56 parent   u64  index chunk: {parent 32 | generation of the parent 32}; later chunk of a run: {first chunk 32 | its generation 32}
 //!  64 tail     u64  bytes appended; everything below it is whole records
 //!  72 cursor   u64  hint: the next bucket of a split; or {position 32 | thread 32} of a cleaner
 //! ```
@@ -71,9 +71,9 @@ pub enum Kind {
     Evicting = 4,
     /// Nothing points to it any more; waits until nobody has it pinned.
     Quiesce = 5,
-    /// First chunk of a record that is larger than a chunk (reserved).
+    /// First chunk of a run that holds one long record.
     RunHead = 6,
-    /// Another chunk of such a record (reserved).
+    /// Another chunk of such a run: it goes with the first one.
     RunContinued = 7,
     /// In use by an object for its control area or its index.
     Index = 8,

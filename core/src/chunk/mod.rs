@@ -12,7 +12,9 @@
 //! | `pool` | [`Pool`]: settle, release, spans, counts |
 //! | `take` | taking free chunks |
 //! | `relief` | making room when the pool runs short |
+//! | `row` | making chunks in a row free |
 //! | `record` | the header of a record |
+//! | `run` | records that take chunks of their own |
 //! | `append` | the owner's side of a chunk of records |
 //! | `walk` | all records of a chunk |
 //! | `pin` | [`Guard`]: keeps a chunk from being reused |
@@ -42,6 +44,8 @@ mod pin;
 mod pool;
 pub mod record;
 mod relief;
+mod row;
+mod run;
 pub mod state;
 mod take;
 mod walk;

@@ -225,8 +225,15 @@ impl Pool {
         Ok(())
     }
 
+    /// Whether the owner of an open chunk has written its descriptor: until then that of its last use stands there.
+    pub(super) fn is_described(&self, chunk: ChunkId, seen: State) -> Result<bool> {
+        // ORDER Acquire [chunk-described]: with this generation in it, the other fields are those of this use.
+        let described = Dead(self.descriptor(chunk)?.u64::<{ at::DEAD }>().load(Ordering::Acquire));
+        Ok(described.generation() == seen.generation())
+    }
+
     /// Chunks of the run that begins at `first`, as its owner stored them.
-    pub(super) fn run_len(&self, first: ChunkId) -> Result<u32> {
+    pub fn run_len(&self, first: ChunkId) -> Result<u32> {
         // ORDER Relaxed: written before the run was reachable.
         let count = self.descriptor(first)?.u32::<{ at::RUN_LEN }>().load(Ordering::Relaxed);
         Ok(count.clamp(1, self.geometry.chunk_count - first.0))
@@ -289,7 +296,7 @@ impl Pool {
     }
 
     /// Frees those of the quiet chunks that no pin holds.
-    fn free_if_unpinned(&self, quiet: &[(ChunkId, State)]) -> Result<()> {
+    pub(super) fn free_if_unpinned(&self, quiet: &[(ChunkId, State)]) -> Result<()> {
         // ORDER SeqCst [pin]: the unlinking came before; a pin that this scan misses is stored after this fence, so its
         // owner's second look at the slot comes after the unlinking; pairs with the fence in `Guard::pin`.
         fence(Ordering::SeqCst);
@@ -300,19 +307,26 @@ impl Pool {
             }
         });
         for (chunk, seen) in quiet.iter().filter(|(chunk, _)| !pinned.contains(&chunk.0)) {
-            let free = State::new(Kind::Free, Class::None, 0, seen.generation().wrapping_add(1));
-            self.count_taken(-1);
-            // DIES BEFORE: the count of taken chunks is one too low until the next recount, which the reaper does.
-            kill_point!("chunk.free.before");
-            if !self.transition(self.descriptor(*chunk)?, *seen, free) {
-                self.count_taken(1);
-            } else {
-                kill_point!("chunk.free.after");
-                // ORDER Relaxed: a hint.
-                self.head()
-                    .u32_at::<{ at::POOL_HINTS }>(chunk.0 as usize % HINT_COUNT)
-                    .store(chunk.0, Ordering::Relaxed);
-            }
+            self.free_continued(*chunk, *seen)?;
+            self.free_one(*chunk, *seen)?;
+        }
+        Ok(())
+    }
+
+    /// Frees a chunk that nothing points to and no pin holds, unless somebody else did.
+    pub(super) fn free_one(&self, chunk: ChunkId, seen: State) -> Result<()> {
+        let free = State::new(Kind::Free, Class::None, 0, seen.generation().wrapping_add(1));
+        self.count_taken(-1);
+        // DIES BEFORE: the count of taken chunks is one too low until the next recount, which the reaper does.
+        kill_point!("chunk.free.before");
+        if !self.transition(self.descriptor(chunk)?, seen, free) {
+            self.count_taken(1);
+        } else {
+            kill_point!("chunk.free.after");
+            // ORDER Relaxed: a hint.
+            self.head()
+                .u32_at::<{ at::POOL_HINTS }>(chunk.0 as usize % HINT_COUNT)
+                .store(chunk.0, Ordering::Relaxed);
         }
         Ok(())
     }
@@ -363,9 +377,10 @@ impl Pool {
     /// anew by looking, nothing points into the chunk. Who is killed before it counts leaves the sum too low.
     #[cold]
     #[inline(never)]
-    fn free_if_dead(&self, chunk: ChunkId) -> Result<()> {
+    pub(super) fn free_if_dead(&self, chunk: ChunkId) -> Result<()> {
         let state = self.state(chunk)?;
-        let Some(class) = state.class().filter(|class| state.is(Kind::Sealed) && class.has_records()) else {
+        let at_rest = state.is(Kind::Sealed) || state.is(Kind::RunHead);
+        let Some(class) = state.class().filter(|class| at_rest && class.has_records()) else {
             return Ok(());
         };
         // ORDER Acquire [dead]: all the unlinkings came before.

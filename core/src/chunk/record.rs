@@ -4,7 +4,7 @@
 //! cache record (24 B header)                     store record (48 B header)
 //!   0 id        u64  {seq of the chunk 44 | offset in it / 16 : 20} at its first writing; unique for ever
 //!   8 value_len u32
-//!  12 key_len   u16
+//!  12 key_len   u16  0 = 65,536: no key is empty
 //!  14 flags     u8   1 = tombstone, 2 = moved by the cleaner (store only: the journal has it), 4 = stale, 8 = won
 //!  15 expiry    u8   bits 32..40 of the expiry
 //!  16 expiry    u32  bits 0..32; milliseconds of the table's clock, 0 = never
@@ -56,7 +56,8 @@ pub struct Head {
     /// Unique for ever; the public version.
     pub id: u64,
     pub value_len: u32,
-    pub key_len: u16,
+    /// Bytes of the key, 1 to 65,536; 0 only in an answer that there is no such entry.
+    pub key_len: u32,
     pub flags: u8,
     /// Instant on the table's clock in milliseconds, 0 = never.
     pub expiry: u64,
@@ -68,7 +69,8 @@ impl Head {
     #[inline]
     pub fn lengths_word(&self) -> u64 {
         self.value_len as u64
-            | (self.key_len as u64) << 32
+            // 65,536 has no bit left in this field: it is written as 0.
+            | (self.key_len as u16 as u64) << 32
             | (self.flags as u64) << 48
             | (self.expiry >> 32 & 0xff) << 56
     }
@@ -89,7 +91,7 @@ impl Head {
         Head {
             id,
             value_len: lengths as u32,
-            key_len: (lengths >> 32) as u16,
+            key_len: u32::from(((lengths >> 32) as u16).wrapping_sub(1)) + 1,
             flags: (lengths >> 48) as u8,
             expiry: (expiry & 0xffff_ffff) | (lengths >> 56) << 32,
             client: (expiry >> 32) as u32,

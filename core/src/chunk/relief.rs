@@ -11,7 +11,6 @@ use super::clean::Wish;
 use super::layout::Kind;
 use super::{Actor, ChunkId, Pool};
 use crate::error::{Error, ErrorCode, Result};
-use crate::shm::atomic::Ordering;
 
 /// Knows which records of its chunks are live.
 pub trait Cleaner: Send + Sync {
@@ -201,7 +200,7 @@ impl Pool {
     }
 
     /// Cleans a chunk that the caller has taken, by whoever knows its object.
-    fn clean_taken(
+    pub(super) fn clean_taken(
         &self,
         me: Actor<'_>,
         own: Option<&dyn Cleaner>,
@@ -233,22 +232,6 @@ impl Pool {
     /// Whether chunks of every object can be cleaned.
     pub(super) fn has_relief(&self) -> bool {
         self.relief.get().is_some_and(|relief| relief.strong_count() > 0)
-    }
-
-    /// Cleans a certain chunk. Whether it is free now.
-    pub(super) fn clean_now(&self, me: Actor<'_>, chunk: ChunkId) -> Result<bool> {
-        if let Some((chunk, object)) = self.being_cleaned(me)?
-            && !self.clean_taken(me, None, chunk, object, usize::MAX)?
-        {
-            return Ok(false);
-        }
-        let state = self.state(chunk)?;
-        // ORDER Relaxed: written before the chunk was sealed.
-        let object = self.descriptor(chunk)?.u32::<{ super::layout::at::OBJECT }>().load(Ordering::Relaxed);
-        if !state.is(Kind::Sealed) || !self.begin_cleaning(me, chunk, state, object)? {
-            return Ok(false);
-        }
-        Ok(self.clean_taken(me, None, chunk, object, usize::MAX)? && self.state(chunk)?.is(Kind::Free))
     }
 
     /// What is done before nothing is left to do: puts away the caller's open chunks of other objects, takes over from the

@@ -41,6 +41,16 @@ pub const EDGES: &[(Kind, Kind, By)] = &[
     (Sealed, Quiesce, By::Anyone),
     // Sealed before it was full: another thread appends to it.
     (Sealed, Open, By::Anyone),
+    // A long record: the later chunks have no owner any more; the first one when the record was published. It changes its
+    // queue where it stands, and goes when the record was unlinked; the later chunks go while it is quiet.
+    (Open, RunContinued, By::Owner),
+    (Open, RunHead, By::Owner),
+    (Open, RunHead, By::Reaper),
+    (RunHead, RunHead, By::Anyone),
+    (RunHead, Quiesce, By::Anyone),
+    (RunContinued, Free, By::Anyone),
+    // Emptied for a row of chunks, after the scan of pins.
+    (Evicting, Open, By::Owner),
     // Retired by the object that used it.
     (Index, Quiesce, By::Anyone),
     (Lane, Quiesce, By::Anyone),
@@ -65,8 +75,8 @@ mod tests {
     #[test]
     fn no_chunk_in_use_is_opened_and_only_quiet_ones_are_freed() {
         for (from, to, _) in EDGES {
-            assert!(*to != Open || matches!(from, Virgin | Free | Sealed), "{from:?} -> {to:?}");
-            assert!(*to != Free || *from == Quiesce, "{from:?} -> {to:?}");
+            assert!(*to != Open || matches!(from, Virgin | Free | Sealed | Evicting), "{from:?} -> {to:?}");
+            assert!(*to != Free || matches!(from, Quiesce | RunContinued), "{from:?} -> {to:?}");
             assert!(*to != Virgin, "{from:?} -> {to:?}");
         }
         assert!(

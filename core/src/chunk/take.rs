@@ -4,7 +4,7 @@
 //! while, never too low. Who then finds too few left gives his back.
 
 use super::layout::{Class, Dead, HINT_COUNT, Kind, State, at, pair};
-use super::relief::Effort;
+use super::relief::{Cleaner, Effort};
 use super::{Actor, ChunkId, Pool};
 use crate::error::{Error, ErrorCode, Result};
 use crate::shm::atomic::{Ordering, fence};
@@ -22,11 +22,8 @@ pub enum Need {
     Clean,
 }
 
-/// Places where a row of chunks is tried to be made.
-const ROWS: u32 = 3;
-
 impl Pool {
-    fn must_stay(&self, need: Need) -> u32 {
+    pub(super) fn must_stay(&self, need: Need) -> u32 {
         match need {
             Need::Object => self.reserve() + self.geometry().chunk_count / 16,
             Need::Growth => self.reserve(),
@@ -50,21 +47,39 @@ impl Pool {
         count: u32,
         need: Need,
     ) -> Result<ChunkId> {
+        self.allocate_row(me, class, object, count, need, None)
+    }
+
+    /// As [`Pool::allocate_run`]; `own` is the table that the caller writes to.
+    pub(super) fn allocate_row(
+        &self,
+        me: Actor<'_>,
+        class: Class,
+        object: u32,
+        count: u32,
+        need: Need,
+        own: Option<&dyn Cleaner>,
+    ) -> Result<ChunkId> {
+        let chunks = self.geometry().chunk_count;
         let mut effort = Effort::new(self);
-        loop {
+        for step in 0u32.. {
             if let Some(first) = self.take(me, class, object, count, need)? {
                 return Ok(first);
             }
+            // Looking for a row is a walk over all chunks.
             if count > 1
-                && self.free_count() >= count.saturating_add(self.must_stay(need))
-                && let Some(first) = self.make_row(me, class, object, count)?
+                && step.is_multiple_of(1 + chunks / 128)
+                && let Some(first) = self.make_row(me, class, object, count, need, own)?
             {
                 return Ok(first);
             }
-            if need == Need::Clean || !self.relieve(me, None, self.geometry().chunk_bytes, &mut effort)? {
-                return Err(self.full(count, need));
+            if need == Need::Clean || !self.relieve(me, own, self.geometry().chunk_bytes, &mut effort)? {
+                break;
             }
         }
+        // The last steps may have made what was missing before.
+        let made = if count > 1 { self.make_row(me, class, object, count, need, own)? } else { None };
+        made.ok_or_else(|| self.full(count, need))
     }
 
     /// As [`Pool::allocate_run`], but takes only what is free: `None` if that is not enough.
@@ -161,6 +176,7 @@ impl Pool {
     /// Claims the chunks one by one in the order of their numbers; gives back what it has if one is lost. Counting them is the
     /// caller's affair.
     fn open_run(&self, me: Actor<'_>, class: Class, object: u32, first: ChunkId, count: u32) -> Result<bool> {
+        self.reserve_pages(first, count)?;
         for number in first.0..first.0 + count {
             if !self.open_one(me, class, object, ChunkId(number))? {
                 self.give_back(me, first.0..number)?;
@@ -180,76 +196,20 @@ impl Pool {
         Ok(())
     }
 
-    fn describe_run(&self, first: ChunkId, count: u32) -> Result<()> {
+    pub(super) fn describe_run(&self, first: ChunkId, count: u32) -> Result<()> {
+        let generation = self.state(first)?.generation();
         // ORDER Relaxed: the owner's, until the run is reachable.
         for number in first.0 + 1..first.0 + count {
             self.descriptor(ChunkId(number))?
                 .u64::<{ at::PARENT }>()
-                .store(pair(first.0, 0), Ordering::Relaxed);
+                .store(pair(first.0, generation), Ordering::Relaxed);
         }
         self.descriptor(first)?.u32::<{ at::RUN_LEN }>().store(count, Ordering::Relaxed);
         Ok(())
     }
 
-    /// Makes `count` chunks in a row free by cleaning the row with the fewest live bytes, and takes them. There are enough
-    /// free chunks elsewhere for what is moved.
-    #[cold]
-    fn make_row(&self, me: Actor<'_>, class: Class, object: u32, count: u32) -> Result<Option<ChunkId>> {
-        for _ in 0..ROWS {
-            let Some(first) = self.cheapest_row(count)? else { return Ok(None) };
-            let row = first.0..first.0 + count;
-            let mut opened = first.0;
-            for number in row.clone() {
-                let chunk = ChunkId(number);
-                let free = |state: State| state.is(Kind::Free) || state.is(Kind::Virgin);
-                // Taken as soon as it is free, so that what is moved out of the next one does not get here.
-                if (free(self.state(chunk)?) || self.clean_now(me, chunk)?)
-                    && self.open_one(me, class, object, chunk)?
-                {
-                    self.count_taken(1);
-                    opened = number + 1;
-                } else {
-                    break;
-                }
-            }
-            if opened == row.end {
-                self.describe_run(first, count)?;
-                return Ok(Some(first));
-            }
-            for number in first.0..opened {
-                self.release(me, ChunkId(number))?;
-            }
-        }
-        Ok(None)
-    }
-
-    /// The row of chunks that are free or can be cleaned with the fewest live bytes in all.
-    fn cheapest_row(&self, count: u32) -> Result<Option<ChunkId>> {
-        let mut live = std::collections::VecDeque::new();
-        let (mut sum, mut best) = (0, None);
-        for chunk in self.chunks() {
-            match self.cost_of_cleaning(chunk)? {
-                Some(bytes) => {
-                    live.push_back(bytes);
-                    sum += bytes;
-                    if live.len() as u32 > count {
-                        sum -= live.pop_front().unwrap_or(0);
-                    }
-                }
-                None => {
-                    live.clear();
-                    sum = 0;
-                }
-            }
-            if live.len() as u32 == count && best.is_none_or(|(least, _)| sum < least) {
-                best = Some((sum, ChunkId(chunk.0 + 1 - count)));
-            }
-        }
-        Ok(best.map(|(_, first)| first))
-    }
-
     /// One free chunk becomes the caller's. Its count is the caller's affair.
-    fn open_one(&self, me: Actor<'_>, class: Class, object: u32, chunk: ChunkId) -> Result<bool> {
+    pub(super) fn open_one(&self, me: Actor<'_>, class: Class, object: u32, chunk: ChunkId) -> Result<bool> {
         let descriptor = self.descriptor(chunk)?;
         // ORDER Acquire [chunk-state]: as in `state`.
         let seen = State(descriptor.u64::<{ at::STATE }>().load(Ordering::Acquire));
@@ -257,10 +217,10 @@ impl Pool {
             return Ok(false);
         }
         // Pages first: if there are none, nothing has changed.
-        if seen.is(Kind::Virgin) {
+        if seen.is(Kind::Virgin) && !self.is_populated(chunk) {
             self.ground().commit(self.geometry().chunk_offset(chunk), self.geometry().chunk_bytes)?;
         }
-        self.populate(chunk)?;
+        self.populate(chunk, 1)?;
         // Before the chunk can be owned, so that whoever looks for what the dead owned comes as far as here.
         // ORDER Relaxed: ordered before the state by its Release; only the reaper needs it, who sees all of the dead's stores.
         self.head().u64::<{ at::POOL_COMMITTED }>().fetch_max(chunk.0 as u64 + 1, Ordering::Relaxed);
@@ -272,6 +232,13 @@ impl Pool {
         // DIES AFTER: an open chunk of the dead, with the descriptor of its last use: the reaper seals it and the cleaner
         // finds nothing live in it, or frees it because nothing refers to it.
         kill_point!("chunk.allocate.opened");
+        self.describe(chunk, object, seen.generation())?;
+        Ok(true)
+    }
+
+    /// Begins a use of a chunk that has just become the caller's: its descriptor gets the values of an empty one.
+    pub(super) fn describe(&self, chunk: ChunkId, object: u32, generation: u32) -> Result<()> {
+        let descriptor = self.descriptor(chunk)?;
         // ORDER Release [chunk-reuse]: whoever sees bytes that are written from here on, and then executes an acquire
         // fence, also sees that the records of the last use were unlinked and the generation went on.
         fence(Ordering::Release);
@@ -291,9 +258,9 @@ impl Pool {
             word.store(0, Ordering::Relaxed);
         }
         // ORDER Release [chunk-described]: with this generation in it, the fields above are those of this use.
-        descriptor.u64::<{ at::DEAD }>().store(Dead::new(seen.generation(), 0).0, Ordering::Release);
+        descriptor.u64::<{ at::DEAD }>().store(Dead::new(generation, 0).0, Ordering::Release);
         kill_point!("chunk.allocate.described");
-        Ok(true)
+        Ok(())
     }
 
     /// Goes on filling a sealed chunk of a cache that has room for `bytes`: left by a thread that ended, or put away.
@@ -325,20 +292,57 @@ impl Pool {
         Ok(false)
     }
 
-    /// Maps the pages of a chunk that this process has not touched yet: a fault costs more than a write.
-    #[cfg(not(memora_loom))]
-    fn populate(&self, chunk: ChunkId) -> Result<()> {
-        let (word, bit) = (&self.populated[chunk.0 as usize / 64], 1u64 << (chunk.0 % 64));
-        // ORDER Relaxed: private to this process, and doing it twice is harmless.
-        if word.load(Ordering::Relaxed) & bit == 0 {
-            self.shm().populate(self.geometry().chunk_offset(chunk), self.geometry().chunk_bytes)?;
-            word.fetch_or(bit, Ordering::Relaxed);
+    /// Reserves and maps the pages of a long run at once: one call for each chunk costs more than the copy that follows.
+    pub(super) fn reserve_pages(&self, first: ChunkId, count: u32) -> Result<()> {
+        if count == 1 {
+            return Ok(());
         }
+        let mut virgin = None;
+        for number in first.0..=first.0 + count {
+            let is_virgin = number < first.0 + count && self.state(ChunkId(number))?.is(Kind::Virgin);
+            match (is_virgin, virgin) {
+                (true, None) => virgin = Some(number),
+                (false, Some(start)) => {
+                    let bytes = u64::from(number - start) * self.geometry().chunk_bytes;
+                    self.ground().commit(self.geometry().chunk_offset(ChunkId(start)), bytes)?;
+                    virgin = None;
+                }
+                _ => {}
+            }
+        }
+        self.populate(first, count)
+    }
+
+    /// Maps the pages of chunks that this process has not touched yet: a fault costs more than a write.
+    #[cfg(not(memora_loom))]
+    pub(super) fn populate(&self, first: ChunkId, count: u32) -> Result<()> {
+        let chunks = (first.0..first.0 + count).map(ChunkId);
+        if chunks.clone().all(|chunk| self.is_populated(chunk)) {
+            return Ok(());
+        }
+        self.shm()
+            .populate(self.geometry().chunk_offset(first), u64::from(count) * self.geometry().chunk_bytes)?;
+        // ORDER Relaxed: private to this process, and doing it twice is harmless.
+        chunks.for_each(|chunk| {
+            self.populated[chunk.0 as usize / 64].fetch_or(1 << (chunk.0 % 64), Ordering::Relaxed);
+        });
         Ok(())
     }
 
+    /// Whether this process has mapped the pages of a chunk: then they were reserved.
+    #[cfg(not(memora_loom))]
+    fn is_populated(&self, chunk: ChunkId) -> bool {
+        // ORDER Relaxed: private to this process.
+        self.populated[chunk.0 as usize / 64].load(Ordering::Relaxed) >> (chunk.0 % 64) & 1 != 0
+    }
+
     #[cfg(memora_loom)]
-    fn populate(&self, _chunk: ChunkId) -> Result<()> {
+    fn is_populated(&self, _chunk: ChunkId) -> bool {
+        false
+    }
+
+    #[cfg(memora_loom)]
+    pub(super) fn populate(&self, _first: ChunkId, _count: u32) -> Result<()> {
         Ok(())
     }
 }

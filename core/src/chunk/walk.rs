@@ -19,7 +19,9 @@ impl Pool {
     /// The records from position `from` to the tail. `header` is the length of their header: 24 or 48.
     pub fn walk(&self, chunk: ChunkId, header: u64, from: u64) -> Result<Walk<'_>> {
         let end = self.tail(chunk)?;
-        Ok(Walk { shm: self.shm(), span: self.span(chunk)?, header, at: from, end })
+        // The one record of a run goes beyond its first chunk.
+        let chunks = end.div_ceil(self.geometry().chunk_bytes).max(1) as u32;
+        Ok(Walk { shm: self.shm(), span: self.run_span(chunk, chunks)?, header, at: from, end })
     }
 }
 
@@ -50,7 +52,7 @@ impl Walk<'_> {
         let offset = self.span.offset() + self.at;
         let head = Head::read(self.span.block::<{ HEADER_BYTES as usize }>(self.at)?);
         let bytes = head.bytes(self.header);
-        if bytes > self.end - self.at || head.key_len == 0 || !self.at.is_multiple_of(RECORD_ALIGN) {
+        if bytes > self.end - self.at || head.id == 0 || !self.at.is_multiple_of(RECORD_ALIGN) {
             return Err(record::damaged(offset, &head));
         }
         let position = self.at;

@@ -251,8 +251,8 @@ pub fn batch_len(body_len: usize) -> u64 {
 /// A record as the files hold it: the state of one key when its flush looked at it.
 ///
 /// ```text
-///  0 order 8 | 8 expiry, wall ms 8 (0 never) | 16 value length 4 | 20 client flags 4 | 24 key length 2 | 26 kind 1
-/// 27 zeros 5 | 32 key | value | zeros to a multiple of 8
+///  0 order 8 | 8 expiry, wall ms 8 (0 never) | 16 value length 4 | 20 client flags 4
+/// 24 key length 2 (0 = 65,536) | 26 kind 1 | 27 zeros 5 | 32 key | value | zeros to a multiple of 8
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Record<'a> {
@@ -291,7 +291,7 @@ impl<'a> Record<'a> {
     pub fn decode(body: &'a [u8]) -> Option<(Record<'a>, usize)> {
         let header = body.get(..RECORD_HEADER_LEN)?;
         let value_len = u32_at(header, 16) as usize;
-        let key_len = usize::from(u16::from_le_bytes([header[24], header[25]]));
+        let key_len = usize::from(u16::from_le_bytes([header[24], header[25]]).wrapping_sub(1)) + 1;
         let key_end = RECORD_HEADER_LEN + key_len;
         let end = key_end.checked_add(value_len)?;
         let key = body.get(RECORD_HEADER_LEN..key_end)?;
@@ -302,7 +302,7 @@ impl<'a> Record<'a> {
             _ => return None,
         };
         let total = end.next_multiple_of(8);
-        if total > body.len() || key.is_empty() {
+        if total > body.len() {
             return None;
         }
         let record = Record {

@@ -44,7 +44,7 @@ impl Core {
         let (mut key, mut value) = (Vec::new(), Vec::new());
         while let Some(found) = walk.next()? {
             if found.head.flags & RELOCATED == 0 {
-                key.resize(usize::from(found.head.key_len), 0);
+                key.resize(found.head.key_len as usize, 0);
                 record::key_span(pool.shm(), found.offset, EXTENDED_BYTES, &found.head)?
                     .copy_out(0, &mut key)?;
                 let current = self.table.key_state(self.host.actor()?, &key, &mut value)?;

@@ -306,7 +306,7 @@ fn check_record(
         return Ok(None);
     };
     let state = pool.state(chunk)?;
-    let of_table = matches!(state.kind(), Some(Kind::Open | Kind::Sealed | Kind::Evicting))
+    let of_table = matches!(state.kind(), Some(Kind::Open | Kind::Sealed | Kind::Evicting | Kind::RunHead))
         && state.class() == Some(table.class.class())
         // ORDER Relaxed: written before the record was.
         && pool.descriptor(chunk)?.u32::<{ at::OBJECT }>().load(Ordering::Relaxed) == table.object;
@@ -315,7 +315,7 @@ fn check_record(
     let bytes = head.bytes(table.header);
     if !of_table {
         problems.push(format!("{:?} names a record in chunk {}, which is {state:?}", seen.word, chunk.0));
-    } else if position.saturating_add(bytes) > pool.tail(chunk)? || head.key_len == 0 {
+    } else if position.saturating_add(bytes) > pool.tail(chunk)? || head.id == 0 {
         problems.push(format!("{:?} names no whole record below the tail of chunk {}", seen.word, chunk.0));
     } else {
         let mut key = vec![0; head.key_len as usize];

@@ -157,11 +157,11 @@ impl Table {
         self.control().u64::<{ control::DEATHS }>().fetch_add(1, Ordering::Release);
     }
 
-    /// Whether the chunk holds sealed records of this table.
+    /// Whether the chunk, or the run that begins with it, holds records of this table and gets no more.
     pub(super) fn is_sealed_record_chunk(&self, chunk: ChunkId) -> Result<bool> {
         let state = self.pool.state(chunk)?;
         // ORDER Relaxed: written before the chunk was sealed.
-        Ok(state.is(Kind::Sealed)
+        Ok((state.is(Kind::Sealed) || state.is(Kind::RunHead))
             && state.class() == Some(self.class.class())
             && self.pool.descriptor(chunk)?.u32::<{ at::OBJECT }>().load(Ordering::Relaxed) == self.object)
     }
@@ -193,8 +193,14 @@ impl Table {
             let state = self.pool.state(chunk)?;
             let records = state.class().is_some_and(Class::has_records);
             match state.kind() {
-                Some(Kind::Open | Kind::Sealed | Kind::Evicting) if records => {
+                Some(Kind::RunContinued) => {}
+                Some(Kind::Open | Kind::Sealed | Kind::Evicting | Kind::RunHead) if records => {
                     open += u32::from(state.is(Kind::Open));
+                    if state.is(Kind::RunHead) {
+                        // What a run leaves of its last chunk is room for nobody.
+                        let bytes = u64::from(self.pool.run_len(chunk)?) * geometry.chunk_bytes;
+                        foreign += bytes.saturating_sub(self.pool.tail(chunk)?);
+                    }
                     // ORDER Relaxed: an estimate.
                     let object = self.pool.descriptor(chunk)?.u32::<{ at::OBJECT }>().load(Ordering::Relaxed);
                     if object != self.object {
@@ -266,7 +272,7 @@ impl Table {
             let state = self.pool.state(chunk)?;
             // ORDER Relaxed: an estimate, corrected only when nobody changed it meanwhile.
             if state.class() == Some(self.class.class())
-                && matches!(state.kind(), Some(Kind::Open | Kind::Sealed | Kind::Evicting))
+                && matches!(state.kind(), Some(Kind::Open | Kind::Sealed | Kind::Evicting | Kind::RunHead))
                 && self.pool.descriptor(chunk)?.u32::<{ at::OBJECT }>().load(Ordering::Relaxed) == self.object
             {
                 live += self.pool.live_bytes(chunk)?;
@@ -282,6 +288,7 @@ impl Table {
 
     /// Takes the dead bytes of one chunk anew, unless they change meanwhile.
     fn count_dead_anew(&self, chunk: ChunkId, scratch: &mut Vec<u8>) -> Result<()> {
+        let state = self.pool.state(chunk)?;
         let word = self.pool.descriptor(chunk)?.u64::<{ at::DEAD }>();
         // ORDER Acquire [dead]: what was unlinked before it was counted is seen as dead.
         let before = word.load(Ordering::Acquire);
@@ -292,6 +299,9 @@ impl Table {
             if !self.is_live(hash, walked.offset)? {
                 dead += walked.bytes;
             }
+        }
+        if dead > 0 && state.is(Kind::RunHead) {
+            return self.pool.retire_run(chunk, state);
         }
         if Dead(before).bytes() as u64 == dead {
             return Ok(());
@@ -348,11 +358,12 @@ impl Table {
             let state = self.pool.state(chunk)?;
             // ORDER Relaxed: an estimate.
             if state.class() == Some(self.class.class())
-                && matches!(state.kind(), Some(Kind::Open | Kind::Sealed | Kind::Evicting))
+                && matches!(state.kind(), Some(Kind::Open | Kind::Sealed | Kind::Evicting | Kind::RunHead))
                 && self.pool.descriptor(chunk)?.u32::<{ at::OBJECT }>().load(Ordering::Relaxed) == self.object
             {
                 let live = self.pool.live_bytes(chunk)?;
-                stats.record_chunks += 1;
+                let run = state.is(Kind::RunHead);
+                stats.record_chunks += if run { u64::from(self.pool.run_len(chunk)?) } else { 1 };
                 stats.live_bytes += live;
                 stats.dead_bytes += self.pool.tail(chunk)?.saturating_sub(live);
             }

@@ -168,6 +168,9 @@ impl Table {
                 return Ok(Attempt::Again);
             }
             kill_point!("table.insert.published");
+            if appended.run {
+                self.pool.seal_run(appended)?;
+            }
             self.count(me, appended.bytes as i64, 1);
             return Ok(Attempt::Done(Changed { id: appended.id, offset: appended.offset, changed: true }));
         }

@@ -10,7 +10,7 @@ use super::{Table, too_many_tries};
 use crate::chunk::ChunkId;
 use crate::chunk::layout::{at, unpair};
 use crate::chunk::record::{self, Head};
-use crate::error::{Error, ErrorCode, Result};
+use crate::error::Result;
 use crate::shm::atomic::{AtomicU64, Ordering, fence};
 use crate::shm::{Span, align8};
 
@@ -398,15 +398,10 @@ impl Table {
 
     /// The hash of the key of the record at `offset`. `scratch` is only a buffer.
     pub(super) fn hash_of_record(&self, offset: u64, head: &Head, scratch: &mut Vec<u8>) -> Result<u64> {
-        if head.key_len == 0 || head.key_len as usize > crate::limits::KEY_LEN_MAX {
-            return Err(Error::new(
-                ErrorCode::Corrupt,
-                format!("The record at {offset} claims a key of {} bytes.", head.key_len),
-            ));
-        }
+        let key = record::key_span(self.pool.shm(), offset, self.header, head)?;
         scratch.clear();
         scratch.resize(head.key_len as usize, 0);
-        record::key_span(self.pool.shm(), offset, self.header, head)?.copy_out(0, scratch)?;
+        key.copy_out(0, scratch)?;
         Ok(self.hasher.hash(scratch))
     }
 }

@@ -63,6 +63,8 @@ mod view;
 #[cfg(all(test, memora_loom))]
 mod interleavings;
 #[cfg(all(test, not(memora_loom)))]
+mod run_tests;
+#[cfg(all(test, not(memora_loom)))]
 mod tests;
 
 use std::sync::Arc;
@@ -75,6 +77,7 @@ pub use update::{Action, Changed, Current, Restored, Revision, Update, Value};
 use crate::chunk::record::{EXTENDED_BYTES, HEADER_BYTES};
 use crate::chunk::{ChunkId, Class, Pool};
 use crate::error::{Error, ErrorCode, Result};
+use crate::limits::{KEY_LEN_MAX, STORE_KEY_REST, VALUE_LEN_MAX};
 use crate::shm::atomic::{AtomicU64, Ordering};
 use crate::shm::{Shm, Span};
 use hash::Hasher;
@@ -311,9 +314,22 @@ impl Table {
     }
 
     /// Longest value that fits with a key of this length.
+    #[inline]
     pub fn value_len_max(&self, key_len: usize) -> u64 {
         let overhead = crate::chunk::record::record_bytes(self.header, key_len as u64, 0) + 16;
-        (self.pool.geometry().chunk_bytes).saturating_sub(overhead)
+        match self.class {
+            RecordClass::Cache => VALUE_LEN_MAX.min(self.pool.run_bytes_max().saturating_sub(overhead)),
+            RecordClass::Store => self.pool.geometry().chunk_bytes.saturating_sub(overhead),
+        }
+    }
+
+    /// Longest key. The records of a store lie in one chunk each.
+    #[inline]
+    pub fn key_len_max(&self) -> usize {
+        match self.class {
+            RecordClass::Cache => KEY_LEN_MAX,
+            RecordClass::Store => KEY_LEN_MAX.min(self.pool.geometry().chunk_bytes as usize - STORE_KEY_REST),
+        }
     }
 
     /// Whether entries are evicted when it is full.

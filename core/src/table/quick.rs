@@ -218,7 +218,7 @@ impl Table {
         let head = Head {
             id: 0,
             value_len: u32::try_from(value.len()).ok()?,
-            key_len: key.len() as u16,
+            key_len: key.len() as u32,
             flags: update.marks & MARKS,
             expiry: update.expiry.min(EXPIRY_MAX),
             client: update.client,

@@ -7,7 +7,7 @@ use super::layout::{Entry, SLOT_COUNT, bucket_of};
 use super::slot::{Slot, SlotKind};
 use super::{KeyState, RecordClass, Table, too_many_tries};
 use crate::chunk::record::{self, Head};
-use crate::error::{Error, ErrorCode, Result};
+use crate::error::Result;
 use crate::shm::atomic::{AtomicU64, Ordering, fence};
 
 /// Bits of a cursor for the directory index.
@@ -136,16 +136,13 @@ impl Table {
     fn copy_record(&self, word: Slot) -> Result<Copied> {
         let shm = self.pool.shm();
         let head = record::head_at(shm, word.offset())?;
-        if head.bytes(self.header) > self.pool.geometry().chunk_bytes {
-            return Err(Error::new(
-                ErrorCode::Corrupt,
-                format!("The record at {} claims {} bytes.", word.offset(), head.bytes(self.header)),
-            ));
-        }
+        // Both lie in the segment before memory is taken for them.
+        let key_bytes = record::key_span(shm, word.offset(), self.header, &head)?;
+        let value_bytes = record::value_span(shm, word.offset(), self.header, &head)?;
         let mut key = vec![0; head.key_len as usize];
-        record::key_span(shm, word.offset(), self.header, &head)?.copy_out(0, &mut key)?;
+        key_bytes.copy_out(0, &mut key)?;
         let mut value = vec![0; head.value_len as usize];
-        record::value_span(shm, word.offset(), self.header, &head)?.copy_out(0, &mut value)?;
+        value_bytes.copy_out(0, &mut value)?;
         let order = match self.class {
             RecordClass::Cache => 0,
             RecordClass::Store => self.order_at(word.offset())?,

@@ -6,14 +6,14 @@ use crate::chunk::testing::Stage;
 use crate::chunk::{Actor, Need};
 
 /// A table on a stage, with a clock that the test sets.
-struct Bench {
-    stage: Arc<Stage>,
-    pool: Arc<Pool>,
-    table: Arc<Table>,
+pub(super) struct Bench {
+    pub stage: Arc<Stage>,
+    pub pool: Arc<Pool>,
+    pub table: Arc<Table>,
 }
 
 impl Bench {
-    fn new(threads: u16, chunks: u32, chunk_bytes: u64, class: RecordClass) -> Bench {
+    pub fn new(threads: u16, chunks: u32, chunk_bytes: u64, class: RecordClass) -> Bench {
         let (stage, pool) = Stage::pool(threads, chunks, chunk_bytes);
         let me = stage.actor(1);
         let count = chunks_needed(&pool, &TableOptions::default());
@@ -26,25 +26,25 @@ impl Bench {
         Bench { stage: stage.clone(), pool, table: Arc::new(table) }
     }
 
-    fn me(&self, index: u16) -> Actor<'_> {
+    pub fn me(&self, index: u16) -> Actor<'_> {
         self.stage.actor(index)
     }
 
-    fn set(&self, me: Actor<'_>, key: &[u8], value: &[u8]) -> Result<Changed> {
+    pub fn set(&self, me: Actor<'_>, key: &[u8], value: &[u8]) -> Result<Changed> {
         self.set_until(me, key, value, 0)
     }
 
-    fn set_until(&self, me: Actor<'_>, key: &[u8], value: &[u8], expiry: u64) -> Result<Changed> {
+    pub fn set_until(&self, me: Actor<'_>, key: &[u8], value: &[u8], expiry: u64) -> Result<Changed> {
         self.table.update(me, key, |_| {
             Ok(Action::Put(Update { value: Value::Bytes(value), expiry, client: 7, marks: 0 }))
         })
     }
 
-    fn delete(&self, me: Actor<'_>, key: &[u8]) -> Result<bool> {
+    pub fn delete(&self, me: Actor<'_>, key: &[u8]) -> Result<bool> {
         Ok(self.table.update(me, key, |_| Ok(Action::Remove))?.changed)
     }
 
-    fn get(&self, key: &[u8]) -> Option<Vec<u8>> {
+    pub fn get(&self, key: &[u8]) -> Option<Vec<u8>> {
         let mut out = Vec::new();
         let found = self
             .table
@@ -56,7 +56,7 @@ impl Bench {
         found.map(|_| out)
     }
 
-    fn problems(&self, live: bool) -> Vec<String> {
+    pub fn problems(&self, live: bool) -> Vec<String> {
         let mut problems = Vec::new();
         let mut report = |place: String, what: String| problems.push(format!("{place}: {what}"));
         crate::chunk::check(&self.pool, live, &mut report).unwrap();
@@ -64,7 +64,7 @@ impl Bench {
         problems
     }
 
-    fn assert_sound(&self) {
+    pub fn assert_sound(&self) {
         assert_eq!(self.problems(false), Vec::<String>::new());
     }
 }

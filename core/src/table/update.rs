@@ -9,7 +9,6 @@ use super::{RecordClass, Table, too_many_tries};
 use crate::chunk::record::{self, Head, TOMBSTONE, record_bytes};
 use crate::chunk::{Actor, Appended, Extension, Need};
 use crate::error::{Error, ErrorCode, Result};
-use crate::limits::KEY_LEN_MAX;
 use crate::shm::Span;
 use crate::shm::atomic::{Ordering, fence};
 
@@ -101,8 +100,8 @@ pub struct Restored<'v> {
 
 #[cold]
 #[inline(never)]
-fn bad_key(len: usize) -> Error {
-    Error::new(ErrorCode::KeyTooLong, format!("The key has {len} bytes; 1 to {KEY_LEN_MAX} are allowed."))
+fn bad_key(len: usize, max: usize) -> Error {
+    Error::new(ErrorCode::KeyTooLong, format!("The key has {len} bytes; 1 to {max} are allowed."))
 }
 
 #[cold]
@@ -125,7 +124,7 @@ struct Draft<'v> {
 impl Draft<'_> {
     fn tombstone(key: &[u8]) -> Self {
         Draft {
-            head: Head { key_len: key.len() as u16, flags: TOMBSTONE, ..Head::default() },
+            head: Head { key_len: key.len() as u32, flags: TOMBSTONE, ..Head::default() },
             value: &[],
             restored: None,
         }
@@ -148,8 +147,8 @@ impl Table {
         key: &[u8],
         mut decide: impl FnMut(Option<Current<'_>>) -> Result<Action<'v>>,
     ) -> Result<Changed> {
-        if key.is_empty() || key.len() > KEY_LEN_MAX {
-            return Err(bad_key(key.len()));
+        if key.is_empty() || key.len() > self.key_len_max() {
+            return Err(bad_key(key.len(), self.key_len_max()));
         }
         let hash = self.hasher.hash(key);
         for _ in 0..TRIES {
@@ -352,7 +351,7 @@ impl Table {
         let head = Head {
             id: 0,
             value_len: value.len() as u32,
-            key_len: key.len() as u16,
+            key_len: key.len() as u32,
             flags: update.marks & record::MARKS,
             expiry: update.expiry.min(record::EXPIRY_MAX),
             client: update.client,
@@ -411,6 +410,12 @@ impl Table {
     ) -> Result<Appended> {
         let bytes = record_bytes(self.header, key.len() as u64, draft.value.len() as u64);
         let class = self.class.class();
+        if self.class == RecordClass::Cache
+            && let Some(chunks) = self.pool.run_chunks(bytes)
+        {
+            let first = self.pool.take_record_run(me, class, self.object, chunks, need, Some(self))?;
+            return self.pool.append_run(first, &draft.head, key, draft.value);
+        }
         let place = match self.pool.room(me, class, self.object, bytes)? {
             Some(place) => place,
             None => self.make_room(me, need, bytes)?,
@@ -452,8 +457,8 @@ impl Table {
         if need == Need::Growth {
             self.admit(me, key.len(), draft.value.len(), old_bytes)?;
         }
-        let appended = self.append(me, need, key, draft, Some(found))?;
         let dead = self.dead_token(found.offset)?;
+        let appended = self.append(me, need, key, draft, Some(found))?;
         kill_point!("table.replace.before_publish");
         // DIES BEFORE: a record that nothing points to. DIES AFTER: the entry is changed; the old bytes are not counted dead.
         // ORDER AcqRel [slot]: releases the record to those who load the slot.
@@ -463,6 +468,9 @@ impl Table {
             return Ok(Attempt::Again);
         }
         kill_point!("table.replace.published");
+        if appended.run {
+            self.pool.seal_run(&appended)?;
+        }
         self.pool.add_dead(dead.0, dead.1, old_bytes)?;
         let entries = i64::from(!draft.head.is_tombstone()) - i64::from(!found.head.is_tombstone());
         self.count(me, new_bytes as i64 - old_bytes as i64, entries);
@@ -500,15 +508,15 @@ impl Table {
 
     /// Puts a record of a store as it was journaled, unless the key has one that is as new. Answers whether it was put.
     pub fn restore(&self, me: Actor<'_>, key: &[u8], restored: &Restored<'_>) -> Result<bool> {
-        if key.is_empty() || key.len() > KEY_LEN_MAX {
-            return Err(bad_key(key.len()));
+        if key.is_empty() || key.len() > self.key_len_max() {
+            return Err(bad_key(key.len(), self.key_len_max()));
         }
         let hash = self.hasher.hash(key);
         let draft = Draft {
             head: Head {
                 id: 0,
                 value_len: restored.value.map_or(0, <[u8]>::len) as u32,
-                key_len: key.len() as u16,
+                key_len: key.len() as u32,
                 flags: record::RELOCATED | if restored.value.is_none() { TOMBSTONE } else { 0 },
                 expiry: restored.expiry,
                 client: restored.client,
