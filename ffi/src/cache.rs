@@ -1,12 +1,13 @@
-//! Entries of caches, and the types that caches and stores share.
+//! Entries of caches, and the types that caches and stores share. The bodies that they share stand in `entries`.
 #![allow(unsafe_code)]
 
 use std::ffi::{c_char, c_int, c_void};
 
-use memora_core::{Cache, CasOutcome, Entry, Error, ErrorCode, Fabric, Result, Version};
+use memora_core::{Cache, ErrorCode, Fabric};
 
+use crate::entries;
 use crate::fabric::memora_fabric_t;
-use crate::guard::{Border, call};
+use crate::guard::call;
 use crate::handles;
 use crate::options::{self, memora_cache_options_t, memora_set_options_t};
 
@@ -62,116 +63,6 @@ pub type memora_entry_fn = Option<
     ),
 >;
 
-/// The entry for C.
-pub(crate) fn entry_of(entry: &Entry) -> memora_entry_t {
-    memora_entry_t {
-        version: entry.version.0,
-        ttl_ms: entry.ttl_ms.unwrap_or(u64::MAX),
-        flags: entry.flags,
-        reserved: 0,
-    }
-}
-
-/// Answers a get into a buffer of the caller.
-pub(crate) fn put_value(border: &Border, found: Result<Option<usize>>, len: *mut usize) -> Result<()> {
-    match found {
-        Ok(Some(found)) => {
-            border.put(len, found);
-            Ok(())
-        }
-        Ok(None) => Err(ErrorCode::NotFound.into()),
-        Err(error) => {
-            if error.code() == ErrorCode::BufferTooSmall {
-                border.put(len, usize::try_from(error.amount()).unwrap_or(usize::MAX));
-            }
-            Err(error)
-        }
-    }
-}
-
-/// Answers a get of a value with what is known of it.
-pub(crate) fn put_entry(
-    border: &Border,
-    found: Option<Entry>,
-    buffer: &mut [u8],
-    len: *mut usize,
-    entry: *mut memora_entry_t,
-) -> Result<()> {
-    let found = found.ok_or(ErrorCode::NotFound)?;
-    border.put(len, found.value.len());
-    border.put(entry, entry_of(&found));
-    match buffer.get_mut(..found.value.len()) {
-        Some(place) => {
-            place.copy_from_slice(&found.value);
-            Ok(())
-        }
-        None => {
-            let text = format!("The value has {} bytes, the buffer {}.", found.value.len(), buffer.len());
-            Err(Error::with_amount(ErrorCode::BufferTooSmall, found.value.len() as u64, text))
-        }
-    }
-}
-
-/// Answers a write that may be refused because of what is there, or is not.
-pub(crate) fn put_version(
-    border: &Border,
-    stored: Option<Version>,
-    otherwise: ErrorCode,
-    version: *mut u64,
-) -> Result<()> {
-    let stored = stored.ok_or(otherwise)?;
-    border.put(version, stored.0);
-    Ok(())
-}
-
-/// Answers a compare-and-swap.
-pub(crate) fn put_outcome(border: &Border, outcome: CasOutcome, version: *mut u64) -> Result<()> {
-    match outcome {
-        CasOutcome::Stored(stored) => {
-            border.put(version, stored.0);
-            Ok(())
-        }
-        CasOutcome::Stale(newer) => {
-            border.put(version, newer.0);
-            Err(Error::with_amount(ErrorCode::Stale, newer.0, ErrorCode::Stale.text()))
-        }
-        CasOutcome::NotFound => Err(ErrorCode::NotFound.into()),
-    }
-}
-
-/// The number that a counter starts with, unless the caller wants a missing one to be refused.
-pub(crate) fn initial_of(border: &Border, initial: *const u64) -> Result<Option<u64>> {
-    if initial.is_null() {
-        return Ok(None);
-    }
-    Ok(border.elements(initial, 1, "initial")?.first().copied())
-}
-
-/// Answers a call on a counter.
-pub(crate) fn put_number(border: &Border, number: Option<u64>, answer: *mut u64) -> Result<()> {
-    border.put(answer, number.ok_or(ErrorCode::NotFound)?);
-    Ok(())
-}
-
-/// The keys of a get of many.
-pub(crate) fn keys_of(border: &Border, keys: *const memora_bytes_t, count: usize) -> Result<Vec<&[u8]>> {
-    border.elements(keys, count, "keys")?.iter().map(|key| border.bytes(key.data, key.len, "key")).collect()
-}
-
-/// What hands the answers of a get of many to the caller's function.
-pub(crate) fn answer_of(
-    border: &Border,
-    function: memora_value_fn,
-    context: *mut c_void,
-) -> Result<impl FnMut(usize, Option<&[u8]>)> {
-    let function = border.function(function)?;
-    Ok(move |index: usize, value: Option<&[u8]>| {
-        let data = value.map_or(std::ptr::null(), |value| value.as_ptr().cast());
-        // SAFETY: the caller's function, within the licence of `call`, with pointers to private copies that live during the call.
-        unsafe { function(context, index, data, value.map_or(0, <[u8]>::len)) }
-    })
-}
-
 /// Opens the cache `name` of `fabric`, or creates it. With `options` NULL it is opened however it was made, or created with the
 /// defaults.
 ///
@@ -224,15 +115,7 @@ pub unsafe extern "C" fn memora_cache_get(
     len: *mut usize,
 ) -> c_int {
     // SAFETY: the pointers are those of a caller who keeps to the header.
-    unsafe {
-        call(|border| {
-            let key = border.bytes(key, key_len, "key")?;
-            let buffer = border.buffer(buffer, capacity, "buffer")?;
-            handles::with(handles::number(cache), |cache: &Cache| {
-                put_value(border, cache.get_into(key, buffer), len)
-            })
-        })
-    }
+    unsafe { entries::get(cache, entries::span(key, key_len), buffer, capacity, len, Cache::get_into) }
 }
 
 /// As memora_cache_get(), and tells the version, the flags and the rest of the time to live in `*entry`.
@@ -250,12 +133,7 @@ pub unsafe extern "C" fn memora_cache_get_entry(
 ) -> c_int {
     // SAFETY: the pointers are those of a caller who keeps to the header.
     unsafe {
-        call(|border| {
-            let key = border.bytes(key, key_len, "key")?;
-            let buffer = border.buffer(buffer, capacity, "buffer")?;
-            let found = handles::with(handles::number(cache), |cache: &Cache| cache.get_entry(key))?;
-            put_entry(border, found, buffer, len, entry)
-        })
+        entries::get_entry(cache, entries::span(key, key_len), buffer, capacity, len, entry, Cache::get_entry)
     }
 }
 
@@ -273,9 +151,8 @@ pub unsafe extern "C" fn memora_cache_get_many(
 ) -> c_int {
     // SAFETY: the pointers are those of a caller who keeps to the header.
     unsafe {
-        call(|border| {
-            let (keys, mut answer) = (keys_of(border, keys, count)?, answer_of(border, function, context)?);
-            handles::with(handles::number(cache), |cache: &Cache| cache.get_many(&keys, &mut answer))
+        entries::get_many(cache, keys, count, function, context, |cache: &Cache, keys, answer| {
+            cache.get_many(keys, answer)
         })
     }
 }
@@ -297,15 +174,14 @@ pub unsafe extern "C" fn memora_cache_set(
 ) -> c_int {
     // SAFETY: the pointers are those of a caller who keeps to the header.
     unsafe {
-        call(|border| {
-            let key = border.bytes(key, key_len, "key")?;
-            let value = border.bytes(value, value_len, "value")?;
-            let options = options::set(border, options)?;
-            let stored =
-                handles::with(handles::number(cache), |cache: &Cache| cache.set_with(key, value, &options))?;
-            border.put(version, stored.0);
-            Ok(())
-        })
+        entries::store(
+            cache,
+            entries::span(key, key_len),
+            entries::span(value, value_len),
+            options,
+            version,
+            Cache::set_with,
+        )
     }
 }
 
@@ -324,14 +200,15 @@ pub unsafe extern "C" fn memora_cache_add(
 ) -> c_int {
     // SAFETY: the pointers are those of a caller who keeps to the header.
     unsafe {
-        call(|border| {
-            let key = border.bytes(key, key_len, "key")?;
-            let value = border.bytes(value, value_len, "value")?;
-            let options = options::set(border, options)?;
-            let stored =
-                handles::with(handles::number(cache), |cache: &Cache| cache.add(key, value, &options))?;
-            put_version(border, stored, ErrorCode::AlreadyExists, version)
-        })
+        entries::store_if(
+            cache,
+            entries::span(key, key_len),
+            entries::span(value, value_len),
+            options,
+            version,
+            ErrorCode::AlreadyExists,
+            Cache::add,
+        )
     }
 }
 
@@ -350,14 +227,15 @@ pub unsafe extern "C" fn memora_cache_replace(
 ) -> c_int {
     // SAFETY: the pointers are those of a caller who keeps to the header.
     unsafe {
-        call(|border| {
-            let key = border.bytes(key, key_len, "key")?;
-            let value = border.bytes(value, value_len, "value")?;
-            let options = options::set(border, options)?;
-            let stored =
-                handles::with(handles::number(cache), |cache: &Cache| cache.replace(key, value, &options))?;
-            put_version(border, stored, ErrorCode::NotFound, version)
-        })
+        entries::store_if(
+            cache,
+            entries::span(key, key_len),
+            entries::span(value, value_len),
+            options,
+            version,
+            ErrorCode::NotFound,
+            Cache::replace,
+        )
     }
 }
 
@@ -378,15 +256,15 @@ pub unsafe extern "C" fn memora_cache_compare_and_swap(
 ) -> c_int {
     // SAFETY: the pointers are those of a caller who keeps to the header.
     unsafe {
-        call(|border| {
-            let key = border.bytes(key, key_len, "key")?;
-            let value = border.bytes(value, value_len, "value")?;
-            let options = options::set(border, options)?;
-            let outcome = handles::with(handles::number(cache), |cache: &Cache| {
-                cache.compare_and_swap(key, value, Version(expected), &options)
-            })?;
-            put_outcome(border, outcome, version)
-        })
+        entries::swap(
+            cache,
+            entries::span(key, key_len),
+            entries::span(value, value_len),
+            expected,
+            options,
+            version,
+            Cache::compare_and_swap,
+        )
     }
 }
 
@@ -401,13 +279,7 @@ pub unsafe extern "C" fn memora_cache_delete(
     key_len: usize,
 ) -> c_int {
     // SAFETY: the pointers are those of a caller who keeps to the header.
-    unsafe {
-        call(|border| {
-            let key = border.bytes(key, key_len, "key")?;
-            let was = handles::with(handles::number(cache), |cache: &Cache| cache.delete(key))?;
-            if was { Ok(()) } else { Err(ErrorCode::NotFound.into()) }
-        })
-    }
+    unsafe { entries::delete(cache, entries::span(key, key_len), Cache::delete) }
 }
 
 /// Adds `by` to the number under `key`, which is kept as decimal text. If there is none: with `initial` it is created with
@@ -425,12 +297,8 @@ pub unsafe extern "C" fn memora_cache_increment(
 ) -> c_int {
     // SAFETY: the pointers are those of a caller who keeps to the header.
     unsafe {
-        call(|border| {
-            let key = border.bytes(key, key_len, "key")?;
-            let initial = initial_of(border, initial)?;
-            let counted =
-                handles::with(handles::number(cache), |cache: &Cache| cache.increment(key, by, initial))?;
-            put_number(border, counted, number)
+        entries::count(cache, entries::span(key, key_len), initial, number, |cache: &Cache, key, initial| {
+            cache.increment(key, by, initial)
         })
     }
 }
@@ -449,12 +317,8 @@ pub unsafe extern "C" fn memora_cache_decrement(
 ) -> c_int {
     // SAFETY: the pointers are those of a caller who keeps to the header.
     unsafe {
-        call(|border| {
-            let key = border.bytes(key, key_len, "key")?;
-            let initial = initial_of(border, initial)?;
-            let counted =
-                handles::with(handles::number(cache), |cache: &Cache| cache.decrement(key, by, initial))?;
-            put_number(border, counted, number)
+        entries::count(cache, entries::span(key, key_len), initial, number, |cache: &Cache, key, initial| {
+            cache.decrement(key, by, initial)
         })
     }
 }
@@ -465,13 +329,7 @@ pub unsafe extern "C" fn memora_cache_decrement(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn memora_cache_len(cache: *mut memora_cache_t, len: *mut u64) -> c_int {
     // SAFETY: the pointers are those of a caller who keeps to the header.
-    unsafe {
-        call(|border| {
-            border.wanted(len, "len")?;
-            border.put(len, handles::with(handles::number(cache), |cache: &Cache| cache.len())?);
-            Ok(())
-        })
-    }
+    unsafe { entries::len(cache, len, Cache::len) }
 }
 
 /// Calls `function` for some entries, about `limit`, and moves `*cursor` on. Begin with a cursor of 0 and go on until it
@@ -489,25 +347,8 @@ pub unsafe extern "C" fn memora_cache_scan(
 ) -> c_int {
     // SAFETY: the pointers are those of a caller who keeps to the header.
     unsafe {
-        call(|border| {
-            let function = border.function(function)?;
-            let from = *border.elements(cursor, 1, "cursor")?.first().ok_or(ErrorCode::InvalidArgument)?;
-            let next = handles::with(handles::number(cache), |cache: &Cache| {
-                cache.scan(from, limit, |key, entry| {
-                    let (value, about) = (&entry.value, entry_of(entry));
-                    // Within the licence above: the caller's function, with pointers to private copies that live during the call.
-                    function(
-                        context,
-                        key.as_ptr().cast(),
-                        key.len(),
-                        value.as_ptr().cast(),
-                        value.len(),
-                        &about,
-                    );
-                })
-            })?;
-            border.put(cursor, next);
-            Ok(())
+        entries::scan(cache, cursor, limit, function, context, |cache: &Cache, cursor, limit, found| {
+            cache.scan(cursor, limit, found)
         })
     }
 }

@@ -3,12 +3,10 @@
 
 use std::ffi::{c_char, c_int, c_void};
 
-use memora_core::{ErrorCode, Fabric, Store, Version};
+use memora_core::{ErrorCode, Fabric, Store};
 
-use crate::cache::{
-    answer_of, entry_of, initial_of, keys_of, memora_bytes_t, memora_entry_fn, memora_entry_t,
-    memora_value_fn, put_entry, put_number, put_outcome, put_value, put_version,
-};
+use crate::cache::{memora_bytes_t, memora_entry_fn, memora_entry_t, memora_value_fn};
+use crate::entries;
 use crate::fabric::memora_fabric_t;
 use crate::guard::call;
 use crate::handles;
@@ -73,15 +71,7 @@ pub unsafe extern "C" fn memora_store_get(
     len: *mut usize,
 ) -> c_int {
     // SAFETY: the pointers are those of a caller who keeps to the header.
-    unsafe {
-        call(|border| {
-            let key = border.bytes(key, key_len, "key")?;
-            let buffer = border.buffer(buffer, capacity, "buffer")?;
-            handles::with(handles::number(store), |store: &Store| {
-                put_value(border, store.get_into(key, buffer), len)
-            })
-        })
-    }
+    unsafe { entries::get(store, entries::span(key, key_len), buffer, capacity, len, Store::get_into) }
 }
 
 /// As memora_store_get(), and tells the version, the flags and the rest of the time to live in `*entry`.
@@ -99,12 +89,7 @@ pub unsafe extern "C" fn memora_store_get_entry(
 ) -> c_int {
     // SAFETY: the pointers are those of a caller who keeps to the header.
     unsafe {
-        call(|border| {
-            let key = border.bytes(key, key_len, "key")?;
-            let buffer = border.buffer(buffer, capacity, "buffer")?;
-            let found = handles::with(handles::number(store), |store: &Store| store.get_entry(key))?;
-            put_entry(border, found, buffer, len, entry)
-        })
+        entries::get_entry(store, entries::span(key, key_len), buffer, capacity, len, entry, Store::get_entry)
     }
 }
 
@@ -121,9 +106,8 @@ pub unsafe extern "C" fn memora_store_get_many(
 ) -> c_int {
     // SAFETY: the pointers are those of a caller who keeps to the header.
     unsafe {
-        call(|border| {
-            let (keys, mut answer) = (keys_of(border, keys, count)?, answer_of(border, function, context)?);
-            handles::with(handles::number(store), |store: &Store| store.get_many(&keys, &mut answer))
+        entries::get_many(store, keys, count, function, context, |store: &Store, keys, answer| {
+            store.get_many(keys, answer)
         })
     }
 }
@@ -145,15 +129,14 @@ pub unsafe extern "C" fn memora_store_set(
 ) -> c_int {
     // SAFETY: the pointers are those of a caller who keeps to the header.
     unsafe {
-        call(|border| {
-            let key = border.bytes(key, key_len, "key")?;
-            let value = border.bytes(value, value_len, "value")?;
-            let options = options::set(border, options)?;
-            let stored =
-                handles::with(handles::number(store), |store: &Store| store.set_with(key, value, &options))?;
-            border.put(version, stored.0);
-            Ok(())
-        })
+        entries::store(
+            store,
+            entries::span(key, key_len),
+            entries::span(value, value_len),
+            options,
+            version,
+            Store::set_with,
+        )
     }
 }
 
@@ -172,14 +155,15 @@ pub unsafe extern "C" fn memora_store_add(
 ) -> c_int {
     // SAFETY: the pointers are those of a caller who keeps to the header.
     unsafe {
-        call(|border| {
-            let key = border.bytes(key, key_len, "key")?;
-            let value = border.bytes(value, value_len, "value")?;
-            let options = options::set(border, options)?;
-            let stored =
-                handles::with(handles::number(store), |store: &Store| store.add(key, value, &options))?;
-            put_version(border, stored, ErrorCode::AlreadyExists, version)
-        })
+        entries::store_if(
+            store,
+            entries::span(key, key_len),
+            entries::span(value, value_len),
+            options,
+            version,
+            ErrorCode::AlreadyExists,
+            Store::add,
+        )
     }
 }
 
@@ -198,14 +182,15 @@ pub unsafe extern "C" fn memora_store_replace(
 ) -> c_int {
     // SAFETY: the pointers are those of a caller who keeps to the header.
     unsafe {
-        call(|border| {
-            let key = border.bytes(key, key_len, "key")?;
-            let value = border.bytes(value, value_len, "value")?;
-            let options = options::set(border, options)?;
-            let stored =
-                handles::with(handles::number(store), |store: &Store| store.replace(key, value, &options))?;
-            put_version(border, stored, ErrorCode::NotFound, version)
-        })
+        entries::store_if(
+            store,
+            entries::span(key, key_len),
+            entries::span(value, value_len),
+            options,
+            version,
+            ErrorCode::NotFound,
+            Store::replace,
+        )
     }
 }
 
@@ -226,15 +211,15 @@ pub unsafe extern "C" fn memora_store_compare_and_swap(
 ) -> c_int {
     // SAFETY: the pointers are those of a caller who keeps to the header.
     unsafe {
-        call(|border| {
-            let key = border.bytes(key, key_len, "key")?;
-            let value = border.bytes(value, value_len, "value")?;
-            let options = options::set(border, options)?;
-            let outcome = handles::with(handles::number(store), |store: &Store| {
-                store.compare_and_swap(key, value, Version(expected), &options)
-            })?;
-            put_outcome(border, outcome, version)
-        })
+        entries::swap(
+            store,
+            entries::span(key, key_len),
+            entries::span(value, value_len),
+            expected,
+            options,
+            version,
+            Store::compare_and_swap,
+        )
     }
 }
 
@@ -249,13 +234,7 @@ pub unsafe extern "C" fn memora_store_delete(
     key_len: usize,
 ) -> c_int {
     // SAFETY: the pointers are those of a caller who keeps to the header.
-    unsafe {
-        call(|border| {
-            let key = border.bytes(key, key_len, "key")?;
-            let was = handles::with(handles::number(store), |store: &Store| store.delete(key))?;
-            if was { Ok(()) } else { Err(ErrorCode::NotFound.into()) }
-        })
-    }
+    unsafe { entries::delete(store, entries::span(key, key_len), Store::delete) }
 }
 
 /// Adds `by` to the number under `key`, which is kept as decimal text. If there is none: with `initial` it is created with
@@ -273,12 +252,8 @@ pub unsafe extern "C" fn memora_store_increment(
 ) -> c_int {
     // SAFETY: the pointers are those of a caller who keeps to the header.
     unsafe {
-        call(|border| {
-            let key = border.bytes(key, key_len, "key")?;
-            let initial = initial_of(border, initial)?;
-            let counted =
-                handles::with(handles::number(store), |store: &Store| store.increment(key, by, initial))?;
-            put_number(border, counted, number)
+        entries::count(store, entries::span(key, key_len), initial, number, |store: &Store, key, initial| {
+            store.increment(key, by, initial)
         })
     }
 }
@@ -297,12 +272,8 @@ pub unsafe extern "C" fn memora_store_decrement(
 ) -> c_int {
     // SAFETY: the pointers are those of a caller who keeps to the header.
     unsafe {
-        call(|border| {
-            let key = border.bytes(key, key_len, "key")?;
-            let initial = initial_of(border, initial)?;
-            let counted =
-                handles::with(handles::number(store), |store: &Store| store.decrement(key, by, initial))?;
-            put_number(border, counted, number)
+        entries::count(store, entries::span(key, key_len), initial, number, |store: &Store, key, initial| {
+            store.decrement(key, by, initial)
         })
     }
 }
@@ -313,13 +284,7 @@ pub unsafe extern "C" fn memora_store_decrement(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn memora_store_len(store: *mut memora_store_t, len: *mut u64) -> c_int {
     // SAFETY: the pointers are those of a caller who keeps to the header.
-    unsafe {
-        call(|border| {
-            border.wanted(len, "len")?;
-            border.put(len, handles::with(handles::number(store), |store: &Store| store.len())?);
-            Ok(())
-        })
-    }
+    unsafe { entries::len(store, len, Store::len) }
 }
 
 /// Calls `function` for some entries, about `limit`, and moves `*cursor` on. Begin with a cursor of 0 and go on until it
@@ -337,25 +302,8 @@ pub unsafe extern "C" fn memora_store_scan(
 ) -> c_int {
     // SAFETY: the pointers are those of a caller who keeps to the header.
     unsafe {
-        call(|border| {
-            let function = border.function(function)?;
-            let from = *border.elements(cursor, 1, "cursor")?.first().ok_or(ErrorCode::InvalidArgument)?;
-            let next = handles::with(handles::number(store), |store: &Store| {
-                store.scan(from, limit, |key, entry| {
-                    let (value, about) = (&entry.value, entry_of(entry));
-                    // Within the licence above: the caller's function, with pointers to private copies that live during the call.
-                    function(
-                        context,
-                        key.as_ptr().cast(),
-                        key.len(),
-                        value.as_ptr().cast(),
-                        value.len(),
-                        &about,
-                    );
-                })
-            })?;
-            border.put(cursor, next);
-            Ok(())
+        entries::scan(store, cursor, limit, function, context, |store: &Store, cursor, limit, found| {
+            store.scan(cursor, limit, found)
         })
     }
 }
@@ -375,13 +323,9 @@ pub unsafe extern "C" fn memora_store_set_durable(
 ) -> c_int {
     // SAFETY: the pointers are those of a caller who keeps to the header.
     unsafe {
-        call(|border| {
-            let key = border.bytes(key, key_len, "key")?;
-            let value = border.bytes(value, value_len, "value")?;
-            let durability = options::durability(durability, 0)?;
-            let stored = handles::with(handles::number(store), |store: &Store| {
-                store.set_durable(key, value, durability)
-            })?;
+        entries::on(store, |border, store: &Store| {
+            let (key, value) = (border.bytes(key, key_len, "key")?, border.bytes(value, value_len, "value")?);
+            let stored = store.set_durable(key, value, options::durability(durability, 0)?)?;
             border.put(version, stored.0);
             Ok(())
         })
