@@ -1011,7 +1011,8 @@ int memora_fabric_reap(struct memora_fabric_t *fabric,
                        uint64_t *threads);
 
 /**
- * Opens the cache `name` of `fabric`, or creates it. `options` may be NULL for the defaults.
+ * Opens the cache `name` of `fabric`, or creates it. With `options` NULL it is opened however it was made, or created with the
+ * defaults.
  *
  * On success `*cache` is a new handle, to be closed with memora_cache_close(); else it is NULL.
  * Returns MEMORA_OK, MEMORA_INVALID_ARGUMENT, MEMORA_INVALID_NAME, MEMORA_WRONG_KIND, MEMORA_WRONG_OPTIONS,
