@@ -199,7 +199,7 @@ static void a_scan_meets_every_entry(void) {
 }
 
 static void bad_keys_and_values_are_refused_and_nothing_is_lost(void) {
-    size_t big = 64u << 20, len = 0;
+    size_t big = (128u << 20) + 1, len = 0;
     char *bytes = calloc(1, big);
     memora_channel_t *channel = NULL;
     CHECK(bytes != NULL);
@@ -220,6 +220,22 @@ static void bad_keys_and_values_are_refused_and_nothing_is_lost(void) {
     CODE(memora_channel_open(fabric, "tested", NULL, &channel), MEMORA_WRONG_KIND);
     CHECK(channel == NULL);
     free(bytes);
+}
+
+static void long_keys_and_values_come_back(void) {
+    size_t key_len = 65536, value_len = 5u << 20, len = 0, i;
+    char *key = malloc(key_len + 1), *value = malloc(value_len), *back = malloc(value_len);
+    CHECK(key != NULL && value != NULL && back != NULL);
+    for (i = 0; i <= key_len; i++) key[i] = (char)(i * 7);
+    for (i = 0; i < value_len; i++) value[i] = (char)(i * 13 + i / 251);
+    OK(memora_cache_set(cache, key, key_len, value, value_len, NULL, NULL));
+    OK(memora_cache_get(cache, key, key_len, back, value_len, &len));
+    CHECK(len == value_len && memcmp(value, back, len) == 0);
+    CODE(memora_cache_set(cache, key, key_len + 1, "v", 1, NULL, NULL), MEMORA_KEY_TOO_LONG);
+    CHECK(strstr(memora_last_error_message(), "65536") != NULL);
+    CODE(memora_cache_get(cache, key, key_len - 1, back, value_len, &len), MEMORA_NOT_FOUND);
+    OK(memora_cache_delete(cache, key, key_len));
+    free(key), free(value), free(back);
 }
 
 static void take_nothing(void *context, const void *key, size_t key_len, const void *value, size_t value_len,
@@ -271,6 +287,7 @@ int main(int argc, char **argv) {
     TEST(many_are_got_at_once);
     TEST(a_scan_meets_every_entry);
     TEST(bad_keys_and_values_are_refused_and_nothing_is_lost);
+    TEST(long_keys_and_values_come_back);
     TEST(figures_and_extreme_limits);
     OK(memora_cache_close(cache));
     OK(memora_fabric_close(fabric));

@@ -322,7 +322,7 @@ pub enum WhenFull {
     Overrun,
 }
 
-/// A key: 1 to 4096 bytes, of any kind.
+/// A key: 1 to [`KEY_LEN_MAX`] bytes, of any kind.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Key(pub Vec<u8>);
 

@@ -214,8 +214,9 @@ fn an_entry_that_would_become_too_long_stays_as_it_was() {
     assert_eq!(cache.prepend(b"k", &[2; 2]).unwrap_err().code(), ErrorCode::ValueTooLong);
     let entry = cache.get_entry(b"k").unwrap().unwrap();
     assert_eq!((entry.value.len(), entry.version), (max - 1, version));
-    cache.append(b"k", &[2]).unwrap().unwrap();
-    assert_eq!(cache.get(b"k").unwrap().unwrap().len(), max);
+    // As long as allowed, but the pool has no room for both.
+    assert_eq!(cache.append(b"k", &[2]).unwrap_err().code(), ErrorCode::Full);
+    assert_eq!(cache.get_entry(b"k").unwrap().unwrap(), entry);
 }
 
 #[test]

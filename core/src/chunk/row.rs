@@ -60,18 +60,61 @@ impl Pool {
         need: Need,
         own: Option<&dyn Cleaner>,
     ) -> Result<Option<ChunkId>> {
+        // The caller's open chunks would be in the way.
+        self.put_away_others(me, None)?;
         for _ in 0..ROWS {
             let Some(row) = self.cheapest_row(count, need, own)? else { return Ok(None) };
-            let mut taken = Taken::default();
-            let done = self.clear_row(me, class, object, &row, own, &mut taken);
-            if let Ok(true) = done {
-                self.describe_run(row.first, count)?;
+            if self.have_row(me, class, object, &row, own)? {
                 return Ok(Some(row.first));
             }
-            self.give_back_row(me, &taken)?;
-            done?;
         }
         Ok(None)
+    }
+
+    /// Makes one of the first chunks of the arena free for something that will stay there, and takes it; `None` if the lowest
+    /// chunk that can be had is free already, or none of them can be had.
+    pub(super) fn make_low(
+        &self,
+        me: Actor<'_>,
+        class: Class,
+        object: u32,
+        need: Need,
+        own: Option<&dyn Cleaner>,
+    ) -> Result<Option<ChunkId>> {
+        if self.free_count() <= self.must_stay(need) {
+            return Ok(None);
+        }
+        for number in 1..self.low_end().min(self.geometry().chunk_count) {
+            match self.cost_of(ChunkId(number), own)? {
+                Cost::Nothing => return Ok(None),
+                Cost::Never => {}
+                Cost::Move(_) => {
+                    let row = Row { first: ChunkId(number), count: 1 };
+                    let done = self.have_row(me, class, object, &row, own)?;
+                    return Ok(done.then_some(row.first));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Takes all chunks of a row as one run, or none.
+    fn have_row(
+        &self,
+        me: Actor<'_>,
+        class: Class,
+        object: u32,
+        row: &Row,
+        own: Option<&dyn Cleaner>,
+    ) -> Result<bool> {
+        let mut taken = Taken::default();
+        let done = self.clear_row(me, class, object, row, own, &mut taken);
+        if let Ok(true) = done {
+            self.describe_run(row.first, row.count)?;
+            return Ok(true);
+        }
+        self.give_back_row(me, &taken)?;
+        done
     }
 
     /// The row with the fewest live bytes, if what is free besides it is enough to move them to.

@@ -62,6 +62,12 @@ impl Pool {
     ) -> Result<ChunkId> {
         let chunks = self.geometry().chunk_count;
         let mut effort = Effort::new(self);
+        if count == 1
+            && !class.has_records()
+            && let Some(chunk) = self.make_low(me, class, object, need, own)?
+        {
+            return Ok(chunk);
+        }
         for step in 0u32.. {
             if let Some(first) = self.take(me, class, object, count, need)? {
                 return Ok(first);
@@ -134,13 +140,32 @@ impl Pool {
         )
     }
 
+    /// Up to here the arena is for chunks that stay where they are: control areas, buckets, lanes. Anywhere else they would
+    /// be in the way of long rows.
+    pub(super) fn low_end(&self) -> u32 {
+        1 + self.geometry().chunk_count / 8
+    }
+
     fn find_run(&self, me: Actor<'_>, class: Class, object: u32, count: u32) -> Result<Option<ChunkId>> {
-        if count == 1 {
+        let total = self.geometry().chunk_count;
+        // ORDER Relaxed: hints.
+        let used =
+            self.head().u64::<{ at::POOL_COMMITTED }>().load(Ordering::Relaxed).clamp(1, total as u64) as u32;
+        let start = self.start.load(Ordering::Relaxed).clamp(1, total - 1);
+        // What stays where it is lies together at the lowest numbers; records leave the first chunks to it as long as there
+        // are fresh ones. First where chunks were used before, then fresh ones, then everywhere once more.
+        let low = if used < total { self.low_end() } else { 1 };
+        let ranges = if class.has_records() {
+            [(start.max(low), used), (low, start.min(used)), (used.max(low), total), (1, total)]
+        } else {
+            [(1, total), (0, 0), (0, 0), (0, 0)]
+        };
+        if count == 1 && class.has_records() {
             for hint in 0..HINT_COUNT {
                 // ORDER Relaxed: a hint; the state decides.
                 let word = self.head().u32_at::<{ at::POOL_HINTS }>(hint);
                 let chunk = ChunkId(word.load(Ordering::Relaxed));
-                if chunk.0 != 0 && chunk.0 < self.geometry().chunk_count {
+                if chunk.0 >= low && chunk.0 < self.geometry().chunk_count {
                     word.store(0, Ordering::Relaxed);
                     if self.state(chunk)?.is(Kind::Free) && self.open_run(me, class, object, chunk, 1)? {
                         return Ok(Some(chunk));
@@ -148,13 +173,6 @@ impl Pool {
                 }
             }
         }
-        let total = self.geometry().chunk_count;
-        // ORDER Relaxed: hints.
-        let used =
-            self.head().u64::<{ at::POOL_COMMITTED }>().load(Ordering::Relaxed).clamp(1, total as u64) as u32;
-        let start = self.start.load(Ordering::Relaxed).clamp(1, total - 1);
-        // First where chunks were used before, then fresh ones, then everywhere once more.
-        let ranges = [(start, used), (1, start.min(used)), (used, total), (1, total)];
         for (from, to) in ranges {
             let mut found = 0;
             for number in from..to {
@@ -163,7 +181,9 @@ impl Pool {
                 if found == count {
                     let first = ChunkId(number + 1 - count);
                     if self.open_run(me, class, object, first, count)? {
-                        self.start.store(number + 1, Ordering::Relaxed);
+                        if class.has_records() {
+                            self.start.store(number + 1, Ordering::Relaxed);
+                        }
                         return Ok(Some(first));
                     }
                     found = 0;

@@ -149,6 +149,28 @@ fn a_value_that_fits_no_fabric_of_this_size_is_too_long_and_one_that_finds_no_ro
 }
 
 #[test]
+fn a_long_value_finds_its_row_among_garbage_and_between_live_entries() {
+    // Small live entries are spread over all chunks, between dead ones.
+    let bench = Bench::new(1, 1000, CHUNK, RecordClass::Cache);
+    let me = bench.me(1);
+    let mut count = 0u64;
+    while bench.set(me, &count.to_le_bytes(), &[7; 500]).is_ok() {
+        count += 1;
+    }
+    for number in (0..count).filter(|number| number % 10 != 0) {
+        assert!(bench.delete(me, &number.to_le_bytes()).unwrap());
+    }
+    let live =
+        |bench: &Bench| (0..count).step_by(10).all(|number| bench.get(&number.to_le_bytes()).is_some());
+    assert!(live(&bench) && bench.pool.free_count() < 200, "{}", bench.pool.free_count());
+    assert!(bench.table.stats().unwrap().index_chunks > 10);
+    let value = filled(bench.table.value_len_max(4) as usize, 5);
+    bench.set(me, b"long", &value).unwrap();
+    assert!(bench.get(b"long").unwrap() == value && live(&bench));
+    bench.assert_sound();
+}
+
+#[test]
 fn mixed_lengths_with_endless_overwriting_lose_no_chunk() {
     let bench = Bench::new(3, 300, CHUNK, RecordClass::Cache);
     std::thread::scope(|scope| {

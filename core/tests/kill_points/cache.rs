@@ -32,6 +32,7 @@ pub fn victim(place: &Place) {
     for round in 0..30 {
         insert_many(&mut client, round * 100, 100);
         mix(&mut client, &mut random, 60);
+        mix_long(&mut client, &mut random, 6);
         unrecorded(&cache, round);
         overwrite(&cache, round);
     }
@@ -44,6 +45,7 @@ pub fn victim(place: &Place) {
 pub fn survivor(place: &Place, who: &str, random: &mut Random) {
     let mut client = client(open(&place.fabric()), place, who);
     mix(&mut client, random, 300);
+    mix_long(&mut client, random, 30);
     insert_many(&mut client, 4000, 300);
     mix(&mut client, random, 100);
 }
@@ -66,6 +68,7 @@ pub fn conclude(place: &Place) {
     let mut client = client(open(&fabric), place, "last");
     let mut random = Random::new("last");
     mix(&mut client, &mut random, 100);
+    mix_long(&mut client, &mut random, 20);
     read_all(&mut client);
     check(&fabric, "after the victim");
     read_filled(place);
@@ -113,19 +116,39 @@ pub fn mix<K: KeyValue>(client: &mut KvClient<K>, random: &mut Random, count: u6
             6..=7 => (format!("b{}", random.draw(8)), &TEXT[..], 6000),
             _ => (format!("f{}", random.draw(3000)), &TEXT[..], 60),
         };
-        let op = ops[random.draw(ops.len() as u64) as usize];
-        let mut line = client.line(op, &key);
-        match line.op.as_str() {
-            "set" | "add" | "replace" | "casv" if bytes == 0 => line.v = Some(random.draw(100).to_string()),
-            "set" | "add" | "replace" | "casv" => {
-                let tag = random.draw(1 << 40);
-                line.v = Some(format!("{}:{number}:{tag:x}+{}", client.name(), random.draw(bytes)));
-            }
-            "incr" | "decr" => line.by = Some(1 + random.draw(9)),
-            _ => {}
-        }
-        perform(client, line);
+        step(client, random, number, &key, ops, bytes);
     }
+}
+
+/// Random operations on few keys, with values that take several chunks each.
+fn mix_long<K: KeyValue>(client: &mut KvClient<K>, random: &mut Random, count: u64) {
+    for number in 0..count {
+        let key = format!("l{}", random.draw(3));
+        step(client, random, number, &key, &TEXT, 90_000);
+    }
+}
+
+/// One operation out of `ops`, with less than `bytes` of filling.
+fn step<K: KeyValue>(
+    client: &mut KvClient<K>,
+    random: &mut Random,
+    number: u64,
+    key: &str,
+    ops: &[&str],
+    bytes: u64,
+) {
+    let op = ops[random.draw(ops.len() as u64) as usize];
+    let mut line = client.line(op, key);
+    match line.op.as_str() {
+        "set" | "add" | "replace" | "casv" if bytes == 0 => line.v = Some(random.draw(100).to_string()),
+        "set" | "add" | "replace" | "casv" => {
+            let tag = random.draw(1 << 40);
+            line.v = Some(format!("{}:{number}:{tag:x}+{}", client.name(), random.draw(bytes)));
+        }
+        "incr" | "decr" => line.by = Some(1 + random.draw(9)),
+        _ => {}
+    }
+    perform(client, line);
 }
 
 /// New keys, which make the index grow.
@@ -199,6 +222,19 @@ fn fill(place: &Place) {
         assert_eq!(refused.code(), ErrorCode::Full, "{refused}");
     }
     assert!(read_filled(place) >= stored);
+    make_rows(&cache, stored);
+}
+
+/// Long values in a fabric whose chunks all hold something: what is live must be moved out of their way.
+fn make_rows(cache: &Cache, stored: usize) {
+    for number in (6..stored).filter(|number| number % 8 != 0) {
+        for len in [7000, 1900] {
+            cache.delete(format!("n{number}:{len}").as_bytes()).expect("deleted");
+        }
+    }
+    for key in ["long:200000", "longer:250000", "long:200000"] {
+        store_filled(cache, key).expect("there is room in a row");
+    }
 }
 
 /// Stores a value that follows from the key, which ends with the length.

@@ -3,6 +3,7 @@ package io.memora;
 import static io.memora.Testing.bytes;
 import static io.memora.Testing.fails;
 import static io.memora.Testing.string;
+import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertSame;
 
@@ -14,6 +15,22 @@ class CacheTest extends EntriesContract {
     @Override
     Entries entries() {
         return fabric.cache("cache");
+    }
+
+    @Override
+    int longestKey() {
+        return 65_536;
+    }
+
+    @Test
+    void longValuesComeBackWhole() {
+        try (Cache cache = fabric.cache("long")) {
+            for (int len : new int[] {32 << 10, 64 << 10, (64 << 10) + 1, 1 << 20, 3 << 20}) {
+                byte[] value = pattern(len);
+                cache.set(bytes("k"), value);
+                assertArrayEquals(value, cache.get(bytes("k")), len + " bytes");
+            }
+        }
     }
 
     @Test

@@ -24,7 +24,10 @@ abstract class EntriesContract extends WithFabric {
 
     abstract Entries entries();
 
-    private static byte[] pattern(int len) {
+    /** Bytes of the longest key. */
+    abstract int longestKey();
+
+    static byte[] pattern(int len) {
         byte[] value = new byte[len];
         for (int i = 0; i < len; i++) {
             value[i] = (byte) (i * 31 + len);
@@ -249,18 +252,19 @@ abstract class EntriesContract extends WithFabric {
     void keysAndValuesThatAreTooLongAreRefusedAndNothingIsLost() {
         Entries entries = entries();
         entries.set(bytes("a"), bytes("1"));
-        for (int len : new int[] {0, 4097, 8192, 8193, 100_000}) {
+        String most = "" + longestKey();
+        for (int len : new int[] {0, longestKey() + 1, 65_537, 73_728, 73_729, 100_000}) {
             MemoraException error = fails(ErrorCode.KEY_TOO_LONG, () -> entries.set(new byte[len], bytes("1")));
-            assertTrue(error.getMessage().contains("4096") && error.getMessage().contains("" + len), error.getMessage());
+            assertTrue(error.getMessage().contains(most) && error.getMessage().contains("" + len), error.getMessage());
         }
         // No entry can have such a key: a miss, until it is too long even to be asked for.
         assertNull(entries.get(new byte[0]));
-        assertNull(entries.get(new byte[8192]));
-        fails(ErrorCode.KEY_TOO_LONG, () -> entries.get(new byte[8193]));
-        fails(ErrorCode.KEY_TOO_LONG, () -> entries.get(ByteBuffer.allocateDirect(8193), ByteBuffer.allocate(1)));
-        fails(ErrorCode.VALUE_TOO_LONG, () -> entries.set(bytes("a"), new byte[4 << 20]));
-        fails(ErrorCode.VALUE_TOO_LONG, () -> entries.set(ByteBuffer.wrap(bytes("a")), ByteBuffer.allocateDirect(4 << 20)));
-        byte[] longest = new byte[4096];
+        assertNull(entries.get(new byte[73_728]));
+        fails(ErrorCode.KEY_TOO_LONG, () -> entries.get(new byte[73_729]));
+        fails(ErrorCode.KEY_TOO_LONG, () -> entries.get(ByteBuffer.allocateDirect(73_729), ByteBuffer.allocate(1)));
+        fails(ErrorCode.VALUE_TOO_LONG, () -> entries.set(bytes("a"), new byte[12 << 20]));
+        fails(ErrorCode.VALUE_TOO_LONG, () -> entries.set(ByteBuffer.wrap(bytes("a")), ByteBuffer.allocateDirect(12 << 20)));
+        byte[] longest = new byte[longestKey()];
         Arrays.fill(longest, (byte) 'k');
         entries.set(longest, bytes("2"));
         assertEquals("2", string(entries.get(longest)));

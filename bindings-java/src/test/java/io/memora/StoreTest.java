@@ -20,6 +20,12 @@ class StoreTest extends EntriesContract {
         return fabric.store("store", options());
     }
 
+    /** A record of a store fits a chunk, which has 64 KiB here. */
+    @Override
+    int longestKey() {
+        return (64 << 10) - 512;
+    }
+
     @Test
     void whatWasFlushedSurvivesTheLossOfTheSharedMemory() {
         try (Store store = entries()) {

@@ -15,7 +15,7 @@ import java.util.concurrent.ConcurrentLinkedQueue;
  */
 public final class Scratch {
     /** Bytes for a key: more than the longest that is allowed, so that the library says what is wrong with a longer one. */
-    private static final int KEY_CAPACITY = 8 * 1024;
+    private static final int KEY_CAPACITY = 72 * 1024;
     /** Bytes for keys that are packed behind each other: the longest one with its length at least. A multiple of 8. */
     public static final int PACKED_CAPACITY = KEY_CAPACITY + 8;
     /** Bytes for a value; longer ones cross as arrays or direct buffers. */
