@@ -59,3 +59,48 @@ fn a_pinned_chunk_is_not_reused() {
         assert!(!pool.state(chunk).unwrap().is(Kind::Quiesce));
     });
 }
+
+/// Two views of a process share the pin of a chunk while a third thread makes its name name nothing, gives it back, takes a
+/// chunk and writes into it: whoever saw the name unchanged after it held finds the old bytes, for as long as it holds.
+#[test]
+fn a_chunk_that_views_hold_is_not_reused() {
+    model(2, || {
+        let (stage, pool) = Stage::pool(2, 3, 64);
+        stage.touch(pool.geometry(), &[]);
+        let me = stage.actor(1);
+        let chunk = pool.allocate(me, Class::Lane, 1, Need::Clean).unwrap();
+        pool.allocate(me, Class::Lane, 1, Need::Clean).unwrap();
+        pool.span(chunk).unwrap().u64(0).unwrap().store(7, Ordering::Relaxed);
+        pool.settle(me, chunk).unwrap();
+        name(&pool).store(chunk.0 as u64, Ordering::Release);
+        let look = |stage: &Stage, pool: &Pool| {
+            let seen = name(pool).load(Ordering::Acquire);
+            if seen != 0 && stage.hold(ChunkId(seen as u32)).unwrap() {
+                if name(pool).load(Ordering::Acquire) == seen {
+                    let found =
+                        pool.span(ChunkId(seen as u32)).unwrap().u64(0).unwrap().load(Ordering::Relaxed);
+                    assert_eq!(found, 7, "the chunk was reused under a view");
+                }
+                stage.let_go(ChunkId(seen as u32));
+            }
+        };
+        let viewers: Vec<_> = (0..2)
+            .map(|_| {
+                let (stage, pool) = (stage.clone(), pool.clone());
+                loom::thread::spawn(move || look(&stage, &pool))
+            })
+            .collect();
+        name(&pool).compare_exchange(chunk.0 as u64, 0, Ordering::AcqRel, Ordering::Relaxed).unwrap();
+        pool.release(me, chunk).unwrap();
+        if let Ok(next) = pool.allocate(me, Class::Lane, 2, Need::Clean) {
+            assert_eq!(next, chunk);
+            pool.span(next).unwrap().u64(0).unwrap().store(8, Ordering::Relaxed);
+        }
+        for viewer in viewers {
+            viewer.join().unwrap();
+        }
+        assert_eq!(stage.held(), 0);
+        pool.free_quiet().unwrap();
+        assert!(!pool.state(chunk).unwrap().is(Kind::Quiesce));
+    });
+}

@@ -142,3 +142,44 @@ fn a_thread_keeps_no_entry_of_attachments_that_others_closed() {
     keeper.member().unwrap();
     assert!(keeper.thread_count() <= 2, "{} entries are taken", keeper.thread_count());
 }
+
+#[test]
+fn what_a_process_holds_for_its_views_ends_with_it() {
+    let place = Place::new();
+    let heir = Arc::new(Notes::default());
+    let (peer, holder) = (place.attach(&heir), place.attach(&heir));
+    let index = holder.claim_holder(8).unwrap().expect("there is room");
+    assert_eq!(holder.claim_holder(1).unwrap(), None, "one is all that views may have");
+    holder.holder_pins(index).unwrap().u32_at::<0>(3).store(7, std::sync::atomic::Ordering::Release);
+    let pinned = || {
+        let mut pinned = Vec::new();
+        peer.each_pin(&mut |chunk| pinned.extend((chunk != 0).then_some(chunk)));
+        pinned
+    };
+    assert_eq!((pinned(), peer.thread_count()), (vec![7], 0), "no thread's, but looked at");
+    assert_eq!((peer.reap(&*heir).unwrap().threads, pinned()), (0, vec![7]), "its process lives");
+    assert!(!peer.is_dead(index));
+    // The kernel gives up the lock of a process that is gone.
+    holder
+        .segment()
+        .locks()
+        .unwrap()
+        .unlock(crate::segment::locks::PROCESS_BASE + i64::from(holder.process()));
+    assert!(peer.is_dead(index));
+    peer.reap(&*heir).unwrap();
+    assert_eq!(pinned(), Vec::<u32>::new());
+    assert_eq!(peer.thread_state(index).unwrap().kind(), Some(Kind::Free));
+}
+
+#[test]
+fn a_process_that_leaves_frees_what_it_held_for_views() {
+    let place = Place::new();
+    let heir = Arc::new(Notes::default());
+    let (peer, holder) = (place.attach(&heir), place.attach(&heir));
+    let index = holder.claim_holder(8).unwrap().expect("there is room");
+    holder.holder_pins(index).unwrap().u32_at::<0>(0).store(7, std::sync::atomic::Ordering::Release);
+    holder.leave_all(&*heir).unwrap();
+    let mut pins = 0;
+    peer.each_pin(&mut |chunk| pins += u32::from(chunk != 0));
+    assert_eq!((pins, peer.thread_state(index).unwrap().kind()), (0, Some(Kind::Free)));
+}

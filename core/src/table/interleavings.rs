@@ -131,6 +131,54 @@ fn a_reader_never_gets_torn_or_foreign_bytes() {
     });
 }
 
+/// A thread views a key while its record is replaced and its chunk would be free at once: as long as the view lives, its
+/// bytes are those of the record, and nobody else gets the chunk.
+#[test]
+fn a_view_keeps_the_record_that_it_found() {
+    model(2, || {
+        let (stage, table) = table_of(2, 32, 1);
+        let me = stage.actor(1);
+        put(&table, me, b"k", 1);
+        let first = table.pool.geometry().chunk_of(record_of(&table)).unwrap();
+        table.pool.put_away(me, 5).unwrap();
+        let viewer = {
+            let (stage, table) = (stage.clone(), table.clone());
+            loom::thread::spawn(move || {
+                let hold = |chunk| Ok(stage.hold(chunk)?.then_some(Let { stage: &stage, chunk }));
+                let (_, bytes, held) = table.view(b"k", hold).unwrap().expect("the key is never absent");
+                let mut copy = [0; 16];
+                bytes.copy_out(&mut copy).unwrap();
+                assert!(copy == [1; 16] || copy == [2; 16], "torn or foreign: {copy:?}");
+                if held.is_some_and(|held| held.chunk == first) {
+                    assert_eq!(copy, [1; 16]);
+                }
+            })
+        };
+        // The only record of its chunk dies, so the chunk is free at once, unless it is held; another record is written to it.
+        put(&table, me, b"k", 2);
+        if table.pool.state(first).unwrap().is(Kind::Free) {
+            // As whoever opens a chunk does before it writes.
+            crate::shm::atomic::fence(crate::shm::atomic::Ordering::Release);
+            table.pool.span(first).unwrap().zero(0, CHUNK_BYTES).unwrap();
+        }
+        viewer.join().unwrap();
+        table.pool.free_quiet().unwrap();
+        assert!(table.pool.state(first).unwrap().is(Kind::Free));
+    });
+}
+
+/// Lets go of a chunk when it is dropped.
+struct Let<'a> {
+    stage: &'a Stage,
+    chunk: ChunkId,
+}
+
+impl Drop for Let<'_> {
+    fn drop(&mut self) {
+        self.stage.let_go(self.chunk);
+    }
+}
+
 /// First byte of the key of the first record in a chunk.
 fn record_at(table: &Table, chunk: ChunkId) -> u8 {
     let word = table.pool.span(chunk).unwrap().u64(table.header).unwrap();

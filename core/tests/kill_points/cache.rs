@@ -291,5 +291,19 @@ fn unrecorded(cache: &Cache, round: u64) {
     cache.get_many(&keys, |_, value| found += usize::from(value.is_some())).expect("read");
     assert!(found <= keys.len());
     assert!(cache.len().expect("counted") > 0);
+    look(cache, &keys);
     cache.stats().expect("counted");
+}
+
+/// Views, of which some are of one chunk, while their entries are replaced.
+fn look(cache: &Cache, keys: &[&[u8]]) {
+    let look = |key: &&[u8]| cache.view(key).expect("read");
+    let views: Vec<memora::View> = keys.iter().filter_map(look).collect();
+    let values: Vec<Vec<u8>> = views.iter().map(|view| view.to_vec().expect("read")).collect();
+    for number in 0..20 {
+        cache.set(b"overwritten", &[number; 7000]).expect("stored");
+    }
+    for (view, value) in views.iter().zip(&values) {
+        assert!(view.to_vec().expect("read") == *value, "a view changed");
+    }
 }
