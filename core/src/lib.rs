@@ -23,7 +23,10 @@ mod segment;
 mod store;
 mod table;
 
-pub use cache::{Cache, CacheOptions, CacheStats, Counter, CounterKind, View, WhenFull};
+pub use cache::{
+    Cache, CacheCounts, CacheOptions, CacheStats, ChunkStates, Counter, CounterKind, Event, EventKind,
+    EventSubscriber, ProcessCounts, View, WhenFull,
+};
 pub use channel::{
     Channel, ChannelKind, ChannelOptions, ChannelStats, Claim, Message, OverrunPolicy, Publisher, Subscriber,
     SubscriptionInfo,

@@ -18,10 +18,12 @@
 //! or the new one.
 
 mod counter;
+mod events;
 mod operations;
 #[cfg(all(test, not(memora_loom)))]
 mod operations_tests;
 mod options;
+mod stats;
 #[cfg(all(test, not(memora_loom)))]
 mod tests;
 mod view;
@@ -32,31 +34,18 @@ pub use counter::{Counter, CounterKind};
 
 use std::sync::Arc;
 
+pub(crate) use events::EventSource;
+pub use events::{Event, EventKind, EventSubscriber};
 pub use options::{CacheOptions, WhenFull};
+pub use stats::{CacheCounts, CacheStats, ChunkStates, ProcessCounts};
 pub use view::View;
 
 use crate::chunk::record::Head;
 use crate::chunk::{Actor, ChunkId};
 use crate::error::{Error, ErrorCode, Result};
+use crate::registry::ProcessInfo;
 use crate::table::entry::{CasOutcome, Entry, SetOptions, Version};
-use crate::table::{Action, Current, Table, TableStats, Update, Value};
-
-/// Figures of a cache.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct CacheStats {
-    /// Entries, expired ones that were not yet removed included.
-    pub entries: u64,
-    /// Bytes of the records of these entries, keys and headers included.
-    pub live_bytes: u64,
-    /// Bytes of replaced and deleted records that were not yet reclaimed.
-    pub dead_bytes: u64,
-    /// Bytes of records that the cache may hold now.
-    pub capacity_bytes: u64,
-    /// Chunks of records.
-    pub record_chunks: u64,
-    /// Chunks of the index.
-    pub index_chunks: u64,
-}
+use crate::table::{Action, Count, Current, Table, Update, Value};
 
 /// The process and thread that a cache is used from.
 pub trait Host: Send + Sync {
@@ -64,6 +53,12 @@ pub trait Host: Send + Sync {
     fn enter(&self) -> Result<()>;
     /// The calling thread's entry, attached if it is not. Refuses what `enter` refuses.
     fn actor(&self) -> Result<Actor<'_>>;
+    /// As `enter`, with the number of the calling thread's entry for counting what it reads; 0 where there is none.
+    fn reader(&self) -> Result<u16>;
+    /// The attached processes, each with the entries of its threads.
+    fn processes(&self) -> Result<Vec<(ProcessInfo, Vec<u16>)>>;
+    /// Where the events of the cache with this object number come from.
+    fn events(&self, cache: u32) -> Result<Box<dyn EventSource>>;
     /// Announces a chunk for a view, which must then look again. False if the process may hold no more.
     fn hold(&self, chunk: ChunkId) -> Result<bool>;
     /// A view of the chunk ended.
@@ -101,9 +96,9 @@ impl Cache {
     /// The value of `key`.
     #[inline]
     pub fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>> {
-        self.host.enter()?;
+        let reader = self.host.reader()?;
         let mut value = Vec::new();
-        let found = self.table.read(key, |head, bytes| {
+        let found = self.table.read_for(reader, key, |head, bytes| {
             value.clear();
             value.resize(head.value_len as usize, 0);
             bytes.copy_out(0, &mut value)
@@ -113,9 +108,9 @@ impl Cache {
 
     /// The value of `key` with its version, flags and remaining time to live.
     pub fn get_entry(&self, key: &[u8]) -> Result<Option<Entry>> {
-        self.host.enter()?;
+        let reader = self.host.reader()?;
         let mut value = Vec::new();
-        let found = self.table.read(key, |head, bytes| {
+        let found = self.table.read_for(reader, key, |head, bytes| {
             value.clear();
             value.resize(head.value_len as usize, 0);
             bytes.copy_out(0, &mut value)
@@ -126,8 +121,8 @@ impl Cache {
     /// Copies the value of `key` into `buffer` and returns its length. `BufferTooSmall` tells the length that is needed.
     #[inline]
     pub fn get_into(&self, key: &[u8], buffer: &mut [u8]) -> Result<Option<usize>> {
-        self.host.enter()?;
-        let found = self.table.read(key, |head, bytes| {
+        let reader = self.host.reader()?;
+        let found = self.table.read_for(reader, key, |head, bytes| {
             let len = head.value_len as usize;
             match buffer.get_mut(..len) {
                 Some(part) => bytes.copy_out(0, part),
@@ -139,9 +134,20 @@ impl Cache {
 
     /// Reads many keys; `answer` gets the place of each key and its value. Faster for each key than reading them one by
     /// one, because their memory is fetched at once. Each value is one that was there; they are not of one moment.
-    pub fn get_many(&self, keys: &[&[u8]], answer: impl FnMut(usize, Option<&[u8]>)) -> Result<()> {
-        self.host.enter()?;
-        self.table.read_many(keys, answer)
+    pub fn get_many(&self, keys: &[&[u8]], mut answer: impl FnMut(usize, Option<&[u8]>)) -> Result<()> {
+        let reader = self.host.reader()?;
+        let (mut hits, mut misses) = (0, 0);
+        self.table.read_many(keys, |place, value| {
+            if value.is_some() {
+                hits += 1
+            } else {
+                misses += 1
+            }
+            answer(place, value);
+        })?;
+        self.table.note(reader, Count::Hit, hits);
+        self.table.note(reader, Count::Miss, misses);
+        Ok(())
     }
 
     /// Sets `key` to `value`, whatever was there. Returns the new version.
@@ -228,15 +234,6 @@ impl Cache {
     /// Whether there are no entries.
     pub fn is_empty(&self) -> Result<bool> {
         Ok(self.len()? == 0)
-    }
-
-    /// Figures of the cache.
-    pub fn stats(&self) -> Result<CacheStats> {
-        self.host.enter()?;
-        let TableStats {
-            entries, live_bytes, dead_bytes, capacity_bytes, record_chunks, index_chunks, ..
-        } = self.table.stats()?;
-        Ok(CacheStats { entries, live_bytes, dead_bytes, capacity_bytes, record_chunks, index_chunks })
     }
 
     fn entry(&self, head: &Head, value: Vec<u8>) -> Entry {

@@ -25,6 +25,18 @@ impl Host for StageHost {
         Ok(self.stage.actor(self.index))
     }
 
+    fn reader(&self) -> Result<u16> {
+        Ok(self.index)
+    }
+
+    fn processes(&self) -> Result<Vec<(ProcessInfo, Vec<u16>)>> {
+        Ok(Vec::new())
+    }
+
+    fn events(&self, _cache: u32) -> Result<Box<dyn EventSource>> {
+        Err(ErrorCode::Unsupported.into())
+    }
+
     fn hold(&self, chunk: ChunkId) -> Result<bool> {
         self.stage.hold(chunk)
     }

@@ -57,8 +57,8 @@ impl Cache {
     /// # }
     /// ```
     pub fn view(&self, key: &[u8]) -> Result<Option<View>> {
-        self.host.enter()?;
-        let found = self.table.view(key, |chunk| {
+        let reader = self.host.reader()?;
+        let found = self.table.view(reader, key, |chunk| {
             let held = self.host.hold(chunk)?;
             Ok(held.then(|| Held { host: Arc::clone(&self.host), chunk: Some(chunk) }))
         })?;

@@ -15,7 +15,7 @@
 use crate::chunk::{Actor, ChunkId, Class, Need, Pool};
 use crate::error::{Error, ErrorCode, Result};
 use crate::limits::NAME_LEN_MAX;
-use crate::segment::{Segment, home};
+use crate::segment::Segment;
 use crate::shm::atomic::{AtomicU64, Ordering};
 use crate::shm::{Block, Shm, Span, time};
 
@@ -217,7 +217,6 @@ impl Directory {
 
     /// The object of the plan's name, made now if there is none. `WrongKind` if it is another kind.
     pub fn open_or_create(&self, pool: &Pool, me: Option<Actor<'_>>, plan: &Plan<'_>) -> Result<Object> {
-        home::check_name(plan.name)?;
         // Each lost race means that another object took the cell: bounded by the number of cells.
         for _ in 0..=self.cells {
             if let Some(object) = self.find(pool, plan.name)? {

@@ -33,7 +33,9 @@ impl Heir for Inner {
         for object in &objects {
             if object.kind != ObjectKind::Channel {
                 // Who leaves by itself is in the middle of nothing: what it did is counted.
-                crate::table::inherit(&self.table(object)?, self.registry.is_dead(thread))?;
+                let table = self.table(object)?;
+                crate::table::inherit(&table, self.registry.is_dead(thread))?;
+                table.close_line(thread);
                 if object.kind == ObjectKind::Store {
                     crate::store::object::inherit(&self.pool, object.offset, thread)?;
                 }
@@ -123,6 +125,19 @@ impl crate::cache::Host for Inner {
     #[inline]
     fn actor(&self) -> Result<Actor<'_>> {
         self.me()
+    }
+
+    #[inline]
+    fn reader(&self) -> Result<u16> {
+        self.registry.reader()
+    }
+
+    fn processes(&self) -> Result<Vec<(crate::registry::ProcessInfo, Vec<u16>)>> {
+        self.registry.processes_with_threads()
+    }
+
+    fn events(&self, cache: u32) -> Result<Box<dyn crate::cache::EventSource>> {
+        self.event_source(cache)
     }
 
     #[inline]

@@ -5,12 +5,14 @@
 //! | `options` | how a fabric is opened or created |
 //! | `directory` | names to objects, without a lock |
 //! | `objects` | opening caches, channels and stores |
+//! | `events` | channels for the events of caches |
 //! | `hosts` | what the layers below ask of the fabric |
 //! | `inspect` | what people see: lists, figures |
 //! | `check` | every invariant of every layer |
 
 mod check;
 mod directory;
+mod events;
 mod hosts;
 mod inspect;
 mod objects;
@@ -62,6 +64,10 @@ pub(crate) struct Inner {
     directory: Directory,
     /// Tables of other objects that were cleaned from here, by the numbers of their objects.
     tables: Mutex<HashMap<u32, Arc<Table>>>,
+    /// This very value.
+    me: OnceLock<Weak<Inner>>,
+    /// Who tells the events of caches, by the numbers of their objects.
+    tellers: Mutex<HashMap<u32, Arc<events::Teller>>>,
     /// What keeps the chunks of this process's views; made with the first.
     holds: OnceLock<chunk::Holds>,
     /// How channels are looked at when nobody's thread is at work.
@@ -166,6 +172,8 @@ impl Fabric {
             name: name.to_owned(),
             directory: Directory::new(&segment),
             tables: Mutex::default(),
+            me: OnceLock::new(),
+            tellers: Mutex::default(),
             holds: OnceLock::new(),
             undertaker: Arc::new(hosts::Undertaker(Arc::clone(&registry))),
             segment,
@@ -173,6 +181,7 @@ impl Fabric {
             pool,
         });
         let heir: Weak<Inner> = Arc::downgrade(&inner);
+        let _ = inner.me.set(Weak::clone(&heir));
         inner.registry.set_heir(Weak::clone(&heir) as Weak<dyn Heir>);
         inner.pool.set_relief(heir as Weak<dyn Relief>);
         if inner.segment.shm().writable() {

@@ -7,6 +7,7 @@ use super::{Fabric, Inner};
 use crate::cache::{Cache, CacheOptions, WhenFull};
 use crate::channel::{self, Area, Channel, ChannelOptions};
 use crate::error::{Error, ErrorCode, Result};
+use crate::segment::home::check_name;
 use crate::shm::time;
 use crate::store::layout::Words;
 use crate::store::{self, Store, StoreOptions};
@@ -24,7 +25,10 @@ impl Inner {
             }
             _ => RecordClass::Cache,
         };
-        Table::open(Arc::clone(&self.pool), object.id, object.offset, class, Arc::new(time::boot_ms))
+        let clock = Arc::new(time::boot_ms);
+        let table = Table::open(Arc::clone(&self.pool), object.id, object.offset, class, clock)?;
+        self.observe(&table);
+        Ok(table)
     }
 
     /// The control area of a channel.
@@ -34,6 +38,12 @@ impl Inner {
     }
 
     fn open_or_create(&self, plan: &Plan<'_>) -> Result<Object> {
+        check_name(plan.name)?;
+        self.open_or_create_any(plan)
+    }
+
+    /// Also for names that only the fabric itself gives.
+    pub(super) fn open_or_create_any(&self, plan: &Plan<'_>) -> Result<Object> {
         self.registry.enter()?;
         let me = if self.segment.shm().writable() { Some(self.me()?) } else { None };
         self.directory.open_or_create(&self.pool, me, plan)

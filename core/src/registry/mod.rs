@@ -68,6 +68,8 @@ pub struct Registry {
     heir: OnceLock<Weak<dyn Heir>>,
     /// This very value, for thread-local storage.
     me: OnceLock<Weak<Registry>>,
+    /// Reads for which no entry is looked for.
+    readers_rest: AtomicU32,
     /// One reaper at a time in this process: locks of one description do not exclude each other.
     reaping: Mutex<()>,
 }
@@ -91,6 +93,7 @@ impl Registry {
             process: AtomicU32::new(NOBODY),
             heir: OnceLock::new(),
             me: OnceLock::new(),
+            readers_rest: AtomicU32::new(0),
             reaping: Mutex::new(()),
         }
     }

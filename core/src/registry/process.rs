@@ -100,14 +100,19 @@ impl Registry {
 
     /// The attached processes.
     pub fn processes(&self) -> Result<Vec<ProcessInfo>> {
+        Ok(self.processes_with_threads()?.into_iter().map(|(process, _)| process).collect())
+    }
+
+    /// The attached processes, each with the entries of its threads.
+    pub fn processes_with_threads(&self) -> Result<Vec<(ProcessInfo, Vec<u16>)>> {
         let now = time::boot_ms();
-        let mut threads = vec![0u32; self.process_count() as usize];
+        let mut threads = vec![Vec::new(); self.process_count() as usize];
         for index in self.each_thread() {
             let state = self.thread_state(index)?;
             if matches!(state.kind(), Some(Kind::Live | Kind::Attaching))
-                && let Some(count) = threads.get_mut(state.process() as usize)
+                && let Some(threads) = threads.get_mut(state.process() as usize)
             {
-                *count += 1;
+                threads.push(index);
             }
         }
         let mut infos = Vec::new();
@@ -120,7 +125,8 @@ impl Registry {
             entry.span().copy_out(field::COMMAND as u64, &mut command)?;
             let text = String::from_utf8_lossy(&command);
             // ORDER Relaxed: for people to read.
-            infos.push(ProcessInfo {
+            let threads = std::mem::take(&mut threads[index as usize]);
+            let info = ProcessInfo {
                 index,
                 pid: entry.u32::<{ field::PID }>().load(Ordering::Relaxed),
                 uid: entry.u32::<{ field::UID }>().load(Ordering::Relaxed),
@@ -128,9 +134,10 @@ impl Registry {
                 attached_ms: now
                     .saturating_sub(entry.u64::<{ field::ATTACHED_MS }>().load(Ordering::Relaxed)),
                 command: text.trim_end_matches('\0').chars().filter(|c| !c.is_control()).collect(),
-                threads: threads[index as usize],
+                threads: threads.len() as u32,
                 dead: self.process_is_dead(index)?,
-            });
+            };
+            infos.push((info, threads));
         }
         Ok(infos)
     }

@@ -14,11 +14,14 @@ use crate::shm::life::{self, Life, LifeWord};
 use crate::shm::{PAGE, time};
 
 thread_local! {
-    /// Id of the attachment used last and our thread entry there; (0, 0) for none.
+    /// Id of the attachment used last and our thread entry there, 0 if there is none to be had; (0, 0) for none.
     static LAST: Cell<(u64, u16)> = const { Cell::new((0, 0)) };
     /// Every attachment that this thread has an entry in.
     static MINE: RefCell<Vec<Membership>> = const { RefCell::new(Vec::new()) };
 }
+
+/// Reads that are not counted after no entry was to be had for a thread that only reads.
+const READERS_REST: u32 = 10_000;
 
 /// A thread's entry in one attachment.
 struct Membership {
@@ -70,7 +73,35 @@ impl Registry {
     #[inline]
     pub(super) fn current_thread(&self) -> Result<u16> {
         let (id, index) = LAST.get();
-        if id == self.id { Ok(index) } else { self.find_thread() }
+        if id == self.id && index != 0 { Ok(index) } else { self.find_thread() }
+    }
+
+    /// The calling thread's entry for counting what it reads, attached now if it is not yet; 0 where there is none to be had:
+    /// reading goes on without.
+    #[inline]
+    pub fn reader(&self) -> Result<u16> {
+        self.enter()?;
+        let (id, index) = LAST.get();
+        Ok(if id == self.id { index } else { self.find_reader() })
+    }
+
+    #[cold]
+    fn find_reader(&self) -> u16 {
+        if self.process() == NOBODY {
+            LAST.set((self.id, 0));
+            return 0;
+        }
+        // ORDER Relaxed: a private hint: looking for an entry in a full table at each read would be slow.
+        let rest = self.readers_rest.load(Ordering::Relaxed);
+        if rest > 0 {
+            self.readers_rest.store(rest - 1, Ordering::Relaxed);
+            return 0;
+        }
+        self.find_thread().unwrap_or_else(|_| {
+            self.readers_rest.store(READERS_REST, Ordering::Relaxed);
+            LAST.set((self.id, 0));
+            0
+        })
     }
 
     #[cold]

@@ -107,6 +107,8 @@ pub const NAMES: &[&str] = &[
     "table.clean.before_move",
     "table.clean.moved",
     "table.inherit.before_retire",
+    "table.stats.before_close",
+    "table.event.before_tell",
     // channel
     "channel.lane.before_adopt",
     "channel.lane.adopted",

@@ -145,7 +145,7 @@ fn a_view_keeps_the_record_that_it_found() {
             let (stage, table) = (stage.clone(), table.clone());
             loom::thread::spawn(move || {
                 let hold = |chunk| Ok(stage.hold(chunk)?.then_some(Let { stage: &stage, chunk }));
-                let (_, bytes, held) = table.view(b"k", hold).unwrap().expect("the key is never absent");
+                let (_, bytes, held) = table.view(0, b"k", hold).unwrap().expect("the key is never absent");
                 let mut copy = [0; 16];
                 bytes.copy_out(&mut copy).unwrap();
                 assert!(copy == [1; 16] || copy == [2; 16], "torn or foreign: {copy:?}");

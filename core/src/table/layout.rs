@@ -17,12 +17,15 @@
 //!   96 ghosts    u64  evicting cache: records that were put among the ghosts so far
 //!  192 floor     u64  store: no state that left the table has a higher order; 0 = not recovered yet
 //!  256 stripes   16 x 64 B  {live bytes u64 | entries u64 | 0}, by thread index; sums, wrapping
-//! 1280 free for the object that uses the table, up to 3840 (a store's leader, terms, marks; a cache's leases, events)
+//! 1280 free for the object that uses the table, up to 3840 (a store's leader, terms, marks; a cache's leases)
+//! 2304 cache: ages u64 x 2 {milliseconds + 1}: moving means of how old evicted entries were, small and main; 0 = none yet
+//! 2320 cache: unsent u64  events that could not be sent
 //! 3840 directory 2^D x u64  {index chunk 36 | generation 20 | local depth 6 | state 2}, lowest bits first; state 1 = in use
 //!
 //! aux area of a cache, at the next multiple of 64 behind the directory
 //!      ghosts     sets of 8 x u32 {fingerprint 16 | age 16}: keys that were evicted lately
-//!      statistics 64 B for each index of a thread entry, from 0
+//!      statistics 128 B for each index of a thread entry, from 0: 8 x u64 counted for ever by its holders (hits, misses, sets,
+//!                 deletes, evicted small, evicted main, expired, flushed), and the same as they were when the last one left
 //!      advisor    a sample of keys
 //!
 //! index chunk: buckets of 64 B; the last 1/32 (at least one) are the stash
@@ -73,6 +76,9 @@ pub mod control {
     pub const GHOSTS: usize = 96;
     pub const FLOOR: usize = 192;
     pub const STRIPES: usize = 256;
+    /// Of a cache; models have none.
+    pub const AGES: u64 = 2304;
+    pub const UNSENT: u64 = 2320;
     /// Within a stripe.
     pub const LIVE: usize = 0;
     pub const ENTRIES: usize = 8;
@@ -183,8 +189,8 @@ pub struct Aux {
     pub advisor: u64,
 }
 
-/// Bytes of one thread's line of statistics.
-pub const STATS_LINE_BYTES: u64 = 64;
+/// Bytes of one thread entry's statistics: two lines.
+pub const STATS_LINE_BYTES: u64 = super::stats::LINES_BYTES;
 /// The most and the least bytes of ghosts of a cache that evicts.
 const GHOSTS_MAX: u64 = 64 << 20;
 const GHOSTS_MIN: u64 = if cfg!(memora_loom) { 64 } else { 1024 };
@@ -267,6 +273,8 @@ pub const FACTS: &[u64] = &[
     control::AUX as u64,
     bucket::FREQUENCY as u64,
     STATS_LINE_BYTES,
+    control::AGES,
+    control::UNSENT,
 ];
 
 #[cfg(test)]

@@ -6,7 +6,7 @@
 
 use super::layout::{Bucket, Entry, IN_STASH, MIGRATED, SLOT_COUNT, bucket, bucket_of};
 use super::slot::{Slot, SlotKind, tag_of};
-use super::{Table, too_many_tries};
+use super::{Count, Table, too_many_tries};
 use crate::chunk::ChunkId;
 use crate::chunk::layout::{at, unpair};
 use crate::chunk::record::{self, Head};
@@ -48,6 +48,19 @@ impl Table {
     ) -> Result<Option<Head>> {
         let head = self.read_hashed(self.hasher.hash(key), key, &mut copy)?;
         Ok(head.filter(|head| head.key_len != 0))
+    }
+
+    /// As [`Table::read`], counted for the holder of a thread entry, or for nobody if that is 0.
+    #[inline]
+    pub fn read_for(
+        &self,
+        reader: u16,
+        key: &[u8],
+        copy: impl FnMut(&Head, Span<'_>) -> Result<()>,
+    ) -> Result<Option<Head>> {
+        let found = self.read(key, copy)?;
+        self.note(reader, if found.is_some() { Count::Hit } else { Count::Miss }, 1);
+        Ok(found)
     }
 
     #[inline]

@@ -12,6 +12,8 @@
 //! | `slot`, `hash` | the 8-byte word as a type; the hash of keys |
 //! | `lookup` | reading: one key, many keys, while a split goes on |
 //! | `quick` | the common case of reading and overwriting, straight through |
+//! | `observe` | telling what changes |
+//! | `stats` | what was done, counted by threads each for itself |
 //! | `view` | reading without a copy |
 //! | `update` | changing: the loop of every writer |
 //! | `insert` | new keys: lock, steal, poison |
@@ -52,11 +54,13 @@ mod hash;
 mod insert;
 pub mod layout;
 mod lookup;
+mod observe;
 mod quick;
 mod scan;
 mod slot;
 mod split;
 mod state;
+mod stats;
 mod update;
 mod view;
 
@@ -67,11 +71,13 @@ mod run_tests;
 #[cfg(all(test, not(memora_loom)))]
 mod tests;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 pub use check::{check, inherit};
 pub use count::TableStats;
+pub use observe::{EventKind, Observer};
 pub use state::KeyState;
+pub use stats::{ChunkStates, Count, Counts};
 pub use update::{Action, Changed, Current, Restored, Revision, Update, Value};
 
 use crate::chunk::record::{EXTENDED_BYTES, HEADER_BYTES};
@@ -139,8 +145,12 @@ pub struct Table {
     evicts: bool,
     /// Whether the cache tells its events.
     events: bool,
+    /// Who hears of what changes.
+    observer: OnceLock<Arc<dyn Observer>>,
     /// The parts of the aux area.
     aux: Aux,
+    /// Where the threads count what they do; outside the space if they do not.
+    lines: u64,
     hasher: Hasher,
     clock: Clock,
     /// What this process last found to fit, and at which change of the pool: private.
@@ -277,7 +287,9 @@ impl Table {
             block.u64::<{ control::AUX }>().load(Ordering::Relaxed),
             block.u64::<{ control::ADVISOR }>().load(Ordering::Relaxed),
         ]);
-        pool.shm().span(object_offset.saturating_add(layout::aux_offset(bits)), aux.bytes())?;
+        let aux_area =
+            pool.shm().span(object_offset.saturating_add(layout::aux_offset(bits)), aux.bytes())?;
+        let threads = u64::from(pool.ground().thread_limit());
         Ok(Table {
             object,
             control: control_offset,
@@ -291,7 +303,9 @@ impl Table {
             entries_limit,
             evicts: options & option::EVICT != 0 && class == RecordClass::Cache,
             events: options & option::EVENTS != 0,
+            observer: OnceLock::new(),
             aux,
+            lines: Table::lines_at(aux_area.offset() + aux.ghosts, aux.stats, threads),
             hasher: Hasher::new(seed),
             clock,
             capacity: count::CapacityCache::new(),
@@ -350,11 +364,6 @@ impl Table {
     /// The ghosts of a cache that evicts; no bytes for others.
     pub(crate) fn ghosts(&self) -> Result<Span<'_>> {
         self.pool.shm().span(self.aux_start(), self.aux.ghosts)
-    }
-
-    /// The lines of statistics of a cache, one for each index of a thread entry; no bytes for others.
-    pub(crate) fn stats_lines(&self) -> Result<Span<'_>> {
-        self.pool.shm().span(self.aux_start() + self.aux.ghosts, self.aux.stats)
     }
 
     /// The advisor's sample of a cache; no bytes for others.

@@ -5,7 +5,7 @@
 
 use super::lookup::{Attempt, Found};
 use super::slot::tag_of;
-use super::{RecordClass, Table, too_many_tries};
+use super::{Count, EventKind, RecordClass, Table, too_many_tries};
 use crate::chunk::record::{self, Head, TOMBSTONE, record_bytes};
 use crate::chunk::{Actor, Appended, Extension, Need};
 use crate::error::{Error, ErrorCode, Result};
@@ -153,6 +153,14 @@ impl Table {
         let hash = self.hasher.hash(key);
         for _ in 0..TRIES {
             if let Attempt::Done(done) = self.try_update(me, hash, key, &mut decide)? {
+                if done.changed {
+                    let (count, event) = match done.id {
+                        0 => (Count::Delete, EventKind::Delete),
+                        _ => (Count::Set, EventKind::Set),
+                    };
+                    self.note(me.index, count, 1);
+                    self.tell(event, done.id, key);
+                }
                 return Ok(done);
             }
             crate::shm::atomic::spin_hint();
@@ -164,7 +172,11 @@ impl Table {
     #[inline]
     pub fn put(&self, me: Actor<'_>, key: &[u8], update: &Update<'_>) -> Result<Changed> {
         match self.put_quick(me, self.hasher.hash(key), key, update) {
-            Some(changed) => Ok(changed),
+            Some(changed) => {
+                self.note(me.index, Count::Set, 1);
+                self.tell(EventKind::Set, changed.id, key);
+                Ok(changed)
+            }
             None => self.update(me, key, |_| Ok(Action::Put(*update))),
         }
     }

@@ -12,14 +12,15 @@ use crate::shm::{Viewed, align8};
 
 impl Table {
     /// Finds the record of `key` and holds its chunk. `hold` announces a chunk; what it answers lets go when it is dropped.
-    /// With `None` the value is copied. It may be called several times.
+    /// With `None` the value is copied. It may be called several times. Counted as [`Table::read_for`] does.
     pub fn view<H>(
         &self,
+        reader: u16,
         key: &[u8],
         mut hold: impl FnMut(ChunkId) -> Result<Option<H>>,
     ) -> Result<Option<(Head, Viewed, Option<H>)>> {
         let mut seen = None;
-        let head = self.read(key, |head, value| {
+        let head = self.read_for(reader, key, |head, value| {
             // What an attempt before this one held is let go first.
             seen = None;
             let record = value.offset().saturating_sub(self.header + align8(key.len() as u64));

@@ -37,6 +37,7 @@ pub fn victim(place: &Place) {
         overwrite(&cache, round);
     }
     drop(client);
+    hear(&fabric);
     fill(place);
     fabric.reap().expect("reaped");
 }
@@ -305,5 +306,17 @@ fn look(cache: &Cache, keys: &[&[u8]]) {
     }
     for (view, value) in views.iter().zip(&values) {
         assert!(view.to_vec().expect("read") == *value, "a view changed");
+    }
+}
+
+/// A cache that tells what changes.
+fn hear(fabric: &Fabric) {
+    let options = memora::CacheOptions { events: true, ..memora::CacheOptions::default() };
+    let cache = fabric.cache_with("told", &options).expect("opened");
+    let mut events = cache.events().expect("subscribed");
+    for number in 0..20u8 {
+        let version = cache.set(&[number % 3], &[number]).expect("stored");
+        let event = events.next(None).expect("no loss").expect("told");
+        assert_eq!((event.version, &*event.key), (version, &[number % 3][..]));
     }
 }
