@@ -188,9 +188,43 @@ pub enum Command {
         #[command(subcommand)]
         work: Work,
     },
+    /// Replay a trace of requests against a cache of its own and print the hit ratio
+    Replay {
+        #[command(flatten)]
+        options: ReplayOptions,
+    },
     /// Print the version
     Version,
 }
+
+/// What is replayed, and against which cache.
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("size").required(true))]
+pub struct ReplayOptions {
+    /// Trace: the id of an object for each request as a little-endian u32, plain or compressed by zstd
+    pub file: PathBuf,
+    /// Objects that the cache may hold
+    #[arg(long, group = "size", value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..=OBJECTS_MAX))]
+    pub objects: Option<u64>,
+    /// Bytes that the cache may use, instead: records, index and all else
+    #[arg(long, group = "size", value_name = "SIZE", value_parser = size)]
+    pub memory: Option<u64>,
+    /// Processes that share the cache and the requests
+    #[arg(long, default_value_t = 1, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=PROCESSES_MAX))]
+    pub procs: u32,
+    /// Bytes of each value
+    #[arg(long, default_value_t = 16, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(1..=VALUE_MAX))]
+    pub value_bytes: u32,
+    /// Take part in the replay of the process that started this one
+    #[arg(long, hide = true)]
+    pub helper: bool,
+}
+
+/// As many as ids of 32 bits can name.
+const OBJECTS_MAX: u64 = 1 << 32;
+const PROCESSES_MAX: i64 = 32;
+/// What fits a record of the smallest chunks.
+const VALUE_MAX: i64 = 8192;
 
 #[derive(Debug, Subcommand)]
 pub enum Work {

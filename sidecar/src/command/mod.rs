@@ -7,6 +7,7 @@ mod get;
 mod incr;
 mod ls;
 mod open;
+mod replay;
 mod rm;
 mod send;
 mod set;
@@ -48,6 +49,7 @@ pub fn run(cli: Cli, output: &mut Output) -> Outcome {
         Command::Doctor { strict } => doctor::run(&home(cli.global.home), strict, output),
         Command::Store { store, command } => store::run(&place, store, command, output),
         Command::Stress { work } => stress::run(&place, work),
+        Command::Replay { options } => replay::run(&options, output),
         Command::Version => version::run(output),
     }
 }
