@@ -9,13 +9,13 @@ mod trace;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::parent_id;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use memora::limits::{FABRIC_LIMIT_MAX, FABRIC_LIMIT_MIN};
-use memora::{Backend, Cache, CacheOptions, Create, ErrorCode, Fabric, FabricOptions, WhenFull};
+use memora::{Backend, Cache, CacheOptions, Create, Fabric, FabricOptions, WhenFull};
 use serde_json::json;
 
 use crate::cli::ReplayOptions;
