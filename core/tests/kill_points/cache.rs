@@ -233,7 +233,7 @@ fn make_rows(cache: &Cache, stored: usize) {
             cache.delete(format!("n{number}:{len}").as_bytes()).expect("deleted");
         }
     }
-    for key in ["long:200000", "longer:250000", "long:200000"] {
+    for key in ["long:100000", "longer:150000", "long:100000"] {
         store_filled(cache, key).expect("there is room in a row");
     }
 }
