@@ -361,6 +361,9 @@ fn check_marks(
 
 fn check_counts(table: &Table, totals: &Totals, report: &mut dyn FnMut(String, String)) -> Result<()> {
     let place = format!("object {}", table.object);
+    if table.counts_are_due(control::RECOUNTED) && table.pool.shm().writable() {
+        table.count_bytes_anew()?;
+    }
     let counted = table.len()?;
     if counted != totals.entries && table.pool.shm().writable() {
         report(place.clone(), format!("{} entries are there, {counted} are counted", totals.entries));

@@ -258,6 +258,11 @@ impl Table {
 
     /// Takes dead bytes of every sealed chunk and live bytes of the table anew, by looking which records slots point to.
     pub(super) fn take_counts_anew(&self, _me: Actor<'_>) -> Result<()> {
+        self.count_bytes_anew()
+    }
+
+    /// As [`Table::take_counts_anew`], for whoever has no entry at hand.
+    pub(super) fn count_bytes_anew(&self) -> Result<()> {
         // ORDER Acquire [deaths]: as in `counts_are_due`.
         let deaths = self.control().u64::<{ control::DEATHS }>().load(Ordering::Acquire);
         let mut scratch = Vec::new();
