@@ -65,7 +65,9 @@ fn all_operations(fabric: &Fabric, home: &Path, random: &mut Random) -> u64 {
     let mut count = |answered: bool| good += u64::from(answered);
     let key = format!("key {}", random.draw(50));
     let key = key.as_bytes();
-    let value = vec![b'v'; random.draw(5000) as usize];
+    // Some take several chunks.
+    let longest = if random.draw(4) == 0 { 60_000 } else { 5000 };
+    let value = vec![b'v'; random.draw(longest) as usize];
     if let Ok(cache) = fabric.cache("cache") {
         for _ in 0..10 {
             count(cache.set(key, &value).is_ok());
