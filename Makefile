@@ -40,3 +40,4 @@ bench: native jar ## measure, and append to target/bench/results.jsonl
 clean: ## remove everything that was built
 	$(CARGO) clean
 	$(MVN) -B -ntp -q -f bindings-java/pom.xml clean
+	rm -rf benches/java/target

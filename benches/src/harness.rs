@@ -93,7 +93,12 @@ impl Report {
 
     /// Prints one result and appends it.
     pub fn add(&self, figure: &Figure<'_>) {
-        let Figure { bench, case, procs, unit, samples, floor, goal } = figure;
+        self.add_beside(figure, &[]);
+    }
+
+    /// The same beside what others reached in the same run.
+    pub fn add_beside(&self, figure: &Figure<'_>, peers: &[(&str, f64)]) {
+        let Figure { bench, case, unit, samples, floor, goal, .. } = figure;
         let floor_text = floor.map_or(String::new(), |(name, value)| format!("   floor {name}: {value:.1}"));
         let goal_text = goal.map_or(String::new(), |goal| format!("   goal {goal}"));
         println!(
@@ -102,18 +107,29 @@ impl Report {
             samples.low(),
             samples.high()
         );
+        for (name, value) in peers {
+            println!("{:<8} {name:<44} {value:>12.1} {unit}", "");
+        }
+        self.append(figure, peers);
+    }
+
+    /// Appends a result without printing it.
+    pub fn append(&self, figure: &Figure<'_>, peers: &[(&str, f64)]) {
+        let Figure { bench, case, procs, unit, samples, floor, .. } = figure;
+        let peers: Vec<Value> =
+            peers.iter().map(|(name, value)| json!({ "name": name, "value": value })).collect();
         let line = json!({
             "bench": bench, "case": case, "lang": "rust", "procs": procs,
             "value": samples.median(), "unit": unit, "lo": samples.low(), "hi": samples.high(),
             "floor": floor.map_or(Value::Null, |(name, value)| json!({"name": name, "value": value})),
-            "peers": [], "commit": self.commit, "machine": self.machine,
+            "peers": peers, "commit": self.commit, "machine": self.machine,
         });
-        if let Err(error) = self.append(&line) {
+        if let Err(error) = self.write(&line) {
             eprintln!("results are not written to {}: {error}", self.file.display());
         }
     }
 
-    fn append(&self, line: &Value) -> std::io::Result<()> {
+    fn write(&self, line: &Value) -> std::io::Result<()> {
         if let Some(folder) = self.file.parent() {
             std::fs::create_dir_all(folder)?;
         }

@@ -1,4 +1,4 @@
-//! `memora-bench [cache|channel|store|fabric|all] [--results FILE]`: the figures of `docs/benchmarks.md`.
+//! `memora-bench [cache|channel|store|fabric|hitratio|all] [--results FILE]`: the figures of `docs/benchmarks.md`.
 //!
 //! Each bench measures the physical floor in the same run and prints it beside the figure.
 
@@ -7,6 +7,7 @@ mod channel;
 mod fabric;
 mod floor;
 mod harness;
+mod hitratio;
 mod pair;
 mod store;
 
@@ -33,8 +34,13 @@ fn main() -> ExitCode {
         }
     }
     let report = harness::Report::new(results);
-    let benches: [Bench; 4] =
-        [("cache", cache::run), ("channel", channel::run), ("store", store::run), ("fabric", fabric::run)];
+    let benches: [Bench; 5] = [
+        ("cache", cache::run),
+        ("channel", channel::run),
+        ("store", store::run),
+        ("fabric", fabric::run),
+        ("hitratio", hitratio::run),
+    ];
     if let Some(unknown) =
         wanted.iter().find(|name| *name != "all" && !benches.iter().any(|(known, _)| known == name))
     {
@@ -50,7 +56,7 @@ fn main() -> ExitCode {
 
 fn usage(problem: &str) -> ExitCode {
     eprintln!(
-        "memora-bench: {problem}\nusage: memora-bench [cache|channel|store|fabric|all] [--results FILE]"
+        "memora-bench: {problem}\nusage: memora-bench [cache|channel|store|fabric|hitratio|all] [--results FILE]"
     );
     ExitCode::from(2)
 }
