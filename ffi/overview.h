@@ -47,7 +47,7 @@
  * anew there.
  *
  * MEMORY. Keys, values, messages and names are copied during the call: the library keeps no pointer of yours, and you get none
- * of its own but constant texts. A pointer may be NULL where its comment says so, and where its length is 0. Buffers that are
+ * of its own but constant texts and what a view shows until it is released. A pointer may be NULL where its comment says so, and where its length is 0. Buffers that are
  * written must not overlap anything else that is given to the same call.
  *
  * CRASHES. Any process may be killed at any moment: what was answered stays, what was not is there whole or not at all, and

@@ -47,7 +47,7 @@
  * anew there.
  *
  * MEMORY. Keys, values, messages and names are copied during the call: the library keeps no pointer of yours, and you get none
- * of its own but constant texts. A pointer may be NULL where its comment says so, and where its length is 0. Buffers that are
+ * of its own but constant texts and what a view shows until it is released. A pointer may be NULL where its comment says so, and where its length is 0. Buffers that are
  * written must not overlap anything else that is given to the same call.
  *
  * CRASHES. Any process may be killed at any moment: what was answered stays, what was not is there whole or not at all, and
@@ -366,6 +366,31 @@
 #define MEMORA_OPEN_ONLY 2
 
 /**
+ * A full cache takes new entries and gives up what is least likely to be asked for again (the default).
+ */
+#define MEMORA_WHEN_FULL_EVICT 0
+
+/**
+ * A full cache answers MEMORA_FULL: nothing is lost that was not deleted and has not expired.
+ */
+#define MEMORA_WHEN_FULL_REJECT 1
+
+/**
+ * Numbers of a counter: 0 to 2^64 - 1; counting beyond is MEMORA_COUNTER_OVERFLOW, counting down stops at 0 (the default).
+ */
+#define MEMORA_COUNTER_UNSIGNED 0
+
+/**
+ * Numbers of a counter: those of memcached: 0 to 2^64 - 1, counting up begins again at 0, counting down stops at 0.
+ */
+#define MEMORA_COUNTER_WRAPPING 1
+
+/**
+ * Numbers of a counter: those of Redis: -2^63 to 2^63 - 1; leaving them is MEMORA_COUNTER_OVERFLOW.
+ */
+#define MEMORA_COUNTER_SIGNED 2
+
+/**
  * No group: the fabric belongs to the user alone.
  */
 #define MEMORA_NO_GROUP 4294967295
@@ -448,6 +473,16 @@ typedef struct memora_store_t memora_store_t;
 typedef struct memora_subscriber_t memora_subscriber_t;
 
 /**
+ * A value that can be looked at until the view is released with memora_view_release().
+ *
+ * A view of memora_cache_view() is no copy: it shows the value where it stands in shared memory. The bytes stay as they are,
+ * whatever becomes of the entry, and nobody is blocked: others overwrite, delete and evict the entry meanwhile. But the room is
+ * not used again before the view is released or its process ends, so keep views for moments. May be used by any number of
+ * threads at once.
+ */
+typedef struct memora_view_t memora_view_t;
+
+/**
  * Options of a fabric. Fill it with memora_fabric_options_init(), then change what you want.
  */
 typedef struct memora_fabric_options_t {
@@ -498,10 +533,56 @@ typedef struct memora_cache_options_t {
      */
     size_t struct_size;
     /**
-     * Bytes that the cache may take at most. 0: as many as the fabric has.
+     * Bytes that the cache may take at most, its index included. 0: what the fabric has and nobody else needs.
      */
     uint64_t limit;
+    /**
+     * The most entries. 0: any number.
+     */
+    uint64_t entries;
+    /**
+     * One of MEMORA_WHEN_FULL_*.
+     */
+    uint32_t when_full;
+    /**
+     * Not 0: what happens to entries can be heard, see memora_cache_events().
+     */
+    uint32_t events;
 } memora_cache_options_t;
+
+/**
+ * How memora_cache_count() counts. Fill it with memora_counter_options_init().
+ */
+typedef struct memora_counter_options_t {
+    /**
+     * Bytes of this structure in the calling program; set by the init function.
+     */
+    size_t struct_size;
+    /**
+     * What a missing entry is set to, if `create` is not 0; for a signed counter an int64_t cast to uint64_t.
+     */
+    uint64_t initial;
+    /**
+     * Milliseconds after which an entry that is made so expires. 0: never.
+     */
+    uint64_t ttl_ms;
+    /**
+     * One of MEMORA_COUNTER_*.
+     */
+    uint32_t kind;
+    /**
+     * Not 0: counts down.
+     */
+    uint32_t down;
+    /**
+     * Not 0: a missing entry is set to `initial`, to which nothing is added. 0: it is MEMORA_NOT_FOUND.
+     */
+    uint32_t create;
+    /**
+     * Not 0: an entry that is there gets `ttl_ms` as well, instead of keeping its own time.
+     */
+    uint32_t renew_ttl;
+} memora_counter_options_t;
 
 /**
  * Options of one write to a cache or store. Fill it with memora_set_options_init().
@@ -655,9 +736,9 @@ typedef struct memora_entry_t {
      */
     uint32_t flags;
     /**
-     * 0.
+     * Of MEMORA_ENTRY_*, those that apply; otherwise 0.
      */
-    uint32_t reserved;
+    uint32_t marks;
 } memora_entry_t;
 
 /**
@@ -886,6 +967,13 @@ int memora_fabric_options_init(struct memora_fabric_options_t *options, size_t s
  * Returns MEMORA_OK, MEMORA_INVALID_ARGUMENT.
  */
 int memora_cache_options_init(struct memora_cache_options_t *options, size_t struct_size);
+
+/**
+ * Fills `options` with the defaults. `struct_size` is sizeof *options.
+ *
+ * Returns MEMORA_OK, MEMORA_INVALID_ARGUMENT.
+ */
+int memora_counter_options_init(struct memora_counter_options_t *options, size_t struct_size);
 
 /**
  * Fills `options` with the defaults. `struct_size` is sizeof *options.
@@ -1180,6 +1268,150 @@ int memora_cache_scan(struct memora_cache_t *cache,
                       size_t limit,
                       memora_entry_fn function,
                       void *context);
+
+/**
+ * Looks at the value of `key` where it stands. On success `*view` is a new handle, to be released with memora_view_release();
+ * else it is NULL. Lock-free, never waits.
+ *
+ * Views hold at most a quarter of the fabric's chunks. A view that would exceed this, one of an empty value, and one in a fabric
+ * that was opened for reading only, holds a copy instead: memora_view_is_copy() tells.
+ * Returns MEMORA_OK, MEMORA_NOT_FOUND (also for a key that is too long), MEMORA_FULL (all handles of the process are open),
+ * MEMORA_INVALID_ARGUMENT, MEMORA_CLOSED, MEMORA_FORKED, MEMORA_CORRUPT.
+ */
+int memora_cache_view(struct memora_cache_t *cache,
+                      const void *key,
+                      size_t key_len,
+                      struct memora_view_t **view);
+
+/**
+ * Tells where the bytes of a view are, how many, and what is known of the entry at the time of the view. Each of `data`, `len`,
+ * `entry` may be NULL.
+ *
+ * `*data` is never NULL, and may be read, not written, until the view is released or the process forks; closing the cache or the
+ * fabric does not end it. In shared memory it is aligned to 8. Trust it as you trust the processes of the fabric: the library
+ * never changes these bytes, but a process that writes into shared memory past the library could.
+ * Returns MEMORA_OK, MEMORA_INVALID_ARGUMENT, MEMORA_CLOSED, MEMORA_FORKED.
+ */
+int memora_view_bytes(struct memora_view_t *view,
+                      const void **data,
+                      size_t *len,
+                      struct memora_entry_t *entry);
+
+/**
+ * Tells whether a view holds a copy (1) or shows the value in shared memory (0).
+ *
+ * Returns MEMORA_OK, MEMORA_INVALID_ARGUMENT, MEMORA_CLOSED, MEMORA_FORKED.
+ */
+int memora_view_is_copy(struct memora_view_t *view, int *copy);
+
+/**
+ * Ends a view: its bytes must not be looked at any more. NULL is allowed and does nothing.
+ *
+ * Returns MEMORA_OK, MEMORA_CLOSED, MEMORA_FORKED.
+ */
+int memora_view_release(struct memora_view_t *view);
+
+/**
+ * Puts bytes behind the value that is there; its flags and time to live stay. `*version` (may be NULL) becomes the new version.
+ *
+ * Returns what memora_cache_set() does, or MEMORA_NOT_FOUND.
+ */
+int memora_cache_append(struct memora_cache_t *cache,
+                        const void *key,
+                        size_t key_len,
+                        const void *value,
+                        size_t value_len,
+                        uint64_t *version);
+
+/**
+ * Puts bytes in front of the value that is there; its flags and time to live stay. `*version` (may be NULL) becomes the new
+ * version.
+ *
+ * Returns what memora_cache_set() does, or MEMORA_NOT_FOUND.
+ */
+int memora_cache_prepend(struct memora_cache_t *cache,
+                         const void *key,
+                         size_t key_len,
+                         const void *value,
+                         size_t value_len,
+                         uint64_t *version);
+
+/**
+ * Deletes the entry under `key` only if it still has version `expected`. With MEMORA_STALE `*version` (may be NULL) becomes
+ * that of the one found.
+ *
+ * Returns what memora_cache_delete() does, or MEMORA_STALE.
+ */
+int memora_cache_delete_if(struct memora_cache_t *cache,
+                           const void *key,
+                           size_t key_len,
+                           uint64_t expected,
+                           uint64_t *version);
+
+/**
+ * Gives the entry under `key` another time to live, `ttl_ms` milliseconds from now on; 0: for ever. Its version stays.
+ *
+ * Returns what memora_cache_set() does, or MEMORA_NOT_FOUND.
+ */
+int memora_cache_touch(struct memora_cache_t *cache,
+                       const void *key,
+                       size_t key_len,
+                       uint64_t ttl_ms);
+
+/**
+ * As memora_cache_touch(), and copies the value out as memora_cache_get_entry() does: the entry has its new time to live also
+ * when the buffer was too small.
+ *
+ * Returns what both do.
+ */
+int memora_cache_get_and_touch(struct memora_cache_t *cache,
+                               const void *key,
+                               size_t key_len,
+                               uint64_t ttl_ms,
+                               void *buffer,
+                               size_t capacity,
+                               size_t *len,
+                               struct memora_entry_t *entry);
+
+/**
+ * As memora_cache_set(), and gives the entry that was there: `*old` becomes a view of a copy, to be released, or NULL if there was
+ * none. With MEMORA_FULL because all handles of the process are open the value is set all the same.
+ *
+ * Returns what memora_cache_set() does.
+ */
+int memora_cache_get_and_set(struct memora_cache_t *cache,
+                             const void *key,
+                             size_t key_len,
+                             const void *value,
+                             size_t value_len,
+                             const struct memora_set_options_t *options,
+                             struct memora_view_t **old);
+
+/**
+ * As memora_cache_delete(), and gives the entry that was there: `*old` becomes a view of a copy, to be released, or NULL. It is
+ * also gone when the answer is MEMORA_FULL, because all handles of the process are open.
+ *
+ * Returns what memora_cache_delete() does, or MEMORA_FULL.
+ */
+int memora_cache_get_and_delete(struct memora_cache_t *cache,
+                                const void *key,
+                                size_t key_len,
+                                struct memora_view_t **old);
+
+/**
+ * Counts the number under `key`, which is kept as decimal text, by `by`, with the rules of `options` (NULL: those of
+ * memora_cache_increment() without an initial number). For a signed counter `by` and `*number` are an int64_t cast to uint64_t.
+ * `*number` (may be NULL) becomes the new number.
+ *
+ * An error leaves the entry as it was.
+ * Returns what memora_cache_set() does, or MEMORA_NOT_FOUND, MEMORA_NOT_A_NUMBER, MEMORA_COUNTER_OVERFLOW.
+ */
+int memora_cache_count(struct memora_cache_t *cache,
+                       const void *key,
+                       size_t key_len,
+                       uint64_t by,
+                       const struct memora_counter_options_t *options,
+                       uint64_t *number);
 
 /**
  * Opens the channel `name` of `fabric`, or creates it with `options`. With `options` NULL it must be there, of any kind.

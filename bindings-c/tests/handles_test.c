@@ -46,6 +46,7 @@ static void every_call_gives(void *handle, int expected) {
     memora_store_t *store = NULL;
     memora_publisher_t *publisher = NULL;
     memora_subscriber_t *subscriber = NULL;
+    memora_view_t *view = NULL;
     memora_fabric_stat_t stat;
     memora_cache_stats_t cache_stats;
     memora_channel_stats_t channel_stats;
@@ -81,6 +82,18 @@ static void every_call_gives(void *handle, int expected) {
     CODE(memora_cache_decrement(handle, "k", 1, 1, NULL, NULL), expected);
     CODE(memora_cache_len(handle, &number), expected);
     CODE(memora_cache_scan(handle, &cursor, 1, take_entry, NULL), expected);
+    CODE(memora_cache_append(handle, "k", 1, "v", 1, NULL), expected);
+    CODE(memora_cache_prepend(handle, "k", 1, "v", 1, NULL), expected);
+    CODE(memora_cache_delete_if(handle, "k", 1, 1, NULL), expected);
+    CODE(memora_cache_touch(handle, "k", 1, 1), expected);
+    CODE(memora_cache_get_and_touch(handle, "k", 1, 1, buffer, sizeof buffer, &len, NULL), expected);
+    CODE(memora_cache_get_and_set(handle, "k", 1, "v", 1, NULL, &view), expected);
+    CODE(memora_cache_get_and_delete(handle, "k", 1, &view), expected);
+    CODE(memora_cache_count(handle, "k", 1, 1, NULL, NULL), expected);
+    CODE(memora_cache_view(handle, "k", 1, &view), expected);
+    CODE(memora_view_bytes(handle, NULL, NULL, NULL), expected);
+    CODE(memora_view_is_copy(handle, &fd), expected);
+    CHECK(!view);
     CODE(memora_publisher_send(handle, "m", 1, NULL), expected);
     CODE(memora_publisher_try_send(handle, "m", 1, NULL), expected);
     CODE(memora_publisher_send_timeout(handle, "m", 1, 10, NULL), expected);
@@ -110,6 +123,7 @@ static void every_call_gives(void *handle, int expected) {
 
 static void every_close_gives(void *handle, int expected) {
     CODE(memora_cache_close(handle), expected);
+    CODE(memora_view_release(handle), expected);
     CODE(memora_publisher_close(handle), expected);
     CODE(memora_subscriber_close(handle), expected);
     CODE(memora_channel_close(handle), expected);

@@ -40,8 +40,8 @@ pub struct memora_entry_t {
     pub ttl_ms: u64,
     /// The number that the writer gave.
     pub flags: u32,
-    /// 0.
-    pub reserved: u32,
+    /// Of MEMORA_ENTRY_*, those that apply; otherwise 0.
+    pub marks: u32,
 }
 
 /// Takes one answer of a get of many: `index` is that of the key; `value` is NULL for a miss, and is valid only until

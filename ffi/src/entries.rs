@@ -49,7 +49,7 @@ pub(crate) fn entry_of(entry: &Entry) -> memora_entry_t {
         version: entry.version.0,
         ttl_ms: entry.ttl_ms.unwrap_or(u64::MAX),
         flags: entry.flags,
-        reserved: 0,
+        marks: 0,
     }
 }
 
@@ -93,6 +93,12 @@ pub(crate) fn put_entry(
     }
 }
 
+/// Answers that the entry has another version by now, and which.
+pub(crate) fn stale(border: &Border, newer: Version, version: *mut u64) -> Error {
+    border.put(version, newer.0);
+    Error::with_amount(ErrorCode::Stale, newer.0, ErrorCode::Stale.text())
+}
+
 /// Answers a compare-and-swap.
 pub(crate) fn put_outcome(border: &Border, outcome: CasOutcome, version: *mut u64) -> Result<()> {
     match outcome {
@@ -100,10 +106,7 @@ pub(crate) fn put_outcome(border: &Border, outcome: CasOutcome, version: *mut u6
             border.put(version, stored.0);
             Ok(())
         }
-        CasOutcome::Stale(newer) => {
-            border.put(version, newer.0);
-            Err(Error::with_amount(ErrorCode::Stale, newer.0, ErrorCode::Stale.text()))
-        }
+        CasOutcome::Stale(newer) => Err(stale(border, newer, version)),
         CasOutcome::NotFound => Err(ErrorCode::NotFound.into()),
     }
 }

@@ -187,10 +187,20 @@ impl Border {
         place: *mut *mut T::Opaque,
         make: impl FnOnce() -> Result<T>,
     ) -> Result<()> {
+        self.open_some(place, || make().map(Some))
+    }
+
+    /// The same, unless there is nothing to give a handle to: then the place gets NULL.
+    pub(crate) fn open_some<T: Kind>(
+        &self,
+        place: *mut *mut T::Opaque,
+        make: impl FnOnce() -> Result<Option<T>>,
+    ) -> Result<()> {
         self.wanted(place, T::NAME)?;
         self.put(place, std::ptr::null_mut());
-        let handle = handles::insert(make()?.into_object())?;
-        self.put(place, handles::pointer(handle));
+        if let Some(made) = make()? {
+            self.put(place, handles::pointer(handles::insert(made.into_object())?));
+        }
         Ok(())
     }
 

@@ -22,6 +22,7 @@ use memora_core::shm::{fence, fork};
 use memora_core::{Cache, Channel, Error, ErrorCode, Fabric, Result, Store};
 
 use crate::channel::{PublisherHandle, SubscriberHandle};
+use crate::view::Looked;
 
 const INDEX_BITS: u32 = 16;
 const PLACE_COUNT: usize = 1 << INDEX_BITS;
@@ -45,6 +46,7 @@ pub(crate) enum Object {
     Publisher(PublisherHandle),
     Subscriber(SubscriberHandle),
     Store(Store),
+    View(Looked),
     #[cfg(test)]
     Probe(tests::Probe),
 }
@@ -58,6 +60,7 @@ impl Object {
             Object::Publisher(_) => "publisher",
             Object::Subscriber(_) => "subscriber",
             Object::Store(_) => "store",
+            Object::View(_) => "view",
             #[cfg(test)]
             Object::Probe(_) => "probe",
         }
@@ -109,6 +112,7 @@ kind!(Channel, Channel, "channel", crate::channel::memora_channel_t);
 kind!(PublisherHandle, Publisher, "publisher", crate::channel::memora_publisher_t, PublisherHandle::end);
 kind!(SubscriberHandle, Subscriber, "subscriber", crate::channel::memora_subscriber_t, SubscriberHandle::end);
 kind!(Store, Store, "store", crate::store::memora_store_t, Store::close);
+kind!(Looked, View, "view", crate::view::memora_view_t);
 
 struct Place {
     /// The handle of the object that stands here. When closed: that number with the lowest bit of the index changed, which

@@ -27,4 +27,6 @@ pub mod fabric;
 pub mod options;
 pub mod stats;
 pub mod store;
+pub mod update;
 pub mod version;
+pub mod view;

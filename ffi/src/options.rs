@@ -27,6 +27,18 @@ pub const MEMORA_CREATE_NEW: u32 = 1;
 /// Open the fabric; MEMORA_NOT_FOUND if there is none.
 pub const MEMORA_OPEN_ONLY: u32 = 2;
 
+/// A full cache takes new entries and gives up what is least likely to be asked for again (the default).
+pub const MEMORA_WHEN_FULL_EVICT: u32 = 0;
+/// A full cache answers MEMORA_FULL: nothing is lost that was not deleted and has not expired.
+pub const MEMORA_WHEN_FULL_REJECT: u32 = 1;
+
+/// Numbers of a counter: 0 to 2^64 - 1; counting beyond is MEMORA_COUNTER_OVERFLOW, counting down stops at 0 (the default).
+pub const MEMORA_COUNTER_UNSIGNED: u32 = 0;
+/// Numbers of a counter: those of memcached: 0 to 2^64 - 1, counting up begins again at 0, counting down stops at 0.
+pub const MEMORA_COUNTER_WRAPPING: u32 = 1;
+/// Numbers of a counter: those of Redis: -2^63 to 2^63 - 1; leaving them is MEMORA_COUNTER_OVERFLOW.
+pub const MEMORA_COUNTER_SIGNED: u32 = 2;
+
 /// No group: the fabric belongs to the user alone.
 pub const MEMORA_NO_GROUP: u32 = 0xffff_ffff;
 
@@ -79,8 +91,35 @@ pub struct memora_fabric_options_t {
 pub struct memora_cache_options_t {
     /// Bytes of this structure in the calling program; set by the init function.
     pub struct_size: usize,
-    /// Bytes that the cache may take at most. 0: as many as the fabric has.
+    /// Bytes that the cache may take at most, its index included. 0: what the fabric has and nobody else needs.
     pub limit: u64,
+    /// The most entries. 0: any number.
+    pub entries: u64,
+    /// One of MEMORA_WHEN_FULL_*.
+    pub when_full: u32,
+    /// Not 0: what happens to entries is told to those who listen.
+    pub events: u32,
+}
+
+/// How memora_cache_count() counts. Fill it with memora_counter_options_init().
+#[repr(C)]
+#[derive(Clone, Copy)]
+#[allow(non_camel_case_types)]
+pub struct memora_counter_options_t {
+    /// Bytes of this structure in the calling program; set by the init function.
+    pub struct_size: usize,
+    /// What a missing entry is set to, if `create` is not 0; for a signed counter an int64_t cast to uint64_t.
+    pub initial: u64,
+    /// Milliseconds after which an entry that is made so expires. 0: never.
+    pub ttl_ms: u64,
+    /// One of MEMORA_COUNTER_*.
+    pub kind: u32,
+    /// Not 0: counts down.
+    pub down: u32,
+    /// Not 0: a missing entry is set to `initial`, to which nothing is added. 0: it is MEMORA_NOT_FOUND.
+    pub create: u32,
+    /// Not 0: an entry that is there gets `ttl_ms` as well, instead of keeping its own time.
+    pub renew_ttl: u32,
 }
 
 /// Options of one write to a cache or store. Fill it with memora_set_options_init().
@@ -160,7 +199,25 @@ options!(
 );
 options!(
     memora_cache_options_t,
-    memora_cache_options_t { struct_size: size_of::<memora_cache_options_t>(), limit: 0 }
+    memora_cache_options_t {
+        struct_size: size_of::<memora_cache_options_t>(),
+        limit: 0,
+        entries: 0,
+        when_full: MEMORA_WHEN_FULL_EVICT,
+        events: 0,
+    }
+);
+options!(
+    memora_counter_options_t,
+    memora_counter_options_t {
+        struct_size: size_of::<memora_counter_options_t>(),
+        initial: 0,
+        ttl_ms: 0,
+        kind: MEMORA_COUNTER_UNSIGNED,
+        down: 0,
+        create: 0,
+        renew_ttl: 0,
+    }
 );
 options!(
     memora_set_options_t,
@@ -205,6 +262,18 @@ pub unsafe extern "C" fn memora_fabric_options_init(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn memora_cache_options_init(
     options: *mut memora_cache_options_t,
+    struct_size: usize,
+) -> c_int {
+    // SAFETY: the pointers are those of a caller who keeps to the header.
+    unsafe { call(|border| border.init_options(options, struct_size)) }
+}
+
+/// Fills `options` with the defaults. `struct_size` is sizeof *options.
+///
+/// Returns MEMORA_OK, MEMORA_INVALID_ARGUMENT.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn memora_counter_options_init(
+    options: *mut memora_counter_options_t,
     struct_size: usize,
 ) -> c_int {
     // SAFETY: the pointers are those of a caller who keeps to the header.
@@ -297,8 +366,41 @@ pub(crate) fn cache(border: &Border, options: *const memora_cache_options_t) -> 
     let options = border.options(options)?;
     Ok(core::CacheOptions {
         limit: (options.limit != 0).then_some(options.limit),
-        ..core::CacheOptions::default()
+        entries: (options.entries != 0).then_some(options.entries),
+        when_full: match options.when_full {
+            MEMORA_WHEN_FULL_EVICT => core::WhenFull::Evict,
+            MEMORA_WHEN_FULL_REJECT => core::WhenFull::Reject,
+            other => return Err(unknown("answer to a full cache", other)),
+        },
+        events: options.events != 0,
     })
+}
+
+/// How a counter counts.
+pub(crate) fn counter(
+    border: &Border,
+    by: u64,
+    options: *const memora_counter_options_t,
+) -> Result<core::Counter> {
+    let options = border.options(options)?;
+    Ok(core::Counter {
+        kind: match options.kind {
+            MEMORA_COUNTER_UNSIGNED => core::CounterKind::Unsigned,
+            MEMORA_COUNTER_WRAPPING => core::CounterKind::Wrapping,
+            MEMORA_COUNTER_SIGNED => core::CounterKind::Signed,
+            other => return Err(unknown("kind of counter", other)),
+        },
+        down: options.down != 0,
+        by,
+        initial: (options.create != 0).then_some(options.initial),
+        ttl_ms: ttl(options.ttl_ms),
+        renew_ttl: options.renew_ttl != 0,
+    })
+}
+
+/// A time to live; 0 is none.
+pub(crate) fn ttl(ttl_ms: u64) -> Option<u64> {
+    (ttl_ms != 0).then_some(ttl_ms)
 }
 
 /// The options of one write.
@@ -308,7 +410,7 @@ pub(crate) fn set(border: &Border, options: *const memora_set_options_t) -> Resu
     }
     let options = border.options(options)?;
     zero(options.reserved)?;
-    Ok(core::SetOptions { ttl_ms: (options.ttl_ms != 0).then_some(options.ttl_ms), flags: options.flags })
+    Ok(core::SetOptions { ttl_ms: ttl(options.ttl_ms), flags: options.flags })
 }
 
 /// The options of a channel.
@@ -371,7 +473,8 @@ mod tests {
     #[test]
     fn no_structure_of_options_has_padding() {
         assert_eq!(size_of::<memora_fabric_options_t>(), 3 * 8 + 6 * 4);
-        assert_eq!(size_of::<memora_cache_options_t>(), 2 * 8);
+        assert_eq!(size_of::<memora_cache_options_t>(), 3 * 8 + 2 * 4);
+        assert_eq!(size_of::<memora_counter_options_t>(), 3 * 8 + 4 * 4);
         assert_eq!(size_of::<memora_set_options_t>(), 2 * 8 + 2 * 4);
         assert_eq!(size_of::<memora_channel_options_t>(), 8 + 4 * 4);
         assert_eq!(size_of::<memora_store_options_t>(), 3 * 8 + 2 * 4);
