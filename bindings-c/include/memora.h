@@ -436,6 +436,31 @@
 #define MEMORA_FOREVER -1
 
 /**
+ * An entry was stored, or got another time to live; `version` is that of the entry from then on.
+ */
+#define MEMORA_EVENT_SET 1
+
+/**
+ * An entry was deleted.
+ */
+#define MEMORA_EVENT_DELETE 2
+
+/**
+ * An entry had expired and was removed; `version` is that of the entry.
+ */
+#define MEMORA_EVENT_EXPIRE 3
+
+/**
+ * An entry was evicted for want of room; `version` is that of the entry.
+ */
+#define MEMORA_EVENT_EVICT 4
+
+/**
+ * All entries were flushed: no key.
+ */
+#define MEMORA_EVENT_FLUSH 5
+
+/**
  * A cache: entries of key and value in a fabric, shared by all its processes. Open it with memora_cache_open(), close it
  * with memora_cache_close(). May be used by any number of threads at once.
  */
@@ -446,6 +471,12 @@ typedef struct memora_cache_t memora_cache_t;
  * memora_channel_close(). May be used by any number of threads at once.
  */
 typedef struct memora_channel_t memora_channel_t;
+
+/**
+ * Hears what happens to the entries of a cache. Open it with memora_events_open(), close it with memora_events_close(). For one
+ * thread at a time.
+ */
+typedef struct memora_events_t memora_events_t;
 
 /**
  * A fabric: shared memory that the processes of a host open by the same name. Open it with memora_fabric_open(), close it
@@ -545,7 +576,7 @@ typedef struct memora_cache_options_t {
      */
     uint32_t when_full;
     /**
-     * Not 0: what happens to entries can be heard, see memora_cache_events().
+     * Not 0: what happens to entries is told to those who listen, see memora_events_open().
      */
     uint32_t events;
 } memora_cache_options_t;
@@ -803,6 +834,28 @@ typedef void (*memora_message_fn)(void *context,
                                   size_t len);
 
 /**
+ * One change of an entry.
+ */
+typedef struct memora_event_t {
+    /**
+     * A version, as the kind says; otherwise 0.
+     */
+    uint64_t version;
+    /**
+     * Bytes of the key. More than the event brought for a key that is longer than an eighth of a ring.
+     */
+    size_t whole_key_len;
+    /**
+     * One of MEMORA_EVENT_*.
+     */
+    uint32_t kind;
+    /**
+     * 0.
+     */
+    uint32_t reserved;
+} memora_event_t;
+
+/**
  * Figures of a cache.
  */
 typedef struct memora_cache_stats_t {
@@ -830,7 +883,113 @@ typedef struct memora_cache_stats_t {
      * Chunks of the index.
      */
     uint64_t index_chunks;
+    /**
+     * Keys read that were there, since the cache was made, by all processes, also those that are gone; as all counts here.
+     * Reading by processes that opened the fabric for reading only is not counted.
+     */
+    uint64_t hits;
+    /**
+     * Keys read that were not there, or had expired.
+     */
+    uint64_t misses;
+    /**
+     * Entries stored, by whatever call.
+     */
+    uint64_t sets;
+    /**
+     * Entries deleted.
+     */
+    uint64_t deletes;
+    /**
+     * Entries evicted from among the young, which were not read often enough.
+     */
+    uint64_t evicted_small;
+    /**
+     * Entries evicted from among the old, which were not read any more.
+     */
+    uint64_t evicted_main;
+    /**
+     * Expired entries that were removed to make room.
+     */
+    uint64_t expired;
+    /**
+     * Flushed entries that were removed to make room.
+     */
+    uint64_t flushed;
+    /**
+     * Milliseconds that entries evicted from among the young had been there, as a moving mean; UINT64_MAX before the first.
+     */
+    uint64_t evicted_small_age_ms;
+    /**
+     * The same for those evicted from among the old.
+     */
+    uint64_t evicted_main_age_ms;
+    /**
+     * Chunks of records that threads append to.
+     */
+    uint64_t open_chunks;
+    /**
+     * Chunks of records that are full.
+     */
+    uint64_t sealed_chunks;
+    /**
+     * Chunks of records that are being cleaned, or evicted from.
+     */
+    uint64_t cleaning_chunks;
+    /**
+     * Chunks that hold nothing any more and wait for views to end.
+     */
+    uint64_t quiet_chunks;
 } memora_cache_stats_t;
+
+/**
+ * What the threads of one process did to a cache since they attached; threads that have ended are not among them.
+ */
+typedef struct memora_process_counts_t {
+    /**
+     * Its pid in its own PID namespace.
+     */
+    uint32_t pid;
+    /**
+     * Threads attached.
+     */
+    uint32_t threads;
+    /**
+     * Milliseconds since it attached.
+     */
+    uint64_t attached_ms;
+    /**
+     * Keys read that were there.
+     */
+    uint64_t hits;
+    /**
+     * Keys read that were not there, or had expired.
+     */
+    uint64_t misses;
+    /**
+     * Entries stored.
+     */
+    uint64_t sets;
+    /**
+     * Entries deleted.
+     */
+    uint64_t deletes;
+    /**
+     * Entries evicted for want of room.
+     */
+    uint64_t evicted;
+    /**
+     * Expired entries that were removed to make room.
+     */
+    uint64_t expired;
+} memora_process_counts_t;
+
+/**
+ * Takes what one process did to a cache, and the first bytes of its command. Both are valid only until the function returns.
+ */
+typedef void (*memora_process_fn)(void *context,
+                                  const struct memora_process_counts_t *counts,
+                                  const char *command);
 
 /**
  * Figures of a channel.
@@ -1600,6 +1759,41 @@ int memora_subscriber_commit(struct memora_subscriber_t *subscriber);
 int memora_subscriber_lag(struct memora_subscriber_t *subscriber, uint64_t *bytes);
 
 /**
+ * Listens to the events of a cache from now on. The cache must have been made with the option `events`.
+ *
+ * Nobody waits for one who listens: if it is too slow, events are lost, and it is told how many. Two things are not events: what a
+ * process that was killed between a change and its event did last, and an expired entry that nobody has removed yet.
+ * On success `*events` is a new handle, to be closed with memora_events_close(); else it is NULL.
+ * Returns MEMORA_OK, MEMORA_UNSUPPORTED (the cache has no events), MEMORA_TOO_MANY_SUBSCRIBERS, MEMORA_READ_ONLY, MEMORA_FULL,
+ * MEMORA_NO_SPACE, MEMORA_INVALID_ARGUMENT, MEMORA_CLOSED, MEMORA_FORKED, MEMORA_CORRUPT.
+ */
+int memora_events_open(struct memora_cache_t *cache,
+                       struct memora_events_t **events);
+
+/**
+ * Takes the next event: `*event`, and its key in `key`, which has room for `capacity` bytes; `*key_len` (may be NULL, as `event`)
+ * becomes the length of the key. Waits for `timeout_ms` milliseconds at most; MEMORA_FOREVER: without end; 0: not at all.
+ *
+ * MEMORA_OVERRUN comes once for each loss: memora_last_error_amount() events were lost, and the next call goes on behind them.
+ * With MEMORA_BUFFER_TOO_SMALL the event stays for the next call.
+ * Returns MEMORA_OK, MEMORA_NOT_FOUND (with `timeout_ms` 0), MEMORA_TIMED_OUT, MEMORA_OVERRUN, MEMORA_BUFFER_TOO_SMALL, MEMORA_BUSY,
+ * MEMORA_INVALID_ARGUMENT, MEMORA_CLOSED, MEMORA_FORKED, MEMORA_CORRUPT.
+ */
+int memora_events_next(struct memora_events_t *events,
+                       int64_t timeout_ms,
+                       void *key,
+                       size_t capacity,
+                       size_t *key_len,
+                       struct memora_event_t *event);
+
+/**
+ * Closes the handle. NULL is allowed and does nothing. A call of another thread that waits ends with MEMORA_CLOSED.
+ *
+ * Returns MEMORA_OK, MEMORA_CLOSED, MEMORA_FORKED.
+ */
+int memora_events_close(struct memora_events_t *events);
+
+/**
  * Opens the store `name` of `fabric`, or creates it; if its files have more than the fabric, it is recovered from them.
  * `options` may be NULL for the defaults.
  *
@@ -1803,6 +1997,16 @@ int memora_store_checkpoint(struct memora_store_t *store);
  * Returns MEMORA_OK, MEMORA_INVALID_ARGUMENT, MEMORA_CLOSED, MEMORA_FORKED, MEMORA_CORRUPT.
  */
 int memora_cache_stats(struct memora_cache_t *cache, struct memora_cache_stats_t *stats, size_t struct_size);
+
+/**
+ * Calls `function` for each attached process, with what it did to the cache. The function may call the library, but not throw or
+ * jump out.
+ *
+ * Returns MEMORA_OK, MEMORA_INVALID_ARGUMENT, MEMORA_CLOSED, MEMORA_FORKED, MEMORA_CORRUPT.
+ */
+int memora_cache_process_counts(struct memora_cache_t *cache,
+                                memora_process_fn function,
+                                void *context);
 
 /**
  * Fills `stats` with figures of the channel. `struct_size` is sizeof *stats.

@@ -35,6 +35,10 @@ static void take_subscription(void *context, const char *name, int held, uint64_
     (void)context, (void)name, (void)held, (void)lag_bytes;
 }
 
+static void take_process(void *context, const memora_process_counts_t *counts, const char *command) {
+    (void)context, (void)counts, (void)command;
+}
+
 /* Every call that takes a handle gives this code for this number. */
 static void every_call_gives(void *handle, int expected) {
     char buffer[16];
@@ -47,6 +51,7 @@ static void every_call_gives(void *handle, int expected) {
     memora_publisher_t *publisher = NULL;
     memora_subscriber_t *subscriber = NULL;
     memora_view_t *view = NULL;
+    memora_events_t *events = NULL;
     memora_fabric_stat_t stat;
     memora_cache_stats_t cache_stats;
     memora_channel_stats_t channel_stats;
@@ -93,6 +98,10 @@ static void every_call_gives(void *handle, int expected) {
     CODE(memora_cache_view(handle, "k", 1, &view), expected);
     CODE(memora_view_bytes(handle, NULL, NULL, NULL), expected);
     CODE(memora_view_is_copy(handle, &fd), expected);
+    CODE(memora_cache_process_counts(handle, take_process, NULL), expected);
+    CODE(memora_events_open(handle, &events), expected);
+    CODE(memora_events_next(handle, 0, buffer, sizeof buffer, &len, NULL), expected);
+    CHECK(!events);
     CHECK(!view);
     CODE(memora_publisher_send(handle, "m", 1, NULL), expected);
     CODE(memora_publisher_try_send(handle, "m", 1, NULL), expected);
@@ -124,6 +133,7 @@ static void every_call_gives(void *handle, int expected) {
 static void every_close_gives(void *handle, int expected) {
     CODE(memora_cache_close(handle), expected);
     CODE(memora_view_release(handle), expected);
+    CODE(memora_events_close(handle), expected);
     CODE(memora_publisher_close(handle), expected);
     CODE(memora_subscriber_close(handle), expected);
     CODE(memora_channel_close(handle), expected);

@@ -37,6 +37,6 @@ pub use fabric::{
     Backend, CheckReport, Create, Fabric, FabricInfo, FabricOptions, FabricStat, ObjectInfo, ObjectKind,
     Problem, ProcessInfo, ReapReport,
 };
-pub use shm::{KernelFeatures, Viewed, kernel_features};
+pub use shm::{KernelFeatures, Viewed, ViewedMemory, kernel_features};
 pub use store::{Durability, Store, StoreOptions, StoreStats};
 pub use table::entry::{CasOutcome, DeleteOutcome, Entry, SetOptions, Version};

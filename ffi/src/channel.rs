@@ -94,13 +94,13 @@ struct Receiving {
 const LOOK: Duration = Duration::from_micros(200);
 
 /// The time at which a wait ends; none for one without end.
-fn deadline(timeout_ms: i64) -> Option<Instant> {
+pub(crate) fn deadline(timeout_ms: i64) -> Option<Instant> {
     let timeout = u64::try_from(timeout_ms).ok()?;
     Instant::now().checked_add(Duration::from_millis(timeout))
 }
 
 /// The next slice of a wait, so that a close by another thread is noticed; none when the time is over.
-fn slice(deadline: Option<Instant>) -> Option<Duration> {
+pub(crate) fn slice(deadline: Option<Instant>) -> Option<Duration> {
     let slice = Duration::from_millis(WAIT_SLICE_MS);
     let Some(deadline) = deadline else { return Some(slice) };
     let left = deadline.saturating_duration_since(Instant::now());

@@ -22,6 +22,7 @@ use memora_core::shm::{fence, fork};
 use memora_core::{Cache, Channel, Error, ErrorCode, Fabric, Result, Store};
 
 use crate::channel::{PublisherHandle, SubscriberHandle};
+use crate::events::EventsHandle;
 use crate::view::Looked;
 
 const INDEX_BITS: u32 = 16;
@@ -47,6 +48,7 @@ pub(crate) enum Object {
     Subscriber(SubscriberHandle),
     Store(Store),
     View(Looked),
+    Events(EventsHandle),
     #[cfg(test)]
     Probe(tests::Probe),
 }
@@ -61,6 +63,7 @@ impl Object {
             Object::Subscriber(_) => "subscriber",
             Object::Store(_) => "store",
             Object::View(_) => "view",
+            Object::Events(_) => "subscriber of events",
             #[cfg(test)]
             Object::Probe(_) => "probe",
         }
@@ -113,6 +116,7 @@ kind!(PublisherHandle, Publisher, "publisher", crate::channel::memora_publisher_
 kind!(SubscriberHandle, Subscriber, "subscriber", crate::channel::memora_subscriber_t, SubscriberHandle::end);
 kind!(Store, Store, "store", crate::store::memora_store_t, Store::close);
 kind!(Looked, View, "view", crate::view::memora_view_t);
+kind!(EventsHandle, Events, "subscriber of events", crate::events::memora_events_t, EventsHandle::end);
 
 struct Place {
     /// The handle of the object that stands here. When closed: that number with the lowest bit of the index changed, which

@@ -23,6 +23,7 @@ mod handles;
 pub mod cache;
 pub mod channel;
 pub mod errors;
+pub mod events;
 pub mod fabric;
 pub mod options;
 pub mod stats;

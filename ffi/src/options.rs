@@ -97,7 +97,7 @@ pub struct memora_cache_options_t {
     pub entries: u64,
     /// One of MEMORA_WHEN_FULL_*.
     pub when_full: u32,
-    /// Not 0: what happens to entries is told to those who listen.
+    /// Not 0: what happens to entries is told to those who listen, see memora_events_open().
     pub events: u32,
 }
 

@@ -29,7 +29,71 @@ pub struct memora_cache_stats_t {
     pub record_chunks: u64,
     /// Chunks of the index.
     pub index_chunks: u64,
+    /// Keys read that were there, since the cache was made, by all processes, also those that are gone; as all counts here.
+    /// Reading by processes that opened the fabric for reading only is not counted.
+    pub hits: u64,
+    /// Keys read that were not there, or had expired.
+    pub misses: u64,
+    /// Entries stored, by whatever call.
+    pub sets: u64,
+    /// Entries deleted.
+    pub deletes: u64,
+    /// Entries evicted from among the young, which were not read often enough.
+    pub evicted_small: u64,
+    /// Entries evicted from among the old, which were not read any more.
+    pub evicted_main: u64,
+    /// Expired entries that were removed to make room.
+    pub expired: u64,
+    /// Flushed entries that were removed to make room.
+    pub flushed: u64,
+    /// Milliseconds that entries evicted from among the young had been there, as a moving mean; UINT64_MAX before the first.
+    pub evicted_small_age_ms: u64,
+    /// The same for those evicted from among the old.
+    pub evicted_main_age_ms: u64,
+    /// Chunks of records that threads append to.
+    pub open_chunks: u64,
+    /// Chunks of records that are full.
+    pub sealed_chunks: u64,
+    /// Chunks of records that are being cleaned, or evicted from.
+    pub cleaning_chunks: u64,
+    /// Chunks that hold nothing any more and wait for views to end.
+    pub quiet_chunks: u64,
 }
+
+/// What the threads of one process did to a cache since they attached; threads that have ended are not among them.
+#[repr(C)]
+#[derive(Clone, Copy)]
+#[allow(non_camel_case_types)]
+pub struct memora_process_counts_t {
+    /// Its pid in its own PID namespace.
+    pub pid: u32,
+    /// Threads attached.
+    pub threads: u32,
+    /// Milliseconds since it attached.
+    pub attached_ms: u64,
+    /// Keys read that were there.
+    pub hits: u64,
+    /// Keys read that were not there, or had expired.
+    pub misses: u64,
+    /// Entries stored.
+    pub sets: u64,
+    /// Entries deleted.
+    pub deletes: u64,
+    /// Entries evicted for want of room.
+    pub evicted: u64,
+    /// Expired entries that were removed to make room.
+    pub expired: u64,
+}
+
+/// Takes what one process did to a cache, and the first bytes of its command. Both are valid only until the function returns.
+#[allow(non_camel_case_types)]
+pub type memora_process_fn = Option<
+    unsafe extern "C" fn(
+        context: *mut c_void,
+        counts: *const memora_process_counts_t,
+        command: *const c_char,
+    ),
+>;
 
 /// Figures of a channel.
 #[repr(C)]
@@ -71,7 +135,7 @@ pub struct memora_store_stats_t {
     pub poisoned: u64,
 }
 
-// SAFETY: repr(C), six fields of eight bytes.
+// SAFETY: repr(C), twenty fields of eight bytes.
 unsafe impl Answer for memora_cache_stats_t {}
 // SAFETY: repr(C), four fields of eight bytes.
 unsafe impl Answer for memora_channel_stats_t {}
@@ -97,6 +161,7 @@ pub unsafe extern "C" fn memora_cache_stats(
     unsafe {
         call(|border| {
             let found = handles::with(handles::number(cache), |cache: &Cache| cache.stats())?;
+            let memora_core::CacheStats { counts, chunks, .. } = found;
             let figures = memora_cache_stats_t {
                 entries: found.entries,
                 live_bytes: found.live_bytes,
@@ -104,8 +169,58 @@ pub unsafe extern "C" fn memora_cache_stats(
                 capacity_bytes: found.capacity_bytes,
                 record_chunks: found.record_chunks,
                 index_chunks: found.index_chunks,
+                hits: counts.hits,
+                misses: counts.misses,
+                sets: counts.sets,
+                deletes: counts.deletes,
+                evicted_small: counts.evicted_small,
+                evicted_main: counts.evicted_main,
+                expired: counts.expired,
+                flushed: counts.flushed,
+                evicted_small_age_ms: found.evicted_small_age_ms.unwrap_or(u64::MAX),
+                evicted_main_age_ms: found.evicted_main_age_ms.unwrap_or(u64::MAX),
+                open_chunks: chunks.open,
+                sealed_chunks: chunks.sealed,
+                cleaning_chunks: chunks.cleaning,
+                quiet_chunks: chunks.quiet,
             };
             border.put_sized(stats, struct_size, figures)
+        })
+    }
+}
+
+/// Calls `function` for each attached process, with what it did to the cache. The function may call the library, but not throw or
+/// jump out.
+///
+/// Returns MEMORA_OK, MEMORA_INVALID_ARGUMENT, MEMORA_CLOSED, MEMORA_FORKED, MEMORA_CORRUPT.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn memora_cache_process_counts(
+    cache: *mut memora_cache_t,
+    function: memora_process_fn,
+    context: *mut c_void,
+) -> c_int {
+    // SAFETY: the pointers are those of a caller who keeps to the header.
+    unsafe {
+        call(|border| {
+            let found = handles::with(handles::number(cache), |cache: &Cache| cache.process_counts())?;
+            let function = border.function(function)?;
+            for memora_core::ProcessCounts { process, counts } in &found {
+                let counts = memora_process_counts_t {
+                    pid: process.pid,
+                    threads: process.threads,
+                    attached_ms: process.attached_ms,
+                    hits: counts.hits,
+                    misses: counts.misses,
+                    sets: counts.sets,
+                    deletes: counts.deletes,
+                    evicted: counts.evictions(),
+                    expired: counts.expired,
+                };
+                let command = for_c(&process.command);
+                // Within the licence above: the caller's function, with what lives during the call.
+                function(context, &counts, command.as_ptr());
+            }
+            Ok(())
         })
     }
 }

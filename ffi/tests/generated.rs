@@ -7,8 +7,10 @@ use std::path::{Path, PathBuf};
 use memora_core::ErrorCode;
 
 /// The modules that have entries, in the order of the header.
-const MODULES: [&str; 10] =
-    ["version", "errors", "options", "fabric", "cache", "view", "update", "channel", "store", "stats"];
+const MODULES: [&str; 11] = [
+    "version", "errors", "options", "fabric", "cache", "view", "update", "channel", "events", "store",
+    "stats",
+];
 
 /// A file and what has to stand in it.
 pub struct Generated {

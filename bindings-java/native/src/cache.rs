@@ -4,13 +4,12 @@
 //! buffers. An entry in scratch memory is version (8 bytes), remaining time in ms or -1 (8), flags (4), length (4), value.
 
 use jni::objects::{JByteArray, JByteBuffer, JClass};
-use jni::sys::{jboolean, jbyteArray, jint, jlong, jstring};
+use jni::sys::{jboolean, jbyteArray, jint, jlong};
 use jni::{EnvUnowned, jni_mangle};
 use memora::{Cache, CasOutcome, Entry, Error, ErrorCode, Result, SetOptions, Store, Version};
 
-use crate::guard::{Answer, Direct, facts, guard};
+use crate::guard::{Answer, Direct, guard};
 use crate::handles::with;
-use crate::object::Kind;
 
 /// Answer for "no such entry" and "not stored".
 const NONE: jint = -1;
@@ -23,6 +22,8 @@ enum Mode {
     Set,
     Add,
     Replace,
+    Append,
+    Prepend,
 }
 
 fn mode(number: jint) -> Answer<Mode> {
@@ -30,11 +31,14 @@ fn mode(number: jint) -> Answer<Mode> {
         0 => Ok(Mode::Set),
         1 => Ok(Mode::Add),
         2 => Ok(Mode::Replace),
+        3 => Ok(Mode::Append),
+        4 => Ok(Mode::Prepend),
         _ => Err(ErrorCode::InvalidArgument.into()),
     }
 }
 
-fn options(ttl_ms: jlong, flags: jint) -> SetOptions {
+/// How a value is stored.
+pub fn options(ttl_ms: jlong, flags: jint) -> SetOptions {
     SetOptions { ttl_ms: u64::try_from(ttl_ms).ok(), flags: flags as u32 }
 }
 
@@ -53,7 +57,6 @@ pub trait Entries {
     fn decrement(&self, key: &[u8], by: u64, initial: Option<u64>) -> Result<Option<u64>>;
     fn scan(&self, cursor: u64, limit: usize, found: &mut dyn FnMut(&[u8], &Entry)) -> Result<u64>;
     fn len(&self) -> Result<u64>;
-    fn stats(&self) -> Result<String>;
 }
 
 macro_rules! entries {
@@ -103,9 +106,6 @@ macro_rules! entries {
             }
             fn len(&self) -> Result<u64> {
                 $type::len(self)
-            }
-            fn stats(&self) -> Result<String> {
-                $type::stats(self).map(|stats| facts(&stats))
             }
         }
     };
@@ -219,10 +219,15 @@ pub fn get_entry_array<'l>(
         let Some(entry) = with(handle, |object| Ok(object.entries()?.get_entry(key.bytes())?))? else {
             return Ok(std::ptr::null_mut());
         };
-        let mut bytes = vec![0; ENTRY_HEADER + entry.value.len()];
-        put_entry(&mut bytes, &entry);
-        jvm.new_bytes(&bytes)
+        jvm.new_bytes(&entry_bytes(&entry))
     })
+}
+
+/// An entry in the form that the head of this file describes.
+pub fn entry_bytes(entry: &Entry) -> Vec<u8> {
+    let mut bytes = vec![0; ENTRY_HEADER + entry.value.len()];
+    put_entry(&mut bytes, entry);
+    bytes
 }
 
 /// `out` is exactly as long as the entry.
@@ -329,6 +334,8 @@ fn put(handle: jlong, how: jint, key: Direct, value: &[u8], ttl_ms: jlong, flags
             Mode::Set => Some(entries.set(key.bytes(), value, &options)?),
             Mode::Add => entries.add(key.bytes(), value, &options)?,
             Mode::Replace => entries.replace(key.bytes(), value, &options)?,
+            Mode::Append => object.cache()?.append(key.bytes(), value)?,
+            Mode::Prepend => object.cache()?.prepend(key.bytes(), value)?,
         };
         Ok(version.map_or(jlong::from(NONE), |version| version.0 as jlong))
     })
@@ -504,16 +511,4 @@ pub fn scan<'l>(
 #[jni_mangle("io.memora.internal.Native")]
 pub fn size<'l>(env: EnvUnowned<'l>, class: JClass<'l>, handle: jlong) -> jlong {
     guard(env, class, |_| with(handle, |object| Ok(object.entries()?.len()? as jlong)))
-}
-
-/// Counters of the object, as text.
-#[jni_mangle("io.memora.internal.Native")]
-pub fn stats<'l>(env: EnvUnowned<'l>, class: JClass<'l>, handle: jlong) -> jstring {
-    guard(env, class, |jvm| {
-        let text = with(handle, |object| match &object.kind {
-            Kind::Channel(channel) => Ok(facts(&channel.stats()?)),
-            _ => Ok(object.entries()?.stats()?),
-        })?;
-        jvm.new_text(&text)
-    })
 }

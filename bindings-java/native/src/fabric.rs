@@ -8,7 +8,7 @@ use jni::sys::{jboolean, jint, jlong, jstring};
 use jni::{EnvUnowned, jni_mangle};
 use memora::{
     Backend, CacheOptions, ChannelKind, ChannelOptions, Create, Durability, ErrorCode, Fabric, FabricOptions,
-    OverrunPolicy, StoreOptions,
+    OverrunPolicy, StoreOptions, WhenFull,
 };
 
 use crate::guard::{Answer, Fault, Jvm, guard};
@@ -158,7 +158,8 @@ pub fn fabric_remove<'l>(env: EnvUnowned<'l>, class: JClass<'l>, home: JString<'
     })
 }
 
-/// A cache of a fabric; `limit` 0 is the default.
+/// A cache of a fabric. `when_full` -1: however it was made, or with the defaults; then the rest is not looked at. 0 stands for no
+/// limit, and for any number of entries.
 #[jni_mangle("io.memora.internal.Native")]
 pub fn fabric_cache<'l>(
     env: EnvUnowned<'l>,
@@ -166,15 +167,27 @@ pub fn fabric_cache<'l>(
     handle: jlong,
     cache: JString<'l>,
     limit: jlong,
+    entries: jlong,
+    when_full: jint,
+    events: jboolean,
 ) -> jlong {
     guard(env, class, |jvm| {
         let cache = name(jvm, &cache)?;
+        let some = |number: jlong| u64::try_from(number).ok().filter(|number| *number != 0);
+        let when_full = match when_full {
+            -1 => None,
+            0 => Some(WhenFull::Evict),
+            1 => Some(WhenFull::Reject),
+            _ => return Err(ErrorCode::InvalidArgument.into()),
+        };
         with(handle, |object| {
             let fabric = object.fabric()?;
-            let cache = match u64::try_from(limit) {
-                Ok(0) | Err(_) => fabric.cache(&cache)?,
-                Ok(limit) => fabric
-                    .cache_with(&cache, &CacheOptions { limit: Some(limit), ..CacheOptions::default() })?,
+            let cache = match when_full {
+                None => fabric.cache(&cache)?,
+                Some(when_full) => {
+                    let (limit, entries) = (some(limit), some(entries));
+                    fabric.cache_with(&cache, &CacheOptions { limit, entries, when_full, events })?
+                }
             };
             insert(Object { parent: handle, kind: Kind::Cache(cache) })
         })

@@ -149,6 +149,23 @@ impl<'local> Jvm<'local> {
         })
     }
 
+    /// A copy of a whole array.
+    pub fn all_bytes(&mut self, array: &JByteArray<'local>) -> Answer<Vec<u8>> {
+        if array.is_null() {
+            return Err(ErrorCode::InvalidArgument.into());
+        }
+        self.cold(|env| env.convert_byte_array(array))
+    }
+
+    /// A new direct buffer over memory that stays mapped for as long as Java keeps its part of the deal.
+    pub fn new_direct(&mut self, address: usize, len: usize) -> Answer<jobject> {
+        self.cold(|env| {
+            // SAFETY: `len` bytes stand at `address` (a view says so), and Java keeps the memory mapped for as long as the
+            // buffer can be reached, and gives out read-only buffers over it alone.
+            unsafe { env.new_direct_byte_buffer(address as *mut u8, len) }.map(|buffer| buffer.into_raw())
+        })
+    }
+
     /// A new Java array with these bytes.
     pub fn new_bytes(&mut self, bytes: &[u8]) -> Answer<jbyteArray> {
         self.cold(|env| env.byte_array_from_slice(bytes).map(|array| array.into_raw()))
@@ -219,27 +236,9 @@ impl Direct {
     }
 }
 
-/// What a structure says, one member a line, for people.
-pub fn facts(structure: &dyn std::fmt::Debug) -> String {
-    let text = format!("{structure:#?}");
-    let lines = text.lines().map(|line| line.trim_end_matches([',', ' ']));
-    lines.filter(|line| !line.ends_with(['{', '}'])).map(|line| format!("{}\n", line.trim())).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn facts_are_one_member_a_line() {
-        #[derive(Debug)]
-        #[allow(dead_code)]
-        struct Figures {
-            entries: u64,
-            name: &'static str,
-        }
-        assert_eq!(facts(&Figures { entries: 3, name: "a" }), "entries: 3\nname: \"a\"\n");
-    }
 
     #[test]
     fn addresses_and_lengths_that_cannot_be_are_refused() {

@@ -5,11 +5,15 @@
 
 mod cache;
 mod channel;
+mod events;
 mod fabric;
 mod guard;
 mod handles;
 mod object;
+mod stats;
 mod store;
+mod update;
+mod view;
 
 use jni::EnvUnowned;
 use jni::jni_mangle;

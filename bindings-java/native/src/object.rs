@@ -5,7 +5,9 @@ use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use jni::sys::jlong;
-use memora::{Cache, Channel, Error, ErrorCode, Fabric, Publisher, Store};
+use memora::{
+    Cache, Channel, Error, ErrorCode, EventSubscriber, Fabric, Publisher, Store, View, ViewedMemory,
+};
 
 use crate::cache::Entries;
 use crate::channel::Reader;
@@ -24,6 +26,12 @@ pub enum Kind {
     Channel(Channel),
     Publisher(OneAtATime<Publisher>),
     Subscriber(OneAtATime<Reader>),
+    View(View),
+    /// Nobody looks at it: it only keeps something mapped.
+    Memory {
+        _memory: ViewedMemory,
+    },
+    Events(OneAtATime<EventSubscriber>),
 }
 
 impl Object {
@@ -38,6 +46,27 @@ impl Object {
         match &self.kind {
             Kind::Cache(cache) => Ok(cache),
             Kind::Store(store) => Ok(store),
+            _ => Err(wrong()),
+        }
+    }
+
+    pub fn cache(&self) -> Answer<&Cache> {
+        match &self.kind {
+            Kind::Cache(cache) => Ok(cache),
+            _ => Err(wrong()),
+        }
+    }
+
+    pub fn view(&self) -> Answer<&View> {
+        match &self.kind {
+            Kind::View(view) => Ok(view),
+            _ => Err(wrong()),
+        }
+    }
+
+    pub fn events(&self) -> Answer<Taken<'_, EventSubscriber>> {
+        match &self.kind {
+            Kind::Events(subscriber) => subscriber.take(),
             _ => Err(wrong()),
         }
     }

@@ -41,7 +41,7 @@ mod viewed;
 pub use features::{KernelFeatures, kernel_features};
 pub use kept::{Kept, KeptRing, Ring};
 pub use space::{Block, Shm, Span};
-pub use viewed::Viewed;
+pub use viewed::{Viewed, ViewedMemory};
 
 /// Bytes of a page: the unit of mapping, reserving and populating.
 pub const PAGE: u64 = 4096;

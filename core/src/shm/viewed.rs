@@ -13,7 +13,21 @@ enum Place {
     Copied(Vec<u8>),
 }
 
+/// Keeps memory mapped in which bytes stand that were looked at, without keeping the bytes from changing. So whoever still has
+/// their address after the [`Viewed`] is gone reads something else, but never what is not there.
+pub struct ViewedMemory {
+    _shm: Arc<Shm>,
+}
+
 impl Viewed {
+    /// The memory that the bytes stand in; none for a copy.
+    pub fn memory(&self) -> Option<ViewedMemory> {
+        match &self.0 {
+            Place::Shared { shm, .. } => Some(ViewedMemory { _shm: Arc::clone(shm) }),
+            Place::Copied(_) => None,
+        }
+    }
+
     /// The bytes at `offset`, a multiple of 8. The caller keeps them from changing as long as the value lives.
     pub(crate) fn shared(shm: &Arc<Shm>, offset: u64, len: u64) -> Result<Viewed> {
         shm.span(offset, len)?;

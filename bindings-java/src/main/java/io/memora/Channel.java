@@ -60,11 +60,11 @@ public final class Channel implements AutoCloseable {
         return new Subscriber(this, number);
     }
 
-    /** Counters of this channel and its subscriptions, as text for people. */
-    public String stats() {
-        String stats = Native.stats(handle.number());
+    /** Figures of this channel and its subscriptions. */
+    public ChannelStats stats() {
+        String text = Native.stats(handle.number());
         Reference.reachabilityFence(this);
-        return stats;
+        return ChannelStats.read(Figures.lines(text));
     }
 
     /** Closes this handle with its publishers and subscribers; the channel stays. The second time does nothing. */

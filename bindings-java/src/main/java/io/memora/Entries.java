@@ -143,7 +143,7 @@ public abstract sealed class Entries implements AutoCloseable permits Cache, Sto
         }
     }
 
-    private static Entry entry(ByteBuffer bytes) {
+    static Entry entry(ByteBuffer bytes) {
         long version = bytes.getLong();
         long ttl = bytes.getLong();
         int flags = bytes.getInt();
@@ -269,7 +269,7 @@ public abstract sealed class Entries implements AutoCloseable permits Cache, Sto
         return put(REPLACE, key, value, options);
     }
 
-    private long put(int how, byte[] key, byte[] value, SetOptions options) {
+    final long put(int how, byte[] key, byte[] value, SetOptions options) {
         Scratch scratch = Scratch.take();
         try {
             int keyLen = key(scratch, key);
@@ -398,13 +398,6 @@ public abstract sealed class Entries implements AutoCloseable permits Cache, Sto
         do {
             cursor = scan(cursor, SCAN_BATCH, consumer);
         } while (cursor != 0);
-    }
-
-    /** Counters of this object, as text for people. */
-    public final String stats() {
-        String stats = Native.stats(handle.number());
-        Reference.reachabilityFence(this);
-        return stats;
     }
 
     static int key(Scratch scratch, byte[] key) {

@@ -44,6 +44,8 @@ public final class Fabric implements AutoCloseable {
 
     private final Handle handle;
     private final String name;
+    /** Only with views: see {@link #memory}. */
+    private volatile Handle memory;
 
     private Fabric(String name, long number) {
         this.name = name;
@@ -127,15 +129,39 @@ public final class Fabric implements AutoCloseable {
         Reference.reachabilityFence(this);
     }
 
-    /** The cache of a name, which is made if it is not there. */
+    /** The cache of a name, however it was made; it is made with the defaults if it is not there. */
     public Cache cache(String cacheName) {
-        return cache(cacheName, 0);
+        return cache(cacheName, 0, 0, -1, false);
     }
 
-    /** The cache of a name with a limit in bytes of its own, which is made if it is not there. */
-    public Cache cache(String cacheName, long limit) {
-        long number = Native.fabricCache(handle.number(), Objects.requireNonNull(cacheName, "cacheName"), limit);
+    /**
+     * The cache of a name, which is made with these options if it is not there.
+     *
+     * @throws MemoraException {@link ErrorCode#WRONG_OPTIONS} when it was made with others
+     */
+    public Cache cache(String cacheName, CacheOptions options) {
+        return cache(cacheName, options.limit, options.entries, options.rejects ? 1 : 0, options.events);
+    }
+
+    private Cache cache(String cacheName, long limit, long entries, int whenFull, boolean events) {
+        Objects.requireNonNull(cacheName, "cacheName");
+        long number = Native.fabricCache(handle.number(), cacheName, limit, entries, whenFull, events);
         return new Cache(this, cacheName, number);
+    }
+
+    /** What keeps the memory of this fabric mapped; taken from a view when it is needed for the first time. */
+    Handle memory(long view) {
+        Handle kept = memory;
+        if (kept == null) {
+            synchronized (this) {
+                kept = memory;
+                if (kept == null) {
+                    kept = Handle.shared(Native.viewMemory(view));
+                    memory = kept;
+                }
+            }
+        }
+        return kept;
     }
 
     /** The channel of a name, which is made with these options if it is not there. */
@@ -166,6 +192,8 @@ public final class Fabric implements AutoCloseable {
     @Override
     public void close() {
         handle.close();
+        // Buffers of views that are still in use have it themselves.
+        memory = null;
     }
 
     private static List<String> lines(String text) {

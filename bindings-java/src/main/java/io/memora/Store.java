@@ -37,4 +37,11 @@ public final class Store extends Entries {
         Native.storeCheckpoint(handle.number());
         Reference.reachabilityFence(this);
     }
+
+    /** Figures of this store. */
+    public StoreStats stats() {
+        String text = Native.stats(handle.number());
+        Reference.reachabilityFence(this);
+        return StoreStats.read(Figures.of(text));
+    }
 }

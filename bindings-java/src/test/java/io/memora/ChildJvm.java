@@ -18,6 +18,7 @@ public final class ChildJvm {
             case "open" -> open(home);
             case "work" -> work(home, Path.of(arguments[2]));
             case "virtual" -> virtual(home);
+            case "views" -> views(home);
             default -> throw new IllegalArgumentException(arguments[0]);
         }
     }
@@ -30,6 +31,19 @@ public final class ChildJvm {
             System.out.println(error.code() + ": " + error.getMessage());
             System.exit(3);
         }
+    }
+
+    /** Views that are never closed; for ever. */
+    private static void views(Path home) throws InterruptedException {
+        Fabric fabric = Fabric.builder("test").home(home).open();
+        Cache cache = fabric.cache("cache");
+        List<View> views = new ArrayList<>();
+        for (int i = 0; i < 100; i++) {
+            views.add(cache.view(bytes("k" + i)));
+        }
+        System.out.println("holding");
+        Thread.sleep(Long.MAX_VALUE);
+        views.clear();
     }
 
     /** Takes numbers from the channel, adds each to the store under its position, counts in the cache; for ever. */

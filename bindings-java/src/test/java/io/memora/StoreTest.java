@@ -4,6 +4,7 @@ import static io.memora.Testing.bytes;
 import static io.memora.Testing.fails;
 import static io.memora.Testing.string;
 import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertTrue;
 import static org.junit.jupiter.api.Assertions.assertNull;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 
@@ -96,5 +97,18 @@ class StoreTest extends EntriesContract {
         fabric.close();
         Fabric.remove(home, "test");
         fabric = Fabric.builder("test").home(home).limit(LIMIT).open();
+    }
+
+    @Test
+    void figuresTellWhatIsWritten() {
+        try (Store store = entries()) {
+            store.set(bytes("a"), bytes("1"));
+            store.flush();
+            store.checkpoint();
+            StoreStats stats = store.stats();
+            assertEquals(1, stats.entries());
+            assertTrue(stats.flushes() >= 1 && stats.checkpoints() >= 1 && stats.checkpointBytes() > 0, stats.toString());
+            assertEquals(false, stats.poisoned());
+        }
     }
 }

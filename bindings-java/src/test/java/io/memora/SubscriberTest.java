@@ -269,7 +269,9 @@ class SubscriberTest extends WithFabric {
             assertEquals(0, subscriber.lag());
             publisher.send(new byte[1000]);
             assertTrue(subscriber.lag() >= 1000);
-            assertTrue(channel.stats().contains("billing") && channel.stats().contains("published_bytes"), channel.stats());
+            ChannelStats stats = channel.stats();
+            assertEquals(List.of(new ChannelStats.Subscription("billing", true, subscriber.lag())), stats.subscriptions());
+            assertTrue(stats.publishedBytes() >= 1000 && stats.publishers() == 1 && stats.lanes() == 1, stats.toString());
             subscriber.tryRecv();
             subscriber.commit();
             assertEquals(0, subscriber.lag());

@@ -1,6 +1,7 @@
 package io.memora.internal;
 
 import java.lang.ref.Cleaner;
+import java.lang.ref.Reference;
 
 /**
  * Owns one native object. Closing is up to the user; a cleaner closes what was forgotten once it cannot be reached any more.
@@ -11,6 +12,21 @@ public final class Handle implements AutoCloseable {
 
     private final long number;
     private final Cleaner.Cleanable cleanable;
+
+    private Handle(long number) {
+        this.number = number;
+        this.cleanable = CLEANER.register(this, new Close(number));
+    }
+
+    /** Takes over a handle that lives for as long as anybody has what this gives. */
+    public static Handle shared(long number) {
+        return new Handle(number);
+    }
+
+    /** Keeps {@code needed} for as long as {@code user} can be reached. */
+    public static void outlive(Object user, Handle needed) {
+        CLEANER.register(user, () -> Reference.reachabilityFence(needed));
+    }
 
     /** Takes over a handle for an object; {@code owner} is what the user holds. */
     public Handle(Object owner, long number) {

@@ -67,7 +67,8 @@ public final class Native {
 
     public static native void fabricRemove(String home, String name);
 
-    public static native long fabricCache(long handle, String name, long limit);
+    public static native long fabricCache(
+            long handle, String name, long limit, long entries, int whenFull, boolean events);
 
     public static native long fabricChannel(long handle, String name, int kind, int overrun, int laneBytes);
 
@@ -115,6 +116,42 @@ public final class Native {
     public static native long size(long handle);
 
     public static native String stats(long handle);
+
+    public static native String processCounts(long handle);
+
+    public static native int deleteIf(long handle, long key, int keyLen, long version, long seen);
+
+    public static native int touch(long handle, long key, int keyLen, long ttlMs);
+
+    public static native byte[] getAndTouch(long handle, long key, int keyLen, long ttlMs);
+
+    public static native byte[] getAndSet(long handle, long key, int keyLen, byte[] value, long ttlMs, int flags);
+
+    public static native byte[] getAndDelete(long handle, long key, int keyLen);
+
+    public static native int countWith(
+            long handle, long key, int keyLen, int kind, boolean down, long by, boolean hasInitial, long initial,
+            long ttlMs, boolean renewTtl, long out);
+
+    // Views
+
+    public static native long view(long handle, long key, int keyLen, long out);
+
+    public static native ByteBuffer viewBuffer(long view);
+
+    public static native byte[] viewBytes(long view);
+
+    public static native long viewMemory(long view);
+
+    public static native int viewOpen(long view);
+
+    // Events
+
+    public static native long events(long handle);
+
+    public static native byte[] nextEvent(long handle, int waitMicros);
+
+    // Stores
 
     public static native long storeSetDurable(
             long handle, long key, int keyLen, byte[] value, int start, int valueLen, int durability);

@@ -36,7 +36,7 @@ class NativeArgumentsTest {
     void open() throws IOException {
         directory = Testing.newHome();
         fabric = Native.fabricOpen("native", directory.resolve("home").toString(), 16 << 20, -1, -1, 0, false, 0);
-        cache = Native.fabricCache(fabric, "cache", 0);
+        cache = Native.fabricCache(fabric, "cache", 0, 0, -1, false);
         channel = Native.fabricChannel(fabric, "channel", 1, 0, 0);
         publisher = Native.publisher(channel);
         subscriber = Native.subscriber(channel, null);
@@ -105,7 +105,13 @@ class NativeArgumentsTest {
         }
         refused(() -> Native.get(cache, memory.address(), -1, memory.address(), 8));
         refused(() -> Native.putAddress(cache, 0, memory.address(), 1, memory.address(), -1, -1, 0));
-        refused(() -> Native.putAddress(cache, 3, memory.address(), 1, memory.address(), 1, -1, 0));
+        refused(() -> Native.putAddress(cache, 5, memory.address(), 1, memory.address(), 1, -1, 0));
+        refused(() -> Native.putAddress(cache, -1, memory.address(), 1, memory.address(), 1, -1, 0));
+        refused(() -> Native.fabricCache(fabric, "other", 0, 0, 2, false));
+        refused(() -> Native.countWith(cache, memory.address(), 1, 3, false, 1, false, 0, -1, false, memory.address()));
+        refused(() -> Native.deleteIf(cache, memory.address(), 1, 1, 0));
+        refused(() -> Native.view(cache, memory.address(), 1, 0));
+        refused(() -> Native.getAndSet(cache, memory.address(), 1, null, -1, 0));
         refused(() -> Native.fabricOpen("x", directory.toString(), 0, -1, -1, 5, false, 0));
         refused(() -> Native.fabricOpen("x", directory.toString(), 0, -1, -1, 0, false, 3));
         refused(() -> Native.fabricStore(fabric, "store", null, 3, 0, 0));
@@ -136,6 +142,17 @@ class NativeArgumentsTest {
             if (handle != cache) {
                 fails(ErrorCode.INTERNAL, () -> Native.get(handle, key, 1, key, 8));
                 fails(ErrorCode.INTERNAL, () -> Native.size(handle));
+            }
+            fails(ErrorCode.INTERNAL, () -> Native.viewBytes(handle));
+            fails(ErrorCode.INTERNAL, () -> Native.viewBuffer(handle));
+            fails(ErrorCode.INTERNAL, () -> Native.viewMemory(handle));
+            fails(ErrorCode.INTERNAL, () -> Native.nextEvent(handle, 0));
+            if (handle != cache) {
+                fails(ErrorCode.INTERNAL, () -> Native.view(handle, key, 1, key));
+                fails(ErrorCode.INTERNAL, () -> Native.events(handle));
+                fails(ErrorCode.INTERNAL, () -> Native.touch(handle, key, 1, -1));
+                fails(ErrorCode.INTERNAL, () -> Native.putAddress(handle, 3, key, 1, key, 1, -1, 0));
+                fails(ErrorCode.INTERNAL, () -> Native.processCounts(handle));
             }
             if (handle != publisher) {
                 fails(ErrorCode.INTERNAL, () -> Native.send(handle, key, 1, 0));

@@ -1,0 +1,24 @@
+package io.memora;
+
+/**
+ * Figures of a store.
+ *
+ * @param entries entries
+ * @param liveBytes bytes of live records in memory
+ * @param flushes flushes that wrote something, by all processes
+ * @param flushedRecords records written by flushes
+ * @param flushedBytes bytes written by flushes
+ * @param journalBytes bytes of journal since the last checkpoint
+ * @param checkpointBytes bytes of the last checkpoint
+ * @param checkpoints checkpoints so far, over the life of the files
+ * @param poisoned whether a failed sync made the store read-only
+ */
+public record StoreStats(
+        long entries, long liveBytes, long flushes, long flushedRecords, long flushedBytes, long journalBytes,
+        long checkpointBytes, long checkpoints, boolean poisoned) {
+    static StoreStats read(Figures figures) {
+        return new StoreStats(
+                figures.next(), figures.next(), figures.next(), figures.next(), figures.next(), figures.next(),
+                figures.next(), figures.next(), figures.next() != 0);
+    }
+}
