@@ -99,8 +99,7 @@ impl Cache {
         let reader = self.host.reader()?;
         let mut value = Vec::new();
         let found = self.table.read_for(reader, key, |head, bytes| {
-            value.clear();
-            value.resize(head.value_len as usize, 0);
+            crate::table::entry::set_len(&mut value, head.value_len as usize);
             bytes.copy_out(0, &mut value)
         })?;
         Ok(found.map(|_| value))
@@ -111,8 +110,7 @@ impl Cache {
         let reader = self.host.reader()?;
         let mut value = Vec::new();
         let found = self.table.read_for(reader, key, |head, bytes| {
-            value.clear();
-            value.resize(head.value_len as usize, 0);
+            crate::table::entry::set_len(&mut value, head.value_len as usize);
             bytes.copy_out(0, &mut value)
         })?;
         Ok(found.map(|head| self.entry(&head, value)))

@@ -157,6 +157,27 @@ fn what_was_flushed_is_recovered_and_deletes_and_new_lives_come_out_right() {
 }
 
 #[test]
+fn keys_of_every_allowed_length_are_journaled_and_recovered() {
+    let (disk, memory) = (Disk::default(), Memory::new(64, 256 << 10));
+    let store = memory.store(&disk).unwrap();
+    let lens = [1, 255, 4096, 4097, 65_535, 65_536];
+    for len in lens {
+        store.set(&vec![len as u8; len], &len.to_le_bytes()).unwrap();
+    }
+    assert_eq!(store.set(&[7; 65_537], b"v").unwrap_err().code(), ErrorCode::KeyTooLong);
+    store.set(&[7; 65_000], b"deleted").unwrap();
+    store.flush().unwrap();
+    assert!(store.delete(&[7; 65_000]).unwrap());
+    store.flush().unwrap();
+    let next = Memory::new(64, 256 << 10);
+    let recovered = contents(&next.store(&disk).unwrap());
+    assert_eq!(recovered.len(), lens.len());
+    for len in lens {
+        assert_eq!(recovered[&vec![len as u8; len]], len.to_le_bytes(), "a key of {len} bytes");
+    }
+}
+
+#[test]
 fn every_operation_keeps_its_promise() {
     let memory = Memory::new(256, 16 << 10);
     let store = memory.store(&Disk::default()).unwrap();

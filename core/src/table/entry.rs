@@ -46,3 +46,17 @@ pub enum DeleteOutcome {
     /// There is no such entry.
     NotFound,
 }
+
+/// Bytes from which fresh memory is taken zeroed: pages that the system zeroes as they are touched need no zeroing before.
+const LONG: usize = 128 << 10;
+
+/// Makes a buffer as long as a value that is about to be copied into it.
+#[inline]
+pub fn set_len(value: &mut Vec<u8>, len: usize) {
+    if len >= LONG && value.capacity() < len {
+        *value = vec![0; len];
+    } else {
+        value.clear();
+        value.resize(len, 0);
+    }
+}
