@@ -60,10 +60,8 @@ impl Pool {
         need: Need,
         own: Option<&dyn Cleaner>,
     ) -> Result<Option<ChunkId>> {
-        // The caller's open chunks would be in the way.
-        self.put_away_others(me, None)?;
         for _ in 0..ROWS {
-            let Some(row) = self.cheapest_row(count, need, own)? else { return Ok(None) };
+            let Some(row) = self.cheapest_row(me, count, need, own)? else { return Ok(None) };
             if self.have_row(me, class, object, &row, own)? {
                 return Ok(Some(row.first));
             }
@@ -85,7 +83,7 @@ impl Pool {
             return Ok(None);
         }
         for number in 1..self.low_end().min(self.geometry().chunk_count) {
-            match self.cost_of(ChunkId(number), own)? {
+            match self.cost_of(me, ChunkId(number), own)? {
                 Cost::Nothing => return Ok(None),
                 Cost::Never => {}
                 Cost::Move(_) => {
@@ -118,13 +116,19 @@ impl Pool {
     }
 
     /// The row with the fewest live bytes, if what is free besides it is enough to move them to.
-    fn cheapest_row(&self, count: u32, need: Need, own: Option<&dyn Cleaner>) -> Result<Option<Row>> {
+    fn cheapest_row(
+        &self,
+        me: Actor<'_>,
+        count: u32,
+        need: Need,
+        own: Option<&dyn Cleaner>,
+    ) -> Result<Option<Row>> {
         let chunk_bytes = self.geometry().chunk_bytes;
         let mut costs = std::collections::VecDeque::new();
         let (mut sum, mut free, mut best) = (0, 0, None);
         let all_free = self.free_count();
         for chunk in self.chunks() {
-            let cost = self.cost_of(chunk, own)?;
+            let cost = self.cost_of(me, chunk, own)?;
             costs.push_back(cost);
             match cost {
                 Cost::Nothing => free += 1,
@@ -153,12 +157,16 @@ impl Pool {
         Ok(best.map(|(_, first)| Row { first, count }))
     }
 
-    fn cost_of(&self, chunk: ChunkId, own: Option<&dyn Cleaner>) -> Result<Cost> {
+    fn cost_of(&self, me: Actor<'_>, chunk: ChunkId, own: Option<&dyn Cleaner>) -> Result<Cost> {
         let state = self.state(chunk)?;
+        // What the caller fills can be put away.
+        let mine = state.is(Kind::Open) && state.owner() == me.index;
         Ok(match (state.kind(), state.class()) {
             (Some(Kind::Free | Kind::Virgin), _) => Cost::Nothing,
-            (Some(Kind::Sealed), Some(class))
-                if class.has_records() && self.may_be_cleaned(chunk, class)? =>
+            (Some(kind), Some(class))
+                if (kind == Kind::Sealed || mine)
+                    && class.has_records()
+                    && self.may_be_cleaned(chunk, class)? =>
             {
                 let known = self.has_relief() || own.map(Cleaner::object) == Some(self.object_of(chunk)?);
                 if known { Cost::Move(self.live_bytes(chunk)?) } else { Cost::Never }
@@ -224,6 +232,9 @@ impl Pool {
         chunk: ChunkId,
         taken: &mut Taken,
     ) -> Result<bool> {
+        if self.state(chunk)?.is(Kind::Open) {
+            self.put_away_others(me, None)?;
+        }
         let seen = self.state(chunk)?;
         match seen.kind() {
             Some(Kind::Free | Kind::Virgin) => {
