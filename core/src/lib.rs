@@ -24,8 +24,8 @@ mod store;
 mod table;
 
 pub use cache::{
-    Cache, CacheCounts, CacheOptions, CacheStats, ChunkStates, Counter, CounterKind, Event, EventKind,
-    EventSubscriber, ProcessCounts, View, WhenFull,
+    Advice, AdvicePoint, Cache, CacheCounts, CacheOptions, CacheStats, ChunkStates, Counter, CounterKind,
+    Event, EventKind, EventSubscriber, ProcessCounts, View, WhenFull,
 };
 pub use channel::{
     Channel, ChannelKind, ChannelOptions, ChannelStats, Claim, Message, OverrunPolicy, Publisher, Subscriber,

@@ -202,7 +202,12 @@ fn ls_and_stat_show_what_is_there() {
     let names: Vec<_> =
         stat["objects"].as_array().unwrap().iter().map(|object| object["name"].clone()).collect();
     assert!(names.contains(&"cache".into()) && names.contains(&"news".into()), "{names:?}");
-    assert_eq!(home.json(&["stat", "orders", "cache"])["entries"], 1);
+    let cache = home.json(&["stat", "orders", "cache"]);
+    assert_eq!(
+        (&cache["entries"], &cache["sets"], &cache["sealed_chunks"]),
+        (&1.into(), &1.into(), &1.into())
+    );
+    assert!(cache["hit_ratio"].is_null() && cache["advice"].is_null(), "{cache}");
     for arguments in
         [&["ls"][..], &["stat", "orders"], &["stat", "orders", "cache"], &["stat", "orders", "news"]]
     {

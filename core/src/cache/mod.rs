@@ -17,6 +17,7 @@
 //! not grow. Every change takes effect at one moment, also if the process is killed in the middle: others see the old value
 //! or the new one.
 
+mod advisor;
 mod counter;
 mod events;
 mod operations;
@@ -34,6 +35,7 @@ pub use counter::{Counter, CounterKind};
 
 use std::sync::Arc;
 
+pub use advisor::{Advice, AdvicePoint};
 pub(crate) use events::EventSource;
 pub use events::{Event, EventKind, EventSubscriber};
 pub use options::{CacheOptions, WhenFull};
@@ -45,7 +47,7 @@ use crate::chunk::{Actor, ChunkId};
 use crate::error::{Error, ErrorCode, Result};
 use crate::registry::ProcessInfo;
 use crate::table::entry::{CasOutcome, Entry, SetOptions, Version};
-use crate::table::{Action, Count, Current, Table, Update, Value};
+use crate::table::{Action, Current, Table, Update, Value};
 
 /// The process and thread that a cache is used from.
 pub trait Host: Send + Sync {
@@ -132,20 +134,9 @@ impl Cache {
 
     /// Reads many keys; `answer` gets the place of each key and its value. Faster for each key than reading them one by
     /// one, because their memory is fetched at once. Each value is one that was there; they are not of one moment.
-    pub fn get_many(&self, keys: &[&[u8]], mut answer: impl FnMut(usize, Option<&[u8]>)) -> Result<()> {
+    pub fn get_many(&self, keys: &[&[u8]], answer: impl FnMut(usize, Option<&[u8]>)) -> Result<()> {
         let reader = self.host.reader()?;
-        let (mut hits, mut misses) = (0, 0);
-        self.table.read_many(keys, |place, value| {
-            if value.is_some() {
-                hits += 1
-            } else {
-                misses += 1
-            }
-            answer(place, value);
-        })?;
-        self.table.note(reader, Count::Hit, hits);
-        self.table.note(reader, Count::Miss, misses);
-        Ok(())
+        self.table.read_many(reader, keys, answer)
     }
 
     /// Sets `key` to `value`, whatever was there. Returns the new version.

@@ -96,6 +96,12 @@ impl Holds {
         Ok(true)
     }
 
+    /// Whether a view holds the chunk already, so that another costs nothing.
+    pub fn is_held(&self, chunk: ChunkId) -> bool {
+        // ORDER Relaxed: a hint: holding decides.
+        self.counts.get(chunk.0 as usize).is_some_and(|count| count.load(Ordering::Relaxed) != 0)
+    }
+
     /// One view fewer looks into the chunk.
     pub fn let_go(&self, holders: &dyn Holders, chunk: ChunkId) -> Result<()> {
         let Some(count) = self.counts.get(chunk.0 as usize) else { return Ok(()) };

@@ -83,6 +83,20 @@ impl Inner {
         Ok(table)
     }
 
+    /// Chunks that pins keep, the later ones of runs included.
+    fn held_chunks(&self) -> Result<u32> {
+        let (mut held, mut failure) = (0u32, Ok(()));
+        self.registry.each_pin(&mut |chunk| {
+            if chunk != 0 {
+                match self.pool.run_len(ChunkId(chunk)) {
+                    Ok(run) => held = held.saturating_add(run),
+                    Err(error) => failure = Err(error),
+                }
+            }
+        });
+        failure.map(|()| held)
+    }
+
     /// The calling thread, as the pool knows it.
     #[inline]
     pub(super) fn me(&self) -> Result<Actor<'_>> {
@@ -143,7 +157,12 @@ impl crate::cache::Host for Inner {
     #[inline]
     fn hold(&self, chunk: ChunkId) -> Result<bool> {
         let count = self.pool.geometry().chunk_count;
-        self.holds.get_or_init(|| chunk::Holds::new(count)).hold(self, chunk)
+        let holds = self.holds.get_or_init(|| chunk::Holds::new(count));
+        let run = self.pool.run_len(chunk)?;
+        if run > 1 && !holds.is_held(chunk) && self.held_chunks()? + run > count / 4 {
+            return Ok(false);
+        }
+        holds.hold(self, chunk)
     }
 
     #[inline]

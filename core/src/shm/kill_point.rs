@@ -109,6 +109,8 @@ pub const NAMES: &[&str] = &[
     "table.inherit.before_retire",
     "table.stats.before_close",
     "table.event.before_tell",
+    "table.advisor.locked",
+    "table.advisor.before_unlock",
     // channel
     "channel.lane.before_adopt",
     "channel.lane.adopted",

@@ -222,7 +222,7 @@ impl Store {
 
     /// Reads many keys faster than one by one; `visit` gets the place of the key and its value.
     pub fn get_many(&self, keys: &[&[u8]], visit: impl FnMut(usize, Option<&[u8]>)) -> Result<()> {
-        self.core()?.table.read_many(keys, visit)
+        self.core()?.table.read_many(0, keys, visit)
     }
 
     /// One change, made as durable as asked. Where memory is full of what the files do not have yet, it flushes first.

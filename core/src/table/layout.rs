@@ -26,7 +26,7 @@
 //!      ghosts     sets of 8 x u32 {fingerprint 16 | age 16}: keys that were evicted lately
 //!      statistics 128 B for each index of a thread entry, from 0: 8 x u64 counted for ever by its holders (hits, misses, sets,
 //!                 deletes, evicted small, evicted main, expired, flushed), and the same as they were when the last one left
-//!      advisor    a sample of keys
+//!      advisor    a sample of keys, see `advisor`
 //!
 //! index chunk: buckets of 64 B; the last 1/32 (at least one) are the stash
 //!    0 slot      7 x u64  see `slot`
@@ -195,7 +195,7 @@ pub const STATS_LINE_BYTES: u64 = super::stats::LINES_BYTES;
 const GHOSTS_MAX: u64 = 64 << 20;
 const GHOSTS_MIN: u64 = if cfg!(memora_loom) { 64 } else { 1024 };
 /// The most and the least bytes of an advisor's sample.
-const ADVISOR_MAX: u64 = 16 << 10;
+const ADVISOR_MAX: u64 = 66 << 10;
 const ADVISOR_MIN: u64 = 2 << 10;
 
 impl Aux {
@@ -207,7 +207,7 @@ impl Aux {
         // As many ghosts as there are entries, in tables that are half full.
         let ghosts = if entries != 0 { entries.saturating_mul(8).min(room / 16) } else { share };
         let ghosts = if evicts { ghosts.clamp(GHOSTS_MIN, GHOSTS_MAX).next_multiple_of(64) } else { 0 };
-        let advisor = (room / 128).clamp(ADVISOR_MIN, ADVISOR_MAX).next_multiple_of(64);
+        let advisor = (room / 512).clamp(ADVISOR_MIN, ADVISOR_MAX).next_multiple_of(64);
         let full = Aux { ghosts, stats: u64::from(threads) * STATS_LINE_BYTES, advisor };
         if cfg!(memora_loom) { Aux { ghosts, ..Aux::default() } } else { full }
     }

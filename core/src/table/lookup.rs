@@ -56,10 +56,12 @@ impl Table {
         &self,
         reader: u16,
         key: &[u8],
-        copy: impl FnMut(&Head, Span<'_>) -> Result<()>,
+        mut copy: impl FnMut(&Head, Span<'_>) -> Result<()>,
     ) -> Result<Option<Head>> {
-        let found = self.read(key, copy)?;
+        let hash = self.hasher.hash(key);
+        let found = self.read_hashed(hash, key, &mut copy)?.filter(|head| head.key_len != 0);
         self.note(reader, if found.is_some() { Count::Hit } else { Count::Miss }, 1);
+        self.sample(reader, hash);
         Ok(found)
     }
 
@@ -300,7 +302,14 @@ impl Table {
     }
 
     /// Reads many keys, whose memory is fetched together; `visit` gets the place of each key and its value.
-    pub fn read_many(&self, keys: &[&[u8]], mut visit: impl FnMut(usize, Option<&[u8]>)) -> Result<()> {
+    /// Counted as [`Table::read_for`] does.
+    pub fn read_many(
+        &self,
+        reader: u16,
+        keys: &[&[u8]],
+        mut visit: impl FnMut(usize, Option<&[u8]>),
+    ) -> Result<()> {
+        let mut hits = 0;
         let mut value = Vec::new();
         for (group, keys) in keys.chunks(BATCH).enumerate() {
             let places = self.places::<BATCH>(keys);
@@ -316,9 +325,13 @@ impl Table {
                     Some(head) => Some(head),
                     None => self.read_hashed(*hash, key, &mut copy)?.filter(|head| head.key_len != 0),
                 };
+                hits += u64::from(head.is_some());
+                self.sample(reader, *hash);
                 visit(group * BATCH + number, head.map(|head| &value[..head.value_len as usize]));
             }
         }
+        self.note(reader, Count::Hit, hits);
+        self.note(reader, Count::Miss, keys.len() as u64 - hits);
         Ok(())
     }
 

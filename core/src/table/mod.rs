@@ -12,6 +12,7 @@
 //! | `slot`, `hash` | the 8-byte word as a type; the hash of keys |
 //! | `lookup` | reading: one key, many keys, while a split goes on |
 //! | `quick` | the common case of reading and overwriting, straight through |
+//! | `advisor` | what more or less memory would give |
 //! | `observe` | telling what changes |
 //! | `stats` | what was done, counted by threads each for itself |
 //! | `view` | reading without a copy |
@@ -46,6 +47,7 @@
 //!   there, and above the floor where nothing is there.
 //! * **Control words**: 2560 bytes from `layout::USER_OFFSET` behind the start of the object belong to the store.
 
+mod advisor;
 mod check;
 mod clean;
 mod count;
@@ -151,6 +153,9 @@ pub struct Table {
     aux: Aux,
     /// Where the threads count what they do; outside the space if they do not.
     lines: u64,
+    /// Where the advisor's sample begins; outside the space if there is none.
+    advisor: u64,
+    sampling: advisor::Sampling,
     hasher: Hasher,
     clock: Clock,
     /// What this process last found to fit, and at which change of the pool: private.
@@ -247,6 +252,8 @@ pub fn initialise(
     block.u64::<{ control::AUX }>().store(aux.words()[0], Ordering::Relaxed);
     block.u64::<{ control::ADVISOR }>().store(aux.words()[1], Ordering::Relaxed);
     let entry = Entry::new(root.0, pool.state(root)?.generation(), 0);
+    let start = layout::aux_offset(bits) + aux.ghosts + aux.stats;
+    Table::begin_sample(run.sub(start, aux.advisor)?);
     for index in 0..1u64 << bits {
         run.u64(DIRECTORY_OFFSET + index * 8)?.store(entry.0, Ordering::Relaxed);
     }
@@ -306,6 +313,12 @@ impl Table {
             observer: OnceLock::new(),
             aux,
             lines: Table::lines_at(aux_area.offset() + aux.ghosts, aux.stats, threads),
+            advisor: if aux.advisor == 0 {
+                stats::NO_LINES
+            } else {
+                aux_area.offset() + aux.ghosts + aux.stats
+            },
+            sampling: advisor::Sampling::new(),
             hasher: Hasher::new(seed),
             clock,
             capacity: count::CapacityCache::new(),
@@ -349,6 +362,11 @@ impl Table {
     /// Whether entries are evicted when it is full.
     pub fn evicts(&self) -> bool {
         self.evicts
+    }
+
+    /// The most entries, 0 for any number.
+    pub fn entries_limit(&self) -> u64 {
+        self.entries_limit
     }
 
     /// Whether the cache tells its events.

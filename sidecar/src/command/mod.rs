@@ -12,6 +12,7 @@ mod rm;
 mod send;
 mod set;
 mod stat;
+mod stat_cache;
 mod store;
 mod stress;
 mod tail;

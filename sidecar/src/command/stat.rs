@@ -3,8 +3,8 @@
 use memora::{ChannelStats, Durability, Fabric, FabricStat, ObjectInfo, ObjectKind, StoreOptions};
 use serde_json::{Value, json};
 
-use super::ls;
 use super::open::Place;
+use super::{ls, stat_cache};
 use crate::output::{Answer, Failure, Outcome, Output, bytes, table};
 
 pub fn run(place: &Place, name: Option<&str>, object: Option<&str>, output: &mut Output) -> Outcome {
@@ -99,7 +99,7 @@ type Figures = Vec<(&'static str, Value)>;
 fn one(fabric: &Fabric, name: &str, output: &mut Output) -> Outcome {
     let kind = fabric.object_kind(name)?;
     let figures = match kind {
-        ObjectKind::Cache => cache(fabric, name)?,
+        ObjectKind::Cache => return cache(fabric, name, output),
         ObjectKind::Channel => channel(&fabric.open_channel(name)?.stats()?),
         ObjectKind::Store => store(fabric, name)?,
     };
@@ -120,16 +120,10 @@ fn one(fabric: &Fabric, name: &str, output: &mut Output) -> Outcome {
     Ok(Answer::Yes)
 }
 
-fn cache(fabric: &Fabric, name: &str) -> Result<Figures, Failure> {
-    let stats = fabric.cache(name)?.stats()?;
-    Ok(vec![
-        ("entries", stats.entries.into()),
-        ("live_bytes", stats.live_bytes.into()),
-        ("dead_bytes", stats.dead_bytes.into()),
-        ("capacity_bytes", stats.capacity_bytes.into()),
-        ("record_chunks", stats.record_chunks.into()),
-        ("index_chunks", stats.index_chunks.into()),
-    ])
+fn cache(fabric: &Fabric, name: &str, output: &mut Output) -> Outcome {
+    let figures = stat_cache::Figures::of(&fabric.cache(name)?)?;
+    output.answer(|| figures.to_json(name), || figures.to_text(name))?;
+    Ok(Answer::Yes)
 }
 
 fn channel(stats: &ChannelStats) -> Figures {
