@@ -72,6 +72,7 @@ fn all_operations(fabric: &Fabric, home: &Path, random: &mut Random) -> u64 {
         for _ in 0..10 {
             count(cache.set(key, &value).is_ok());
             count(cache.get(key).is_ok());
+            count(cache.view(key).is_ok());
             count(cache.get_into(key, &mut [0; 100]).is_ok());
             count(cache.get_many(&[key, b"other"], |_, _| {}).is_ok());
             count(cache.add(key, &value, &SetOptions::default()).is_ok());
@@ -91,6 +92,8 @@ fn all_operations(fabric: &Fabric, home: &Path, random: &mut Random) -> u64 {
         }
         count(cache.len().is_ok());
         count(cache.stats().is_ok());
+        count(cache.process_counts().is_ok());
+        count(cache.advice().is_ok());
     }
     if let Ok(channel) = fabric.channel("channel", &ChannelOptions::default()) {
         let subscriber = channel.subscribe("sub");

@@ -134,6 +134,10 @@ impl Held {
         forked(cache.scan(0, 10, |_, _| {}));
         forked(cache.len());
         forked(cache.stats());
+        forked(cache.process_counts());
+        forked(cache.advice());
+        forked(cache.events());
+        forked(cache.view(b"parent"));
         forked(publisher.try_send(b"child"));
         forked(publisher.send(b"child"));
         forked(publisher.try_claim(10).map(drop));

@@ -20,8 +20,8 @@ const EVENT_HEADER_BYTES: usize = 16;
 pub struct Event {
     /// What happened.
     pub kind: EventKind,
-    /// Of a set: the version of the entry from then on. Of an expiry and an eviction: that of the entry that was removed. Of
-    /// a flush: how many there were. Otherwise 0.
+    /// Of a set: the version of the entry from then on. Of an expiry and an eviction: that of the entry that was removed.
+    /// Otherwise 0.
     pub version: Version,
     /// The key; empty for a flush. Only the first bytes of a key that is longer than an eighth of a lane.
     pub key: Vec<u8>,

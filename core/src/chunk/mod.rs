@@ -84,7 +84,7 @@ pub trait Ground: Send + Sync {
     fn commit(&self, offset: u64, len: u64) -> Result<()>;
     /// Whether the kernel proved the holder of this thread entry dead.
     fn thread_is_dead(&self, thread: u16) -> bool;
-    /// Attached threads, live or not yet reaped.
+    /// Attached threads that did more than read, live or not yet reaped.
     fn thread_count(&self) -> u32;
     /// Entries of the thread table: every index is below.
     fn thread_limit(&self) -> u32;

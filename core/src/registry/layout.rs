@@ -8,6 +8,7 @@
 //! 24  PID namespace (inode)               128  state {generation 32 | process 12 | kind 8}
 //! 32  command, 32 bytes                   136  tid u32, 140 has life word u32
 //! 64  reserved                            144  attached, ms since boot
+//!                                         152  writes u32               1 once it did more than read
 //!                                         192  in flight, transaction, intent: reserved
 //!                                         256  counters[32] u64         reserved for statistics
 //! ```
@@ -39,6 +40,7 @@ pub mod thread {
     pub const TID: usize = 136;
     pub const HAS_LIFE: usize = 140;
     pub const ATTACHED_MS: usize = 144;
+    pub const WRITES: usize = 152;
     /// In entry 0, which is nobody's.
     pub const CLAIMED: usize = 0;
 }
@@ -54,6 +56,7 @@ pub const FACTS: &[u64] = &[
     thread::TID as u64,
     thread::HAS_LIFE as u64,
     thread::CLAIMED as u64,
+    thread::WRITES as u64,
     Kind::Holder as u64,
 ];
 

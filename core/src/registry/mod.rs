@@ -206,14 +206,16 @@ impl Registry {
 }
 
 impl Registry {
-    /// Attached threads, live or not yet reaped.
+    /// Attached threads that did more than read, live or not yet reaped.
     pub fn thread_count(&self) -> u32 {
-        self.each_claimed_thread()
-            .filter(|index| {
-                let state = self.thread_state(*index);
-                state.is_ok_and(|state| !matches!(state.kind(), Some(Kind::Free | Kind::Holder)))
-            })
-            .count() as u32
+        let writes = |index: &u16| {
+            let entry = self.thread_entry(*index).ok()?;
+            let state = State::load(entry.u64::<{ thread_field::STATE }>());
+            // ORDER Relaxed: an estimate.
+            let writes = entry.u32::<{ thread_field::WRITES }>().load(Ordering::Relaxed) != 0;
+            Some(writes && !matches!(state.kind(), Some(Kind::Free | Kind::Holder)))
+        };
+        self.each_claimed_thread().filter(|index| writes(index) == Some(true)).count() as u32
     }
 
     /// Shows every pin of every attached thread, zeros included.

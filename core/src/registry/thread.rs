@@ -14,8 +14,10 @@ use crate::shm::life::{self, Life, LifeWord};
 use crate::shm::{PAGE, time};
 
 thread_local! {
-    /// Id of the attachment used last and our thread entry there, 0 if there is none to be had; (0, 0) for none.
+    /// Id of the attachment used last for more than reading and our thread entry there; (0, 0) for none.
     static LAST: Cell<(u64, u16)> = const { Cell::new((0, 0)) };
+    /// The same for reading; entry 0 if there is none to be had.
+    static LAST_READ: Cell<(u64, u16)> = const { Cell::new((0, 0)) };
     /// Every attachment that this thread has an entry in.
     static MINE: RefCell<Vec<Membership>> = const { RefCell::new(Vec::new()) };
 }
@@ -34,11 +36,11 @@ struct Membership {
 impl Drop for Membership {
     /// The thread ends, or its entry was given up.
     fn drop(&mut self) {
-        LAST.with(|last| {
+        for last in [&LAST, &LAST_READ] {
             if last.get().0 == self.id {
                 last.set((0, 0));
             }
-        });
+        }
         let life = self.life.take();
         if let Some(registry) = self.registry.upgrade()
             && !registry.is_forked()
@@ -73,7 +75,16 @@ impl Registry {
     #[inline]
     pub(super) fn current_thread(&self) -> Result<u16> {
         let (id, index) = LAST.get();
-        if id == self.id && index != 0 { Ok(index) } else { self.find_thread() }
+        if id == self.id { Ok(index) } else { self.find_writer() }
+    }
+
+    #[cold]
+    fn find_writer(&self) -> Result<u16> {
+        let index = self.find_thread()?;
+        // ORDER Relaxed: an estimate of how many threads may want room.
+        self.thread_entry(index)?.u32::<{ field::WRITES }>().store(1, Ordering::Relaxed);
+        LAST.set((self.id, index));
+        Ok(index)
     }
 
     /// The calling thread's entry for counting what it reads, attached now if it is not yet; 0 where there is none to be had:
@@ -82,26 +93,28 @@ impl Registry {
     pub fn reader(&self) -> Result<u16> {
         self.enter()?;
         let (id, index) = LAST.get();
+        if id == self.id {
+            return Ok(index);
+        }
+        let (id, index) = LAST_READ.get();
         Ok(if id == self.id { index } else { self.find_reader() })
     }
 
     #[cold]
     fn find_reader(&self) -> u16 {
-        if self.process() == NOBODY {
-            LAST.set((self.id, 0));
-            return 0;
-        }
         // ORDER Relaxed: a private hint: looking for an entry in a full table at each read would be slow.
         let rest = self.readers_rest.load(Ordering::Relaxed);
         if rest > 0 {
             self.readers_rest.store(rest - 1, Ordering::Relaxed);
             return 0;
         }
-        self.find_thread().unwrap_or_else(|_| {
+        let index = if self.process() == NOBODY { Ok(0) } else { self.find_thread() };
+        let index = index.unwrap_or_else(|_| {
             self.readers_rest.store(READERS_REST, Ordering::Relaxed);
-            LAST.set((self.id, 0));
             0
-        })
+        });
+        LAST_READ.set((self.id, index));
+        index
     }
 
     #[cold]
@@ -109,12 +122,10 @@ impl Registry {
         let known = MINE
             .try_with(|mine| mine.borrow().iter().find(|one| one.id == self.id).map(|one| one.index))
             .map_err(|_| Error::new(ErrorCode::Closed, "The calling thread is ending."))?;
-        let index = match known {
-            Some(index) => index,
-            None => self.attach_thread()?,
-        };
-        LAST.set((self.id, index));
-        Ok(index)
+        match known {
+            Some(index) => Ok(index),
+            None => self.attach_thread(),
+        }
     }
 
     /// Whether the calling thread has an entry.
@@ -179,6 +190,7 @@ impl Registry {
             kill_point!("registry.thread.claimed");
             // ORDER Relaxed: ours; the state releases them.
             entry.u32::<{ field::HAS_LIFE }>().store(0, Ordering::Relaxed);
+            entry.u32::<{ field::WRITES }>().store(0, Ordering::Relaxed);
             entry.span().zero(field::PINS as u64, field::STATE as u64)?;
             entry.u32::<{ field::TID }>().store(nix::unistd::gettid().as_raw() as u32, Ordering::Relaxed);
             entry.u64::<{ field::ATTACHED_MS }>().store(time::boot_ms(), Ordering::Relaxed);

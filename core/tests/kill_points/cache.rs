@@ -296,8 +296,11 @@ fn unrecorded(cache: &Cache, round: u64) {
     cache.stats().expect("counted");
 }
 
-/// Views, of which some are of one chunk, while their entries are replaced.
+/// Views, of which some are of one chunk, while their entries are replaced; and so many reads that some are sampled.
 fn look(cache: &Cache, keys: &[&[u8]]) {
+    for number in 0..3000 {
+        cache.get(format!("f{number}").as_bytes()).expect("read");
+    }
     let look = |key: &&[u8]| cache.view(key).expect("read");
     let views: Vec<memora::View> = keys.iter().filter_map(look).collect();
     let values: Vec<Vec<u8>> = views.iter().map(|view| view.to_vec().expect("read")).collect();
