@@ -27,7 +27,7 @@ pub fn inherit(table: &Table, died: bool) -> Result<()> {
 
 impl Table {
     /// The first index chunk, which stands behind the control area.
-    fn root_chunk(&self) -> Option<ChunkId> {
+    pub(super) fn root_chunk(&self) -> Option<ChunkId> {
         let geometry = self.pool.geometry();
         let chunks = control_chunks(geometry.chunk_bytes, self.bits, self.aux) as u64;
         geometry.chunk_of(self.control + chunks * geometry.chunk_bytes)
@@ -41,8 +41,9 @@ impl Table {
             let state = self.pool.state(chunk)?;
             // ORDER Relaxed: written before the chunk went into use.
             let object = self.pool.descriptor(chunk)?.u32::<{ at::OBJECT }>().load(Ordering::Relaxed);
-            let buckets = object == self.object && state.class() == Some(Class::Buckets);
-            if state.is(Kind::Index) && (buckets || Some(chunk) == root) {
+            // The first index chunk is one of the control area's run, until it was divided and is anybody's.
+            let index = state.class() == Some(Class::Buckets) || Some(chunk) == root;
+            if state.is(Kind::Index) && index && object == self.object {
                 used.push((chunk, state));
             }
         }

@@ -247,6 +247,25 @@ fn what_a_dead_writer_left_of_a_run_is_given_back_or_found_dead() {
 }
 
 #[test]
+fn the_first_index_chunk_of_a_table_may_become_one_of_another() {
+    let bench = Bench::new(2, 200, CHUNK, RecordClass::Cache);
+    let me = bench.me(1);
+    let mut number = 0u64;
+    while bench.table.stats().unwrap().index_chunks < 2 {
+        bench.set(me, &number.to_le_bytes(), b"value").unwrap();
+        number += 1;
+    }
+    let root = bench.table.root_chunk().expect("a first index chunk");
+    assert!(bench.pool.state(root).unwrap().is(Kind::Free), "it was divided");
+    let other = bench.pool.allocate(me, crate::chunk::Class::Buckets, 6, Need::Growth).unwrap();
+    assert_eq!(other, root, "what stays in place takes the lowest chunk");
+    bench.pool.settle(me, other).unwrap();
+    inherit(&bench.table, true).unwrap();
+    assert!(bench.pool.state(other).unwrap().is(Kind::Index), "it is not this table's any more");
+    bench.assert_sound();
+}
+
+#[test]
 fn a_pin_on_the_first_chunk_keeps_the_whole_run() {
     let bench = Bench::new(2, 64, CHUNK, RecordClass::Cache);
     let me = bench.me(1);
