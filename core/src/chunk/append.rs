@@ -185,7 +185,7 @@ impl Pool {
 
     /// Appends a record of a cache to the caller's open chunk of `object`, if everything is as usual: the chunk stands in the
     /// first place of its object and has room for `bytes`. `None`: nothing was done.
-    #[inline]
+    #[inline(always)]
     pub fn append_quick(
         &self,
         me: Actor<'_>,
@@ -201,9 +201,9 @@ impl Pool {
         if named != object || chunk == 0 || chunk >= geometry.chunk_count {
             return None;
         }
-        let chunk = ChunkId(chunk);
+        let (chunk, space) = (ChunkId(chunk), self.shm().window());
         let descriptor: super::pool::Descriptor<'_> =
-            self.shm().view(geometry.table_offset + u64::from(chunk.0) * super::layout::DESCRIPTOR_BYTES)?;
+            space.view(geometry.table_offset + u64::from(chunk.0) * super::layout::DESCRIPTOR_BYTES)?;
         let state = State(descriptor.u64::<{ at::STATE }>().load(Ordering::Relaxed));
         let tail = descriptor.u64::<{ at::TAIL }>().load(Ordering::Relaxed);
         if state.0 as u32 != State::new(Kind::Open, Class::Main, me.index, 0).0 as u32
@@ -216,15 +216,15 @@ impl Pool {
             return None;
         }
         let offset = geometry.chunk_offset(chunk) + tail;
-        let record = self.shm().range(offset, bytes)?;
-        let header: crate::shm::Block<'_, { HEADER_BYTES as usize }> = self.shm().view(offset)?;
+        let record = space.range(offset, bytes)?;
+        let header: crate::shm::Block<'_, { HEADER_BYTES as usize }> = record.block(0).ok()?;
         let id = (descriptor.u64::<{ at::SEQ }>().load(Ordering::Relaxed) << 20) | (tail / RECORD_ALIGN);
         record.copy_in(HEADER_BYTES, key).ok()?;
         record.copy_in(HEADER_BYTES + align8(key.len() as u64), value).ok()?;
         // The lines that are written next: a locked instruction waits until all that was written is in the cache.
-        self.shm().prefetch_write(offset + bytes + 256);
-        self.shm().prefetch_write(offset + bytes + 320);
-        self.shm().prefetch_write(offset + bytes + 384);
+        space.prefetch_write(offset + bytes + 256);
+        space.prefetch_write(offset + bytes + 320);
+        space.prefetch_write(offset + bytes + 384);
         header.u64::<{ record::at::LENGTHS }>().store(head.lengths_word(), Ordering::Relaxed);
         header.u64::<{ record::at::EXPIRY }>().store(head.expiry_word(), Ordering::Relaxed);
         // As in `finish`.

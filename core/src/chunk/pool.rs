@@ -31,6 +31,22 @@ pub struct Pool {
     pub(super) populated: Vec<AtomicU64>,
 }
 
+/// The count of dead bytes of a chunk.
+#[derive(Clone, Copy)]
+pub struct DeadCount<'a> {
+    chunk: ChunkId,
+    descriptor: Descriptor<'a>,
+}
+
+impl DeadCount<'_> {
+    /// As [`Pool::dead_generation`].
+    #[inline]
+    pub fn generation(&self) -> u32 {
+        // ORDER Relaxed: as in `Pool::dead_generation`.
+        Dead(self.descriptor.u64::<{ at::DEAD }>().load(Ordering::Relaxed)).generation()
+    }
+}
+
 #[cold]
 #[inline(never)]
 fn no_such_chunk(chunk: ChunkId, count: u32) -> Error {
@@ -347,8 +363,13 @@ impl Pool {
     /// free at once.
     #[inline]
     pub fn add_dead(&self, chunk: ChunkId, generation: u32, bytes: u64) -> Result<()> {
-        let descriptor = self.descriptor(chunk)?;
-        let word = descriptor.u64::<{ at::DEAD }>();
+        self.add_to(&DeadCount { chunk, descriptor: self.descriptor(chunk)? }, generation, bytes)
+    }
+
+    /// As [`Pool::add_dead`], for a chunk whose count was looked up before.
+    #[inline(always)]
+    pub fn add_to(&self, count: &DeadCount<'_>, generation: u32, bytes: u64) -> Result<()> {
+        let word = count.descriptor.u64::<{ at::DEAD }>();
         // ORDER Relaxed: a count, valid for one generation; nothing is reached through it.
         let mut seen = Dead(word.load(Ordering::Relaxed));
         // Each failure is another thread's success; the bound only guards against damaged content.
@@ -362,8 +383,12 @@ impl Pool {
             match word.compare_exchange_weak(seen.0, next.0, Ordering::AcqRel, Ordering::Relaxed) {
                 Ok(_) => {
                     // ORDER Relaxed: a hint; 0 while the chunk is open.
-                    let sealed = descriptor.u64::<{ at::AUX }>().load(Ordering::Relaxed);
-                    return if next.bytes() as u64 == sealed { self.free_if_dead(chunk) } else { Ok(()) };
+                    let sealed = count.descriptor.u64::<{ at::AUX }>().load(Ordering::Relaxed);
+                    return if next.bytes() as u64 == sealed {
+                        self.free_if_dead(count.chunk)
+                    } else {
+                        Ok(())
+                    };
                 }
                 Err(now) => seen = Dead(now),
             }
@@ -403,14 +428,14 @@ impl Pool {
         Ok(())
     }
 
-    /// The chunk of a record, and the word that counts its dead bytes, fetched for writing.
+    /// The count of dead bytes of the chunk of a record, fetched for writing.
     #[inline]
-    pub fn dead_word(&self, offset: u64) -> Option<(ChunkId, &AtomicU64)> {
+    pub fn dead_count(&self, offset: u64) -> Option<DeadCount<'_>> {
         let chunk = self.geometry.chunk_of(offset)?;
         let at = self.geometry.table_offset + u64::from(chunk.0) * DESCRIPTOR_BYTES;
         let descriptor: Descriptor<'_> = self.shm.view(at)?;
         self.shm.prefetch_write(at);
-        Some((chunk, descriptor.u64::<{ at::DEAD }>()))
+        Some(DeadCount { chunk, descriptor })
     }
 
     /// The generation under which dead bytes of the chunk are counted now. Read it before the compare-and-swap that

@@ -4,41 +4,41 @@
 //! string move: written as assembly they are outside the memory model of the language, so a concurrent writer makes the
 //! bytes torn, not the program undefined. In all cases the caller validates after an acquire fence.
 
-use super::Shm;
 use super::atomic::Ordering::Relaxed;
+use super::space::Place;
 
 /// Bytes from which the string move wins over a loop of words (measured: break-even near 400).
 #[cfg(all(target_arch = "x86_64", not(memora_loom), not(miri)))]
 const LONG: usize = 512;
 
 /// # Safety
-/// `offset` is a multiple of 8 and `into.len()` rounded up to 8 bytes lie in the space.
+/// The place is a multiple of 8, and `into.len()` bytes from there, rounded up to whole words, lie in the space.
 #[inline]
-pub(super) unsafe fn out(shm: &Shm, offset: u64, into: &mut [u8]) {
+pub(super) unsafe fn out(place: Place<'_>, into: &mut [u8]) {
     #[cfg(all(target_arch = "x86_64", not(memora_loom), not(miri)))]
     if into.len() >= LONG {
         // SAFETY: source range checked by the caller, destination is the whole slice; the direction flag is clear.
-        unsafe { string_move(shm.pointer(offset), into.as_mut_ptr(), into.len()) };
+        unsafe { string_move(place.pointer(0), into.as_mut_ptr(), into.len()) };
         return;
     }
     #[cfg(all(target_arch = "x86_64", not(memora_loom), not(miri)))]
     if into.len() >= 16 {
         // SAFETY: source range checked by the caller, destination is the whole slice, at least 16 bytes.
-        unsafe { wide_move(shm.pointer(offset), into.as_mut_ptr(), into.len()) };
+        unsafe { wide_move(place.pointer(0), into.as_mut_ptr(), into.len()) };
         return;
     }
-    let mut offset = offset;
+    let mut offset = 0;
     let mut words = into.chunks_exact_mut(8);
     for word in &mut words {
         // SAFETY: within the range that the caller checked.
         // ORDER Relaxed: bytes of a record or frame; the caller's acquire fence and re-check order them.
-        word.copy_from_slice(&unsafe { shm.a64(offset) }.load(Relaxed).to_le_bytes());
+        word.copy_from_slice(&unsafe { place.a64(offset) }.load(Relaxed).to_le_bytes());
         offset += 8;
     }
     let rest = words.into_remainder();
     if !rest.is_empty() {
         // SAFETY: the caller checked the range rounded up to whole words.
-        let word = unsafe { shm.a64(offset) }.load(Relaxed).to_le_bytes();
+        let word = unsafe { place.a64(offset) }.load(Relaxed).to_le_bytes();
         for (to, from) in rest.iter_mut().zip(word) {
             *to = from;
         }
@@ -48,22 +48,22 @@ pub(super) unsafe fn out(shm: &Shm, offset: u64, into: &mut [u8]) {
 /// # Safety
 /// As `out`, and the space is writable.
 #[inline]
-pub(super) unsafe fn into(shm: &Shm, offset: u64, from: &[u8]) {
+pub(super) unsafe fn into(place: Place<'_>, from: &[u8]) {
     let all = from;
-    let mut offset = offset;
+    let mut offset = 0;
     #[allow(unused_mut)]
     let mut from = from;
     #[cfg(all(target_arch = "x86_64", not(memora_loom), not(miri)))]
     if from.len() >= LONG {
         let whole = from.len() & !7;
         // SAFETY: destination range checked by the caller, source is a prefix of the slice.
-        unsafe { string_move(from.as_ptr(), shm.pointer(offset), whole) };
+        unsafe { string_move(from.as_ptr(), place.pointer(offset), whole) };
         offset += whole as u64;
         from = &from[whole..];
     } else if from.len() >= 16 {
         let whole = from.len() & !7;
         // SAFETY: destination range checked by the caller, source is a prefix of the slice, at least 16 bytes.
-        unsafe { wide_move(from.as_ptr(), shm.pointer(offset), whole) };
+        unsafe { wide_move(from.as_ptr(), place.pointer(offset), whole) };
         offset += whole as u64;
         from = &from[whole..];
     }
@@ -71,25 +71,25 @@ pub(super) unsafe fn into(shm: &Shm, offset: u64, from: &[u8]) {
     for word in words {
         // SAFETY: within the range that the caller checked, writable.
         // ORDER Relaxed: the writer owns these bytes; the store that publishes them orders them.
-        unsafe { shm.a64(offset) }.store(u64::from_le_bytes(*word), Relaxed);
+        unsafe { place.a64(offset) }.store(u64::from_le_bytes(*word), Relaxed);
         offset += 8;
     }
     if !rest.is_empty() {
         // SAFETY: the caller checked the range rounded up to whole words.
-        unsafe { shm.a64(offset) }.store(end_word(all, rest), Relaxed);
+        unsafe { place.a64(offset) }.store(end_word(all, rest), Relaxed);
     }
 }
 
 /// # Safety
 /// As `out`.
 #[inline]
-pub(super) unsafe fn equal(shm: &Shm, offset: u64, with: &[u8]) -> bool {
+pub(super) unsafe fn equal(place: Place<'_>, with: &[u8]) -> bool {
     let (whole, rest) = with.as_chunks::<8>();
-    let mut offset = offset;
+    let mut offset = 0;
     for word in whole {
         // SAFETY: within the range that the caller checked.
         // ORDER Relaxed: as in `out`.
-        if unsafe { shm.a64(offset) }.load(Relaxed) != u64::from_le_bytes(*word) {
+        if unsafe { place.a64(offset) }.load(Relaxed) != u64::from_le_bytes(*word) {
             return false;
         }
         offset += 8;
@@ -99,7 +99,7 @@ pub(super) unsafe fn equal(shm: &Shm, offset: u64, with: &[u8]) -> bool {
     }
     let mask = (1u64 << (rest.len() * 8)) - 1;
     // SAFETY: the caller checked the range rounded up to whole words.
-    unsafe { shm.a64(offset) }.load(Relaxed) & mask == end_word(with, rest)
+    unsafe { place.a64(offset) }.load(Relaxed) & mask == end_word(with, rest)
 }
 
 /// The last 1 to 7 bytes of a slice as a little-endian word filled up with zeros.
@@ -126,34 +126,52 @@ unsafe fn string_move(from: *const u8, to: *mut u8, len: usize) {
     }
 }
 
-/// Moves `len` bytes, 16 at a time; the last 16 overlap those before.
+/// Moves `len` bytes, 16 at a time; the last pieces overlap those before.
 ///
 /// # Safety
 /// As `string_move`, and `len` is at least 16.
 #[cfg(all(target_arch = "x86_64", not(memora_loom), not(miri)))]
-#[inline]
-unsafe fn wide_move(from: *const u8, to: *mut u8, len: usize) {
-    let mut at = 0;
-    while len - at >= 64 {
-        // SAFETY: both halves lie below `len`.
-        unsafe {
-            move_32(from.add(at), to.add(at));
-            move_32(from.add(at + 32), to.add(at + 32));
+#[inline(always)]
+unsafe fn wide_move(mut from: *const u8, mut to: *mut u8, mut len: usize) {
+    // SAFETY: each piece lies below `len`: the first ones because of the comparison, the last ones because they end there.
+    unsafe {
+        while len > 128 {
+            move_64(from, to);
+            (from, to, len) = (from.add(64), to.add(64), len - 64);
         }
-        at += 64;
+        if len >= 64 {
+            move_64(from, to);
+            move_64(from.add(len - 64), to.add(len - 64));
+        } else if len >= 32 {
+            move_32(from, to);
+            move_32(from.add(len - 32), to.add(len - 32));
+        } else {
+            move_16(from, to);
+            move_16(from.add(len - 16), to.add(len - 16));
+        }
     }
-    if len - at >= 32 {
-        // SAFETY: below `len`.
-        unsafe { move_32(from.add(at), to.add(at)) };
-        at += 32;
-    }
-    if len - at > 16 {
-        // SAFETY: below `len`.
-        unsafe { move_16(from.add(at), to.add(at)) };
-    }
-    if len - at > 0 {
-        // SAFETY: the last 16 of at least 16 bytes.
-        unsafe { move_16(from.add(len - 16), to.add(len - 16)) };
+}
+
+/// # Safety
+/// As `string_move`, for 64 bytes.
+#[cfg(all(target_arch = "x86_64", not(memora_loom), not(miri)))]
+#[inline(always)]
+unsafe fn move_64(from: *const u8, to: *mut u8) {
+    // SAFETY: reads and writes exactly the two ranges.
+    unsafe {
+        std::arch::asm!(
+            "movups {a}, [{from}]",
+            "movups {b}, [{from} + 16]",
+            "movups {c}, [{from} + 32]",
+            "movups {d}, [{from} + 48]",
+            "movups [{to}], {a}",
+            "movups [{to} + 16], {b}",
+            "movups [{to} + 32], {c}",
+            "movups [{to} + 48], {d}",
+            from = in(reg) from, to = in(reg) to,
+            a = out(xmm_reg) _, b = out(xmm_reg) _, c = out(xmm_reg) _, d = out(xmm_reg) _,
+            options(nostack, preserves_flags)
+        );
     }
 }
 

@@ -92,7 +92,7 @@ impl<'a> Ring<'a> {
     pub fn word(self, position: u64) -> &'a AtomicU64 {
         // SAFETY: `mask` is 8 or more below a multiple of 8, so the word at `position & mask & !7` ends at `mask` or before
         // it; the ring was checked against the length of the space when made.
-        unsafe { self.shm.a64(self.offset + (position & self.mask & !7)) }
+        unsafe { self.shm.window().place(self.offset).a64(position & self.mask & !7) }
     }
 
     #[inline(always)]
@@ -110,7 +110,7 @@ impl<'a> Ring<'a> {
     pub fn copy_out(self, position: u64, into: &mut [u8]) -> Result<()> {
         let offset = self.check(position, into.len() as u64)?;
         // SAFETY: the range of whole words was checked above.
-        unsafe { copy::out(self.shm, offset, into) };
+        unsafe { copy::out(self.shm.window().place(offset), into) };
         Ok(())
     }
 
@@ -122,7 +122,7 @@ impl<'a> Ring<'a> {
             return Err(ErrorCode::ReadOnly.into());
         }
         // SAFETY: the range of whole words was checked above and the mapping is writable.
-        unsafe { copy::into(self.shm, offset, from) };
+        unsafe { copy::into(self.shm.window().place(offset), from) };
         Ok(())
     }
 

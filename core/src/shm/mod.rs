@@ -40,7 +40,7 @@ mod viewed;
 
 pub use features::{KernelFeatures, kernel_features};
 pub use kept::{Kept, KeptRing, Ring};
-pub use space::{Block, Shm, Span};
+pub use space::{Block, Shm, Span, Window};
 pub use viewed::{Viewed, ViewedMemory};
 
 /// Bytes of a page: the unit of mapping, reserving and populating.

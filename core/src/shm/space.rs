@@ -47,6 +47,12 @@ mod backing {
             self.writable
         }
 
+        /// The space with its address and length in registers, for whoever looks at several places of it.
+        #[inline(always)]
+        pub fn window(&self) -> Window<'_> {
+            Window { shm: self, base: self.base, len: self.len }
+        }
+
         /// # Safety
         /// `offset..offset + width` lies in the space and `offset` is aligned to `width`.
         #[inline]
@@ -54,37 +60,115 @@ mod backing {
             // SAFETY: the caller checked that the offset lies in the mapping.
             unsafe { self.base.add(offset as usize) }
         }
+    }
 
-        /// # Safety
-        /// As for `pointer`, with a width of 8.
-        #[inline]
-        pub(in crate::shm) unsafe fn a64(&self, offset: u64) -> &AtomicU64 {
-            // SAFETY: in range and aligned by the caller's check; the mapping outlives `&self`; atomics may be shared.
-            unsafe { AtomicU64::from_ptr(self.pointer(offset).cast()) }
+    /// A space whose address and length were read once. An acquire load makes the compiler read both anew from a [`Shm`]; they
+    /// never change.
+    #[derive(Clone, Copy)]
+    pub struct Window<'a> {
+        shm: &'a Shm,
+        base: *mut u8,
+        len: u64,
+    }
+
+    // SAFETY: as for `Shm`, which it borrows.
+    unsafe impl Send for Window<'_> {}
+    // SAFETY: as for `Shm`, which it borrows.
+    unsafe impl Sync for Window<'_> {}
+
+    impl<'a> Window<'a> {
+        /// The space.
+        #[inline(always)]
+        pub fn shm(self) -> &'a Shm {
+            self.shm
+        }
+
+        /// Length of the space in bytes, as mapped.
+        #[inline(always)]
+        pub fn len(self) -> u64 {
+            self.len
         }
 
         /// # Safety
-        /// As for `pointer`, with a width of 4.
-        #[inline]
-        pub(in crate::shm) unsafe fn a32(&self, offset: u64) -> &AtomicU32 {
-            // SAFETY: as in `a64`.
-            unsafe { AtomicU32::from_ptr(self.pointer(offset).cast()) }
+        /// `offset` lies in the space or right behind it.
+        #[inline(always)]
+        pub(in crate::shm) unsafe fn place(self, offset: u64) -> Place<'a> {
+            // SAFETY: the caller checked that the offset lies in the mapping.
+            Place { shm: self.shm, at: unsafe { self.base.add(offset as usize) } }
+        }
+    }
+
+    /// A place in a space: its address, and the space for those who ask.
+    #[derive(Clone, Copy)]
+    pub struct Place<'a> {
+        shm: &'a Shm,
+        at: *mut u8,
+    }
+
+    // SAFETY: as for `Shm`, which it borrows.
+    unsafe impl Send for Place<'_> {}
+    // SAFETY: as for `Shm`, which it borrows.
+    unsafe impl Sync for Place<'_> {}
+
+    impl<'a> Place<'a> {
+        /// The space.
+        #[inline(always)]
+        pub fn shm(self) -> &'a Shm {
+            self.shm
+        }
+
+        /// Where it is in the space.
+        #[inline(always)]
+        pub fn offset(self) -> u64 {
+            (self.at.addr() - self.shm.base.addr()) as u64
         }
 
         /// # Safety
-        /// As for `pointer`, with a width of 2.
-        #[inline]
-        pub(in crate::shm) unsafe fn a16(&self, offset: u64) -> &AtomicU16 {
-            // SAFETY: as in `a64`.
-            unsafe { AtomicU16::from_ptr(self.pointer(offset).cast()) }
+        /// The place `by` bytes further on lies in the space or right behind it.
+        #[inline(always)]
+        pub(in crate::shm) unsafe fn moved(self, by: u64) -> Place<'a> {
+            // SAFETY: the caller checked it.
+            Place { at: unsafe { self.at.add(by as usize) }, ..self }
         }
 
         /// # Safety
-        /// As for `pointer`, with a width of 1.
-        #[inline]
-        pub(in crate::shm) unsafe fn a8(&self, offset: u64) -> &AtomicU8 {
+        /// As `moved`.
+        #[inline(always)]
+        pub(in crate::shm) unsafe fn pointer(self, at: u64) -> *mut u8 {
+            // SAFETY: the caller checked it.
+            unsafe { self.at.add(at as usize) }
+        }
+
+        /// # Safety
+        /// `at..at + 8` from here lies in the space and is aligned to 8.
+        #[inline(always)]
+        pub(in crate::shm) unsafe fn a64(self, at: u64) -> &'a AtomicU64 {
+            // SAFETY: in range and aligned by the caller's check; the mapping outlives `'a`; atomics may be shared.
+            unsafe { AtomicU64::from_ptr(self.pointer(at).cast()) }
+        }
+
+        /// # Safety
+        /// As for `a64`, with a width of 4.
+        #[inline(always)]
+        pub(in crate::shm) unsafe fn a32(self, at: u64) -> &'a AtomicU32 {
             // SAFETY: as in `a64`.
-            unsafe { AtomicU8::from_ptr(self.pointer(offset)) }
+            unsafe { AtomicU32::from_ptr(self.pointer(at).cast()) }
+        }
+
+        /// # Safety
+        /// As for `a64`, with a width of 2.
+        #[inline(always)]
+        pub(in crate::shm) unsafe fn a16(self, at: u64) -> &'a AtomicU16 {
+            // SAFETY: as in `a64`.
+            unsafe { AtomicU16::from_ptr(self.pointer(at).cast()) }
+        }
+
+        /// # Safety
+        /// As for `a64`, with a width of 1.
+        #[inline(always)]
+        pub(in crate::shm) unsafe fn a8(self, at: u64) -> &'a AtomicU8 {
+            // SAFETY: as in `a64`.
+            unsafe { AtomicU8::from_ptr(self.pointer(at)) }
         }
     }
 }
@@ -138,25 +222,76 @@ mod backing {
             Ok(())
         }
 
-        pub(in crate::shm) unsafe fn a64(&self, offset: u64) -> &AtomicU64 {
-            self.words[offset as usize / 8].get_or_init(|| AtomicU64::new(0))
+        /// As in the real space.
+        pub fn window(&self) -> Window<'_> {
+            Window { shm: self }
+        }
+    }
+
+    /// As in the real space.
+    #[derive(Clone, Copy)]
+    pub struct Window<'a> {
+        shm: &'a Shm,
+    }
+
+    impl<'a> Window<'a> {
+        /// The space.
+        pub fn shm(self) -> &'a Shm {
+            self.shm
         }
 
-        pub(in crate::shm) unsafe fn a32(&self, offset: u64) -> &AtomicU32 {
-            self.halves[offset as usize / 4].get_or_init(|| AtomicU32::new(0))
+        /// Length of the space in bytes.
+        pub fn len(self) -> u64 {
+            self.shm.len
         }
 
-        pub(in crate::shm) unsafe fn a16(&self, offset: u64) -> &AtomicU16 {
-            self.quarters[offset as usize / 2].get_or_init(|| AtomicU16::new(0))
+        pub(in crate::shm) unsafe fn place(self, offset: u64) -> Place<'a> {
+            Place { shm: self.shm, offset }
+        }
+    }
+
+    /// As in the real space.
+    #[derive(Clone, Copy)]
+    pub struct Place<'a> {
+        shm: &'a Shm,
+        offset: u64,
+    }
+
+    impl<'a> Place<'a> {
+        /// The space.
+        pub fn shm(self) -> &'a Shm {
+            self.shm
         }
 
-        pub(in crate::shm) unsafe fn a8(&self, offset: u64) -> &AtomicU8 {
-            self.bytes[offset as usize].get_or_init(|| AtomicU8::new(0))
+        /// Where it is in the space.
+        pub fn offset(self) -> u64 {
+            self.offset
+        }
+
+        pub(in crate::shm) unsafe fn moved(self, by: u64) -> Place<'a> {
+            Place { offset: self.offset + by, ..self }
+        }
+
+        pub(in crate::shm) unsafe fn a64(self, at: u64) -> &'a AtomicU64 {
+            self.shm.words[(self.offset + at) as usize / 8].get_or_init(|| AtomicU64::new(0))
+        }
+
+        pub(in crate::shm) unsafe fn a32(self, at: u64) -> &'a AtomicU32 {
+            self.shm.halves[(self.offset + at) as usize / 4].get_or_init(|| AtomicU32::new(0))
+        }
+
+        pub(in crate::shm) unsafe fn a16(self, at: u64) -> &'a AtomicU16 {
+            self.shm.quarters[(self.offset + at) as usize / 2].get_or_init(|| AtomicU16::new(0))
+        }
+
+        pub(in crate::shm) unsafe fn a8(self, at: u64) -> &'a AtomicU8 {
+            self.shm.bytes[(self.offset + at) as usize].get_or_init(|| AtomicU8::new(0))
         }
     }
 }
 
-pub use backing::Shm;
+pub(super) use backing::Place;
+pub use backing::{Shm, Window};
 
 #[cold]
 #[inline(never)]
@@ -180,38 +315,65 @@ impl Shm {
     /// As [`Shm::block`], for a caller who does not ask what is wrong.
     #[inline]
     pub fn view<const N: usize>(&self, offset: u64) -> Option<Block<'_, N>> {
-        const { assert!(N.is_multiple_of(8)) };
-        let fits = offset.is_multiple_of(8) && offset <= self.len() && self.len() - offset >= N as u64;
-        fits.then_some(Block { shm: self, offset, length: PhantomData })
+        self.window().view(offset)
     }
 
     /// As [`Shm::span`], for a caller who does not ask what is wrong.
     #[inline]
     pub fn range(&self, offset: u64, len: u64) -> Option<Span<'_>> {
-        let fits = offset.is_multiple_of(8) && offset <= self.len() && self.len() - offset >= align8(len);
-        fits.then_some(Span { shm: self, offset, len: align8(len) })
+        self.window().range(offset, len)
     }
 
     /// A view of `len` bytes, rounded up to whole words, at `offset`, which must be a multiple of 8.
     #[inline]
     pub fn span(&self, offset: u64, len: u64) -> Result<Span<'_>> {
-        if offset.is_multiple_of(8) && offset <= self.len() && self.len() - offset >= align8(len) {
-            Ok(Span { shm: self, offset, len: align8(len) })
-        } else {
-            Err(out_of_range(offset, len, self.len()))
+        match self.range(offset, len) {
+            Some(span) => Ok(span),
+            None => Err(out_of_range(offset, len, self.len())),
         }
     }
 
-    /// Asks the processor to fetch the line at `offset` in order to write it; does nothing for an offset outside the space.
+    /// As [`Window::prefetch_write`].
     #[inline]
     pub fn prefetch_write(&self, offset: u64) {
+        self.window().prefetch_write(offset);
+    }
+
+    /// As [`Window::prefetch`].
+    #[inline]
+    pub fn prefetch(&self, offset: u64) {
+        self.window().prefetch(offset);
+    }
+}
+
+impl<'a> Window<'a> {
+    /// As [`Shm::view`].
+    #[inline(always)]
+    pub fn view<const N: usize>(self, offset: u64) -> Option<Block<'a, N>> {
+        const { assert!(N.is_multiple_of(8)) };
+        let fits = offset.is_multiple_of(8) && offset <= self.len() && self.len() - offset >= N as u64;
+        // SAFETY: `offset` was checked.
+        fits.then(|| Block { place: unsafe { self.place(offset) }, length: PhantomData })
+    }
+
+    /// As [`Shm::range`].
+    #[inline(always)]
+    pub fn range(self, offset: u64, len: u64) -> Option<Span<'a>> {
+        let fits = offset.is_multiple_of(8) && offset <= self.len() && self.len() - offset >= align8(len);
+        // SAFETY: `offset` was checked.
+        fits.then(|| Span { place: unsafe { self.place(offset) }, len: align8(len) })
+    }
+
+    /// Asks the processor to fetch the line at `offset` in order to write it; does nothing for an offset outside the space.
+    #[inline(always)]
+    pub fn prefetch_write(self, offset: u64) {
         #[cfg(all(target_arch = "x86_64", not(memora_loom)))]
         if offset < self.len() {
             // The intrinsic becomes a prefetch for reading where the build does not name the feature; processors without it
             // take the instruction for no operation.
             // SAFETY: the address lies in the mapping; a prefetch has no effect but on caches.
             unsafe {
-                std::arch::asm!("prefetchw [{}]", in(reg) self.pointer(offset), options(nostack, preserves_flags, readonly));
+                std::arch::asm!("prefetchw [{}]", in(reg) self.place(offset).pointer(0), options(nostack, preserves_flags, readonly));
             }
         }
         #[cfg(not(all(target_arch = "x86_64", not(memora_loom))))]
@@ -219,13 +381,13 @@ impl Shm {
     }
 
     /// Asks the processor to fetch the line at `offset`; does nothing for an offset outside the space.
-    #[inline]
-    pub fn prefetch(&self, offset: u64) {
+    #[inline(always)]
+    pub fn prefetch(self, offset: u64) {
         #[cfg(all(target_arch = "x86_64", not(memora_loom)))]
         if offset < self.len() {
             use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
             // SAFETY: the address lies in the mapping; a prefetch has no effect but on caches.
-            unsafe { _mm_prefetch::<_MM_HINT_T0>(self.pointer(offset).cast()) };
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(self.place(offset).pointer(0).cast()) };
         }
         #[cfg(not(all(target_arch = "x86_64", not(memora_loom))))]
         let _ = offset;
@@ -235,8 +397,7 @@ impl Shm {
 /// `N` bytes of a space, checked once; fields are reached at constant offsets that the compiler checks.
 #[derive(Clone, Copy)]
 pub struct Block<'a, const N: usize> {
-    shm: &'a Shm,
-    offset: u64,
+    place: Place<'a>,
     length: PhantomData<[u8; N]>,
 }
 
@@ -268,7 +429,7 @@ impl Block<'_, 64> {
                     "pcmpeqd {c}, {d}",
                     "movmskps {low:e}, {a}",
                     "movmskps {high:e}, {c}",
-                    at = in(reg) self.shm.pointer(self.offset),
+                    at = in(reg) self.place.pointer(0),
                     mask = in(reg) mask, wanted = in(reg) wanted,
                     low = out(reg) low, high = out(reg) high,
                     a = out(xmm_reg) _, b = out(xmm_reg) _, c = out(xmm_reg) _, d = out(xmm_reg) _,
@@ -291,19 +452,20 @@ impl<'a, const N: usize> Block<'a, N> {
     /// `offset` is a multiple of 8 and `offset..offset + N` lies in the space.
     #[inline(always)]
     pub(super) unsafe fn unchecked(shm: &'a Shm, offset: u64) -> Block<'a, N> {
-        Block { shm, offset, length: PhantomData }
+        // SAFETY: by the caller's promise.
+        Block { place: unsafe { shm.window().place(offset) }, length: PhantomData }
     }
 
     /// Where the block begins in the space.
     #[inline]
     pub fn offset(self) -> u64 {
-        self.offset
+        self.place.offset()
     }
 
     /// The space that the block lies in.
     #[inline]
     pub fn shm(self) -> &'a Shm {
-        self.shm
+        self.place.shm()
     }
 
     /// The 8-byte word at byte `AT` of the block.
@@ -311,7 +473,7 @@ impl<'a, const N: usize> Block<'a, N> {
     pub fn u64<const AT: usize>(self) -> &'a AtomicU64 {
         const { assert!(AT.is_multiple_of(8) && AT + 8 <= N) };
         // SAFETY: the block was checked against the mapped length when made; `AT` is checked above.
-        unsafe { self.shm.a64(self.offset + AT as u64) }
+        unsafe { self.place.a64(AT as u64) }
     }
 
     /// The 4-byte word at byte `AT` of the block.
@@ -319,7 +481,7 @@ impl<'a, const N: usize> Block<'a, N> {
     pub fn u32<const AT: usize>(self) -> &'a AtomicU32 {
         const { assert!(AT.is_multiple_of(4) && AT + 4 <= N) };
         // SAFETY: as in `u64`.
-        unsafe { self.shm.a32(self.offset + AT as u64) }
+        unsafe { self.place.a32(AT as u64) }
     }
 
     /// The 2-byte word at byte `AT` of the block.
@@ -327,7 +489,7 @@ impl<'a, const N: usize> Block<'a, N> {
     pub fn u16<const AT: usize>(self) -> &'a AtomicU16 {
         const { assert!(AT.is_multiple_of(2) && AT + 2 <= N) };
         // SAFETY: as in `u64`.
-        unsafe { self.shm.a16(self.offset + AT as u64) }
+        unsafe { self.place.a16(AT as u64) }
     }
 
     /// The byte at byte `AT` of the block.
@@ -335,7 +497,7 @@ impl<'a, const N: usize> Block<'a, N> {
     pub fn u8<const AT: usize>(self) -> &'a AtomicU8 {
         const { assert!(AT < N) };
         // SAFETY: as in `u64`.
-        unsafe { self.shm.a8(self.offset + AT as u64) }
+        unsafe { self.place.a8(AT as u64) }
     }
 
     /// Word `index` of the array of 8-byte words that begins at byte `AT` and ends with the block.
@@ -347,7 +509,7 @@ impl<'a, const N: usize> Block<'a, N> {
         const { assert!(AT.is_multiple_of(8) && AT + 8 <= N) };
         assert!(index < (N - AT) / 8, "index {index} leaves the block");
         // SAFETY: the block was checked when made; the index is checked above.
-        unsafe { self.shm.a64(self.offset + (AT + index * 8) as u64) }
+        unsafe { self.place.a64((AT + index * 8) as u64) }
     }
 
     /// Word `index` of the array of 4-byte words that begins at byte `AT` and ends with the block.
@@ -359,28 +521,28 @@ impl<'a, const N: usize> Block<'a, N> {
         const { assert!(AT.is_multiple_of(4) && AT + 4 <= N) };
         assert!(index < (N - AT) / 4, "index {index} leaves the block");
         // SAFETY: the block was checked when made; the index is checked above.
-        unsafe { self.shm.a32(self.offset + (AT + index * 4) as u64) }
+        unsafe { self.place.a32((AT + index * 4) as u64) }
     }
 
     /// The part of `M` bytes at byte `AT`, a multiple of 8: checked when compiled.
     #[inline]
     pub fn part<const AT: usize, const M: usize>(self) -> Block<'a, M> {
         const { assert!(AT.is_multiple_of(8) && M.is_multiple_of(8) && AT + M <= N) };
-        Block { shm: self.shm, offset: self.offset + AT as u64, length: PhantomData }
+        // SAFETY: the part lies in the block.
+        Block { place: unsafe { self.place.moved(AT as u64) }, length: PhantomData }
     }
 
     /// The block as a span, for copies.
     #[inline]
     pub fn span(self) -> Span<'a> {
-        Span { shm: self.shm, offset: self.offset, len: N as u64 }
+        Span { place: self.place, len: N as u64 }
     }
 }
 
 /// A range of whole words of a space, checked once; each access is compared with its length.
 #[derive(Clone, Copy)]
 pub struct Span<'a> {
-    shm: &'a Shm,
-    offset: u64,
+    place: Place<'a>,
     len: u64,
 }
 
@@ -388,7 +550,7 @@ impl<'a> Span<'a> {
     /// Where the span begins in the space.
     #[inline]
     pub fn offset(self) -> u64 {
-        self.offset
+        self.place.offset()
     }
 
     /// Length in bytes, a multiple of 8.
@@ -400,7 +562,7 @@ impl<'a> Span<'a> {
     /// The space that the span lies in.
     #[inline]
     pub fn shm(self) -> &'a Shm {
-        self.shm
+        self.place.shm()
     }
 
     #[inline]
@@ -408,17 +570,17 @@ impl<'a> Span<'a> {
         if at.is_multiple_of(width) && at <= self.len && self.len - at >= width {
             Ok(())
         } else {
-            Err(out_of_range(self.offset.saturating_add(at), width, self.shm.len()))
+            Err(out_of_range(self.offset().saturating_add(at), width, self.place.shm().len()))
         }
     }
 
     /// Checks a range that begins at a multiple of 8, rounded up to whole words.
-    #[inline]
+    #[inline(always)]
     fn check_words(self, at: u64, len: u64) -> Result<()> {
         if at.is_multiple_of(8) && at <= self.len && self.len - at >= align8(len) {
             Ok(())
         } else {
-            Err(out_of_range(self.offset.saturating_add(at), len, self.shm.len()))
+            Err(out_of_range(self.offset().saturating_add(at), len, self.place.shm().len()))
         }
     }
 
@@ -427,7 +589,7 @@ impl<'a> Span<'a> {
     pub fn u64(self, at: u64) -> Result<&'a AtomicU64> {
         self.check(at, 8)?;
         // SAFETY: the span was checked against the mapped length when made, `at` against the span above.
-        Ok(unsafe { self.shm.a64(self.offset + at) })
+        Ok(unsafe { self.place.a64(at) })
     }
 
     /// The 4-byte word at byte `at`.
@@ -435,65 +597,67 @@ impl<'a> Span<'a> {
     pub fn u32(self, at: u64) -> Result<&'a AtomicU32> {
         self.check(at, 4)?;
         // SAFETY: as in `u64`.
-        Ok(unsafe { self.shm.a32(self.offset + at) })
+        Ok(unsafe { self.place.a32(at) })
     }
 
     /// A view of `N` bytes at byte `at`, a multiple of 8.
-    #[inline]
+    #[inline(always)]
     pub fn block<const N: usize>(self, at: u64) -> Result<Block<'a, N>> {
         self.check_words(at, N as u64)?;
-        Ok(Block { shm: self.shm, offset: self.offset + at, length: PhantomData })
+        // SAFETY: the range was checked above.
+        Ok(Block { place: unsafe { self.place.moved(at) }, length: PhantomData })
     }
 
     /// The part of `len` bytes, rounded up to whole words, that begins at byte `at`, a multiple of 8.
-    #[inline]
+    #[inline(always)]
     pub fn sub(self, at: u64, len: u64) -> Result<Span<'a>> {
         self.check_words(at, len)?;
-        Ok(Span { shm: self.shm, offset: self.offset + at, len: align8(len) })
+        // SAFETY: the range was checked above.
+        Ok(Span { place: unsafe { self.place.moved(at) }, len: align8(len) })
     }
 
     /// Copies bytes out, word by word with relaxed loads. What a concurrent writer does may be torn between words: the
     /// caller validates afterwards.
-    #[inline]
+    #[inline(always)]
     pub fn copy_out(self, at: u64, into: &mut [u8]) -> Result<()> {
         self.check_words(at, into.len() as u64)?;
         // SAFETY: the range of whole words was checked above.
-        unsafe { copy::out(self.shm, self.offset + at, into) };
+        unsafe { copy::out(self.place.moved(at), into) };
         Ok(())
     }
 
     /// Copies bytes in, word by word with relaxed stores; the last word is filled up with zeros.
     ///
     /// Fails with `ReadOnly` on a read-only mapping.
-    #[inline]
+    #[inline(always)]
     pub fn copy_in(self, at: u64, from: &[u8]) -> Result<()> {
         self.check_words(at, from.len() as u64)?;
-        if !self.shm.writable() {
+        if !self.place.shm().writable() {
             return Err(ErrorCode::ReadOnly.into());
         }
         // SAFETY: the range of whole words was checked above and the mapping is writable.
-        unsafe { copy::into(self.shm, self.offset + at, from) };
+        unsafe { copy::into(self.place.moved(at), from) };
         Ok(())
     }
 
     /// Whether the bytes at `at` equal `with`, by relaxed loads.
-    #[inline]
+    #[inline(always)]
     pub fn equals(self, at: u64, with: &[u8]) -> Result<bool> {
         self.check_words(at, with.len() as u64)?;
         // SAFETY: the range of whole words was checked above.
-        Ok(unsafe { copy::equal(self.shm, self.offset + at, with) })
+        Ok(unsafe { copy::equal(self.place.moved(at), with) })
     }
 
     /// Stores zeros into whole words, with relaxed stores.
     pub fn zero(self, at: u64, len: u64) -> Result<()> {
         self.check_words(at, len)?;
-        if !self.shm.writable() {
+        if !self.place.shm().writable() {
             return Err(ErrorCode::ReadOnly.into());
         }
         for word in 0..align8(len) / 8 {
             // SAFETY: the range of whole words was checked above and the mapping is writable.
             // ORDER Relaxed: bulk bytes of an exclusive owner; the word that publishes them orders them.
-            unsafe { self.shm.a64(self.offset + at + word * 8) }.store(0, super::atomic::Ordering::Relaxed);
+            unsafe { self.place.a64(at + word * 8) }.store(0, super::atomic::Ordering::Relaxed);
         }
         Ok(())
     }
@@ -501,13 +665,13 @@ impl<'a> Span<'a> {
     /// Asks the processor to fetch the line at byte `at` in order to write it.
     #[inline]
     pub fn prefetch_write(self, at: u64) {
-        self.shm.prefetch_write(self.offset.saturating_add(at));
+        self.place.shm().prefetch_write(self.offset().saturating_add(at));
     }
 
     /// Asks the processor to fetch the line at byte `at`.
     #[inline]
     pub fn prefetch(self, at: u64) {
-        self.shm.prefetch(self.offset.saturating_add(at));
+        self.place.shm().prefetch(self.offset().saturating_add(at));
     }
 }
 

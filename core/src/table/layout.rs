@@ -138,7 +138,9 @@ impl Shape {
     /// One of the other buckets of a home.
     #[inline]
     pub const fn alternative(&self, home: u64, which: usize) -> u64 {
-        (home + ALTERNATIVES[which % ALTERNATIVES.len()]) % self.homes
+        let sum = home + ALTERNATIVES[which % ALTERNATIVES.len()];
+        // A division only where it changes anything.
+        if sum < self.homes { sum } else { sum % self.homes }
     }
 
     /// Which of the other buckets a hash uses: bits that choose neither the home nor the tag.

@@ -9,17 +9,19 @@ use super::slot::{Slot, SlotKind, tag_of};
 use super::update::{Changed, Update, Value};
 use super::{RecordClass, Table};
 use crate::chunk::Actor;
-use crate::chunk::record::{EXPIRY_MAX, Head, MARKS};
+use crate::chunk::record::{EXPIRY_MAX, EXTENDED_BYTES, HEADER_BYTES, Head, MARKS, at};
 use crate::error::Result;
 use crate::limits::KEY_LEN_MAX;
 use crate::shm::atomic::{AtomicU64, Ordering, fence};
-use crate::shm::{Span, align8};
+use crate::shm::{Block, Span, Window, align8};
 
 /// The home bucket of a hash, with what proves that it is still that.
 #[derive(Clone, Copy)]
 struct Home<'a> {
     word: &'a AtomicU64,
     entry: u64,
+    /// Where the index chunk begins.
+    start: u64,
     bucket: Bucket<'a>,
 }
 
@@ -34,8 +36,9 @@ pub(super) struct Place<'a> {
 /// A record whose key was compared.
 struct Seen<'a> {
     head: Head,
-    /// The whole record.
-    record: Span<'a>,
+    /// The header that a record of any class has.
+    fields: Block<'a, { HEADER_BYTES as usize }>,
+    value: Span<'a>,
 }
 
 impl Home<'_> {
@@ -54,68 +57,81 @@ fn matching(bucket: Bucket<'_>, tag: u16) -> u32 {
 }
 
 impl Table {
+    /// The header of this table's records: the compiler sees that it is a multiple of 8.
     #[inline(always)]
-    fn home(&self, hash: u64) -> Option<Home<'_>> {
-        let word = self.shm.view::<8>(self.directory + (hash >> self.shift) * 8)?.u64::<0>();
+    fn header_bytes(&self) -> u64 {
+        if self.class == RecordClass::Cache { HEADER_BYTES } else { EXTENDED_BYTES }
+    }
+
+    #[inline(always)]
+    fn home<'a>(&self, space: Window<'a>, hash: u64) -> Option<Home<'a>> {
+        // Both offsets are multiples anyway; cutting them spares a branch that asks.
+        let word = space.view::<8>((self.directory & !7) + (hash >> self.shift) * 8)?.u64::<0>();
         // ORDER Acquire [directory]: as in `Table::entry`.
         let entry = word.load(Ordering::Acquire);
         let chunk = Entry(entry).chunk();
         if !Entry(entry).in_use() || chunk == 0 || chunk >= self.chunk_count {
             return None;
         }
-        let offset = self.arena + (chunk << self.chunk_shift) + self.shape.home(hash) * BUCKET_BYTES;
-        Some(Home { word, entry, bucket: self.shm.view(offset)? })
+        let start = (self.arena + (chunk << self.chunk_shift)) & !(BUCKET_BYTES - 1);
+        Some(Home { word, entry, start, bucket: space.view(start + self.shape.home(hash) * BUCKET_BYTES)? })
     }
 
     /// Reads the record that a slot names, up to the key. `None`: another key, or anything else than the common case.
     #[inline(always)]
-    fn look(&self, word: Slot, key: &[u8]) -> Option<Seen<'_>> {
+    fn look<'a>(&self, space: Window<'a>, word: Slot, key: &[u8]) -> Option<Seen<'a>> {
         let offset = word.offset();
-        let head = Head::read(self.shm.view(offset)?);
-        let key_bytes = align8(key.len() as u64);
-        let record = self.shm.range(offset, self.header + key_bytes + u64::from(head.value_len))?;
-        let same = head.key_len as usize == key.len() && record.equals(self.header, key).unwrap_or(false);
-        (same && !head.is_tombstone()).then_some(Seen { head, record })
+        let fields = space.view(offset)?;
+        let head = Head::read(fields);
+        if head.key_len as usize != key.len() {
+            return None;
+        }
+        let at = self.header_bytes() + align8(u64::from(head.key_len));
+        let record = space.range(offset, at + align8(u64::from(head.value_len)))?;
+        let same = record.equals(self.header_bytes(), key).unwrap_or(false);
+        if !same || head.is_tombstone() {
+            return None;
+        }
+        Some(Seen { head, fields, value: record.sub(at, u64::from(head.value_len)).ok()? })
     }
 
     /// Reads the record of a place: `Some` if it is the key's, and was copied whole.
     #[inline(always)]
     fn read_place(
         &self,
+        space: Window<'_>,
         place: &Place<'_>,
         key: &[u8],
         copy: &mut impl FnMut(&Head, Span<'_>) -> Result<()>,
     ) -> Option<Head> {
-        let Seen { head, record } = self.look(place.word, key)?;
+        let Seen { head, fields, value } = self.look(space, place.word, key)?;
         if head.expiry != 0 && head.expiry <= self.now_ms() {
             return None;
         }
-        let at = self.header + align8(key.len() as u64);
-        copy(&head, record.sub(at, u64::from(head.value_len)).ok()?).ok()?;
+        copy(&head, value).ok()?;
         // ORDER Acquire [chunk-reuse]: if any byte was of a later use of a chunk, the slot or the entry is seen to have changed.
         fence(Ordering::Acquire);
         // ORDER Relaxed: ordered by the fence.
-        let id = self.shm.view::<8>(place.word.offset())?.u64::<0>().load(Ordering::Relaxed);
+        let id = fields.u64::<{ at::ID }>().load(Ordering::Relaxed);
         let same = place.slot.load(Ordering::Relaxed) == place.word.0 && id == head.id && place.home.stands();
         same.then_some(head)
     }
 
     /// The first slot in the home bucket that may be the key's.
     #[inline(always)]
-    fn place(&self, hash: u64) -> Option<Place<'_>> {
-        self.place_in(self.home(hash)?, hash)
+    fn place<'a>(&self, space: Window<'a>, hash: u64) -> Option<Place<'a>> {
+        self.place_in(space, self.home(space, hash)?, hash)
     }
 
     /// The first slot with the key's tag in its home bucket, or else in the other one.
     #[inline(always)]
-    fn place_in<'a>(&'a self, home: Home<'a>, hash: u64) -> Option<Place<'a>> {
+    fn place_in<'a>(&self, space: Window<'a>, home: Home<'a>, hash: u64) -> Option<Place<'a>> {
         let mut bucket = home.bucket;
         let mut found = matching(bucket, tag_of(hash));
         // ORDER Relaxed: as in `rest_of_key`.
         if found == 0 && bucket.u8::<{ bucket::OVERFLOW }>().load(Ordering::Relaxed) != 0 {
             let number = self.shape.alternative(self.shape.home(hash), Shape::choice(hash));
-            let start = self.arena + (Entry(home.entry).chunk() << self.chunk_shift);
-            bucket = self.shm.view(start + number * BUCKET_BYTES)?;
+            bucket = space.view(home.start + number * BUCKET_BYTES)?;
             found = matching(bucket, tag_of(hash));
         }
         if found == 0 {
@@ -135,9 +151,10 @@ impl Table {
         key: &[u8],
         copy: &mut impl FnMut(&Head, Span<'_>) -> Result<()>,
     ) -> Option<Option<Head>> {
-        let home = self.home(hash)?;
-        match self.place_in(home, hash) {
-            Some(place) => self.read_place(&place, key, copy).map(Some),
+        let space = self.shm.window();
+        let home = self.home(space, hash)?;
+        match self.place_in(space, home, hash) {
+            Some(place) => self.read_place(space, &place, key, copy).map(Some),
             None => self.is_missing(&home, hash).then_some(None),
         }
     }
@@ -165,19 +182,20 @@ impl Table {
     /// Finds up to `N` keys at once: fetches all their buckets, then all the records that those name.
     #[inline]
     pub(super) fn places<const N: usize>(&self, keys: &[&[u8]]) -> [(u64, Option<Place<'_>>); N] {
+        let space = self.shm.window();
         let mut places = [(0, None); N];
         for (place, key) in places.iter_mut().zip(keys) {
             place.0 = self.hasher.hash(key);
-            if let Some(home) = self.home(place.0) {
-                self.shm.prefetch(home.bucket.offset());
+            if let Some(home) = self.home(space, place.0) {
+                space.prefetch(home.bucket.offset());
             }
         }
         for place in &mut places[..keys.len().min(N)] {
-            place.1 = self.place(place.0);
+            place.1 = self.place(space, place.0);
             if let Some(Place { word, .. }) = place.1 {
-                self.shm.prefetch(word.offset());
-                self.shm.prefetch(word.offset() + 64);
-                self.shm.prefetch(word.offset() + 128);
+                space.prefetch(word.offset());
+                space.prefetch(word.offset() + 64);
+                space.prefetch(word.offset() + 128);
             }
         }
         places
@@ -191,11 +209,10 @@ impl Table {
         key: &[u8],
         copy: &mut impl FnMut(&Head, Span<'_>) -> Result<()>,
     ) -> Option<Head> {
-        self.read_place(place.as_ref()?, key, copy)
+        self.read_place(self.shm.window(), place.as_ref()?, key, copy)
     }
 
-    /// Overwrites an entry of a cache where it is simple: the new record is not longer, the open chunk has room, and there
-    /// are free chunks enough.
+    /// Overwrites an entry of a cache where it is simple: the new record is not longer, and the open chunk has room.
     #[inline]
     pub(super) fn put_quick(
         &self,
@@ -205,16 +222,13 @@ impl Table {
         update: &Update<'_>,
     ) -> Option<Changed> {
         let Value::Bytes(value) = update.value else { return None };
-        if self.class != RecordClass::Cache
-            || key.len() > KEY_LEN_MAX
-            || self.pool.free_count() <= self.pool.pressure_mark()
-        {
+        if self.class != RecordClass::Cache || key.len() > KEY_LEN_MAX {
             return None;
         }
-        let place = self.place(hash)?;
-        let offset = place.word.offset();
-        let (chunk, dead) = self.pool.dead_word(offset)?;
-        let Seen { head: old, .. } = self.look(place.word, key)?;
+        let space = self.shm.window();
+        let place = self.place(space, hash)?;
+        let count = self.pool.dead_count(place.word.offset())?;
+        let Seen { head: old, .. } = self.look(space, place.word, key)?;
         let head = Head {
             id: 0,
             value_len: u32::try_from(value.len()).ok()?,
@@ -223,12 +237,11 @@ impl Table {
             expiry: update.expiry.min(EXPIRY_MAX),
             client: update.client,
         };
-        let (old_bytes, bytes) = (old.bytes(self.header), head.bytes(self.header));
+        let (old_bytes, bytes) = (old.bytes(HEADER_BYTES), head.bytes(HEADER_BYTES));
         if bytes > old_bytes {
             return None;
         }
-        // ORDER Relaxed: as in `Pool::dead_generation`, which this is.
-        let generation = crate::chunk::layout::Dead(dead.load(Ordering::Relaxed)).generation();
+        let generation = count.generation();
         let appended = self.pool.append_quick(me, self.object, &head, key, value, bytes)?;
         kill_point!("table.replace.before_publish");
         // ORDER AcqRel [slot]: as in `replace`: expects the very word whose record was compared.
@@ -239,7 +252,7 @@ impl Table {
             return None;
         }
         kill_point!("table.replace.published");
-        let _ = self.pool.add_dead(chunk, generation, old_bytes);
+        let _ = self.pool.add_to(&count, generation, old_bytes);
         if bytes != old_bytes {
             self.count(me, bytes as i64 - old_bytes as i64, 0);
         }

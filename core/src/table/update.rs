@@ -171,6 +171,7 @@ impl Table {
     /// Sets the entry of `key`, whatever it is.
     #[inline]
     pub fn put(&self, me: Actor<'_>, key: &[u8], update: &Update<'_>) -> Result<Changed> {
+        self.relieve(me)?;
         match self.put_quick(me, self.hasher.hash(key), key, update) {
             Some(changed) => {
                 self.note(me.index, Count::Set, 1);
