@@ -43,7 +43,7 @@ pub use stats::{CacheCounts, CacheStats, ChunkStates, ProcessCounts};
 pub use view::View;
 
 use crate::chunk::record::Head;
-use crate::chunk::{Actor, ChunkId};
+use crate::chunk::{Actor, ChunkId, Seat};
 use crate::error::{Error, ErrorCode, Result};
 use crate::registry::ProcessInfo;
 use crate::table::entry::{CasOutcome, Entry, SetOptions, Version};
@@ -55,6 +55,8 @@ pub trait Host: Send + Sync {
     fn enter(&self) -> Result<()>;
     /// The calling thread's entry, attached if it is not. Refuses what `enter` refuses.
     fn actor(&self) -> Result<Actor<'_>>;
+    /// The same in a form that costs less to hand over.
+    fn seat(&self) -> Result<Seat>;
     /// As `enter`, with the number of the calling thread's entry for counting what it reads; 0 where there is none.
     fn reader(&self) -> Result<u16>;
     /// The attached processes, each with the entries of its threads.
@@ -148,7 +150,11 @@ impl Cache {
     /// As [`Cache::set`], with a time to live and flags.
     #[inline]
     pub fn set_with(&self, key: &[u8], value: &[u8], options: &SetOptions) -> Result<Version> {
-        let me = self.host.actor()?;
+        let seat = self.host.seat()?;
+        let me = match seat.actor(self.table.shm()) {
+            Some(me) => me,
+            None => self.host.actor()?,
+        };
         let update = self.put(value, options);
         Ok(Version(self.table.put(me, key, &update)?.id))
     }

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::chunk::testing::Stage;
-use crate::chunk::{Class, Need, Pool};
+use crate::chunk::{Class, Need, Pool, Seat};
 use crate::table::{RecordClass, TableOptions, chunks_needed, initialise};
 
 /// A thread of the stage.
@@ -23,6 +23,10 @@ impl Host for StageHost {
 
     fn actor(&self) -> Result<Actor<'_>> {
         Ok(self.stage.actor(self.index))
+    }
+
+    fn seat(&self) -> Result<Seat> {
+        Ok(Seat::new(self.index, self.stage.actor(self.index).pins.offset()))
     }
 
     fn reader(&self) -> Result<u16> {

@@ -102,3 +102,22 @@ pub struct Actor<'a> {
     /// The entry's open chunks: 8 words {object 32 | chunk 32}, private to the owner.
     pub open: Block<'a, 64>,
 }
+
+/// An [`Actor`] in one word, which comes out of a call in a register: {offset of the entry 48 | index 16}.
+#[derive(Clone, Copy)]
+pub struct Seat(u64);
+
+impl Seat {
+    /// Of the entry at `offset`.
+    #[inline]
+    pub fn new(index: u16, offset: u64) -> Seat {
+        Seat(offset << 16 | u64::from(index))
+    }
+
+    /// The actor in the space that its entry stands in.
+    #[inline(always)]
+    pub fn actor(self, shm: &crate::shm::Shm) -> Option<Actor<'_>> {
+        let entry: Block<'_, 128> = shm.view(self.0 >> 16)?;
+        Some(Actor { index: self.0 as u16, pins: entry.part::<0, 32>(), open: entry.part::<64, 64>() })
+    }
+}

@@ -142,6 +142,11 @@ impl crate::cache::Host for Inner {
     }
 
     #[inline]
+    fn seat(&self) -> Result<chunk::Seat> {
+        self.registry.seat().map(|(index, offset)| chunk::Seat::new(index, offset))
+    }
+
+    #[inline]
     fn reader(&self) -> Result<u16> {
         self.registry.reader()
     }

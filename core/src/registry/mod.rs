@@ -165,6 +165,14 @@ impl Registry {
             .block(self.segment.geometry().thread_offset + u64::from(index) * THREAD_BYTES as u64)
     }
 
+    /// As [`Registry::member`]: the index of the entry and where it stands.
+    #[inline]
+    pub fn seat(&self) -> Result<(u16, u64)> {
+        self.enter()?;
+        let index = self.current_thread()?;
+        Ok((index, self.segment.geometry().thread_offset + u64::from(index) * THREAD_BYTES as u64))
+    }
+
     /// The calling thread's entry, attached now if it is not yet.
     #[inline]
     pub fn member(&self) -> Result<Member<'_>> {

@@ -13,7 +13,7 @@ use crate::chunk::record::{EXPIRY_MAX, EXTENDED_BYTES, HEADER_BYTES, Head, MARKS
 use crate::error::Result;
 use crate::limits::KEY_LEN_MAX;
 use crate::shm::atomic::{AtomicU64, Ordering, fence};
-use crate::shm::{Block, Span, Window, align8};
+use crate::shm::{Block, Shm, Span, Window, align8};
 
 /// The home bucket of a hash, with what proves that it is still that.
 #[derive(Clone, Copy)]
@@ -57,6 +57,12 @@ fn matching(bucket: Bucket<'_>, tag: u16) -> u32 {
 }
 
 impl Table {
+    /// The space that it lies in.
+    #[inline]
+    pub fn shm(&self) -> &Shm {
+        &self.shm
+    }
+
     /// The header of this table's records: the compiler sees that it is a multiple of 8.
     #[inline(always)]
     fn header_bytes(&self) -> u64 {
