@@ -12,6 +12,20 @@ use crate::shm::atomic::Ordering;
 
 /// Marks the word of an entry that names the chunk which its thread cleans, not one that it fills.
 pub(super) const CLEANING: u32 = 1 << 31;
+/// Marks the word of an entry that names a chunk of class `Small`: of a cache that evicts a thread fills two.
+const SMALL: u32 = 1 << 30;
+
+/// Under what a thread's entry names its open chunk of an object.
+#[inline]
+const fn key_of(class: Class, object: u32) -> u32 {
+    if matches!(class, Class::Small) { object | SMALL } else { object }
+}
+
+/// Where a key is looked for first in an entry: young and old ones of an object are not neighbours.
+#[inline]
+const fn first_place(key: u32) -> usize {
+    (key as usize + (key & SMALL != 0) as usize * 4) & 7
+}
 
 /// A record that was appended and is not published yet. It must be published or given up before the thread does anything
 /// that may seal its chunk.
@@ -42,7 +56,7 @@ impl Pool {
     pub(super) fn entry_chunk(&self, me: Actor<'_>, key: u32) -> Option<ChunkId> {
         for step in 0..8 {
             // ORDER Relaxed: private to the owner of the entry.
-            let word = me.open.u64_at::<0>((key as usize + step) & 7).load(Ordering::Relaxed);
+            let word = me.open.u64_at::<0>((first_place(key) + step) & 7).load(Ordering::Relaxed);
             if word as u32 == key && word >> 32 != 0 {
                 return Some(ChunkId((word >> 32) as u32));
             }
@@ -53,7 +67,7 @@ impl Pool {
     /// Names a chunk in the caller's entry; puts the one away that has to give way.
     pub(super) fn set_entry_chunk(&self, me: Actor<'_>, key: u32, chunk: Option<ChunkId>) -> Result<()> {
         // ORDER Relaxed: the words are private to the owner of the entry.
-        let word = |step: usize| me.open.u64_at::<0>((key as usize + step) & 7);
+        let word = |step: usize| me.open.u64_at::<0>((first_place(key) + step) & 7);
         let place = (0..8)
             .map(word)
             .find(|word| {
@@ -83,7 +97,7 @@ impl Pool {
         object: u32,
         bytes: u64,
     ) -> Result<Option<(ChunkId, u64)>> {
-        let Some(chunk) = self.entry_chunk(me, object) else { return Ok(None) };
+        let Some(chunk) = self.entry_chunk(me, key_of(class, object)) else { return Ok(None) };
         let Ok(descriptor) = self.descriptor(chunk) else { return Ok(None) };
         // ORDER Relaxed: own words, except that the state says whether they are still so.
         let state = State(descriptor.u64::<{ at::STATE }>().load(Ordering::Relaxed));
@@ -99,15 +113,22 @@ impl Pool {
     /// cleaned for it.
     pub fn next_chunk(&self, me: Actor<'_>, class: Class, object: u32, need: Need) -> Result<()> {
         let chunk = self.take(me, class, object, 1, need)?.ok_or_else(|| self.full(1, need))?;
-        self.put_entry_chunk(me, object, chunk)
+        self.put_entry_chunk(me, class, object, chunk)
     }
 
     /// Makes an open chunk the one that the caller appends to; seals the one before.
-    pub(super) fn put_entry_chunk(&self, me: Actor<'_>, object: u32, chunk: ChunkId) -> Result<()> {
-        if let Some(old) = self.entry_chunk(me, object) {
+    pub(super) fn put_entry_chunk(
+        &self,
+        me: Actor<'_>,
+        class: Class,
+        object: u32,
+        chunk: ChunkId,
+    ) -> Result<()> {
+        let key = key_of(class, object);
+        if let Some(old) = self.entry_chunk(me, key) {
             self.settle(me, old)?;
         }
-        self.set_entry_chunk(me, object, Some(chunk))
+        self.set_entry_chunk(me, key, Some(chunk))
     }
 
     /// Seals the caller's open chunks of all objects but `own`. Whether there were any.
@@ -115,10 +136,10 @@ impl Pool {
         let mut any = false;
         for place in 0..8 {
             // ORDER Relaxed: private to the owner of the entry.
-            let (object, chunk) = unpair(me.open.u64_at::<0>(place).load(Ordering::Relaxed));
-            if chunk != 0 && object & CLEANING == 0 && Some(object) != own {
+            let (key, chunk) = unpair(me.open.u64_at::<0>(place).load(Ordering::Relaxed));
+            if chunk != 0 && key & CLEANING == 0 && Some(key & !SMALL) != own {
                 self.settle(me, ChunkId(chunk))?;
-                self.set_entry_chunk(me, object, None)?;
+                self.set_entry_chunk(me, key, None)?;
                 any = true;
             }
         }
@@ -131,13 +152,20 @@ impl Pool {
         (self.head().u64::<{ at::POOL_SEQUENCE }>().load(Ordering::Relaxed) + 1) << 20
     }
 
-    /// Seals the caller's open chunk of `object`, if it has one: others may then clean it.
+    /// Seals the caller's open chunks of `object`, if it has any: others may then clean them.
     pub fn put_away(&self, me: Actor<'_>, object: u32) -> Result<()> {
-        if let Some(old) = self.entry_chunk(me, object) {
-            self.settle(me, old)?;
-            self.set_entry_chunk(me, object, None)?;
-        }
+        self.put_away_class(me, Class::Small, object)?;
+        self.put_away_class(me, Class::Main, object)?;
         Ok(())
+    }
+
+    /// Seals the caller's open chunk of `object` and this class. Whether there was one.
+    pub fn put_away_class(&self, me: Actor<'_>, class: Class, object: u32) -> Result<bool> {
+        let key = key_of(class, object);
+        let Some(old) = self.entry_chunk(me, key) else { return Ok(false) };
+        self.settle(me, old)?;
+        self.set_entry_chunk(me, key, None)?;
+        Ok(true)
     }
 
     /// Appends a record at the place that [`Pool::room`] gave for its bytes. With `head.id` 0 it gets a new id.
@@ -189,6 +217,7 @@ impl Pool {
     pub fn append_quick(
         &self,
         me: Actor<'_>,
+        class: Class,
         object: u32,
         head: &Head,
         key: &[u8],
@@ -196,9 +225,10 @@ impl Pool {
         bytes: u64,
     ) -> Option<Appended> {
         // ORDER Relaxed: private to the owner of the entry, and own words of the chunk.
-        let (named, chunk) = unpair(me.open.u64_at::<0>(object as usize & 7).load(Ordering::Relaxed));
+        let named = key_of(class, object);
+        let (found, chunk) = unpair(me.open.u64_at::<0>(first_place(named)).load(Ordering::Relaxed));
         let geometry = self.geometry();
-        if named != object || chunk == 0 || chunk >= geometry.chunk_count {
+        if found != named || chunk == 0 || chunk >= geometry.chunk_count {
             return None;
         }
         let (chunk, space) = (ChunkId(chunk), self.shm().window());
@@ -206,7 +236,7 @@ impl Pool {
             space.view(geometry.table_offset + u64::from(chunk.0) * super::layout::DESCRIPTOR_BYTES)?;
         let state = State(descriptor.u64::<{ at::STATE }>().load(Ordering::Relaxed));
         let tail = descriptor.u64::<{ at::TAIL }>().load(Ordering::Relaxed);
-        if state.0 as u32 != State::new(Kind::Open, Class::Main, me.index, 0).0 as u32
+        if state.0 as u32 != State::new(Kind::Open, class, me.index, 0).0 as u32
             || descriptor.u32::<{ at::OBJECT }>().load(Ordering::Relaxed) != object
             || !tail.is_multiple_of(RECORD_ALIGN)
             || tail > geometry.chunk_bytes

@@ -146,7 +146,7 @@ impl Pool {
     }
 
     /// As [`Pool::begin_cleaning`], without a place in the caller's entry.
-    pub(super) fn take_dirty(&self, me: Actor<'_>, chunk: ChunkId, seen: State) -> Result<bool> {
+    pub fn take_dirty(&self, me: Actor<'_>, chunk: ChunkId, seen: State) -> Result<bool> {
         let (descriptor, class) = (self.descriptor(chunk)?, seen.class().unwrap_or(Class::Main));
         kill_point!("chunk.clean.before_evicting");
         if !self.transition(descriptor, seen, State::new(Kind::Evicting, class, me.index, seen.generation()))
@@ -155,25 +155,23 @@ impl Pool {
         }
         // DIES AFTER: the reaper puts the chunk back; what was moved is moved, the rest is where it was.
         kill_point!("chunk.clean.evicting");
-        // ORDER Relaxed: the cleaner's own.
-        descriptor.u64::<{ at::CURSOR }>().store(0, Ordering::Relaxed);
         Ok(true)
     }
 
-    /// How far the caller came with the chunk that it cleans. The word names its writer: one that was stopped in the middle,
-    /// lost the chunk and stores late makes the new cleaner begin again, never skip.
-    pub fn clean_position(&self, me: Actor<'_>, chunk: ChunkId) -> Result<u64> {
-        // ORDER Relaxed: the caller's own, or not used.
-        let (position, owner) =
-            unpair(self.descriptor(chunk)?.u64::<{ at::CURSOR }>().load(Ordering::Relaxed));
-        Ok(if owner == me.index as u32 { position as u64 } else { 0 })
+    /// Below this position nothing of the chunk is live. It was so when that was noted and stays so, because a record that was
+    /// unlinked or moved never becomes live again where it was: so whoever noted it, and however late the store comes, it is
+    /// right for its generation.
+    pub fn clean_position(&self, chunk: ChunkId, generation: u32) -> Result<u64> {
+        // ORDER Acquire [clean-position]: the unlinking of what stands below is seen.
+        let (position, of) = unpair(self.descriptor(chunk)?.u64::<{ at::CURSOR }>().load(Ordering::Acquire));
+        Ok(if of == generation.wrapping_add(1) { u64::from(position) } else { 0 })
     }
 
-    /// Remembers how far the caller came.
-    pub fn set_clean_position(&self, me: Actor<'_>, chunk: ChunkId, position: u64) -> Result<()> {
-        // ORDER Relaxed: as above.
-        let word = pair(position as u32, me.index as u32);
-        self.descriptor(chunk)?.u64::<{ at::CURSOR }>().store(word, Ordering::Relaxed);
+    /// Notes how far the chunk was cleaned. A word of generation + 1, so that 0 means nothing.
+    pub fn set_clean_position(&self, chunk: ChunkId, generation: u32, position: u64) -> Result<()> {
+        let word = pair(position as u32, generation.wrapping_add(1));
+        // ORDER Release [clean-position]: everything below was unlinked before.
+        self.descriptor(chunk)?.u64::<{ at::CURSOR }>().store(word, Ordering::Release);
         Ok(())
     }
 

@@ -12,7 +12,11 @@
 //!  48 dead     u64  {bytes 31 | estimated 1 | generation 32}: bytes of records that nothing points to any more
 //!  56 parent   u64  index chunk: {parent 32 | generation of the parent 32}; later chunk of a run: {first chunk 32 | its generation 32}
 //!  64 tail     u64  bytes appended; everything below it is whole records
-//!  72 cursor   u64  hint: the next bucket of a split; or {position 32 | thread 32} of a cleaner
+//!  72 cursor   u64  hint: the next bucket of a split; or {position 32 | generation 32}: nothing below is live
+//!  80 held     u64  first chunk of a cache that evicts: {chunks 32 | epoch 32} that it holds
+//!  88 small    u64  first chunk of a cache that evicts: those of them that are of class Small
+//!  96 account  u32  the first chunk of the cache that this chunk is counted for; 0 for none
+//! 104 opened   u64  when this use of the chunk began, in milliseconds of the boot clock: for statistics
 //! ```
 //! Descriptor 0 describes no chunk: chunk 0 is never handed out, so that 0 can mean none. Its words are the pool's own:
 //! ```text
@@ -40,6 +44,10 @@ pub mod at {
     pub const PARENT: usize = 56;
     pub const TAIL: usize = 64;
     pub const CURSOR: usize = 72;
+    pub const HELD: usize = 80;
+    pub const HELD_SMALL: usize = 88;
+    pub const ACCOUNT: usize = 96;
+    pub const OPENED: usize = 104;
 
     /// In descriptor 0.
     pub const POOL_SEQUENCE: usize = 8;
@@ -51,7 +59,7 @@ pub mod at {
 /// Words of hints in descriptor 0.
 pub const HINT_COUNT: usize = 4;
 
-const _: () = assert!(at::CURSOR + 8 <= DESCRIPTOR_BYTES as usize);
+const _: () = assert!(at::OPENED + 8 <= DESCRIPTOR_BYTES as usize);
 const _: () = assert!(at::POOL_HINTS + 4 * HINT_COUNT <= at::POOL_COMMITTED);
 const _: () = assert!(at::TAIL == 64, "the tail has a line of its own");
 
@@ -87,7 +95,7 @@ pub enum Kind {
 pub enum Class {
     /// Nothing: the chunk is free.
     None = 0,
-    /// Records of a cache: the young ones (reserved for eviction).
+    /// Records of a cache that evicts: the young ones.
     Small = 1,
     /// Records of a cache.
     Main = 2,
@@ -281,6 +289,11 @@ pub const FACTS: &[u64] = &[
     at::FLUSHED as u64,
     at::SPLIT as u64,
     at::PARENT as u64,
+    at::CURSOR as u64,
+    at::HELD as u64,
+    at::HELD_SMALL as u64,
+    at::ACCOUNT as u64,
+    at::OPENED as u64,
 ];
 
 #[cfg(test)]

@@ -11,6 +11,7 @@
 //! | `state` | the state machine as a table |
 //! | `pool` | [`Pool`]: settle, release, spans, counts |
 //! | `take` | taking free chunks |
+//! | `account` | how many chunks a cache that evicts holds |
 //! | `relief` | making room when the pool runs short |
 //! | `row` | making chunks in a row free |
 //! | `record` | the header of a record |
@@ -33,6 +34,7 @@
 //!   free when no pin holds it.
 //! * Functions that act take an [`Actor`]: the calling thread's entry in the registry.
 
+mod account;
 mod append;
 mod check;
 mod clean;
@@ -57,6 +59,7 @@ pub(crate) mod testing;
 #[cfg(all(test, not(memora_loom)))]
 mod tests;
 
+pub use account::Account;
 pub use append::{Appended, Extension};
 pub use check::check;
 #[cfg(test)]

@@ -1,7 +1,9 @@
 //! Taking, settling and giving back chunks.
 
-use std::sync::{Arc, Mutex, OnceLock, Weak};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, OnceLock, RwLock, Weak};
 
+use super::account::Account;
 use super::layout::{Class, DESCRIPTOR_BYTES, Dead, HINT_COUNT, Kind, PoolGeometry, State, at};
 use super::{Actor, ChunkId, Ground, Relief, state};
 use crate::error::{Error, ErrorCode, Result};
@@ -24,6 +26,8 @@ pub struct Pool {
     reserve: AtomicU32,
     /// Chunks that the last search found worth cleaning, the best last: private hints.
     pub(super) dirty: Mutex<Vec<(ChunkId, State)>>,
+    /// The accounts of the objects that this process opened and that evict: private.
+    pub(super) accounts: RwLock<HashMap<u32, Account>>,
     /// Who knows the objects whose records are in the chunks.
     pub(super) relief: OnceLock<Weak<dyn Relief>>,
     /// One bit for each chunk whose pages this process has mapped: private.
@@ -71,6 +75,7 @@ impl Pool {
             search: AtomicU32::new(0),
             reserve: AtomicU32::new(geometry.chunk_count / 4),
             dirty: Mutex::new(Vec::new()),
+            accounts: RwLock::default(),
             relief: OnceLock::new(),
             #[cfg(not(memora_loom))]
             populated: (0..geometry.chunk_count.div_ceil(64)).map(|_| AtomicU64::new(0)).collect(),
@@ -332,6 +337,7 @@ impl Pool {
     /// Frees a chunk that nothing points to and no pin holds, unless somebody else did.
     pub(super) fn free_one(&self, chunk: ChunkId, seen: State) -> Result<()> {
         let free = State::new(Kind::Free, Class::None, 0, seen.generation().wrapping_add(1));
+        let charged = self.charged(self.descriptor(chunk)?);
         self.count_taken(-1);
         // DIES BEFORE: the count of taken chunks is one too low until the next recount, which the reaper does.
         kill_point!("chunk.free.before");
@@ -339,6 +345,7 @@ impl Pool {
             self.count_taken(1);
         } else {
             kill_point!("chunk.free.after");
+            self.discharge(charged, seen.class().unwrap_or(Class::None))?;
             // ORDER Relaxed: a hint.
             self.head()
                 .u32_at::<{ at::POOL_HINTS }>(chunk.0 as usize % HINT_COUNT)

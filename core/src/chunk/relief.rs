@@ -21,6 +21,14 @@ pub trait Cleaner: Send + Sync {
     fn clean(&self, me: Actor<'_>, chunk: ChunkId, count: usize) -> Result<bool>;
     /// Counts dead bytes anew if somebody died who may not have counted all. Whether it did.
     fn recount(&self, me: Actor<'_>) -> Result<bool>;
+    /// Whether it evicts what is live for whoever is short.
+    fn gives_way(&self) -> bool {
+        false
+    }
+    /// Evicts about a chunk's worth. Whether that gained anything.
+    fn give(&self, _me: Actor<'_>) -> Result<bool> {
+        Ok(false)
+    }
 }
 
 /// Knows all objects of a fabric, and its dead.
@@ -147,6 +155,10 @@ impl Pool {
                     }
                 },
                 None if !effort.thrifty => {
+                    if self.let_give_way(me, wish.own)? {
+                        effort.cleaned += 1;
+                        return Ok(true);
+                    }
                     effort.thrifty = true;
                     continue;
                 }
@@ -222,6 +234,18 @@ impl Pool {
                 format!("No object {object} holds records, but a chunk is its."),
             ))
         })
+    }
+
+    /// The cache that evicts and holds most chunks, besides the caller's own object, gives way. Whether one did.
+    fn let_give_way(&self, me: Actor<'_>, own: Option<u32>) -> Result<bool> {
+        let Some(relief) = self.relief.get().and_then(std::sync::Weak::upgrade) else { return Ok(false) };
+        // Damage in another object is not the caller's affair.
+        let cleaners = relief.cleaners().unwrap_or_default();
+        let most = cleaners
+            .iter()
+            .filter(|cleaner| cleaner.gives_way() && Some(cleaner.object()) != own)
+            .max_by_key(|cleaner| self.held_by(cleaner.object()));
+        most.map_or(Ok(false), |cleaner| cleaner.give(me))
     }
 
     /// Takes over from the dead. Whether there were any.

@@ -277,18 +277,20 @@ impl Pool {
         if !seen.is(Kind::Evicting) || seen.owner() != me.index {
             return Ok(false);
         }
-        let generation = seen.generation().wrapping_add(1);
+        let (descriptor, generation) = (self.descriptor(chunk)?, seen.generation().wrapping_add(1));
+        let (charged, open) = (self.charged(descriptor), State::new(Kind::Open, class, me.index, generation));
         kill_point!("chunk.row.before_open");
-        if !self.transition(
-            self.descriptor(chunk)?,
-            seen,
-            State::new(Kind::Open, class, me.index, generation),
-        ) {
+        if !self.transition(descriptor, seen, open) {
             return Ok(false);
         }
         // DIES AFTER: as after taking a free chunk.
         kill_point!("chunk.row.opened");
         self.describe(chunk, object, generation)?;
+        self.discharge(charged, seen.class().unwrap_or(Class::None))?;
+        if !self.charge(descriptor, class, object)? {
+            self.retire(chunk, open)?;
+            return Ok(false);
+        }
         Ok(true)
     }
 

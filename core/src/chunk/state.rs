@@ -47,6 +47,7 @@ pub const EDGES: &[(Kind, Kind, By)] = &[
     (Open, RunHead, By::Owner),
     (Open, RunHead, By::Reaper),
     (RunHead, RunHead, By::Anyone),
+    (RunContinued, RunContinued, By::Anyone),
     (RunHead, Quiesce, By::Anyone),
     (RunContinued, Free, By::Anyone),
     // Emptied for a row of chunks, after the scan of pins.

@@ -101,6 +101,9 @@ impl Pool {
             return Err(ErrorCode::ReadOnly.into());
         }
         self.renew_reserve();
+        if !self.may_hold(object, count) {
+            return Ok(None);
+        }
         for attempt in 0..2 {
             if self.leaves_enough(count, need)
                 && let Some(first) = self.find_run(me, class, object, count)?
@@ -119,6 +122,11 @@ impl Pool {
             }
         }
         Ok(None)
+    }
+
+    /// Whether the object may take `count` chunks now.
+    pub fn may_take(&self, object: u32, count: u32, need: Need) -> bool {
+        self.may_hold(object, count) && self.leaves_enough(count, need)
     }
 
     /// Whether enough chunks stay free when `count` more are taken.
@@ -233,7 +241,7 @@ impl Pool {
         let descriptor = self.descriptor(chunk)?;
         // ORDER Acquire [chunk-state]: as in `state`.
         let seen = State(descriptor.u64::<{ at::STATE }>().load(Ordering::Acquire));
-        if !seen.is(Kind::Free) && !seen.is(Kind::Virgin) {
+        if !seen.is(Kind::Free) && !seen.is(Kind::Virgin) || !self.may_hold(object, 1) {
             return Ok(false);
         }
         // Pages first: if there are none, nothing has changed.
@@ -253,6 +261,11 @@ impl Pool {
         // finds nothing live in it, or frees it because nothing refers to it.
         kill_point!("chunk.allocate.opened");
         self.describe(chunk, object, seen.generation())?;
+        if !self.charge(descriptor, class, object)? {
+            self.count_taken(1);
+            self.retire(chunk, State::new(Kind::Open, class, me.index, seen.generation()))?;
+            return Ok(false);
+        }
         Ok(true)
     }
 
@@ -267,6 +280,7 @@ impl Pool {
         descriptor.u64::<{ at::TAIL }>().store(0, Ordering::Relaxed);
         descriptor.u64::<{ at::SEQ }>().store(sequence, Ordering::Relaxed);
         descriptor.u32::<{ at::OBJECT }>().store(object, Ordering::Relaxed);
+        descriptor.u64::<{ at::OPENED }>().store(crate::shm::time::boot_ms(), Ordering::Relaxed);
         descriptor.u32::<{ at::RUN_LEN }>().store(1, Ordering::Relaxed);
         for word in [
             descriptor.u64::<{ at::AUX }>(),
@@ -284,7 +298,7 @@ impl Pool {
     }
 
     /// Goes on filling a sealed chunk of a cache that has room for `bytes`: left by a thread that ended, or put away.
-    pub fn adopt(&self, me: Actor<'_>, object: u32, bytes: u64) -> Result<bool> {
+    pub fn adopt(&self, me: Actor<'_>, class: Class, object: u32, bytes: u64) -> Result<bool> {
         let chunk_bytes = self.geometry().chunk_bytes;
         for chunk in self.used_chunks() {
             let seen = self.state(chunk)?;
@@ -292,20 +306,20 @@ impl Pool {
             // Not those of a store: whoever flushes takes a sealed chunk for one that gets no more records.
             // ORDER Relaxed: written before the chunk was sealed.
             if !seen.is(Kind::Sealed)
-                || seen.class() != Some(Class::Main)
+                || seen.class() != Some(class)
                 || descriptor.u32::<{ at::OBJECT }>().load(Ordering::Relaxed) != object
                 || self.tail(chunk)? + bytes.max(chunk_bytes / 8) > chunk_bytes
             {
                 continue;
             }
-            let open = State::new(Kind::Open, Class::Main, me.index, seen.generation());
+            let open = State::new(Kind::Open, class, me.index, seen.generation());
             kill_point!("chunk.adopt.before");
             if self.transition(descriptor, seen, open) {
                 // DIES AFTER: as any open chunk with records.
                 kill_point!("chunk.adopt.opened");
                 // ORDER Relaxed: the owner's; only a hint for others.
                 descriptor.u64::<{ at::AUX }>().store(0, Ordering::Relaxed);
-                self.put_entry_chunk(me, object, chunk)?;
+                self.put_entry_chunk(me, class, object, chunk)?;
                 return Ok(true);
             }
         }

@@ -78,6 +78,7 @@ impl Stage {
             let descriptor = self.shm.block::<128>(geometry.table_offset + chunk * 128).unwrap();
             let _ = descriptor.u32::<{ at::OBJECT }>().load(Ordering::Relaxed);
             let _ = descriptor.u32::<{ at::RUN_LEN }>().load(Ordering::Relaxed);
+            let _ = descriptor.u32::<{ at::ACCOUNT }>().load(Ordering::Relaxed);
             for hint in 0..super::layout::HINT_COUNT {
                 let _ = descriptor.u32_at::<{ at::POOL_HINTS }>(hint).load(Ordering::Relaxed);
             }
@@ -85,6 +86,7 @@ impl Stage {
         for offset in buckets {
             for bucket in (0..geometry.chunk_bytes).step_by(64) {
                 let bucket = self.shm.block::<64>(offset + bucket).unwrap();
+                let _ = bucket.u16::<56>().load(Ordering::Relaxed);
                 let _ = bucket.u8::<58>().load(Ordering::Relaxed);
                 let _ = bucket.u8::<59>().load(Ordering::Relaxed);
                 let _ = bucket.u32::<60>().load(Ordering::Relaxed);

@@ -17,6 +17,9 @@ use crate::shm::atomic::{Ordering, fence};
 pub fn inherit(table: &Table, died: bool) -> Result<()> {
     if died {
         table.note_death();
+        if table.evicts {
+            table.pool.recount_held(table.object, table.first_chunk()?)?;
+        }
     }
     for (chunk, state) in table.unreachable_index_chunks()? {
         kill_point!("table.inherit.before_retire");
@@ -308,7 +311,7 @@ fn check_record(
     };
     let state = pool.state(chunk)?;
     let of_table = matches!(state.kind(), Some(Kind::Open | Kind::Sealed | Kind::Evicting | Kind::RunHead))
-        && state.class() == Some(table.class.class())
+        && state.class().is_some_and(|class| table.is_own(class))
         // ORDER Relaxed: written before the record was.
         && pool.descriptor(chunk)?.u32::<{ at::OBJECT }>().load(Ordering::Relaxed) == table.object;
     let position = offset - pool.geometry().chunk_offset(chunk);

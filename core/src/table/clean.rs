@@ -4,15 +4,17 @@
 //! compare-and-swap has lost nothing: the record was just replaced, so it is dead. The work is done in small steps by
 //! those who write, when few chunks are free; only when none is left does a writer clean a whole chunk at once.
 
+use super::evict::Owner;
 use super::layout::{IN_STASH, SLOT_COUNT, bucket, bucket_of, control};
 use super::lookup::frozen;
 use super::slot::{Slot, SlotKind, tag_of};
+use super::split::Split;
 use super::{RecordClass, Table, too_many_tries};
 use crate::chunk::record::{self, Head};
 use crate::chunk::{Actor, ChunkId, Class, Cleaner, Effort, Need, Walked};
 use crate::error::{Error, ErrorCode, Result};
 use crate::shm::Span;
-use crate::shm::atomic::{AtomicU64, Ordering};
+use crate::shm::atomic::Ordering;
 
 /// Records that are looked at together: their buckets are fetched while the next are read.
 const BATCH: usize = 8;
@@ -38,6 +40,14 @@ impl Cleaner for Table {
         self.clean_records(me, chunk, count)
     }
 
+    fn gives_way(&self) -> bool {
+        self.evicts
+    }
+
+    fn give(&self, me: Actor<'_>) -> Result<bool> {
+        Table::give(self, me)
+    }
+
     fn recount(&self, me: Actor<'_>) -> Result<bool> {
         let due = self.counts_are_due(control::RECOUNTED);
         if due {
@@ -51,7 +61,17 @@ impl Table {
     /// Pays for the room that this write will need, when little is left.
     #[inline]
     pub(super) fn relieve(&self, me: Actor<'_>) -> Result<()> {
-        if self.pool.free_count() > self.pool.pressure_mark() { Ok(()) } else { self.relieve_now(me) }
+        match (self.is_pressed(), self.evicts) {
+            (false, _) => Ok(()),
+            (true, true) => self.evict_a_little(me),
+            (true, false) => self.relieve_now(me),
+        }
+    }
+
+    /// Whether so little is left that a write has to make room.
+    #[inline]
+    pub(super) fn is_pressed(&self) -> bool {
+        if self.evicts { self.eviction_is_due() } else { self.pool.free_count() <= self.pool.pressure_mark() }
     }
 
     #[cold]
@@ -68,10 +88,22 @@ impl Table {
 
     /// Cleans up to `count` records of a chunk that the caller has taken. False when there was no room to move one.
     pub(super) fn clean_records(&self, me: Actor<'_>, chunk: ChunkId, count: usize) -> Result<bool> {
+        let taken = self.pool.state(chunk)?;
+        match self.clean_some(me, chunk, count) {
+            // Somebody took the chunk over, and it is in use for something else: nothing of it was damaged.
+            Err(_) if self.pool.state(chunk)? != taken => Ok(true),
+            done => done,
+        }
+    }
+
+    fn clean_some(&self, me: Actor<'_>, chunk: ChunkId, count: usize) -> Result<bool> {
         let mut scratch = Vec::new();
         let mut done = 0;
+        let state = self.pool.state(chunk)?;
+        let (generation, class) = (state.generation(), state.class().unwrap_or(self.class.class()));
         while done < count {
-            let mut walk = self.pool.walk(chunk, self.header, self.pool.clean_position(me, chunk)?)?;
+            let mut walk =
+                self.pool.walk(chunk, self.header, self.pool.clean_position(chunk, generation)?)?;
             let mut batch: [Option<(Walked, u64)>; BATCH] = [const { None }; BATCH];
             let mut len = 0;
             while len < BATCH {
@@ -83,10 +115,10 @@ impl Table {
                 len += 1;
             }
             for (walked, hash) in batch.into_iter().flatten() {
-                if let Moved::NoRoom = self.move_record(me, chunk, &walked, hash)? {
+                if let Moved::NoRoom = self.move_record(me, class, &walked, hash)? {
                     return Ok(false);
                 }
-                self.pool.set_clean_position(me, chunk, walked.position + walked.bytes)?;
+                self.pool.set_clean_position(chunk, generation, walked.position + walked.bytes)?;
             }
             if len < BATCH {
                 self.pool.cleaned(me, chunk, self.object)?;
@@ -99,12 +131,12 @@ impl Table {
 
     /// The slot that points to the record at `offset`, in the index chunk at `span`. The second answer says whether a bucket
     /// was frozen, so that the slot may be in a child.
-    fn slot_of<'a>(
+    pub(super) fn slot_of<'a>(
         &self,
         span: Span<'a>,
         hash: u64,
         offset: u64,
-    ) -> Result<(Option<(&'a AtomicU64, Slot)>, bool)> {
+    ) -> Result<(Option<Owner<'a>>, bool)> {
         let candidates = self.shape.candidates(hash);
         let home = bucket_of(span, candidates[0])?;
         let mut split = false;
@@ -124,7 +156,7 @@ impl Table {
                 // ORDER Acquire [slot]: as for readers.
                 let word = Slot(slot.load(Ordering::Acquire));
                 if word.offset() == offset && word.kind() == SlotKind::Record {
-                    return Ok((Some((slot, word)), false));
+                    return Ok((Some(Owner { slot, word, bucket, number: slot_number }), false));
                 }
             }
             split |= frozen(bucket);
@@ -132,32 +164,46 @@ impl Table {
         Ok((None, split))
     }
 
-    /// Moves one record out of the chunk if it is live.
-    fn move_record(&self, me: Actor<'_>, chunk: ChunkId, walked: &Walked, hash: u64) -> Result<Moved> {
+    /// What points to the record at `offset`; `None` if nothing does. `entered` is held until the slot was changed: the child of
+    /// a split must not be retired.
+    pub(super) fn owner_of<'a>(
+        &'a self,
+        me: Actor<'a>,
+        hash: u64,
+        offset: u64,
+        entered: &mut Option<Split<'a>>,
+    ) -> Result<Option<Owner<'a>>> {
         for _ in 0..1000 {
+            *entered = None;
             let (index, entry) = self.entry(hash)?;
             let span = self.index_span(entry)?;
-            let (found, split) = self.slot_of(span, hash, walked.offset)?;
-            // Held until the slot was swung: the child must not be retired.
-            let mut entered = None;
-            let found = match (found, split) {
+            let found = match self.slot_of(span, hash, offset)? {
                 (Some(found), _) => Some(found),
                 (None, true) => {
-                    entered = self.enter_split(me, hash)?;
-                    let Some(split) = &entered else { continue };
-                    self.slot_of(self.pool.span(split.child)?, hash, walked.offset)?.0
+                    *entered = self.enter_split(me, hash)?;
+                    let Some(split) = &*entered else { continue };
+                    self.slot_of(self.pool.span(split.child)?, hash, offset)?.0
                 }
                 (None, false) => None,
             };
-            let Some((slot, word)) = found else {
-                // ORDER Acquire [directory]: nothing points to it, unless the index chunk went out of use meanwhile.
-                if entered.is_none() && self.directory_word(index)?.load(Ordering::Acquire) != entry.0 {
-                    continue;
-                }
+            // ORDER Acquire [directory]: nothing points to it, unless the index chunk went out of use meanwhile.
+            let sure =
+                || -> Result<bool> { Ok(self.directory_word(index)?.load(Ordering::Acquire) == entry.0) };
+            if found.is_some() || entered.is_some() || sure()? {
+                return Ok(found);
+            }
+        }
+        Err(too_many_tries("Looking for what points to a record"))
+    }
+
+    /// Moves one record out of a chunk of `class` if it is live.
+    fn move_record(&self, me: Actor<'_>, class: Class, walked: &Walked, hash: u64) -> Result<Moved> {
+        for _ in 0..1000 {
+            let mut entered = None;
+            let Some(owner) = self.owner_of(me, hash, walked.offset, &mut entered)? else {
                 return Ok(Moved::Dead);
             };
-            let moved = self.move_live(me, chunk, walked, slot, word, hash)?;
-            if let Some(moved) = moved {
+            if let Some(moved) = self.move_live(me, class, walked, &owner, hash)? {
                 return Ok(moved);
             }
         }
@@ -168,60 +214,86 @@ impl Table {
     fn move_live(
         &self,
         me: Actor<'_>,
-        chunk: ChunkId,
+        class: Class,
         walked: &Walked,
-        slot: &AtomicU64,
-        word: Slot,
+        owner: &Owner<'_>,
         hash: u64,
     ) -> Result<Option<Moved>> {
         let head = &walked.head;
         if self.may_drop(walked.offset, head)? {
             let dead = self.dead_token(walked.offset)?;
+            if !self.still_is(walked.offset, head)? {
+                return Ok(Some(Moved::Dead));
+            }
             kill_point!("table.clean.before_drop");
             // ORDER AcqRel [slot]: as every unlinking.
-            let next = word.unlink();
-            if slot.compare_exchange(word.0, next.0, Ordering::AcqRel, Ordering::Relaxed).is_err() {
+            let (slot, next) = (owner.slot, owner.word.unlink());
+            if slot.compare_exchange(owner.word.0, next.0, Ordering::AcqRel, Ordering::Relaxed).is_err() {
                 return Ok(None);
             }
             self.pool.add_dead(dead.0, dead.1, walked.bytes)?;
             self.count(me, -(walked.bytes as i64), -i64::from(!head.is_tombstone()));
+            self.count_small(-i64::from(class == Class::Small));
             return Ok(Some(Moved::Dead));
         }
-        let place = match self.pool.room(me, self.class.class(), self.object, walked.bytes)? {
+        let place = match self.pool.room(me, class, self.object, walked.bytes)? {
             Some(place) => place,
             None => {
-                match self.pool.next_chunk(me, self.class.class(), self.object, Need::Clean) {
+                match self.pool.next_chunk(me, class, self.object, Need::Clean) {
                     Ok(()) => {}
                     // Somebody left a chunk that is not full.
                     Err(error)
                         if error.code() == ErrorCode::Full
                             && self.class == RecordClass::Cache
-                            && self.pool.adopt(me, self.object, walked.bytes)? => {}
+                            && self.pool.adopt(me, class, self.object, walked.bytes)? => {}
                     Err(error) if error.code() == ErrorCode::Full => return Ok(Some(Moved::NoRoom)),
                     Err(error) => return Err(error),
                 }
-                self.pool.room(me, self.class.class(), self.object, walked.bytes)?.ok_or_else(no_place)?
+                self.pool.room(me, class, self.object, walked.bytes)?.ok_or_else(no_place)?
             }
         };
+        Ok(self.move_to(walked, hash, owner, place)?.map(|moved| match moved {
+            true => Moved::Elsewhere,
+            false => Moved::Dead,
+        }))
+    }
+
+    /// Copies a record to a place and lets its slot point there. False if it is not the record any more that was walked over:
+    /// the chunk was taken from the caller, and reused. `None` when somebody changed the slot.
+    pub(super) fn move_to(
+        &self,
+        walked: &Walked,
+        hash: u64,
+        owner: &Owner<'_>,
+        place: (ChunkId, u64),
+    ) -> Result<Option<bool>> {
         let dead = self.dead_token(walked.offset)?;
-        let appended = self.pool.append_copy(place, walked.offset, self.header, head)?;
+        // Behind the load of the slot, whose word the swap expects: what is read now is what the slot names.
+        if !self.still_is(walked.offset, &walked.head)? {
+            return Ok(Some(false));
+        }
+        let appended = self.pool.append_copy(place, walked.offset, self.header, &walked.head)?;
         kill_point!("table.clean.before_move");
         // DIES BEFORE: a copy that nothing points to. DIES AFTER: the record is moved.
         // ORDER AcqRel [slot]: as every publication.
-        let next = word.publish(tag_of(hash), appended.offset);
-        if slot.compare_exchange(word.0, next.0, Ordering::AcqRel, Ordering::Relaxed).is_err() {
+        let next = owner.word.publish(tag_of(hash), appended.offset);
+        if owner.slot.compare_exchange(owner.word.0, next.0, Ordering::AcqRel, Ordering::Relaxed).is_err() {
             self.pool.give_up(&appended)?;
             return Ok(None);
         }
         kill_point!("table.clean.moved");
-        debug_assert_eq!(dead.0, chunk);
         self.pool.add_dead(dead.0, dead.1, walked.bytes)?;
-        Ok(Some(Moved::Elsewhere))
+        Ok(Some(true))
+    }
+
+    /// Whether the record at `offset` has the header that was read before.
+    pub(super) fn still_is(&self, offset: u64, head: &Head) -> Result<bool> {
+        Ok(record::head_at(self.pool.shm(), offset)? == *head)
     }
 
     /// Whether the cleaner may unlink a live record instead of moving it: an expired entry of a cache, a tombstone that no
     /// file needs any more.
-    fn may_drop(&self, offset: u64, head: &Head) -> Result<bool> {
+    pub(super) fn may_drop(&self, offset: u64, head: &Head) -> Result<bool> {
         match self.class {
             RecordClass::Cache => Ok(head.expiry != 0 && head.expiry <= self.now_ms()),
             // The journal has the whole chunk, or it would not be cleaned; an insert that finds the key absent takes an order
@@ -237,8 +309,16 @@ impl Table {
     /// Opens a chunk with room for a record, cleaning as long as there is none.
     #[cold]
     #[inline(never)]
-    pub(super) fn make_room(&self, me: Actor<'_>, need: Need, bytes: u64) -> Result<(ChunkId, u64)> {
-        let class = self.class.class();
+    pub(super) fn make_room(
+        &self,
+        me: Actor<'_>,
+        class: Class,
+        need: Need,
+        bytes: u64,
+    ) -> Result<(ChunkId, u64)> {
+        if self.evicts {
+            return self.make_room_by_evicting(me, class, need, bytes);
+        }
         let mut effort = Effort::new(&self.pool);
         loop {
             let error = match self.pool.next_chunk(me, class, self.object, need) {
@@ -254,7 +334,7 @@ impl Table {
                 return Ok(place);
             }
             if !goes_on {
-                let adopted = class == Class::Main && self.pool.adopt(me, self.object, bytes)?;
+                let adopted = class == Class::Main && self.pool.adopt(me, class, self.object, bytes)?;
                 let place = if adopted { self.pool.room(me, class, self.object, bytes)? } else { None };
                 return place.ok_or(error);
             }
@@ -298,7 +378,7 @@ impl Table {
 
     fn drop_expired(&self, me: Actor<'_>, walked: &Walked, hash: u64) -> Result<()> {
         let (_, entry) = self.entry(hash)?;
-        let (Some((slot, word)), _) = self.slot_of(self.index_span(entry)?, hash, walked.offset)? else {
+        let (Some(owner), _) = self.slot_of(self.index_span(entry)?, hash, walked.offset)? else {
             return Ok(());
         };
         let dead = self.dead_token(walked.offset)?;
@@ -308,10 +388,12 @@ impl Table {
             return Ok(());
         }
         // ORDER AcqRel [slot]: as every unlinking.
-        let next = word.unlink();
-        if slot.compare_exchange(word.0, next.0, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+        let (slot, next) = (owner.slot, owner.word.unlink());
+        let small = self.entries_limit != 0 && self.class_at(walked.offset)? == Class::Small;
+        if slot.compare_exchange(owner.word.0, next.0, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
             self.pool.add_dead(dead.0, dead.1, walked.bytes)?;
             self.count(me, -(walked.bytes as i64), -1);
+            self.count_small(-i64::from(small));
         }
         Ok(())
     }

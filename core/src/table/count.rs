@@ -76,8 +76,9 @@ impl Table {
             self.stripe_word(me.index as usize, control::LIVE).fetch_add(live as u64, Ordering::Relaxed);
         }
         if entries != 0 {
-            self.stripe_word(me.index as usize, control::ENTRIES)
-                .fetch_add(entries as u64, Ordering::Relaxed);
+            // The limit of entries is kept by one word.
+            let stripe = if self.entries_limit != 0 { 0 } else { me.index as usize };
+            self.stripe_word(stripe, control::ENTRIES).fetch_add(entries as u64, Ordering::Relaxed);
         }
     }
 
@@ -88,6 +89,16 @@ impl Table {
             sum.wrapping_add(self.stripe_word(stripe, field).load(Ordering::Relaxed))
         });
         if sum as i64 >= 0 { sum } else { 0 }
+    }
+
+    /// The count of entries of a cache with a limit of them.
+    pub(super) fn entries_word(&self) -> &AtomicU64 {
+        self.stripe_word(0, control::ENTRIES)
+    }
+
+    /// Entries as counted.
+    pub(super) fn len_now(&self) -> u64 {
+        self.sum(control::ENTRIES)
     }
 
     /// Live bytes as counted.
@@ -104,7 +115,7 @@ impl Table {
         value_len: usize,
         old_bytes: u64,
     ) -> Result<()> {
-        if self.limit == 0 && self.pool.free_count() > self.pool.comfort_mark() {
+        if self.evicts || (self.limit == 0 && self.pool.free_count() > self.pool.comfort_mark()) {
             return Ok(());
         }
         let bytes = record_bytes(self.header, key_len as u64, value_len as u64).saturating_sub(old_bytes);
@@ -162,7 +173,7 @@ impl Table {
         let state = self.pool.state(chunk)?;
         // ORDER Relaxed: written before the chunk was sealed.
         Ok((state.is(Kind::Sealed) || state.is(Kind::RunHead))
-            && state.class() == Some(self.class.class())
+            && state.class().is_some_and(|class| self.is_own(class))
             && self.pool.descriptor(chunk)?.u32::<{ at::OBJECT }>().load(Ordering::Relaxed) == self.object)
     }
 
@@ -182,6 +193,11 @@ impl Table {
             units
         };
         let capacity = units * CAPACITY_UNIT;
+        if self.evicts {
+            return Ok(
+                u64::from(self.quota().saturating_sub(self.own_chunks)) * self.pool.geometry().chunk_bytes
+            );
+        }
         Ok(if self.limit != 0 { capacity.min(self.limit) } else { capacity })
     }
 
@@ -203,7 +219,8 @@ impl Table {
                     }
                     // ORDER Relaxed: an estimate.
                     let object = self.pool.descriptor(chunk)?.u32::<{ at::OBJECT }>().load(Ordering::Relaxed);
-                    if object != self.object {
+                    // What evicts is room: it gives way.
+                    if object != self.object && !self.pool.gives_way(chunk)? {
                         foreign += self.pool.live_bytes(chunk)?;
                     }
                 }
@@ -276,7 +293,7 @@ impl Table {
         for chunk in self.pool.used_chunks() {
             let state = self.pool.state(chunk)?;
             // ORDER Relaxed: an estimate, corrected only when nobody changed it meanwhile.
-            if state.class() == Some(self.class.class())
+            if state.class().is_some_and(|class| self.is_own(class))
                 && matches!(state.kind(), Some(Kind::Open | Kind::Sealed | Kind::Evicting | Kind::RunHead))
                 && self.pool.descriptor(chunk)?.u32::<{ at::OBJECT }>().load(Ordering::Relaxed) == self.object
             {
@@ -362,7 +379,7 @@ impl Table {
         for chunk in self.pool.used_chunks() {
             let state = self.pool.state(chunk)?;
             // ORDER Relaxed: an estimate.
-            if state.class() == Some(self.class.class())
+            if state.class().is_some_and(|class| self.is_own(class))
                 && matches!(state.kind(), Some(Kind::Open | Kind::Sealed | Kind::Evicting | Kind::RunHead))
                 && self.pool.descriptor(chunk)?.u32::<{ at::OBJECT }>().load(Ordering::Relaxed) == self.object
             {

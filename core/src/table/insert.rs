@@ -5,12 +5,13 @@
 //! gets another version: whatever the holder does when it goes on, its compare-and-swap fails, so does its unlocking, and
 //! it begins again. Because the buckets of a home are few and the same for all its keys, that is a bounded walk.
 
+use super::evict::set_frequency;
 use super::layout::{ALTERNATIVES, Bucket, Entry, IN_STASH, SLOT_COUNT, bucket, bucket_of};
 use super::lookup::{Attempt, frozen};
 use super::slot::{Slot, SlotKind, tag_of};
 use super::update::Changed;
 use super::{RecordClass, Table, too_many_tries};
-use crate::chunk::{Actor, Appended, ChunkId, Guard};
+use crate::chunk::{Actor, Appended, ChunkId, Class, Guard};
 use crate::error::Result;
 use crate::shm::Span;
 use crate::shm::atomic::{AtomicU32, AtomicU64, Ordering, spin_hint, yield_now};
@@ -80,13 +81,14 @@ impl Table {
         // The second look of the pin: as long as the entry stands, the chunk is in use, and now it stays.
         // ORDER Acquire [directory]: as in `Table::entry`.
         if self.directory_word(index)?.load(Ordering::Acquire) != entry.0 {
+            self.withdraw_entry();
             self.pool.give_up(appended)?;
             return Ok(Attempt::Again);
         }
         let done = self.insert_locked(me, chunk, hash, key, appended)?;
         drop(pinned);
         if let Attempt::Split = done {
-            self.split(me, hash)?;
+            self.make_slot(me, hash)?;
             return Ok(Attempt::Again);
         }
         Ok(done)
@@ -110,6 +112,7 @@ impl Table {
         lock.release();
         kill_point!("table.insert.unlocked");
         if !matches!(done, Ok(Attempt::Done(_))) {
+            self.withdraw_entry();
             self.pool.give_up(appended)?;
         }
         done
@@ -137,7 +140,7 @@ impl Table {
             if frozen(bucket) {
                 return Ok(Attempt::Split);
             }
-            let Some((slot, word)) = empty_slot(bucket) else { continue };
+            let Some((slot_number, slot, word)) = empty_slot(bucket) else { continue };
             // The word is one that a thief of the lock poisons only from here on: then the swap below fails.
             if !lock.holds() {
                 return Ok(Attempt::Again);
@@ -171,7 +174,13 @@ impl Table {
             if appended.run {
                 self.pool.seal_run(appended)?;
             }
-            self.count(me, appended.bytes as i64, 1);
+            self.count(me, appended.bytes as i64, i64::from(self.entries_limit == 0));
+            if self.evicts {
+                set_frequency(bucket, slot_number, 0);
+                self.count_small(i64::from(
+                    self.entries_limit != 0 && self.class_at(appended.offset)? == Class::Small,
+                ));
+            }
             return Ok(Attempt::Done(Changed { id: appended.id, offset: appended.offset, changed: true }));
         }
         Ok(Attempt::Split)
@@ -258,11 +267,11 @@ impl Table {
 }
 
 /// The first empty slot of a bucket.
-fn empty_slot(bucket: Bucket<'_>) -> Option<(&AtomicU64, Slot)> {
+fn empty_slot(bucket: Bucket<'_>) -> Option<(usize, &AtomicU64, Slot)> {
     (0..SLOT_COUNT).find_map(|number| {
         let slot = bucket.u64_at::<0>(number);
         // ORDER Acquire [slot]: whoever emptied or poisoned it did so after the theft of a lock, or after raising the floor.
         let word = Slot(slot.load(Ordering::Acquire));
-        (word.kind() == SlotKind::Empty).then_some((slot, word))
+        (word.kind() == SlotKind::Empty).then_some((number, slot, word))
     })
 }

@@ -15,6 +15,7 @@
 //!   88 counted   u64  the value of `deaths` for which entries were counted anew
 //!   80 swept_ms  u64  when expired entries were last looked for
 //!   96 ghosts    u64  evicting cache: records that were put among the ghosts so far
+//!  104 young     u64  evicting cache with a limit of entries: those of class Small
 //!  192 floor     u64  store: no state that left the table has a higher order; 0 = not recovered yet
 //!  256 stripes   16 x 64 B  {live bytes u64 | entries u64 | 0}, by thread index; sums, wrapping
 //! 1280 free for the object that uses the table, up to 3840 (a store's leader, terms, marks; a cache's leases)
@@ -74,6 +75,7 @@ pub mod control {
     pub const SWEPT_MS: usize = 80;
     pub const COUNTED: usize = 88;
     pub const GHOSTS: usize = 96;
+    pub const SMALL_ENTRIES: usize = 104;
     pub const FLOOR: usize = 192;
     pub const STRIPES: usize = 256;
     /// Of a cache; models have none.

@@ -4,6 +4,7 @@
 //! reused since). A chunk is reused only after every slot that named its records has changed. So the copied bytes are those
 //! of the record that the slot named at the moment it was first read: that moment is when the read took effect.
 
+use super::evict::note_read;
 use super::layout::{Bucket, Entry, IN_STASH, MIGRATED, SLOT_COUNT, bucket, bucket_of};
 use super::slot::{Slot, SlotKind, tag_of};
 use super::{Count, Table, too_many_tries};
@@ -176,7 +177,12 @@ impl Table {
             if word.matches(wanted) {
                 match self.read_record(slot, word, word, key, copy)? {
                     Attempt::Done(None) => {}
-                    other => return Ok(other),
+                    other => {
+                        if self.evicts && matches!(other, Attempt::Done(_)) {
+                            note_read(bucket, number);
+                        }
+                        return Ok(other);
+                    }
                 }
             }
         }

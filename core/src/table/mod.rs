@@ -20,6 +20,9 @@
 //! | `insert` | new keys: lock, steal, poison |
 //! | `split` | dividing an index chunk, with helpers |
 //! | `clean` | moving live records out of chunks of mostly dead ones |
+//! | `evict` | what goes when a cache is full |
+//! | `queue` | the queues of its chunks |
+//! | `ghost` | which keys were evicted lately |
 //! | `count` | live bytes, entries, what still fits; taking the counts anew |
 //! | `entry` | what users see of an entry |
 //! | `scan` | all entries, in an order that splits do not disturb |
@@ -52,11 +55,16 @@ mod check;
 mod clean;
 mod count;
 pub mod entry;
+mod evict;
+#[cfg(all(test, not(memora_loom)))]
+mod evict_tests;
+mod ghost;
 mod hash;
 mod insert;
 pub mod layout;
 mod lookup;
 mod observe;
+mod queue;
 mod quick;
 mod scan;
 mod slot;
@@ -83,7 +91,7 @@ pub use stats::{ChunkStates, Count, Counts};
 pub use update::{Action, Changed, Current, Restored, Revision, Update, Value};
 
 use crate::chunk::record::{EXTENDED_BYTES, HEADER_BYTES};
-use crate::chunk::{ChunkId, Class, Pool};
+use crate::chunk::{Account, ChunkId, Class, Pool};
 use crate::error::{Error, ErrorCode, Result};
 use crate::limits::{KEY_LEN_MAX, STORE_KEY_REST, VALUE_LEN_MAX};
 use crate::shm::atomic::{AtomicU64, Ordering};
@@ -156,6 +164,10 @@ pub struct Table {
     /// Where the advisor's sample begins; outside the space if there is none.
     advisor: u64,
     sampling: advisor::Sampling,
+    /// Chunks of the object itself.
+    own_chunks: u32,
+    /// What this process knows of the queues: private.
+    eviction: evict::Eviction,
     hasher: Hasher,
     clock: Clock,
     /// What this process last found to fit, and at which change of the pool: private.
@@ -251,6 +263,9 @@ pub fn initialise(
     block.u64::<{ control::ENTRIES_LIMIT }>().store(options.entries, Ordering::Relaxed);
     block.u64::<{ control::AUX }>().store(aux.words()[0], Ordering::Relaxed);
     block.u64::<{ control::ADVISOR }>().store(aux.words()[1], Ordering::Relaxed);
+    if options.evict {
+        pool.begin_account(ChunkId(root.0 - chunks), chunks + 1)?;
+    }
     let entry = Entry::new(root.0, pool.state(root)?.generation(), 0);
     let start = layout::aux_offset(bits) + aux.ghosts + aux.stats;
     Table::begin_sample(run.sub(start, aux.advisor)?);
@@ -297,7 +312,17 @@ impl Table {
         let aux_area =
             pool.shm().span(object_offset.saturating_add(layout::aux_offset(bits)), aux.bytes())?;
         let threads = u64::from(pool.ground().thread_limit());
+        let evicts = options & option::EVICT != 0 && class == RecordClass::Cache;
+        let head = pool.geometry().chunk_of(object_offset).ok_or_else(|| outside(object_offset))?;
+        let chunk_bytes = pool.geometry().chunk_bytes;
+        let most = if limit == 0 { u32::MAX } else { u32::try_from(limit / chunk_bytes).unwrap_or(u32::MAX) };
+        let account = Account { head, limit: most };
+        if evicts {
+            pool.open_account(object, account);
+        }
         Ok(Table {
+            own_chunks: layout::control_chunks(chunk_bytes, bits, aux) + 1,
+            eviction: evict::Eviction::new(account),
             object,
             control: control_offset,
             directory,
@@ -308,7 +333,7 @@ impl Table {
             header: class.header(),
             limit,
             entries_limit,
-            evicts: options & option::EVICT != 0 && class == RecordClass::Cache,
+            evicts,
             events: options & option::EVENTS != 0,
             observer: OnceLock::new(),
             aux,
@@ -374,6 +399,11 @@ impl Table {
         self.events
     }
 
+    /// The object's first chunk.
+    fn first_chunk(&self) -> Result<ChunkId> {
+        self.pool.geometry().chunk_of(self.control).ok_or_else(|| outside(self.control))
+    }
+
     /// Where the aux area begins.
     fn aux_start(&self) -> u64 {
         self.control - OBJECT_HEADER_BYTES + layout::aux_offset(self.bits)
@@ -430,6 +460,12 @@ impl Table {
 
 /// Numbers of objects leave the highest bits of a word to marks.
 const OBJECT_MASK: u32 = 0x3fff_ffff;
+
+#[cold]
+#[inline(never)]
+fn outside(offset: u64) -> Error {
+    Error::new(ErrorCode::Corrupt, format!("An object stands at {offset}, outside the arena."))
+}
 
 #[cold]
 #[inline(never)]

@@ -4,6 +4,7 @@
 //! they answer `None` and have done nothing, and the general functions do the work. So they need no results with errors,
 //! and the processor sees few branches: all slots of a bucket are compared at once before one is chosen.
 
+use super::evict::note_read;
 use super::layout::{BUCKET_BYTES, Bucket, Entry, SLOT_COUNT, Shape, bucket};
 use super::slot::{Slot, SlotKind, tag_of};
 use super::update::{Changed, Update, Value};
@@ -31,6 +32,9 @@ pub(super) struct Place<'a> {
     home: Home<'a>,
     slot: &'a AtomicU64,
     word: Slot,
+    /// Where the slot is.
+    bucket: Bucket<'a>,
+    number: usize,
 }
 
 /// A record whose key was compared.
@@ -120,6 +124,9 @@ impl Table {
         // ORDER Relaxed: ordered by the fence.
         let id = fields.u64::<{ at::ID }>().load(Ordering::Relaxed);
         let same = place.slot.load(Ordering::Relaxed) == place.word.0 && id == head.id && place.home.stands();
+        if same && self.evicts {
+            note_read(place.bucket, place.number);
+        }
         same.then_some(head)
     }
 
@@ -143,10 +150,11 @@ impl Table {
         if found == 0 {
             return None;
         }
-        let slot = bucket.u64_at::<0>((found.trailing_zeros() & 7) as usize);
+        let number = (found.trailing_zeros() & 7) as usize;
+        let slot = bucket.u64_at::<0>(number);
         // ORDER Acquire [slot]: the record that the word names is whole.
         let word = Slot(slot.load(Ordering::Acquire));
-        word.matches(Slot::wanted(tag_of(hash))).then_some(Place { home, slot, word })
+        word.matches(Slot::wanted(tag_of(hash))).then_some(Place { home, slot, word, bucket, number })
     }
 
     /// The answer of [`Table::read`] where it is simple: a hit, or a miss that the home bucket alone proves.
@@ -228,7 +236,7 @@ impl Table {
         update: &Update<'_>,
     ) -> Option<Changed> {
         let Value::Bytes(value) = update.value else { return None };
-        if self.class != RecordClass::Cache || key.len() > KEY_LEN_MAX {
+        if self.class != RecordClass::Cache || key.len() > KEY_LEN_MAX || self.is_pressed() {
             return None;
         }
         let space = self.shm.window();
@@ -248,7 +256,8 @@ impl Table {
             return None;
         }
         let generation = count.generation();
-        let appended = self.pool.append_quick(me, self.object, &head, key, value, bytes)?;
+        let class = self.class_at(place.word.offset()).ok()?;
+        let appended = self.pool.append_quick(me, class, self.object, &head, key, value, bytes)?;
         kill_point!("table.replace.before_publish");
         // ORDER AcqRel [slot]: as in `replace`: expects the very word whose record was compared.
         let next = place.word.publish(tag_of(hash), appended.offset);

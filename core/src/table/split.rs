@@ -11,6 +11,7 @@
 //! chunk that was reused.
 
 use super::Table;
+use super::evict::{frequency, set_frequency};
 use super::layout::{BUCKET_BYTES, Bucket, Entry, IN_STASH, MIGRATED, SLOT_COUNT, bucket, bucket_of};
 use super::slot::{Slot, SlotKind, tag_of};
 use crate::chunk::layout::{at, pair, unpair};
@@ -92,6 +93,46 @@ impl Table {
         }
     }
 
+    /// Makes place for a key that found none: carries a split on that has begun, or divides the index chunk. A cache that evicts
+    /// gives up another entry instead if no chunk can be had for it, or the chunk is not so full that it is worth dividing.
+    #[cold]
+    pub(super) fn make_slot(&self, me: Actor<'_>, hash: u64) -> Result<()> {
+        let (_, entry) = self.entry(hash)?;
+        let descriptor = self.pool.descriptor(ChunkId(entry.chunk() as u32))?;
+        // ORDER Relaxed: only what is tried first.
+        let begun = descriptor.u64::<{ at::SPLIT }>().load(Ordering::Relaxed) != 0;
+        if self.evicts && !begun && !self.is_crowded(entry)? && self.evict_slot(me, hash)? {
+            return Ok(());
+        }
+        match self.split(me, hash) {
+            Err(error) if self.evicts && error.code() == ErrorCode::Full => {
+                if self.evict_slot(me, hash)? {
+                    Ok(())
+                } else {
+                    Err(error)
+                }
+            }
+            done => done,
+        }
+    }
+
+    /// Whether most slots of an index chunk are taken, as a sample of its buckets shows.
+    fn is_crowded(&self, entry: Entry) -> Result<bool> {
+        const SAMPLE: u64 = 64;
+        let span = self.index_span(entry)?;
+        let (mut taken, mut all) = (0, 0);
+        for number in (0..self.shape.homes).step_by((self.shape.homes / SAMPLE).max(1) as usize) {
+            let bucket = bucket_of(span, number)?;
+            for slot in 0..SLOT_COUNT {
+                // ORDER Relaxed: an estimate.
+                let word = Slot(bucket.u64_at::<0>(slot).load(Ordering::Relaxed));
+                taken += usize::from(word.kind() == SlotKind::Record);
+                all += 1;
+            }
+        }
+        Ok(taken * 2 >= all)
+    }
+
     /// Names two new chunks as children of the index chunk of `hash`, unless it has some.
     pub(super) fn begin_split(&self, me: Actor<'_>, hash: u64) -> Result<()> {
         let (index, entry) = self.entry(hash)?;
@@ -136,8 +177,8 @@ impl Table {
 
     /// Two zeroed chunks, which only the caller can reach.
     fn new_children(&self, me: Actor<'_>, parent: ChunkId) -> Result<[ChunkId; 2]> {
-        let left = self.pool.allocate(me, Class::Buckets, self.object, Need::Growth)?;
-        let right = match self.pool.allocate(me, Class::Buckets, self.object, Need::Growth) {
+        let left = self.new_child(me)?;
+        let right = match self.new_child(me) {
             Ok(right) => right,
             Err(error) => {
                 self.pool.release(me, left)?;
@@ -152,6 +193,15 @@ impl Table {
             word.store(pair(parent.0, generation), Ordering::Relaxed);
         }
         Ok([left, right])
+    }
+
+    fn new_child(&self, me: Actor<'_>) -> Result<ChunkId> {
+        if !self.evicts {
+            return self.pool.allocate(me, Class::Buckets, self.object, Need::Growth);
+        }
+        self.index_chunk_by_evicting(me)?.ok_or_else(|| {
+            Error::new(ErrorCode::Full, format!("Object {} finds no chunk for its index.", self.object))
+        })
     }
 
     /// Makes sure that no directory entry of the chunk's range still names the chunk that it was split from: a chunk may
@@ -287,7 +337,12 @@ impl Table {
         kill_point!("table.split.before_move");
         let next = Slot::VIRGIN.publish(tag_of(hash), word.offset());
         // ORDER AcqRel [slot]: as every publication. A failure means that another helper did it.
-        let _ = targets[side].compare_exchange(Slot::VIRGIN.0, next.0, Ordering::AcqRel, Ordering::Relaxed);
+        let moved =
+            targets[side].compare_exchange(Slot::VIRGIN.0, next.0, Ordering::AcqRel, Ordering::Relaxed);
+        if moved.is_ok() && self.evicts {
+            let old = bucket_of(self.pool.span(split.parent)?, number)?;
+            set_frequency(buckets[side], slot_number, frequency(old, slot_number));
+        }
         kill_point!("table.split.moved");
         Ok(())
     }

@@ -14,12 +14,22 @@ pub(super) struct Bench {
 
 impl Bench {
     pub fn new(threads: u16, chunks: u32, chunk_bytes: u64, class: RecordClass) -> Bench {
+        Bench::with(threads, chunks, chunk_bytes, class, &TableOptions::default())
+    }
+
+    pub fn with(
+        threads: u16,
+        chunks: u32,
+        chunk_bytes: u64,
+        class: RecordClass,
+        options: &TableOptions,
+    ) -> Bench {
         let (stage, pool) = Stage::pool(threads, chunks, chunk_bytes);
         let me = stage.actor(1);
-        let count = chunks_needed(&pool, &TableOptions::default());
+        let count = chunks_needed(&pool, options);
         let first = pool.allocate_run(me, Class::Control, 5, count, Need::Object).unwrap();
         let run = pool.run_span(first, count).unwrap();
-        initialise(&pool, run, class, 42, &TableOptions::default()).unwrap();
+        initialise(&pool, run, class, 42, options).unwrap();
         pool.settle(me, first).unwrap();
         let offset = run.offset();
         let table = Table::open(pool.clone(), 5, offset, class, Arc::new(|| 1000)).unwrap();

@@ -7,7 +7,7 @@ use super::lookup::{Attempt, Found};
 use super::slot::tag_of;
 use super::{Count, EventKind, RecordClass, Table, too_many_tries};
 use crate::chunk::record::{self, Head, TOMBSTONE, record_bytes};
-use crate::chunk::{Actor, Appended, Extension, Need};
+use crate::chunk::{Actor, Appended, Class, Extension, Need};
 use crate::error::{Error, ErrorCode, Result};
 use crate::shm::Span;
 use crate::shm::atomic::{Ordering, fence};
@@ -161,6 +161,7 @@ impl Table {
                     self.note(me.index, count, 1);
                     self.tell(event, done.id, key);
                 }
+                self.share_chunks(me)?;
                 return Ok(done);
             }
             crate::shm::atomic::spin_hint();
@@ -260,8 +261,7 @@ impl Table {
                 Action::Keep | Action::Remove | Action::Revise(_) => Ok(Attempt::Done(Outcome::Kept)),
                 Action::Put(update) => {
                     let draft = self.draft(key, &update, None, &mut scratch)?;
-                    self.admit(me, key.len(), draft.value.len(), 0)?;
-                    let appended = self.append(me, Need::Growth, key, &draft, None)?;
+                    let appended = self.append_new(me, hash, key, &draft)?;
                     Ok(Attempt::Done(Outcome::Insert(appended)))
                 }
             };
@@ -411,27 +411,42 @@ impl Table {
         value.copy_out(0, buffer)
     }
 
+    /// Appends the record of a key that is not there, if it may come in.
+    fn append_new(&self, me: Actor<'_>, hash: u64, key: &[u8], draft: &Draft<'_>) -> Result<Appended> {
+        self.admit(me, key.len(), draft.value.len(), 0)?;
+        let class = self.class_of_new(hash)?;
+        self.reserve_entry(me)?;
+        let appended = self.append(me, class, Need::Growth, key, draft, None);
+        if appended.is_err() {
+            self.withdraw_entry();
+        }
+        appended
+    }
+
     /// Appends the record of a draft to the caller's open chunk, which changes if it is full.
     #[inline]
     fn append(
         &self,
         me: Actor<'_>,
+        class: Class,
         need: Need,
         key: &[u8],
         draft: &Draft<'_>,
         old: Option<&Found<'_>>,
     ) -> Result<Appended> {
         let bytes = record_bytes(self.header, key.len() as u64, draft.value.len() as u64);
-        let class = self.class.class();
         if self.class == RecordClass::Cache
             && let Some(chunks) = self.pool.run_chunks(bytes)
         {
+            if self.evicts {
+                self.make_room_for_run(me, chunks, need)?;
+            }
             let first = self.pool.take_record_run(me, class, self.object, chunks, need, Some(self))?;
             return self.pool.append_run(first, &draft.head, key, draft.value);
         }
-        let place = match self.pool.room(me, class, self.object, bytes)? {
+        let place = match self.room(me, class, bytes)? {
             Some(place) => place,
-            None => self.make_room(me, need, bytes)?,
+            None => self.make_room(me, class, need, bytes)?,
         };
         let extension = match self.class {
             RecordClass::Cache => None,
@@ -471,7 +486,8 @@ impl Table {
             self.admit(me, key.len(), draft.value.len(), old_bytes)?;
         }
         let dead = self.dead_token(found.offset)?;
-        let appended = self.append(me, need, key, draft, Some(found))?;
+        let old_class = self.class_at(found.offset)?;
+        let appended = self.append(me, old_class, need, key, draft, Some(found))?;
         kill_point!("table.replace.before_publish");
         // DIES BEFORE: a record that nothing points to. DIES AFTER: the entry is changed; the old bytes are not counted dead.
         // ORDER AcqRel [slot]: releases the record to those who load the slot.
@@ -487,6 +503,9 @@ impl Table {
         self.pool.add_dead(dead.0, dead.1, old_bytes)?;
         let entries = i64::from(!draft.head.is_tombstone()) - i64::from(!found.head.is_tombstone());
         self.count(me, new_bytes as i64 - old_bytes as i64, entries);
+        if self.entries_limit != 0 && self.class_at(appended.offset)? != old_class {
+            self.count_small(if old_class == Class::Small { -1 } else { 1 });
+        }
         Ok(Attempt::Done(Outcome::Changed(Changed {
             id: appended.id,
             offset: appended.offset,
@@ -497,6 +516,7 @@ impl Table {
     /// Unlinks the record in a slot. `visible` says whether it counts as a change for the caller.
     fn unlink(&self, me: Actor<'_>, found: Found<'_>, visible: bool) -> Result<Attempt<Outcome>> {
         let dead = self.dead_token(found.offset)?;
+        let small = self.entries_limit != 0 && self.class_at(found.offset)? == Class::Small;
         kill_point!("table.unlink.before");
         // DIES BEFORE: nothing happened. DIES AFTER: the entry is gone; its bytes are not counted dead.
         // ORDER AcqRel [slot]: as in `replace`.
@@ -508,6 +528,7 @@ impl Table {
         let bytes = found.head.bytes(self.header);
         self.pool.add_dead(dead.0, dead.1, bytes)?;
         self.count(me, -(bytes as i64), -1);
+        self.count_small(-i64::from(small));
         Ok(Attempt::Done(Outcome::Changed(Changed { changed: visible, ..Changed::NOTHING })))
     }
 
@@ -564,8 +585,7 @@ impl Table {
                     return Ok(false);
                 }
                 Attempt::Done(None) => {
-                    self.admit(me, key.len(), draft.value.len(), 0)?;
-                    let appended = self.append(me, Need::Growth, key, &draft, None)?;
+                    let appended = self.append_new(me, hash, key, &draft)?;
                     self.insert_into(me, index, entry, hash, key, &appended)?
                 }
                 Attempt::Split => {

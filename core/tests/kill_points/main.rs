@@ -1,13 +1,14 @@
 //! Every named kill point, killed and frozen in a real process: the survivors go on at once, what was acknowledged is there, and the
 //! fabric passes its own check; a frozen victim then goes on as if nothing had happened.
 //!
-//! Five scenarios reach the points: `cache`, `store`, `channel`, `fabric` (creation, attaching, objects) and `heir` (taking over from the dead
+//! Six scenarios reach the points: `cache`, `evict`, `store`, `channel`, `fabric` (creation, attaching, objects) and `heir` (taking over from the dead
 //! and from the stopped). A scenario is a random mix of everything that its objects can do, so a new kill point is covered when it is named.
 //!
 //! `MEMORA_KILL_ONLY=text` narrows a run to the points whose names contain the text, and tries more of their occurrences.
 
 mod cache;
 mod channel;
+mod evict;
 mod fabric;
 mod heir;
 mod store;
@@ -42,6 +43,7 @@ fn entry() {
         "store" => store::victim(&place),
         "channel" => channel::victim(&place),
         "fabric" => fabric::victim(&place),
+        "evict" => evict::victim(&place),
         "heir" => heir::victim(&place),
         "inserter" => heir::insert(&place, "inserter"),
         "corpse" => fabric::corpse(&place),
@@ -126,8 +128,8 @@ impl Blow {
     }
 }
 
-const SCENARIOS: [Scenario; 5] =
-    [cache::SCENARIO, channel::SCENARIO, store::SCENARIO, fabric::SCENARIO, heir::SCENARIO];
+const SCENARIOS: [Scenario; 6] =
+    [cache::SCENARIO, evict::SCENARIO, channel::SCENARIO, store::SCENARIO, fabric::SCENARIO, heir::SCENARIO];
 
 /// Points of the harness itself, which no operation reaches.
 fn is_own(name: &str) -> bool {
@@ -278,6 +280,11 @@ fn every_named_point_is_reached_by_some_scenario() {
 #[test]
 fn survivors_of_a_cache_go_on_and_nothing_acknowledged_is_lost() {
     run_all(&cache::SCENARIO);
+}
+
+#[test]
+fn survivors_of_caches_that_evict_find_room_and_right_values() {
+    run_all(&evict::SCENARIO);
 }
 
 #[test]
