@@ -207,7 +207,7 @@ impl Pool {
         self.reserve.load(Ordering::Relaxed)
     }
 
-    pub(super) fn renew_reserve(&self) {
+    pub(crate) fn renew_reserve(&self) {
         let reserve = (self.ground.thread_count() + 2).min(self.geometry.chunk_count / 4);
         self.reserve.store(reserve, Ordering::Relaxed);
     }

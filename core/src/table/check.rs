@@ -149,6 +149,7 @@ pub fn check(table: &Table, live: bool, report: &mut dyn FnMut(String, String)) 
     }
     if !live {
         check_counts(table, &totals, report)?;
+        check_account(table, report)?;
         for (chunk, state) in table.unreachable_index_chunks()? {
             report(
                 format!("object {} chunk {}", table.object, chunk.0),
@@ -359,6 +360,26 @@ fn check_marks(
         Some(1) if !overflow => problems.push("no overflow mark in the home bucket leads here".into()),
         Some(2..) if !stash => problems.push("no stash mark in the home bucket leads here".into()),
         Some(_) => {}
+    }
+    Ok(())
+}
+
+/// A cache that evicts holds no more chunks than it may, and no more than its account shows.
+fn check_account(table: &Table, report: &mut dyn FnMut(String, String)) -> Result<()> {
+    if !table.evicts {
+        return Ok(());
+    }
+    let (mut held, pool) = (0, &table.pool);
+    for chunk in pool.used_chunks() {
+        let state = pool.state(chunk)?;
+        // ORDER Relaxed: nobody else is at work.
+        let own = pool.descriptor(chunk)?.u32::<{ at::OBJECT }>().load(Ordering::Relaxed) == table.object;
+        held += u32::from(own && !state.is(Kind::Free) && !state.is(Kind::Virgin));
+    }
+    let counted = pool.held(table.first_chunk()?).chunks;
+    if held > counted || held > table.quota() {
+        let what = format!("it holds {held} chunks, counts {counted} and may hold {}", table.quota());
+        report(format!("object {}", table.object), what);
     }
     Ok(())
 }

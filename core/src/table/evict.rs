@@ -10,6 +10,9 @@
 //! The less is spare, the less is kept; when nothing is, nothing is kept. So each walk over a chunk gains, and a writer always
 //! finds room.
 
+#[cfg(memora_loom)]
+use loom::sync::Mutex;
+#[cfg(not(memora_loom))]
 use std::sync::Mutex;
 
 use super::layout::{BUCKET_BYTES, Bucket, SLOT_COUNT, bucket, bucket_of, control};
@@ -51,7 +54,7 @@ impl Eviction {
     pub fn new(account: Account) -> Eviction {
         Eviction {
             account,
-            queues: Mutex::default(),
+            queues: Mutex::new(Queues::default()),
             rest: AtomicU32::new(0),
             window: AtomicU64::new(u64::MAX),
             fill: [AtomicU64::new(u64::MAX), AtomicU64::new(u64::MAX)],
@@ -219,7 +222,7 @@ impl Table {
 
     /// Looks at up to `count` records, in the order of the queues, until `drops` of them are gone. Answers how many it looked
     /// at: 0 if there was nothing that could be had.
-    fn evict(&self, me: Actor<'_>, count: usize, drops: usize) -> Result<usize> {
+    pub(super) fn evict(&self, me: Actor<'_>, count: usize, drops: usize) -> Result<usize> {
         let (mut looked, mut dropped, mut searched) = (0, 0, false);
         // Each round looks at a record, frees a chunk, or is the last but one.
         for _ in 0..count.saturating_mul(2) + 4 {

@@ -26,9 +26,13 @@ fn table(threads: u16) -> (Arc<Stage>, Arc<Table>) {
 
 /// A table in a pool of `chunks`, of whose threads the first `ready` have a chunk to append to.
 fn table_of(threads: u16, chunks: u32, ready: u16) -> (Arc<Stage>, Arc<Table>) {
+    table_with(threads, chunks, ready, &TableOptions::default())
+}
+
+fn table_with(threads: u16, chunks: u32, ready: u16, options: &TableOptions) -> (Arc<Stage>, Arc<Table>) {
     let (stage, pool) = Stage::pool(threads, chunks, CHUNK_BYTES);
     let me = stage.actor(1);
-    let count = chunks_needed(&pool, &TableOptions::default());
+    let count = chunks_needed(&pool, options);
     let first = pool.allocate_run(me, Class::Control, 5, count, Need::Clean).unwrap();
     // The root, and the chunks that become its children.
     let last = ChunkId(first.0 + count - 1);
@@ -36,7 +40,7 @@ fn table_of(threads: u16, chunks: u32, ready: u16) -> (Arc<Stage>, Arc<Table>) {
         (last.0..chunks).map(|chunk| pool.geometry().chunk_offset(ChunkId(chunk))).collect();
     stage.touch(pool.geometry(), &buckets);
     let run = pool.run_span(first, count).unwrap();
-    initialise(&pool, run, RecordClass::Cache, 42, &TableOptions::default()).unwrap();
+    initialise(&pool, run, RecordClass::Cache, 42, options).unwrap();
     pool.settle(me, first).unwrap();
     // Taking a chunk has many steps, and models of its own.
     for index in 1..=ready {
@@ -44,6 +48,72 @@ fn table_of(threads: u16, chunks: u32, ready: u16) -> (Arc<Stage>, Arc<Table>) {
     }
     let offset = run.offset();
     (stage, Arc::new(Table::open(pool, 5, offset, RecordClass::Cache, Arc::new(|| 1)).unwrap()))
+}
+
+/// A table that evicts, with two young entries in a sealed chunk, which were read `read` times.
+fn evicting(threads: u16, read: u8) -> (Arc<Stage>, Arc<Table>) {
+    let options = TableOptions { cache: true, evict: true, ..TableOptions::default() };
+    let (stage, table) = table_with(threads, 20, 0, &options);
+    let me = stage.actor(1);
+    let ghosts = table.ghosts().unwrap();
+    for set in 0..ghosts.len() / 32 {
+        for way in 0..8 {
+            ghosts.block::<32>(32 * set).unwrap().u32_at::<0>(way).load(Ordering::Relaxed);
+        }
+    }
+    for index in 1..=threads {
+        table.pool.next_chunk(stage.actor(index), Class::Main, 5, Need::Clean).unwrap();
+    }
+    table.pool.next_chunk(me, Class::Small, 5, Need::Clean).unwrap();
+    for key in [b"k", b"l"] {
+        put(&table, me, key, 1);
+        for _ in 0..read {
+            assert_eq!(get(&table, key), Some([1; 16]));
+        }
+    }
+    table.pool.put_away_class(me, Class::Small, 5).unwrap();
+    table.pool.next_chunk(me, Class::Small, 5, Need::Clean).unwrap();
+    (stage, table)
+}
+
+/// An entry is overwritten and another deleted while both are evicted: the new value stays, nothing comes back.
+#[test]
+fn evicting_neither_loses_an_update_nor_revives_an_entry() {
+    model(1, || {
+        let (stage, table) = evicting(2, 0);
+        let evictor = {
+            let (stage, table) = (stage.clone(), table.clone());
+            loom::thread::spawn(move || {
+                table.evict(stage.actor(2), 4, usize::MAX).unwrap();
+            })
+        };
+        let me = stage.actor(1);
+        put(&table, me, b"k", 2);
+        table.update(me, b"l", |_| Ok(Action::Remove)).unwrap();
+        evictor.join().unwrap();
+        assert_eq!((get(&table, b"k"), get(&table, b"l")), (Some([2; 16]), None));
+        assert_eq!(published(&table), 1);
+    });
+}
+
+/// Two threads evict from the same chunk, each taking it from the other as if it were stopped, while a third reads: what is
+/// worth keeping is kept once, whole, and never missed.
+#[test]
+fn who_takes_over_from_an_evictor_keeps_each_entry_once() {
+    model(1, || {
+        let (stage, table) = evicting(2, 3);
+        let evictor = {
+            let (stage, table) = (stage.clone(), table.clone());
+            loom::thread::spawn(move || {
+                table.evict(stage.actor(2), 4, usize::MAX).unwrap();
+            })
+        };
+        table.evict(stage.actor(1), 2, usize::MAX).unwrap();
+        assert_eq!(get(&table, b"k"), Some([1; 16]));
+        evictor.join().unwrap();
+        assert_eq!((get(&table, b"k"), get(&table, b"l")), (Some([1; 16]), Some([1; 16])));
+        assert_eq!(published(&table), 2);
+    });
 }
 
 fn put(table: &Table, me: Actor<'_>, key: &[u8], value: u8) {

@@ -319,6 +319,7 @@ impl Table {
         let account = Account { head, limit: most };
         if evicts {
             pool.open_account(object, account);
+            pool.renew_reserve();
         }
         Ok(Table {
             own_chunks: layout::control_chunks(chunk_bytes, bits, aux) + 1,
