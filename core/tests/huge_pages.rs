@@ -87,7 +87,8 @@ fn every_process_has_a_large_fabric_in_huge_pages_where_the_host_gives_them() {
         assert!(theirs >= 2 * HUGE_PAGE, "{theirs} bytes there, {ours} here");
     }
     let needed = u64::from(ENTRIES) * 1100;
-    assert!(taken < needed + (4 << 20), "{taken} bytes were taken for {needed}");
+    // A range is partly used where the tables, where what stays in place, and where the records begin or end.
+    assert!(taken < needed + 4 * HUGE_PAGE, "{taken} bytes were taken for {needed}");
     assert_eq!(fabric.check().expect("check").problems, []);
 }
 
