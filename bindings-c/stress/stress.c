@@ -287,7 +287,11 @@ static void number_operation(uint64_t index) {
 }
 
 static void run_kv(memora_fabric_t *fabric, uint64_t started) {
-    if (memora_cache_open(fabric, CACHE, NULL, &cache) < 0) fail("cache " CACHE);
+    memora_cache_options_t options;
+    if (memora_cache_options_init(&options, sizeof options) < 0) fail("options");
+    /* It evicts nothing: every answer must follow from what was stored. */
+    options.when_full = MEMORA_WHEN_FULL_REJECT;
+    if (memora_cache_open(fabric, CACHE, &options, &cache) < 0) fail("cache " CACHE);
     for (; more(operation, started); operation++) {
         if (draw(10) < 7) {
             text_operation(draw(TEXT_KEYS));

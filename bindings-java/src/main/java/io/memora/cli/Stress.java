@@ -1,5 +1,6 @@
 package io.memora.cli;
 
+import io.memora.CacheOptions;
 import io.memora.ErrorCode;
 import io.memora.Fabric;
 import io.memora.MemoraException;
@@ -58,7 +59,8 @@ public final class Stress {
         Random random = new Random(Random.hash(seed.getBytes(StandardCharsets.UTF_8)));
         try (Fabric fabric = arguments.open(); History history = new History(path, client)) {
             if (kind.equals("kv")) {
-                try (var cache = fabric.cache(CACHE)) {
+                // It evicts nothing: every answer must follow from what was stored.
+                try (var cache = fabric.cache(CACHE, CacheOptions.rejecting())) {
                     return loop(new StressKv(cache, history, random, client), ops, seconds);
                 }
             }
