@@ -317,24 +317,12 @@ impl Table {
         Ok(0)
     }
 
-    /// Whether the old ones have their share, so that who comes must be better than who goes.
-    fn main_is_full(&self) -> bool {
-        if self.entries_limit != 0 {
-            let main = self.len_now().saturating_sub(self.small_entries());
-            return main * SMALL_SHARE >= self.entries_limit * (SMALL_SHARE - 1);
-        }
-        let held = self.pool.held(self.eviction.account.head);
-        let main = u64::from(held.chunks.saturating_sub(self.own_chunks).saturating_sub(held.small));
-        main * SMALL_SHARE >= u64::from(self.quota().saturating_sub(self.own_chunks)) * (SMALL_SHARE - 1)
-    }
-
     /// What becomes of a live record.
     fn fate(&self, purpose: Purpose, class: Class, read: u8, hurry: u8) -> Result<Fate> {
         Ok(match purpose {
             Purpose::Clean => Fate::Keep(class, read),
-            Purpose::Small if read == 3 && (!self.main_is_full() || self.oldest_frequency()? < 3) => {
-                Fate::Keep(Class::Main, 0)
-            }
+            // Who comes must be better than who goes, or a flood of what was popular once flushes what still is.
+            Purpose::Small if read == 3 && self.oldest_frequency()? < 3 => Fate::Keep(Class::Main, 0),
             Purpose::Small if read > 0 && hurry == 0 => Fate::Keep(Class::Small, 0),
             Purpose::Small => Fate::Drop(Gone::Young),
             Purpose::Main if read > hurry && hurry < 2 => Fate::Keep(Class::Main, read - 1),
