@@ -57,12 +57,16 @@ fn where_all_objects_fit_only_the_first_request_of_each_misses() {
 }
 
 #[test]
-fn a_small_cache_keeps_what_is_asked_for_often() {
+fn a_small_cache_keeps_what_is_asked_for_often_and_no_more_than_it_may() {
     let folder = Folder::new();
     // 50 objects that every second request asks for, and between them objects that come once.
     let hot = (0..20_000u32).map(|place| if place % 2 == 0 { place / 2 % 50 } else { 1000 + place });
     let ratio = folder.ratio(&folder.trace("hot.u32", hot), &["--objects", "200"]);
     assert!((49.0..=50.0).contains(&ratio), "{ratio}");
+    // A loop over more objects than fit: at best the share that stays.
+    let around = folder.trace("loop.u32", (0..20_000).map(|place| place % 1000));
+    let ratio = folder.ratio(&around, &["--objects", "100"]);
+    assert!(ratio <= 10.0, "100 entries of 1000 cannot meet {ratio} % of a loop");
 }
 
 #[test]
