@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -15,7 +16,7 @@ pub enum Kind {
     Memcached,
 }
 
-/// A running server; killed when it is dropped.
+/// A running server; killed when it is dropped, and when this process dies.
 pub struct Server {
     kind: Kind,
     child: Child,
@@ -56,6 +57,10 @@ impl Server {
                 command.args(["-s", socket.to_str()?, "-m", &memory, "-t", "2", "-u", "root", "-U", "0"])
             }
         };
+        // SAFETY: the closure makes one system call, which is all that may be done between fork and exec.
+        unsafe {
+            command.pre_exec(|| Ok(nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)?));
+        }
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().ok()?;
         let server = Server { kind, child, socket, name: format!("{program} {number}") };
         let start = Instant::now();

@@ -13,7 +13,7 @@ use crate::server::{Client, Kind, Server};
 
 const CHILD: &str = "MEMORA_COMPARE_CHILD";
 const LIMIT: u64 = 512 << 20;
-const ROUNDS: usize = 5;
+const ROUNDS: usize = 3;
 const MIXES: [(Mix, &str, u64); 3] = [(Mix(0), "get", 1), (Mix(5), "95/5", 2), (Mix(50), "50/50", 3)];
 
 /// How a second worker reaches a peer.
@@ -115,25 +115,25 @@ fn peers(folder: &Path, servers: &[(Kind, Server)]) -> Vec<Peer> {
     let mut cache = memora(&home, LIMIT, &keep_all());
     load(&mut cache);
     let second = Second::Process(Box::new(Partner::start("memora", &home)));
-    peers.push(Peer { name: "memora".to_owned(), count: 400_000, first: Box::new(cache), second });
+    peers.push(Peer { name: "memora".to_owned(), count: 200_000, first: Box::new(cache), second });
 
     let path = folder.join("lmdb");
     let lmdb = Lmdb::open(&path);
     lmdb.load(&value);
     let second = Second::Process(Box::new(Partner::start("lmdb", &path)));
-    peers.push(Peer { name: "LMDB (heed)".to_owned(), count: 100_000, first: Box::new(lmdb), second });
+    peers.push(Peer { name: "LMDB (heed)".to_owned(), count: 50_000, first: Box::new(lmdb), second });
 
     for (kind, server) in servers {
         server.connect().load(all_keys().map(Vec::from), &value);
         let role = if *kind == Kind::Redis { "redis" } else { "memcached" };
         let second = Second::Process(Box::new(Partner::start(role, &server.socket)));
         let first = Box::new(server.connect());
-        peers.push(Peer { name: server.name.clone(), count: 10_000, first, second });
+        peers.push(Peer { name: server.name.clone(), count: 5_000, first, second });
     }
 
     fn within<H: Handle + Clone + Send + 'static>(name: &str, handle: H) -> Peer {
         let second = Second::Thread(Box::new(handle.clone()));
-        Peer { name: format!("{name} (one process)"), count: 400_000, first: Box::new(handle), second }
+        Peer { name: format!("{name} (one process)"), count: 200_000, first: Box::new(handle), second }
     }
     let (mut dash, mut papaya, mut moka) = (Dash::default(), Papaya::default(), Moka::new(2_000_000));
     load(&mut dash);
