@@ -218,3 +218,32 @@ fn a_killed_process_has_told_all_but_its_last_change() {
     }
     assert!(fabric.check().expect("checked").problems.is_empty());
 }
+
+#[test]
+fn each_eviction_is_told_and_counted() {
+    let home = home();
+    let fabric =
+        FabricOptions::new().home(home.path().to_path_buf()).limit(1 << 20).open("small").expect("opened");
+    let cache = cache(&fabric);
+    let mut events = cache.events().expect("subscribed");
+    let (mut sets, mut evicted) = (0u64, 0u64);
+    let mut hear = |events: &mut EventSubscriber| {
+        while let Some(event) = events.try_next().expect("no loss") {
+            match event.kind {
+                EventKind::Set => sets += 1,
+                EventKind::Evict => evicted += 1,
+                other => panic!("{other:?}"),
+            }
+            assert_eq!(event.key.len(), 4);
+        }
+    };
+    for number in 0u32..3000 {
+        cache.set(&number.to_be_bytes(), &[7; 1000]).expect("others are evicted");
+        hear(&mut events);
+    }
+    assert_eq!((sets, events.lost()), (3000, 0));
+    assert!(evicted > 2000, "{evicted}");
+    let stats = cache.stats().expect("counted");
+    assert_eq!((stats.counts.sets, stats.counts.evictions()), (sets, evicted));
+    assert_eq!(stats.entries, sets - evicted);
+}

@@ -63,8 +63,8 @@ pub trait EventSource: Send {
 /// Gets the events of a cache from when it was made.
 ///
 /// Nobody waits for it: if it is too slow, events are lost, and it is told how many. Two things are not events: what a process
-/// that was killed between a change and its event did last, one change for each of its threads; and an expired entry that
-/// nobody has removed yet.
+/// that was killed between a change and its event did last, one change for each of its threads, with what was evicted for it;
+/// and an expired entry that nobody has removed yet.
 pub struct EventSubscriber {
     source: Box<dyn EventSource>,
     cache: Cache,

@@ -16,6 +16,9 @@ use crate::table::{EventKind, Observer, Table};
 
 /// Events that are given up without another attempt after a publisher could not be made.
 const REST: u32 = 256;
+/// Removals that wait for the next change to be told, before they are sent without one; and at most.
+const PENDING_MANY: usize = 64;
+const PENDING_MAX: usize = 4096;
 /// A ring of events takes no more of a fabric than this part.
 const RING_SHARE: u64 = 128;
 
@@ -97,6 +100,26 @@ impl Teller {
         }
     }
 
+    /// As `tell` of who makes room: making a publisher would take more. The write for which it is made tells soon.
+    fn tell_later(&self, kind: EventKind, version: u64, key: &[u8]) -> u64 {
+        let mut pending = lock(&self.pending);
+        if pending.len() >= PENDING_MAX {
+            return 1;
+        }
+        pending.push(Event::encode(kind, version, key));
+        let many = pending.len() >= PENDING_MANY;
+        drop(pending);
+        if !many || TELLING.replace(true) {
+            return 0;
+        }
+        let unsent = match self.sender.try_lock() {
+            Ok(mut sender) if sender.publisher.is_some() => self.drain(&mut sender),
+            _ => 0,
+        };
+        TELLING.set(false);
+        unsent
+    }
+
     /// As `tell` of a thread that is telling already: it may hold the sender itself, or another one that is waited for with
     /// this one held.
     fn tell_nested(&self, kind: EventKind, version: u64, key: &[u8]) -> u64 {
@@ -118,11 +141,16 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Observer for Teller {
     fn tell(&self, kind: EventKind, version: u64, key: &[u8]) -> u64 {
+        if matches!(kind, EventKind::Evict | EventKind::Expire) {
+            return self.tell_later(kind, version, key);
+        }
         if TELLING.replace(true) {
             return self.tell_nested(kind, version, key);
         }
         let mut sender = lock(&self.sender);
-        let unsent = self.send(&mut sender, kind, version, key) + self.drain(&mut sender);
+        // What left the cache for this entry comes first.
+        let unsent =
+            self.drain(&mut sender) + self.send(&mut sender, kind, version, key) + self.drain(&mut sender);
         drop(sender);
         TELLING.set(false);
         unsent
