@@ -214,6 +214,7 @@ impl Pool {
     /// Appends a record of a cache to the caller's open chunk of `object`, if everything is as usual: the chunk stands in the
     /// first place of its object and has room for `bytes`. `None`: nothing was done.
     #[inline(always)]
+    #[allow(clippy::too_many_arguments)]
     pub fn append_quick(
         &self,
         me: Actor<'_>,

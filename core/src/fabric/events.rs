@@ -168,11 +168,11 @@ impl OwnGround {
 
 impl channel::Ground for OwnGround {
     fn thread(&self) -> Result<u16> {
-        self.with(|inner| channel::Ground::thread(inner))
+        self.with(channel::Ground::thread)
     }
 
     fn usable(&self) -> Result<()> {
-        self.with(|inner| channel::Ground::usable(inner))
+        self.with(channel::Ground::usable)
     }
 
     fn thread_is_dead(&self, thread: u16) -> bool {

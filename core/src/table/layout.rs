@@ -218,7 +218,7 @@ impl Aux {
 
     /// The words of the control area that say how long the parts are.
     pub const fn words(self) -> [u64; 2] {
-        [self.ghosts / 64 | (self.stats / 64) << 32, self.advisor]
+        [(self.ghosts / 64) | ((self.stats / 64) << 32), self.advisor]
     }
 
     /// The parts that the words say.

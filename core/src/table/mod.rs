@@ -204,7 +204,7 @@ impl TableOptions {
 
     /// The word `options` of the control area.
     pub fn word(&self) -> u64 {
-        u64::from(self.evict) * option::EVICT | u64::from(self.events) * option::EVENTS
+        (u64::from(self.evict) * option::EVICT) | (u64::from(self.events) * option::EVENTS)
     }
 
     /// Chunks that must fit a limit besides those of the object itself: the young ones and the old ones, those that are being
@@ -383,11 +383,6 @@ impl Table {
             RecordClass::Cache => KEY_LEN_MAX,
             RecordClass::Store => KEY_LEN_MAX.min(self.pool.geometry().chunk_bytes as usize - STORE_KEY_REST),
         }
-    }
-
-    /// Whether entries are evicted when it is full.
-    pub fn evicts(&self) -> bool {
-        self.evicts
     }
 
     /// The most entries, 0 for any number.

@@ -5,11 +5,8 @@
 //! order among each other but the one in which they were told: of two about the same key the versions say which is in the
 //! cache.
 
+use super::Table;
 use super::layout::control;
-use super::{Count, Table};
-use crate::chunk::Actor;
-use crate::chunk::record::{self, Head};
-use crate::error::Result;
 use crate::shm::atomic::{AtomicU64, Ordering};
 
 /// What happened to an entry.
@@ -79,25 +76,6 @@ impl Table {
                 // ORDER Relaxed: a count.
                 word.fetch_add(unsent, Ordering::Relaxed);
             }
-        }
-    }
-
-    /// The key of a record that is about to leave the table, if that will be told.
-    pub(super) fn key_to_tell(&self, offset: u64, head: &Head) -> Result<Option<Vec<u8>>> {
-        if !self.events || head.key_len as usize > crate::limits::KEY_LEN_MAX {
-            return Ok(None);
-        }
-        let mut key = vec![0; head.key_len as usize];
-        record::key_span(&self.shm, offset, self.header, head)?.copy_out(0, &mut key)?;
-        Ok(Some(key))
-    }
-
-    /// An entry left the table although nobody deleted it: counts and tells that.
-    pub(super) fn note_removed(&self, me: Actor<'_>, why: Count, id: u64, key: Option<Vec<u8>>) {
-        self.note(me.index, why, 1);
-        let kind = if why == Count::Expire { EventKind::Expire } else { EventKind::Evict };
-        if let Some(key) = key.filter(|_| why != Count::Flush) {
-            self.tell(kind, id, &key);
         }
     }
 
