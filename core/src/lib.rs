@@ -25,7 +25,8 @@ mod table;
 
 pub use cache::{
     Advice, AdvicePoint, Cache, CacheCounts, CacheOptions, CacheStats, ChunkStates, Counter, CounterKind,
-    Event, EventKind, EventSubscriber, ProcessCounts, View, WhenFull,
+    Event, EventKind, EventSubscriber, Lease, MetaEntry, MetaGet, MetaSet, ProcessCounts, SetMode,
+    SetOutcome, Token, Ttl, View, WhenFull,
 };
 pub use channel::{
     Channel, ChannelKind, ChannelOptions, ChannelStats, Claim, Message, OverrunPolicy, Publisher, Subscriber,

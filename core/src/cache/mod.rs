@@ -18,8 +18,16 @@
 //! or the new one.
 
 mod advisor;
+mod compute;
+#[cfg(all(test, not(memora_loom)))]
+mod compute_tests;
 mod counter;
 mod events;
+#[cfg(all(test, not(memora_loom)))]
+mod flush_tests;
+mod meta;
+#[cfg(all(test, not(memora_loom)))]
+mod meta_tests;
 mod operations;
 #[cfg(all(test, not(memora_loom)))]
 mod operations_tests;
@@ -31,7 +39,9 @@ mod view;
 #[cfg(all(test, not(memora_loom)))]
 mod view_tests;
 
+pub use compute::{Lease, Token};
 pub use counter::{Counter, CounterKind};
+pub use meta::{MetaEntry, MetaGet, MetaSet, SetMode, SetOutcome, Ttl};
 
 use std::sync::Arc;
 
@@ -239,7 +249,7 @@ impl Cache {
     #[inline]
     fn put<'v>(&self, value: &'v [u8], options: &SetOptions) -> Update<'v> {
         let expiry = expiry(options.ttl_ms, || self.table.now_ms());
-        Update { value: Value::Bytes(value), expiry, client: options.flags, marks: 0 }
+        Update { value: Value::Bytes(value), expiry, client: options.flags, marks: 0, id: 0 }
     }
 
     fn put_if(

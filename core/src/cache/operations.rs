@@ -3,7 +3,7 @@
 use super::{Cache, Counter};
 use crate::error::Result;
 use crate::table::entry::{DeleteOutcome, Entry, SetOptions, Version};
-use crate::table::{Action, Current, Revision, Update, Value};
+use crate::table::{Action, Current, Id, Revision, Update, Value};
 
 impl Cache {
     /// Puts bytes behind the value that is there; flags and time to live stay. `None` if there is no such entry.
@@ -96,18 +96,28 @@ impl Cache {
             Ok(Action::Put(match &current {
                 Some(current) if counter.renew_ttl => Update { expiry, ..beside(current, value) },
                 Some(current) => beside(current, value),
-                None => Update { value, expiry, client: 0, marks: 0 },
+                None => Update { value, expiry, client: 0, marks: 0, id: 0 },
             }))
         })?;
         Ok(answer)
     }
 
+    /// Makes every entry gone that is there now: at one moment, whatever the size. Entries that are set afterwards stay. The
+    /// memory is used again as it is needed.
+    pub fn flush(&self) -> Result<()> {
+        self.table.flush(self.host.actor()?)
+    }
+
     /// The entry that an update sees. What it answers may be torn, if the update is asked again.
     pub(super) fn seen(&self, current: Option<&Current<'_>>) -> Result<Option<Entry>> {
-        let Some(current) = current else { return Ok(None) };
+        current.map(|current| self.copied(current)).transpose()
+    }
+
+    /// A copy of an entry that an update sees.
+    pub(super) fn copied(&self, current: &Current<'_>) -> Result<Entry> {
         let mut value = vec![0; current.head.value_len as usize];
         current.value.copy_out(0, &mut value)?;
-        Ok(Some(self.entry(&current.head, value)))
+        Ok(self.entry(&current.head, value))
     }
 
     /// The instant at which something ends that begins now.
@@ -119,12 +129,12 @@ impl Cache {
 /// A new value for an entry, with everything else as it is.
 pub(super) fn beside<'v>(current: &Current<'_>, value: Value<'v>) -> Update<'v> {
     let head = &current.head;
-    Update { value, expiry: head.expiry, client: head.client, marks: head.flags }
+    Update { value, expiry: head.expiry, client: head.client, marks: head.flags, id: 0 }
 }
 
 /// Another end for an entry.
 fn retimed(current: Option<&Current<'_>>, expiry: u64) -> Action<'static> {
     current.map_or(Action::Keep, |current| {
-        Action::Revise(Revision { expiry, marks: current.head.flags, renew: false })
+        Action::Revise(Revision { expiry, marks: current.head.flags, id: Id::Keep })
     })
 }

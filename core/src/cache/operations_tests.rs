@@ -24,6 +24,7 @@ enum Step {
     Renewed(u64, Option<u64>),
     Pass(u64),
     Get,
+    Flush,
 }
 
 fn steps() -> impl Strategy<Value = Vec<(u8, Step)>> {
@@ -44,6 +45,7 @@ fn steps() -> impl Strategy<Value = Vec<(u8, Step)>> {
         1 => (0u64..9, ttl()).prop_map(|(n, t)| Step::Renewed(n, t)),
         2 => (0u64..40).prop_map(Step::Pass),
         2 => Just(Step::Get),
+        1 => Just(Step::Flush),
     ];
     prop::collection::vec((0u8..12, step), 1..300)
 }
@@ -185,6 +187,11 @@ fn run(steps: Vec<(u8, Step)>) {
                 bench.now.fetch_add(time, Relaxed);
             }
             Step::Get => assert_eq!(cache.get_entry(name).unwrap(), seen),
+            Step::Flush => {
+                cache.flush().unwrap();
+                assert_eq!((cache.len().unwrap(), cache.iter().count()), (0, 0));
+                model.clear();
+            }
         }
     }
     let now = bench.now.load(Relaxed);
@@ -206,7 +213,7 @@ proptest! {
 
 #[test]
 fn an_entry_that_would_become_too_long_stays_as_it_was() {
-    let bench = Bench::new(1, 40, 0);
+    let bench = Bench::new(1, 100, 0);
     let cache = bench.cache(1);
     let max = bench.table.value_len_max(1) as usize;
     let version = cache.set(b"k", &vec![1; max - 1]).unwrap();

@@ -39,6 +39,8 @@ pub struct Appended {
     pub bytes: u64,
     /// The chunk that holds it.
     pub chunk: ChunkId,
+    /// Number of this use of the chunk.
+    pub number: u64,
     /// Whether it has a run of chunks of its own, which [`Pool::seal_run`] puts into use when it is published.
     pub run: bool,
 }
@@ -258,6 +260,7 @@ impl Pool {
         space.prefetch_write(offset + bytes + 384);
         header.u64::<{ record::at::LENGTHS }>().store(head.lengths_word(), Ordering::Relaxed);
         header.u64::<{ record::at::EXPIRY }>().store(head.expiry_word(), Ordering::Relaxed);
+        note_end(descriptor, head.expiry);
         // As in `finish`.
         kill_point!("chunk.append.written");
         // ORDER Release [record-id]: the fields come before the id.
@@ -265,7 +268,7 @@ impl Pool {
         // ORDER Release [chunk-tail]: the record comes before the tail.
         descriptor.u64::<{ at::TAIL }>().store(tail + bytes, Ordering::Release);
         kill_point!("chunk.append.below_tail");
-        Some(Appended { offset, id, bytes, chunk, run: false })
+        Some(Appended { offset, id, bytes, chunk, number: id >> 20, run: false })
     }
 
     /// Completes a record whose key and value were written in a place of `room` bytes from the start of its chunk.
@@ -293,11 +296,9 @@ impl Pool {
         let block = self.shm().block::<{ HEADER_BYTES as usize }>(offset)?;
         block.u64::<{ record::at::LENGTHS }>().store(head.lengths_word(), Ordering::Relaxed);
         block.u64::<{ record::at::EXPIRY }>().store(head.expiry_word(), Ordering::Relaxed);
-        let id = if head.id != 0 {
-            head.id
-        } else {
-            (descriptor.u64::<{ at::SEQ }>().load(Ordering::Relaxed) << 20) | (tail / RECORD_ALIGN)
-        };
+        let number = descriptor.u64::<{ at::SEQ }>().load(Ordering::Relaxed);
+        let id = if head.id != 0 { head.id } else { number << 20 | (tail / RECORD_ALIGN) };
+        note_end(descriptor, head.expiry);
         // DIES BEFORE: bytes above the tail, which nobody reads.
         kill_point!("chunk.append.written");
         // ORDER Release [record-id]: the fields come before the id; pairs with `Head::read`.
@@ -306,7 +307,7 @@ impl Pool {
         descriptor.u64::<{ at::TAIL }>().store(tail + bytes, Ordering::Release);
         // DIES AFTER: a whole record that nothing points to, thus dead.
         kill_point!("chunk.append.below_tail");
-        Ok(Appended { offset, id, bytes, chunk, run: false })
+        Ok(Appended { offset, id, bytes, chunk, number, run: false })
     }
 
     /// Bytes appended to a chunk so far, all of them whole records; never more than the chunk, or the run that begins with
@@ -330,6 +331,19 @@ impl Pool {
         }
         let generation = self.dead_generation(record.chunk)?;
         self.add_dead(record.chunk, generation, record.bytes)
+    }
+}
+
+/// Notes when the first record of the caller's chunk ends.
+#[inline]
+fn note_end(descriptor: super::pool::Descriptor<'_>, expiry: u64) {
+    if expiry != 0 {
+        let word = descriptor.u64::<{ at::FIRST_END }>();
+        // ORDER Relaxed: the owner's, until the chunk is sealed.
+        let first = word.load(Ordering::Relaxed);
+        if first == 0 || expiry < first {
+            word.store(expiry, Ordering::Relaxed);
+        }
     }
 }
 

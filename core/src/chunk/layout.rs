@@ -17,6 +17,7 @@
 //!  88 small    u64  first chunk of a cache that evicts: those of them that are of class Small
 //!  96 account  u32  the first chunk of the cache that this chunk is counted for; 0 for none
 //! 104 opened   u64  when this use of the chunk began, in milliseconds of the boot clock: for statistics
+//! 112 first_end u64 records: the lowest expiry among them, 0 for none; a hint once the chunk is sealed
 //! ```
 //! Descriptor 0 describes no chunk: chunk 0 is never handed out, so that 0 can mean none. Its words are the pool's own:
 //! ```text
@@ -48,6 +49,7 @@ pub mod at {
     pub const HELD_SMALL: usize = 88;
     pub const ACCOUNT: usize = 96;
     pub const OPENED: usize = 104;
+    pub const FIRST_END: usize = 112;
 
     /// In descriptor 0.
     pub const POOL_SEQUENCE: usize = 8;
@@ -59,7 +61,7 @@ pub mod at {
 /// Words of hints in descriptor 0.
 pub const HINT_COUNT: usize = 4;
 
-const _: () = assert!(at::OPENED + 8 <= DESCRIPTOR_BYTES as usize);
+const _: () = assert!(at::FIRST_END + 8 <= DESCRIPTOR_BYTES as usize);
 const _: () = assert!(at::POOL_HINTS + 4 * HINT_COUNT <= at::POOL_COMMITTED);
 const _: () = assert!(at::TAIL == 64, "the tail has a line of its own");
 

@@ -87,6 +87,8 @@ pub trait Ground: Send + Sync {
     fn commit(&self, offset: u64, len: u64) -> Result<()>;
     /// Whether the kernel proved the holder of this thread entry dead.
     fn thread_is_dead(&self, thread: u16) -> bool;
+    /// How often this thread entry changed its holder: tells its holder from the next one.
+    fn thread_generation(&self, thread: u16) -> u32;
     /// Attached threads that did more than read, live or not yet reaped.
     fn thread_count(&self) -> u32;
     /// Entries of the thread table: every index is below.

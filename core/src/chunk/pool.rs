@@ -224,6 +224,12 @@ impl Pool {
         self.reserve() + self.geometry.chunk_count / 8
     }
 
+    /// Draws the number that the next chunk would have got: chunks opened before have lower ones, those opened after higher.
+    pub fn next_number(&self) -> u64 {
+        // ORDER AcqRel [flush]: behind the mark of a flush; who draws a later number sees the mark.
+        self.head().u64::<{ at::POOL_SEQUENCE }>().fetch_add(1, Ordering::AcqRel) + 1
+    }
+
     pub(super) fn count_taken(&self, chunks: i64) {
         let delta = (1u64 << 32).wrapping_add(chunks as u64);
         // ORDER Relaxed: an estimate, corrected by `recount`.

@@ -5,7 +5,8 @@
 //!   0 id        u64  {seq of the chunk 44 | offset in it / 16 : 20} at its first writing; unique for ever
 //!   8 value_len u32
 //!  12 key_len   u16  0 = 65,536: no key is empty
-//!  14 flags     u8   1 = tombstone, 2 = moved by the cleaner (store only: the journal has it), 4 = stale, 8 = won
+//!  14 flags     u8   1 = tombstone (of a cache: a lease), 2 = moved by the cleaner (store only: the journal has it), 4 = stale, 8 = won,
+//!                  16 = the user gave the id
 //!  15 expiry    u8   bits 32..40 of the expiry
 //!  16 expiry    u32  bits 0..32; milliseconds of the table's clock, 0 = never
 //!  20 client    u32  flags of the user
@@ -37,6 +38,8 @@ pub const RELOCATED: u8 = 2;
 pub const STALE: u8 = 4;
 /// Mark of a cache's record: somebody was told to make a new value.
 pub const WON: u8 = 8;
+/// Mark of a cache's record: its id was given by the user, and says nothing about the chunk.
+pub const GIVEN: u8 = 16;
 /// Flags that stay with an entry when something else about it changes.
 pub const MARKS: u8 = STALE | WON;
 

@@ -85,12 +85,12 @@ impl Pool {
         self.free_if_dead(appended.chunk)
     }
 
-    /// Gives back a run whose record was not published. Doing it twice is harmless: the id is that of this use of the chunk.
+    /// Gives back a run whose record was not published. Doing it twice is harmless: the number is that of this use of the chunk.
     pub(super) fn give_up_run(&self, appended: &Appended) -> Result<()> {
         let seen = self.state(appended.chunk)?;
         // ORDER Relaxed: the caller's own, as long as the state says so.
         let sequence = self.descriptor(appended.chunk)?.u64::<{ at::SEQ }>().load(Ordering::Relaxed);
-        if seen.is(Kind::Open) && sequence << 20 == appended.id {
+        if seen.is(Kind::Open) && sequence == appended.number {
             self.retire(appended.chunk, seen)?;
         }
         Ok(())

@@ -276,7 +276,7 @@ impl Pool {
         // fence, also sees that the records of the last use were unlinked and the generation went on.
         fence(Ordering::Release);
         // ORDER Relaxed: the next fields are the owner's until the chunk is reachable; what makes it so orders them.
-        let sequence = self.head().u64::<{ at::POOL_SEQUENCE }>().fetch_add(1, Ordering::Relaxed) + 1;
+        let sequence = self.next_number();
         descriptor.u64::<{ at::TAIL }>().store(0, Ordering::Relaxed);
         descriptor.u64::<{ at::SEQ }>().store(sequence, Ordering::Relaxed);
         descriptor.u32::<{ at::OBJECT }>().store(object, Ordering::Relaxed);
@@ -288,6 +288,7 @@ impl Pool {
             descriptor.u64::<{ at::SPLIT }>(),
             descriptor.u64::<{ at::PARENT }>(),
             descriptor.u64::<{ at::CURSOR }>(),
+            descriptor.u64::<{ at::FIRST_END }>(),
         ] {
             word.store(0, Ordering::Relaxed);
         }
@@ -297,8 +298,9 @@ impl Pool {
         Ok(())
     }
 
-    /// Goes on filling a sealed chunk of a cache that has room for `bytes`: left by a thread that ended, or put away.
-    pub fn adopt(&self, me: Actor<'_>, class: Class, object: u32, bytes: u64) -> Result<bool> {
+    /// Goes on filling a sealed chunk of a cache that has room for `bytes` and at least this number: left by a thread that ended,
+    /// or put away.
+    pub fn adopt(&self, me: Actor<'_>, class: Class, object: u32, bytes: u64, lowest: u64) -> Result<bool> {
         let chunk_bytes = self.geometry().chunk_bytes;
         for chunk in self.used_chunks() {
             let seen = self.state(chunk)?;
@@ -308,6 +310,7 @@ impl Pool {
             if !seen.is(Kind::Sealed)
                 || seen.class() != Some(class)
                 || descriptor.u32::<{ at::OBJECT }>().load(Ordering::Relaxed) != object
+                || descriptor.u64::<{ at::SEQ }>().load(Ordering::Relaxed) < lowest
                 || self.tail(chunk)? + bytes.max(chunk_bytes / 8) > chunk_bytes
             {
                 continue;

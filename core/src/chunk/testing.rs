@@ -119,6 +119,10 @@ impl Ground for Stage {
         self.dead.lock().unwrap().contains(&thread)
     }
 
+    fn thread_generation(&self, _thread: u16) -> u32 {
+        0
+    }
+
     fn thread_count(&self) -> u32 {
         self.threads as u32
     }

@@ -117,6 +117,10 @@ impl chunk::Ground for Ground {
         self.0.is_dead(thread)
     }
 
+    fn thread_generation(&self, thread: u16) -> u32 {
+        self.0.generation(thread)
+    }
+
     fn thread_count(&self) -> u32 {
         self.0.thread_count()
     }

@@ -194,6 +194,11 @@ impl Registry {
         Ok(self.process_entry(index)?.u64::<{ process_field::STATE }>())
     }
 
+    /// How often a thread entry was freed; 0 for one that does not exist.
+    pub fn generation(&self, thread: u16) -> u32 {
+        self.thread_state(thread).map_or(0, State::generation)
+    }
+
     fn each_thread(&self) -> impl Iterator<Item = u16> + use<> {
         1..self.thread_entries()
     }

@@ -117,6 +117,12 @@ pub const NAMES: &[&str] = &[
     "table.event.before_tell",
     "table.advisor.locked",
     "table.advisor.before_unlock",
+    "table.flush.before_pending",
+    "table.flush.pending",
+    "table.flush.before_done",
+    "table.flush.done",
+    "table.lease.asked",
+    "table.lease.before_ring",
     // channel
     "channel.lane.before_adopt",
     "channel.lane.adopted",

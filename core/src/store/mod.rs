@@ -22,6 +22,7 @@
 //! | `object` | the store as an object of a fabric: layout, opening, inheritance |
 //! | `core` | what handles and ticker share; flush |
 //! | `flush` | what a flush writes |
+//! | `operations` | changes of a part of an entry |
 //! | `recovery` | the first opener reads the files |
 //! | `checkpoint` | compaction |
 //! | `ticker` | the thread that flushes |
@@ -33,6 +34,7 @@ mod core;
 mod flush;
 pub(crate) mod layout;
 pub(crate) mod object;
+mod operations;
 #[cfg(all(test, feature = "kill-points", not(memora_loom)))]
 mod process_tests;
 mod recovery;
@@ -255,7 +257,7 @@ impl Store {
             Some(ttl) => self.core()?.table.now_ms().saturating_add(ttl).max(1),
             None => 0,
         };
-        Ok(Action::Put(Update { value: Value::Bytes(value), expiry, client: options.flags, marks: 0 }))
+        Ok(Action::Put(Update { value: Value::Bytes(value), expiry, client: options.flags, marks: 0, id: 0 }))
     }
 
     /// Sets a key.
@@ -372,7 +374,7 @@ impl Store {
                 }
             };
             answer = Some(number);
-            Ok(Action::Put(Update { value: Value::Number(number), expiry, client, marks: 0 }))
+            Ok(Action::Put(Update { value: Value::Number(number), expiry, client, marks: 0, id: 0 }))
         })?;
         Ok(answer)
     }

@@ -74,6 +74,10 @@ impl Ground for Ring {
         1024
     }
 
+    fn thread_generation(&self, _thread: u16) -> u32 {
+        0
+    }
+
     fn thread_count(&self) -> u32 {
         u32::from(PROCESSES * PER_PROCESS)
     }

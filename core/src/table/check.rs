@@ -333,9 +333,12 @@ fn check_record(
             problems.push(format!("the key belongs to directory entry {}", hash >> table.shift));
         }
         check_marks(table, table.pool.span(seen.chunk)?, seen, hash, problems)?;
-        totals.entries += u64::from(!head.is_tombstone());
-        totals.live_bytes += bytes;
-        *totals.live_of_chunk.entry(chunk).or_default() += bytes;
+        // What was flushed is still linked, but counts for nothing.
+        if !table.is_flushed(&head, offset) {
+            totals.entries += u64::from(!head.is_tombstone());
+            totals.live_bytes += bytes;
+            *totals.live_of_chunk.entry(chunk).or_default() += bytes;
+        }
         return Ok(Some(key));
     }
     Ok(None)

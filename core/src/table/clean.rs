@@ -220,6 +220,7 @@ impl Table {
         hash: u64,
     ) -> Result<Option<Moved>> {
         let head = &walked.head;
+        let epoch = self.epoch()?;
         if self.may_drop(walked.offset, head)? {
             let dead = self.dead_token(walked.offset)?;
             if !self.still_is(walked.offset, head)? {
@@ -232,11 +233,12 @@ impl Table {
                 return Ok(None);
             }
             self.pool.add_dead(dead.0, dead.1, walked.bytes)?;
-            self.count(me, -(walked.bytes as i64), -i64::from(!head.is_tombstone()));
+            let entries = -i64::from(!head.is_tombstone());
+            self.count_record(me, head, walked.offset, -(walked.bytes as i64), entries);
             self.count_small(-i64::from(class == Class::Small));
             return Ok(Some(Moved::Dead));
         }
-        let place = match self.pool.room(me, class, self.object, walked.bytes)? {
+        let place = match self.room(me, class, walked.bytes)? {
             Some(place) => place,
             None => {
                 match self.pool.next_chunk(me, class, self.object, Need::Clean) {
@@ -245,11 +247,21 @@ impl Table {
                     Err(error)
                         if error.code() == ErrorCode::Full
                             && self.class == RecordClass::Cache
-                            && self.pool.adopt(me, class, self.object, walked.bytes)? => {}
+                            && self.pool.adopt(
+                                me,
+                                class,
+                                self.object,
+                                walked.bytes,
+                                self.lowest_number()?,
+                            )? => {}
                     Err(error) if error.code() == ErrorCode::Full => return Ok(Some(Moved::NoRoom)),
                     Err(error) => return Err(error),
                 }
-                self.pool.room(me, class, self.object, walked.bytes)?.ok_or_else(no_place)?
+                let Some(place) = self.room(me, class, walked.bytes)? else {
+                    // A flush since then: the record may be gone by now.
+                    return if self.is_epoch(epoch) { Err(no_place()) } else { Ok(None) };
+                };
+                place
             }
         };
         Ok(self.move_to(walked, hash, owner, place)?.map(|moved| match moved {
@@ -273,6 +285,13 @@ impl Table {
             return Ok(Some(false));
         }
         let appended = self.pool.append_copy(place, walked.offset, self.header, &walked.head)?;
+        // Of a record whose id says nothing the new chunk decides: it must not be younger than a flush of the record.
+        if walked.head.flags & record::GIVEN != 0
+            && self.was_flushed(self.epoch()?, &walked.head, walked.offset)
+        {
+            self.pool.give_up(&appended)?;
+            return Ok(None);
+        }
         kill_point!("table.clean.before_move");
         // DIES BEFORE: a copy that nothing points to. DIES AFTER: the record is moved.
         // ORDER AcqRel [slot]: as every publication.
@@ -295,7 +314,9 @@ impl Table {
     /// file needs any more.
     pub(super) fn may_drop(&self, offset: u64, head: &Head) -> Result<bool> {
         match self.class {
-            RecordClass::Cache => Ok(head.expiry != 0 && head.expiry <= self.now_ms()),
+            RecordClass::Cache => Ok((head.expiry != 0 && head.expiry <= self.now_ms())
+                || self.is_flushed(head, offset)
+                || self.is_lost_lease(offset, head)?),
             // The journal has the whole chunk, or it would not be cleaned; an insert that finds the key absent takes an order
             // above the floor.
             // ORDER Acquire [order-floor]: raised before.
@@ -316,6 +337,7 @@ impl Table {
         need: Need,
         bytes: u64,
     ) -> Result<(ChunkId, u64)> {
+        self.expire_some(me)?;
         if self.evicts {
             return self.make_room_by_evicting(me, class, need, bytes);
         }
@@ -334,49 +356,16 @@ impl Table {
                 return Ok(place);
             }
             if !goes_on {
-                let adopted = class == Class::Main && self.pool.adopt(me, class, self.object, bytes)?;
+                let adopted = class == Class::Main
+                    && self.pool.adopt(me, class, self.object, bytes, self.lowest_number()?)?;
                 let place = if adopted { self.pool.room(me, class, self.object, bytes)? } else { None };
                 return place.ok_or(error);
             }
         }
     }
 
-    /// Unlinks expired entries of a cache in all sealed chunks, when the last time is a while ago. Their room is then found
-    /// by cleaning. Answers whether it looked.
-    pub(super) fn sweep_expired(&self, me: Actor<'_>) -> Result<bool> {
-        const PAUSE_MS: u64 = 1000;
-        if self.class != RecordClass::Cache {
-            return Ok(false);
-        }
-        let word = self.control().u64::<{ control::SWEPT_MS }>();
-        let now = self.now_ms();
-        // ORDER Relaxed: only keeps others from doing the same at once.
-        let last = word.load(Ordering::Relaxed);
-        if now.saturating_sub(last) < PAUSE_MS
-            || word.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed).is_err()
-        {
-            return Ok(false);
-        }
-        let mut scratch = Vec::new();
-        for chunk in self.pool.used_chunks() {
-            if !self.is_sealed_record_chunk(chunk)? {
-                continue;
-            }
-            let Ok(mut walk) = self.pool.walk(chunk, self.header, 0) else { continue };
-            // A chunk that is reused meanwhile may look damaged: what is unlinked is proved by its slot, the rest is skipped.
-            while let Ok(Some(walked)) = walk.next() {
-                if walked.head.expiry != 0 && walked.head.expiry <= now {
-                    let Ok(hash) = self.hash_of_record(walked.offset, &walked.head, &mut scratch) else {
-                        break;
-                    };
-                    self.drop_expired(me, &walked, hash)?;
-                }
-            }
-        }
-        Ok(true)
-    }
-
-    fn drop_expired(&self, me: Actor<'_>, walked: &Walked, hash: u64) -> Result<()> {
+    /// Unlinks a record that nobody is shown any more.
+    pub(super) fn drop_hidden(&self, me: Actor<'_>, walked: &Walked, hash: u64) -> Result<()> {
         let (_, entry) = self.entry(hash)?;
         let (Some(owner), _) = self.slot_of(self.index_span(entry)?, hash, walked.offset)? else {
             return Ok(());
@@ -392,8 +381,10 @@ impl Table {
         let small = self.entries_limit != 0 && self.class_at(walked.offset)? == Class::Small;
         if slot.compare_exchange(owner.word.0, next.0, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
             self.pool.add_dead(dead.0, dead.1, walked.bytes)?;
-            self.count(me, -(walked.bytes as i64), -1);
+            let entries = -i64::from(!head.is_tombstone());
+            self.count_record(me, &head, walked.offset, -(walked.bytes as i64), entries);
             self.count_small(-i64::from(small));
+            self.note_dropped(me, &head, walked.offset)?;
         }
         Ok(())
     }

@@ -8,8 +8,8 @@
 use super::Table;
 use super::layout::{BUCKET_BYTES, SLOT_COUNT, STRIPE_COUNT, bucket_of, control};
 use super::slot::{Slot, SlotKind};
-use crate::chunk::layout::{Dead, at};
-use crate::chunk::record::{self, record_bytes};
+use crate::chunk::layout::{Dead, State, at};
+use crate::chunk::record::{self, Head, record_bytes};
 use crate::chunk::{Actor, ChunkId, Class, Kind};
 use crate::error::{Error, ErrorCode, Result};
 use crate::shm::atomic::{AtomicU64, Ordering};
@@ -64,36 +64,67 @@ pub struct TableStats {
 }
 
 impl Table {
-    fn stripe_word(&self, stripe: usize, field: usize) -> &AtomicU64 {
-        self.control().u64_at::<{ control::STRIPES }>((stripe % STRIPE_COUNT * 64 + field) / 8)
+    fn stripe_word(&self, stripe: usize, set: usize, field: usize) -> &AtomicU64 {
+        let at = stripe % STRIPE_COUNT * 64 + (set & 1) * control::SET + field;
+        self.control().u64_at::<{ control::STRIPES }>(at / 8)
     }
 
-    /// Counts a change of live bytes and entries.
+    /// Counts a change of live bytes and entries by a record that is not gone.
     #[inline]
     pub(super) fn count(&self, me: Actor<'_>, live: i64, entries: i64) {
+        self.count_in(me, self.parity(), live, entries);
+    }
+
+    /// Counts a change by the record at `offset`, which was linked or unlinked: one that was flushed is counted apart.
+    #[inline]
+    pub(super) fn count_record(&self, me: Actor<'_>, head: &Head, offset: u64, live: i64, entries: i64) {
+        self.count_in(me, self.parity_of(head, offset), live, entries);
+    }
+
+    #[inline]
+    fn count_in(&self, me: Actor<'_>, set: usize, live: i64, entries: i64) {
+        let stripe = me.index as usize;
         // ORDER Relaxed: sums, taken anew after a death.
         if live != 0 {
-            self.stripe_word(me.index as usize, control::LIVE).fetch_add(live as u64, Ordering::Relaxed);
+            self.stripe_word(stripe, set, control::LIVE).fetch_add(live as u64, Ordering::Relaxed);
         }
         if entries != 0 {
             // The limit of entries is kept by one word.
-            let stripe = if self.entries_limit != 0 { 0 } else { me.index as usize };
-            self.stripe_word(stripe, control::ENTRIES).fetch_add(entries as u64, Ordering::Relaxed);
+            let stripe = if self.entries_limit != 0 { 0 } else { stripe };
+            self.stripe_word(stripe, set, control::ENTRIES).fetch_add(entries as u64, Ordering::Relaxed);
         }
+    }
+
+    /// Both sums of one set.
+    pub(super) fn sums_of(&self, set: usize) -> [u64; 2] {
+        [control::LIVE, control::ENTRIES].map(|field| self.sum_of(set, field))
+    }
+
+    /// Moves a part of the sums from one set to the other.
+    pub(super) fn move_counts(&self, from: usize, to: usize, [live, entries]: [u64; 2]) {
+        for (field, sum) in [(control::LIVE, live), (control::ENTRIES, entries)] {
+            // ORDER Relaxed: sums.
+            self.stripe_word(0, from, field).fetch_sub(sum, Ordering::Relaxed);
+            self.stripe_word(0, to, field).fetch_add(sum, Ordering::Relaxed);
+        }
+    }
+
+    fn sum_of(&self, set: usize, field: usize) -> u64 {
+        (0..STRIPE_COUNT).fold(0u64, |sum, stripe| {
+            // ORDER Relaxed: a sum that changes meanwhile.
+            sum.wrapping_add(self.stripe_word(stripe, set, field).load(Ordering::Relaxed))
+        })
     }
 
     /// The sum of a count over the stripes, 0 if it drifted below.
     fn sum(&self, field: usize) -> u64 {
-        let sum = (0..STRIPE_COUNT).fold(0u64, |sum, stripe| {
-            // ORDER Relaxed: a sum that changes meanwhile.
-            sum.wrapping_add(self.stripe_word(stripe, field).load(Ordering::Relaxed))
-        });
+        let sum = self.sum_exact(field);
         if sum as i64 >= 0 { sum } else { 0 }
     }
 
     /// The count of entries of a cache with a limit of them.
     pub(super) fn entries_word(&self) -> &AtomicU64 {
-        self.stripe_word(0, control::ENTRIES)
+        self.stripe_word(0, self.parity(), control::ENTRIES)
     }
 
     /// Entries as counted.
@@ -142,7 +173,8 @@ impl Table {
         if self.sum(control::LIVE) + bytes <= self.capacity(true)? {
             return Ok(());
         }
-        if self.sweep_expired(me)? && self.sum(control::LIVE) + bytes <= self.capacity(true)? {
+        let fits = || Ok(self.sum(control::LIVE) + bytes <= self.capacity(true)?);
+        if self.expire_until(me, fits)? && fits()? {
             return Ok(());
         }
         Err(Error::new(
@@ -166,6 +198,12 @@ impl Table {
     pub(super) fn note_death(&self) {
         // ORDER Release [deaths]: the dead's changes come before; pairs with `counts_are_due`.
         self.control().u64::<{ control::DEATHS }>().fetch_add(1, Ordering::Release);
+    }
+
+    /// Whether chunks in this state hold records of a table of this class.
+    pub(super) fn holds_records(&self, state: State) -> bool {
+        state.class().is_some_and(|class| self.is_own(class))
+            && matches!(state.kind(), Some(Kind::Open | Kind::Sealed | Kind::Evicting | Kind::RunHead))
     }
 
     /// Whether the chunk, or the run that begins with it, holds records of this table and gets no more.
@@ -252,12 +290,12 @@ impl Table {
             let mut counted = 0u64;
             self.each_slot(&mut |word, _| {
                 let head = record::head_at(self.pool.shm(), word.offset())?;
-                counted += u64::from(!head.is_tombstone());
+                counted += u64::from(!head.is_tombstone() && !self.is_flushed(&head, word.offset()));
                 Ok(())
             })?;
             if self.sum_exact(control::ENTRIES) == before {
                 // ORDER Relaxed: a sum.
-                self.stripe_word(0, control::ENTRIES)
+                self.stripe_word(0, self.parity(), control::ENTRIES)
                     .fetch_add(counted.wrapping_sub(before), Ordering::Relaxed);
                 self.control().u64::<{ control::COUNTED }>().store(deaths, Ordering::Relaxed);
                 break;
@@ -267,10 +305,7 @@ impl Table {
     }
 
     fn sum_exact(&self, field: usize) -> u64 {
-        // ORDER Relaxed: as in `sum`.
-        (0..STRIPE_COUNT).fold(0u64, |sum, stripe| {
-            sum.wrapping_add(self.stripe_word(stripe, field).load(Ordering::Relaxed))
-        })
+        self.sum_of(self.parity(), field)
     }
 
     /// Takes dead bytes of every sealed chunk and live bytes of the table anew, by looking which records slots point to.
@@ -302,7 +337,8 @@ impl Table {
         }
         if self.sum_exact(control::LIVE) == before {
             // ORDER Relaxed: a sum.
-            self.stripe_word(0, control::LIVE).fetch_add(live.wrapping_sub(before), Ordering::Relaxed);
+            let word = self.stripe_word(0, self.parity(), control::LIVE);
+            word.fetch_add(live.wrapping_sub(before), Ordering::Relaxed);
             self.control().u64::<{ control::RECOUNTED }>().store(deaths, Ordering::Relaxed);
         }
         Ok(())
@@ -314,15 +350,17 @@ impl Table {
         let word = self.pool.descriptor(chunk)?.u64::<{ at::DEAD }>();
         // ORDER Acquire [dead]: what was unlinked before it was counted is seen as dead.
         let before = word.load(Ordering::Acquire);
-        let mut dead = 0u64;
+        let (mut dead, mut linked) = (0u64, false);
         let Ok(mut walk) = self.pool.walk(chunk, self.header, 0) else { return Ok(()) };
         while let Ok(Some(walked)) = walk.next() {
             let Ok(hash) = self.hash_of_record(walked.offset, &walked.head, scratch) else { return Ok(()) };
-            if !self.is_live(hash, walked.offset)? {
+            let unlinked = !self.is_live(hash, walked.offset)?;
+            linked |= !unlinked;
+            if unlinked || self.is_flushed(&walked.head, walked.offset) {
                 dead += walked.bytes;
             }
         }
-        if dead > 0 && state.is(Kind::RunHead) {
+        if !linked && state.is(Kind::RunHead) {
             return self.pool.retire_run(chunk, state);
         }
         if Dead(before).bytes() as u64 == dead {

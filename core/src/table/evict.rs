@@ -415,6 +415,9 @@ impl Table {
             let read = frequency(owner.bucket, owner.number);
             let fate = if self.may_drop(walked.offset, &walked.head)? {
                 Fate::Drop(Gone::Expired)
+            } else if walked.head.is_tombstone() {
+                // A lease, whose owner lives: who waits for it waits for that very record.
+                Fate::Keep(Class::Main, 0)
             } else {
                 decide(read)?
             };
@@ -475,8 +478,16 @@ impl Table {
         }
         kill_point!("table.evict.dropped");
         self.pool.add_dead(dead.0, dead.1, walked.bytes)?;
-        self.count(me, -(walked.bytes as i64), -1);
+        let entries = -i64::from(!walked.head.is_tombstone());
+        self.count_record(me, &walked.head, walked.offset, -(walked.bytes as i64), entries);
         self.count_small(-i64::from(small));
+        if walked.head.is_tombstone() {
+            return Ok(Some(false));
+        }
+        if self.is_flushed(&walked.head, walked.offset) {
+            self.note(me.index, Count::Flush, 1);
+            return Ok(Some(true));
+        }
         if gone == Gone::Young {
             self.put_ghost(hash)?;
         }
@@ -508,7 +519,7 @@ impl Table {
         match self.open_chunk(me, class, Need::Clean) {
             Ok(()) => self.room(me, class, bytes),
             Err(error) if matches!(error.code(), ErrorCode::Full | ErrorCode::NoSpace) => {
-                let adopted = self.pool.adopt(me, class, self.object, bytes)?;
+                let adopted = self.pool.adopt(me, class, self.object, bytes, self.lowest_number()?)?;
                 if adopted { self.room(me, class, bytes) } else { Ok(None) }
             }
             Err(error) => Err(error),
@@ -519,6 +530,10 @@ impl Table {
     #[inline]
     pub(super) fn room(&self, me: Actor<'_>, class: Class, bytes: u64) -> Result<Option<(ChunkId, u64)>> {
         let place = self.pool.room(me, class, self.object, bytes)?;
+        let place = match place {
+            Some((chunk, _)) if self.is_flushed_chunk(chunk)? => None,
+            place => place,
+        };
         if self.entries_limit == 0 || !self.evicts {
             return Ok(place);
         }
@@ -563,7 +578,7 @@ impl Table {
         loop {
             let shares = self.shares_chunks();
             if shares
-                && self.pool.adopt(me, class, self.object, bytes)?
+                && self.pool.adopt(me, class, self.object, bytes, self.lowest_number()?)?
                 && let Some(place) = self.room(me, class, bytes)?
             {
                 return Ok(place);
@@ -586,7 +601,7 @@ impl Table {
                 if let Some(place) = self.room(me, class, bytes)? {
                     return Ok(place);
                 }
-                if self.pool.adopt(me, class, self.object, bytes)?
+                if self.pool.adopt(me, class, self.object, bytes, self.lowest_number()?)?
                     && let Some(place) = self.room(me, class, bytes)?
                 {
                     return Ok(place);
@@ -662,6 +677,9 @@ impl Table {
                 continue;
             }
             let head = record::head_at(self.pool.shm(), word.offset())?;
+            if head.is_tombstone() && !self.may_drop(word.offset(), &head)? {
+                continue;
+            }
             let walked = Walked { offset: word.offset(), position: 0, head, bytes: head.bytes(self.header) };
             let owner = Owner { slot, word, bucket: home, number };
             if self.drop_record(me, &walked, hash, &owner, Gone::Crowded)? == Some(true) {
@@ -687,7 +705,7 @@ impl Table {
         };
         let fits = || self.entries_word().load(Ordering::Relaxed) <= self.entries_limit;
         if !self.evicts {
-            return if self.sweep_expired(me)? && fits() { Ok(()) } else { full() };
+            return if self.expire_until(me, || Ok(fits()))? && fits() { Ok(()) } else { full() };
         }
         for _ in 0..1000 {
             if fits() {

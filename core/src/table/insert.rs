@@ -11,6 +11,7 @@ use super::lookup::{Attempt, frozen};
 use super::slot::{Slot, SlotKind, tag_of};
 use super::update::Changed;
 use super::{RecordClass, Table, too_many_tries};
+use crate::chunk::record::Head;
 use crate::chunk::{Actor, Appended, ChunkId, Class, Guard};
 use crate::error::Result;
 use crate::shm::Span;
@@ -174,7 +175,14 @@ impl Table {
             if appended.run {
                 self.pool.seal_run(appended)?;
             }
-            self.count(me, appended.bytes as i64, i64::from(self.entries_limit == 0));
+            let head = Head { id: appended.number << 20, ..Head::default() };
+            self.count_record(
+                me,
+                &head,
+                appended.offset,
+                appended.bytes as i64,
+                i64::from(self.entries_limit == 0),
+            );
             if self.evicts {
                 set_frequency(bucket, slot_number, 0);
                 self.count_small(i64::from(

@@ -7,6 +7,7 @@
 
 use std::sync::Arc;
 
+use super::lease::Bell;
 use super::*;
 use crate::chunk::testing::Stage;
 use crate::chunk::{Actor, Kind, Need, Wish};
@@ -120,7 +121,7 @@ fn put(table: &Table, me: Actor<'_>, key: &[u8], value: u8) {
     let bytes = [value; 16];
     table
         .update(me, key, |_| {
-            Ok(Action::Put(Update { value: Value::Bytes(&bytes), expiry: 0, client: 0, marks: 0 }))
+            Ok(Action::Put(Update { value: Value::Bytes(&bytes), expiry: 0, client: 0, marks: 0, id: 0 }))
         })
         .unwrap();
 }
@@ -130,7 +131,9 @@ fn add(table: &Table, me: Actor<'_>, key: &[u8], value: u8) -> bool {
     let changed = table.update(me, key, |current| {
         Ok(match current {
             Some(_) => Action::Keep,
-            None => Action::Put(Update { value: Value::Bytes(&bytes), expiry: 0, client: 0, marks: 0 }),
+            None => {
+                Action::Put(Update { value: Value::Bytes(&bytes), expiry: 0, client: 0, marks: 0, id: 0 })
+            }
         })
     });
     changed.unwrap().changed
@@ -429,5 +432,62 @@ fn a_split_does_not_bring_back_what_was_replaced() {
         table.split(stage.actor(1), hash).unwrap();
         writer.join().unwrap();
         assert_divided(&table, &[(b"k", 2)]);
+    });
+}
+
+/// A lease ends while two wait for it: whoever decides to sleep after its end is woken.
+#[test]
+fn no_sleeper_misses_the_end_of_a_lease() {
+    model(4, || {
+        let shm = Arc::new(Shm::heap(16).unwrap());
+        shm.block::<16>(0).unwrap().u32::<0>().store(0, Ordering::Relaxed);
+        shm.block::<16>(0).unwrap().u64::<8>().store(0, Ordering::Relaxed);
+        let wait = |shm: Arc<Shm>| {
+            move || {
+                let block = shm.block::<16>(0).unwrap();
+                let seen = Bell::new(block.u32::<0>()).listen();
+                // The slot of the key: 0 stands for the lease.
+                let held = block.u64::<8>().load(Ordering::Acquire) == 0;
+                held.then_some(seen)
+            }
+        };
+        let other = loom::thread::spawn(wait(shm.clone()));
+        let owner = {
+            let shm = shm.clone();
+            loom::thread::spawn(move || {
+                let block = shm.block::<16>(0).unwrap();
+                block.u64::<8>().store(1, Ordering::Release);
+                Bell::new(block.u32::<0>()).ring();
+            })
+        };
+        let asleep = [wait(shm.clone())(), other.join().unwrap()];
+        owner.join().unwrap();
+        let word = shm.block::<16>(0).unwrap().u32::<0>().load(Ordering::Relaxed);
+        for seen in asleep.into_iter().flatten() {
+            assert_ne!(word, seen, "asleep for ever");
+        }
+    });
+}
+
+/// A key is set, in a chunk that is opened for it, while everything is flushed: if the flush was not yet done when the writer
+/// looked at another key afterwards, its own is gone too.
+#[test]
+fn a_flush_leaves_nothing_that_was_set_before() {
+    model(2, || {
+        let (stage, table) = table_of(2, 16, 1);
+        put(&table, stage.actor(1), b"old", 1);
+        let writer = {
+            let (stage, table) = (stage.clone(), table.clone());
+            loom::thread::spawn(move || {
+                put(&table, stage.actor(2), b"new", 2);
+                get(&table, b"old").is_some()
+            })
+        };
+        table.flush(stage.actor(1)).unwrap();
+        assert_eq!(get(&table, b"old"), None);
+        let before = writer.join().unwrap();
+        let left = get(&table, b"new");
+        assert!(left.is_none() || left == Some([2; 16]) && !before, "set before the flush and not gone");
+        assert_eq!(table.len().unwrap(), u64::from(left.is_some()));
     });
 }

@@ -5,7 +5,7 @@
 //!    0 seed      u64  seed of the hash of keys
 //!    8 bits      u32  D: the directory has 2^D entries;  12 class u32: 2 cache, 3 store
 //!   16 limit     u64  bytes that the table may hold, 0 = what the fabric has: live records, or all chunks if it evicts
-//!   24 flush     u64  cache: records of chunks with a lower number than this are gone
+//!   24 flush     u64  cache: {number of a chunk 44 | 0 18 | set of counts 1 | pending 1}: records with a lower id are gone
 //!   32 options   u64  cache: bit 0 = it evicts when it is full, bit 1 = it has events
 //!   40 entries   u64  cache: most entries, 0 = any number
 //!   48 aux       u64  cache: {bytes of the ghosts / 64 : 32 | bytes of the statistics / 64 : 32}, see below
@@ -13,11 +13,10 @@
 //!   64 deaths    u64  counts reaped threads: the counts below may be off until they were taken anew
 //!   72 recounted u64  the value of `deaths` for which live and dead bytes were taken anew
 //!   88 counted   u64  the value of `deaths` for which entries were counted anew
-//!   80 swept_ms  u64  when expired entries were last looked for
 //!   96 ghosts    u64  evicting cache: records that were put among the ghosts so far
 //!  104 young     u64  evicting cache with a limit of entries: those of class Small
 //!  192 floor     u64  store: no state that left the table has a higher order; 0 = not recovered yet
-//!  256 stripes   16 x 64 B  {live bytes u64 | entries u64 | 0}, by thread index; sums, wrapping
+//!  256 stripes   16 x 64 B  2 x {live bytes u64 | entries u64}, by thread index; sums, wrapping; one set for what a flush left
 //! 1280 free for the object that uses the table, up to 3840 (a store's leader, terms, marks; a cache's leases)
 //! 2304 cache: ages u64 x 2 {milliseconds + 1}: moving means of how old evicted entries were, small and main; 0 = none yet
 //! 2320 cache: unsent u64  events that could not be sent
@@ -72,7 +71,6 @@ pub mod control {
     pub const ADVISOR: usize = 56;
     pub const DEATHS: usize = 64;
     pub const RECOUNTED: usize = 72;
-    pub const SWEPT_MS: usize = 80;
     pub const COUNTED: usize = 88;
     pub const GHOSTS: usize = 96;
     pub const SMALL_ENTRIES: usize = 104;
@@ -84,6 +82,8 @@ pub mod control {
     /// Within a stripe.
     pub const LIVE: usize = 0;
     pub const ENTRIES: usize = 8;
+    /// From one set of counts to the other.
+    pub const SET: usize = 16;
 }
 
 /// Bits of the word `options`.
@@ -109,6 +109,11 @@ const _: () = assert!(cfg!(memora_loom) || USER_OFFSET == OBJECT_HEADER_BYTES + 
 pub const IN_STASH: u8 = 1;
 /// Bucket flag: everything here was moved to the children.
 pub const MIGRATED: u8 = 2;
+
+/// Words that those sleep on who wait for the end of a lease: at the start of the user's part, for caches.
+pub const BELL_COUNT: u64 = 64;
+/// Bytes from one to the next.
+pub const BELL_BYTES: u64 = 16;
 
 /// A bucket as a block.
 pub type Bucket<'a> = Block<'a, { BUCKET_BYTES as usize }>;

@@ -208,7 +208,10 @@ impl Table {
             {
                 return Ok(None);
             }
-            if head.is_tombstone() || (head.expiry != 0 && head.expiry <= self.now_ms()) {
+            if head.is_tombstone()
+                || (head.expiry != 0 && head.expiry <= self.now_ms())
+                || self.is_flushed(&head, offset)
+            {
                 return Ok(Some(Head { key_len: 0, ..head }));
             }
             let value = shm.span(offset + self.header + align8(key.len() as u64), head.value_len as u64)?;

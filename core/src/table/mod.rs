@@ -24,6 +24,9 @@
 //! | `queue` | the queues of its chunks |
 //! | `ghost` | which keys were evicted lately |
 //! | `count` | live bytes, entries, what still fits; taking the counts anew |
+//! | `expire` | taking out what has expired, a little at a time |
+//! | `flush` | making everything gone at one moment |
+//! | `lease` | who makes the value of a key that is not there |
 //! | `entry` | what users see of an entry |
 //! | `scan` | all entries, in an order that splits do not disturb |
 //! | `state` | what a store needs: states with their order, tombstones |
@@ -58,10 +61,13 @@ pub mod entry;
 mod evict;
 #[cfg(all(test, not(memora_loom)))]
 mod evict_tests;
+mod expire;
+mod flush;
 mod ghost;
 mod hash;
 mod insert;
 pub mod layout;
+mod lease;
 mod lookup;
 mod observe;
 mod queue;
@@ -85,10 +91,11 @@ use std::sync::{Arc, OnceLock};
 
 pub use check::{check, inherit};
 pub use count::TableStats;
+pub use lease::{Asked, End};
 pub use observe::{EventKind, Observer};
 pub use state::KeyState;
 pub use stats::{ChunkStates, Count, Counts};
-pub use update::{Action, Changed, Current, Restored, Revision, Update, Value};
+pub use update::{Action, Changed, Current, Id, Restored, Revision, Update, Value};
 
 use crate::chunk::record::{EXTENDED_BYTES, HEADER_BYTES};
 use crate::chunk::{Account, ChunkId, Class, Pool};
@@ -172,6 +179,8 @@ pub struct Table {
     clock: Clock,
     /// What this process last found to fit, and at which change of the pool: private.
     capacity: count::CapacityCache,
+    /// How far this process came with taking out what has expired: private.
+    round: expire::Round,
 }
 
 /// How a table is made.
@@ -348,6 +357,7 @@ impl Table {
             hasher: Hasher::new(seed),
             clock,
             capacity: count::CapacityCache::new(),
+            round: expire::Round::new(),
             shm: Arc::clone(pool.shared_shm()),
             arena: pool.geometry().arena_offset,
             chunk_shift: pool.geometry().chunk_bytes.trailing_zeros(),

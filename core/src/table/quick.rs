@@ -115,7 +115,7 @@ impl Table {
         copy: &mut impl FnMut(&Head, Span<'_>) -> Result<()>,
     ) -> Option<Head> {
         let Seen { head, fields, value } = self.look(space, place.word, key)?;
-        if head.expiry != 0 && head.expiry <= self.now_ms() {
+        if (head.expiry != 0 && head.expiry <= self.now_ms()) || self.is_flushed(&head, place.word.offset()) {
             return None;
         }
         copy(&head, value).ok()?;
@@ -236,7 +236,8 @@ impl Table {
         update: &Update<'_>,
     ) -> Option<Changed> {
         let Value::Bytes(value) = update.value else { return None };
-        if self.class != RecordClass::Cache || key.len() > KEY_LEN_MAX || self.is_pressed() {
+        let plain = self.class == RecordClass::Cache && update.id == 0;
+        if !plain || key.len() > KEY_LEN_MAX || self.is_pressed() {
             return None;
         }
         let space = self.shm.window();
@@ -257,7 +258,14 @@ impl Table {
         }
         let generation = count.generation();
         let class = self.class_at(place.word.offset()).ok()?;
+        // Behind the load of the slot, before the chunk is looked at.
+        let epoch = self.quiet_epoch()?;
         let appended = self.pool.append_quick(me, class, self.object, &head, key, value, bytes)?;
+        if self.was_flushed(epoch, &old, place.word.offset()) || epoch.is_over(appended.number) {
+            // Once for each flush: the general function takes another chunk.
+            let _ = self.pool.give_up(&appended);
+            return None;
+        }
         kill_point!("table.replace.before_publish");
         // ORDER AcqRel [slot]: as in `replace`: expects the very word whose record was compared.
         let next = place.word.publish(tag_of(hash), appended.offset);
@@ -269,7 +277,8 @@ impl Table {
         kill_point!("table.replace.published");
         let _ = self.pool.add_to(&count, generation, old_bytes);
         if bytes != old_bytes {
-            self.count(me, bytes as i64 - old_bytes as i64, 0);
+            let fresh = Head { id: appended.number << 20, ..head };
+            self.count_record(me, &fresh, appended.offset, bytes as i64 - old_bytes as i64, 0);
         }
         Some(Changed { id: appended.id, offset: appended.offset, changed: true })
     }

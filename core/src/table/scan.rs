@@ -24,7 +24,8 @@ impl Table {
     ) -> Result<u64> {
         self.scan_records(cursor, limit, &mut |record| {
             let head = &record.head;
-            if !head.is_tombstone() && (head.expiry == 0 || head.expiry > self.now_ms()) {
+            let over = head.expiry != 0 && head.expiry <= self.now_ms();
+            if !head.is_tombstone() && !over && !self.is_flushed(head, record.offset) {
                 visit(&record.key, head, &record.value)?;
             }
             Ok(())

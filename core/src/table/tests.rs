@@ -46,7 +46,7 @@ impl Bench {
 
     pub fn set_until(&self, me: Actor<'_>, key: &[u8], value: &[u8], expiry: u64) -> Result<Changed> {
         self.table.update(me, key, |_| {
-            Ok(Action::Put(Update { value: Value::Bytes(value), expiry, client: 7, marks: 0 }))
+            Ok(Action::Put(Update { value: Value::Bytes(value), expiry, client: 7, marks: 0, id: 0 }))
         })
     }
 

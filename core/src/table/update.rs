@@ -3,6 +3,7 @@
 //! The caller's function sees what is there and says what shall be; the new record is appended to the writer's own chunk;
 //! one compare-and-swap from the word that was seen publishes it. If somebody was faster, the function is asked again.
 
+use super::flush::Epoch;
 use super::lookup::{Attempt, Found};
 use super::slot::tag_of;
 use super::{Count, EventKind, RecordClass, Table, too_many_tries};
@@ -45,6 +46,8 @@ pub enum Action<'v> {
     Put(Update<'v>),
     /// The same value and the same flags of the user, with something else beside it. Nothing, where there is no entry.
     Revise(Revision),
+    /// A lease that names its owner, in place of no entry; see [`super::lease`].
+    Lease(&'v [u8]),
     /// Gone.
     Remove,
 }
@@ -59,6 +62,8 @@ pub struct Update<'v> {
     pub client: u32,
     /// Marks of the record: [`record::STALE`] and [`record::WON`], which a new value usually has not.
     pub marks: u8,
+    /// The id that the user wants it to have; 0 for one of its own.
+    pub id: u64,
 }
 
 /// What changes about an entry whose value stays.
@@ -68,9 +73,19 @@ pub struct Revision {
     pub expiry: u64,
     /// Marks of the record.
     pub marks: u8,
-    /// Whether the entry gets a new version, so that compare-and-swaps which were prepared before fail. Entries of a store
-    /// always get one.
-    pub renew: bool,
+    /// Which version it has then.
+    pub id: Id,
+}
+
+/// The version of an entry whose value stays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Id {
+    /// The one it has. Entries of a store get a new one nevertheless.
+    Keep,
+    /// A new one, so that compare-and-swaps which were prepared before fail.
+    New,
+    /// This one.
+    Given(u64),
 }
 
 /// What an update did.
@@ -121,11 +136,17 @@ struct Draft<'v> {
     restored: Option<u64>,
 }
 
-impl Draft<'_> {
+impl<'v> Draft<'v> {
     fn tombstone(key: &[u8]) -> Self {
+        Draft::lease(key, &[])
+    }
+
+    /// A tombstone that names the owner of a lease.
+    fn lease(key: &[u8], owner: &'v [u8]) -> Self {
+        let (key_len, value_len) = (key.len() as u32, owner.len() as u32);
         Draft {
-            head: Head { key_len: key.len() as u32, flags: TOMBSTONE, ..Head::default() },
-            value: &[],
+            head: Head { key_len, value_len, flags: TOMBSTONE, ..Head::default() },
+            value: owner,
             restored: None,
         }
     }
@@ -145,15 +166,38 @@ impl Table {
         &self,
         me: Actor<'_>,
         key: &[u8],
+        decide: impl FnMut(Option<Current<'_>>) -> Result<Action<'v>>,
+    ) -> Result<Changed> {
+        self.update_with(me, key, Sight::Entries, decide)
+    }
+
+    /// As [`Table::update`], but `decide` sees a lease as well: a tombstone. `tell` says whether a change is one of an entry.
+    pub(super) fn update_leased<'v>(
+        &self,
+        me: Actor<'_>,
+        key: &[u8],
+        tell: bool,
+        decide: impl FnMut(Option<Current<'_>>) -> Result<Action<'v>>,
+    ) -> Result<Changed> {
+        self.update_with(me, key, Sight::Leases { tell }, decide)
+    }
+
+    #[inline]
+    fn update_with<'v>(
+        &self,
+        me: Actor<'_>,
+        key: &[u8],
+        sight: Sight,
         mut decide: impl FnMut(Option<Current<'_>>) -> Result<Action<'v>>,
     ) -> Result<Changed> {
         if key.is_empty() || key.len() > self.key_len_max() {
             return Err(bad_key(key.len(), self.key_len_max()));
         }
         let hash = self.hasher.hash(key);
+        let leases = sight != Sight::Entries;
         for _ in 0..TRIES {
-            if let Attempt::Done(done) = self.try_update(me, hash, key, &mut decide)? {
-                if done.changed {
+            if let Attempt::Done(done) = self.try_update(me, hash, key, leases, &mut decide)? {
+                if done.changed && sight != (Sight::Leases { tell: false }) {
                     let (count, event) = match done.id {
                         0 => (Count::Delete, EventKind::Delete),
                         _ => (Count::Set, EventKind::Set),
@@ -189,14 +233,18 @@ impl Table {
         me: Actor<'_>,
         hash: u64,
         key: &[u8],
+        leases: bool,
         decide: &mut impl FnMut(Option<Current<'_>>) -> Result<Action<'v>>,
     ) -> Result<Attempt<Changed>> {
         self.relieve(me)?;
+        if self.round.is_due() {
+            self.expire_step(me)?;
+        }
         let (index, entry) = self.entry(hash)?;
         let span = self.index_span(entry)?;
         match self.find(span, hash, key)? {
             Attempt::Done(found) => {
-                let attempt = self.attempt(me, hash, key, found, decide)?;
+                let attempt = self.attempt(me, hash, key, found, leases, decide)?;
                 match attempt {
                     // A decision about nothing stands only if the index chunk was still in use.
                     Attempt::Done(Outcome::Kept) => {
@@ -206,14 +254,16 @@ impl Table {
                         Ok(if still { Attempt::Done(Changed::NOTHING) } else { Attempt::Again })
                     }
                     Attempt::Done(Outcome::Changed(changed)) => Ok(Attempt::Done(changed)),
-                    Attempt::Done(Outcome::Insert(appended)) => {
-                        self.insert_into(me, index, entry, hash, key, &appended)
+                    Attempt::Done(Outcome::Insert(appended, lease)) => {
+                        let done = self.insert_into(me, index, entry, hash, key, &appended)?;
+                        self.uncount_lease(me, lease, &appended, &done);
+                        Ok(done)
                     }
                     _ => Ok(Attempt::Again),
                 }
             }
             Attempt::Again => Ok(Attempt::Again),
-            Attempt::Split => self.update_split(me, hash, key, decide),
+            Attempt::Split => self.update_split(me, hash, key, leases, decide),
         }
     }
 
@@ -224,16 +274,19 @@ impl Table {
         me: Actor<'_>,
         hash: u64,
         key: &[u8],
+        leases: bool,
         decide: &mut impl FnMut(Option<Current<'_>>) -> Result<Action<'v>>,
     ) -> Result<Attempt<Changed>> {
         let Some(split) = self.enter_split(me, hash)? else { return Ok(Attempt::Again) };
         let span = self.pool.span(split.child)?;
         let Attempt::Done(found) = self.find(span, hash, key)? else { return Ok(Attempt::Again) };
-        let done = match self.attempt(me, hash, key, found, decide)? {
+        let done = match self.attempt(me, hash, key, found, leases, decide)? {
             Attempt::Done(Outcome::Kept) => Attempt::Done(Changed::NOTHING),
             Attempt::Done(Outcome::Changed(changed)) => Attempt::Done(changed),
-            Attempt::Done(Outcome::Insert(appended)) => {
-                self.insert_locked(me, split.child, hash, key, &appended)?
+            Attempt::Done(Outcome::Insert(appended, lease)) => {
+                let done = self.insert_locked(me, split.child, hash, key, &appended)?;
+                self.uncount_lease(me, lease, &appended, &done);
+                done
             }
             _ => Attempt::Again,
         };
@@ -253,21 +306,26 @@ impl Table {
         hash: u64,
         key: &[u8],
         found: Option<Found<'_>>,
+        leases: bool,
         decide: &mut impl FnMut(Option<Current<'_>>) -> Result<Action<'v>>,
     ) -> Result<Attempt<Outcome>> {
         let mut scratch = Scratch { digits: [0; 20], joined: Vec::new() };
+        let epoch = self.epoch()?;
         let Some(found) = found else {
-            return match decide(None)? {
-                Action::Keep | Action::Remove | Action::Revise(_) => Ok(Attempt::Done(Outcome::Kept)),
-                Action::Put(update) => {
-                    let draft = self.draft(key, &update, None, &mut scratch)?;
-                    let appended = self.append_new(me, hash, key, &draft)?;
-                    Ok(Attempt::Done(Outcome::Insert(appended)))
-                }
+            let action = decide(None)?;
+            let draft = match action {
+                Action::Keep | Action::Remove | Action::Revise(_) => return Ok(Attempt::Done(Outcome::Kept)),
+                Action::Put(update) => self.draft(key, &update, None, &mut scratch)?,
+                Action::Lease(owner) => Draft::lease(key, owner),
             };
+            let Some(appended) = self.append_new(me, hash, key, &draft, epoch)? else {
+                return Ok(Attempt::Again);
+            };
+            let lease = draft.head.is_tombstone();
+            return Ok(Attempt::Done(Outcome::Insert(appended, lease)));
         };
-        let current = self.current(&found, key.len())?;
-        let visible = current.is_some();
+        let current = self.current(&found, key.len(), leases, epoch)?;
+        let visible = current.is_some() && !found.head.is_tombstone();
         let action = match decide(current) {
             Ok(action) => action,
             // An objection stands only if it was about what is really there.
@@ -275,9 +333,12 @@ impl Table {
         };
         let present = visible.then_some(&found);
         let draft = match action {
-            Action::Remove if self.class == RecordClass::Cache => return self.unlink(me, found, visible),
+            Action::Remove if self.class == RecordClass::Cache => {
+                return self.unlink(me, hash, found, visible);
+            }
             Action::Remove if visible => Ok(Draft::tombstone(key)),
             Action::Put(update) => self.draft(key, &update, present, &mut scratch),
+            Action::Lease(owner) => Ok(Draft::lease(key, owner)),
             Action::Revise(revision) if visible => self.revised(key, &found, &revision, &mut scratch),
             Action::Keep | Action::Remove | Action::Revise(_) => {
                 return Ok(if self.unchanged(&found) {
@@ -292,7 +353,7 @@ impl Table {
             // As for objections of `decide`: a value that is joined with a torn one may seem to be too long.
             Err(error) => return if self.unchanged(&found) { Err(error) } else { Ok(Attempt::Again) },
         };
-        self.replace(me, hash, key, &found, &draft)
+        self.replace(me, hash, key, &found, &draft, epoch)
     }
 
     /// Publishes a tombstone in the slot of an entry. False: somebody changed it.
@@ -303,14 +364,24 @@ impl Table {
         key: &[u8],
         found: &Found<'_>,
     ) -> Result<bool> {
-        Ok(matches!(self.replace(me, hash, key, found, &Draft::tombstone(key))?, Attempt::Done(_)))
+        let draft = Draft::tombstone(key);
+        Ok(matches!(self.replace(me, hash, key, found, &draft, self.epoch()?)?, Attempt::Done(_)))
     }
 
     /// What `decide` gets to see of a record.
     #[inline]
-    fn current<'a>(&'a self, found: &Found<'a>, key_len: usize) -> Result<Option<Current<'a>>> {
+    fn current<'a>(
+        &'a self,
+        found: &Found<'a>,
+        key_len: usize,
+        leases: bool,
+        epoch: Epoch,
+    ) -> Result<Option<Current<'a>>> {
         let head = found.head;
-        if head.is_tombstone() || (head.expiry != 0 && head.expiry <= self.now_ms()) {
+        if (head.is_tombstone() && !leases)
+            || (head.expiry != 0 && head.expiry <= self.now_ms())
+            || self.was_flushed(epoch, &head, found.offset)
+        {
             return Ok(None);
         }
         let at = found.offset + self.header + crate::shm::align8(key_len as u64);
@@ -362,10 +433,10 @@ impl Table {
             return Err(bad_value(value.len(), max));
         }
         let head = Head {
-            id: 0,
+            id: update.id,
             value_len: value.len() as u32,
             key_len: key.len() as u32,
-            flags: update.marks & record::MARKS,
+            flags: update.marks & record::MARKS | given(update.id != 0),
             expiry: update.expiry.min(record::EXPIRY_MAX),
             client: update.client,
         };
@@ -382,10 +453,14 @@ impl Table {
     ) -> Result<Draft<'d>> {
         self.copy_value(key, Some(found), 0, &mut scratch.joined)?;
         // A store's states are told apart by their ids.
-        let keep = !revision.renew && self.class == RecordClass::Cache;
+        let (id, was_given) = match revision.id {
+            Id::Keep if self.class == RecordClass::Cache => (found.head.id, found.head.flags & record::GIVEN),
+            Id::Keep | Id::New => (0, 0),
+            Id::Given(id) => (id, given(id != 0)),
+        };
         let head = Head {
-            id: if keep { found.head.id } else { 0 },
-            flags: revision.marks & record::MARKS,
+            id,
+            flags: revision.marks & record::MARKS | was_given,
             expiry: revision.expiry.min(record::EXPIRY_MAX),
             ..found.head
         };
@@ -412,12 +487,19 @@ impl Table {
     }
 
     /// Appends the record of a key that is not there, if it may come in.
-    fn append_new(&self, me: Actor<'_>, hash: u64, key: &[u8], draft: &Draft<'_>) -> Result<Appended> {
+    fn append_new(
+        &self,
+        me: Actor<'_>,
+        hash: u64,
+        key: &[u8],
+        draft: &Draft<'_>,
+        epoch: Epoch,
+    ) -> Result<Option<Appended>> {
         self.admit(me, key.len(), draft.value.len(), 0)?;
         let class = self.class_of_new(hash)?;
         self.reserve_entry(me)?;
-        let appended = self.append(me, class, Need::Growth, key, draft, None);
-        if appended.is_err() {
+        let appended = self.append(me, class, Need::Growth, key, draft, None, epoch);
+        if !matches!(appended, Ok(Some(_))) {
             self.withdraw_entry();
         }
         appended
@@ -433,7 +515,8 @@ impl Table {
         key: &[u8],
         draft: &Draft<'_>,
         old: Option<&Found<'_>>,
-    ) -> Result<Appended> {
+        epoch: Epoch,
+    ) -> Result<Option<Appended>> {
         let bytes = record_bytes(self.header, key.len() as u64, draft.value.len() as u64);
         if self.class == RecordClass::Cache
             && let Some(chunks) = self.pool.run_chunks(bytes)
@@ -442,17 +525,26 @@ impl Table {
                 self.make_room_for_run(me, chunks, need)?;
             }
             let first = self.pool.take_record_run(me, class, self.object, chunks, need, Some(self))?;
-            return self.pool.append_run(first, &draft.head, key, draft.value);
+            let appended = self.pool.append_run(first, &draft.head, key, draft.value)?;
+            if self.is_epoch(epoch) {
+                return Ok(Some(appended));
+            }
+            self.pool.give_up(&appended)?;
+            return Ok(None);
         }
         let place = match self.room(me, class, bytes)? {
             Some(place) => place,
             None => self.make_room(me, class, need, bytes)?,
         };
+        // A flush since the decision: it may have been about what is gone by now.
+        if !self.is_epoch(epoch) {
+            return Ok(None);
+        }
         let extension = match self.class {
             RecordClass::Cache => None,
             RecordClass::Store => Some(self.extension(draft, old)?),
         };
-        self.pool.append(place, &draft.head, extension.as_ref(), key, draft.value)
+        self.pool.append(place, &draft.head, extension.as_ref(), key, draft.value).map(Some)
     }
 
     /// The extended header of a record that replaces `old`, or none: its order is one more than that of the old record, or
@@ -478,6 +570,7 @@ impl Table {
         key: &[u8],
         found: &Found<'_>,
         draft: &Draft<'_>,
+        epoch: Epoch,
     ) -> Result<Attempt<Outcome>> {
         let old_bytes = found.head.bytes(self.header);
         let new_bytes = record_bytes(self.header, key.len() as u64, draft.value.len() as u64);
@@ -487,7 +580,10 @@ impl Table {
         }
         let dead = self.dead_token(found.offset)?;
         let old_class = self.class_at(found.offset)?;
-        let appended = self.append(me, old_class, need, key, draft, Some(found))?;
+        let Some(appended) = self.append(me, old_class, need, key, draft, Some(found), epoch)? else {
+            return Ok(Attempt::Again);
+        };
+        let was_flushed = self.was_flushed(epoch, &found.head, found.offset);
         kill_point!("table.replace.before_publish");
         // DIES BEFORE: a record that nothing points to. DIES AFTER: the entry is changed; the old bytes are not counted dead.
         // ORDER AcqRel [slot]: releases the record to those who load the slot.
@@ -501,10 +597,21 @@ impl Table {
             self.pool.seal_run(&appended)?;
         }
         self.pool.add_dead(dead.0, dead.1, old_bytes)?;
-        let entries = i64::from(!draft.head.is_tombstone()) - i64::from(!found.head.is_tombstone());
-        self.count(me, new_bytes as i64 - old_bytes as i64, entries);
+        let fresh = Head { id: appended.number << 20, ..Head::default() };
+        let come = i64::from(!draft.head.is_tombstone());
+        let gone = i64::from(!found.head.is_tombstone());
+        if was_flushed {
+            self.count_record(me, &found.head, found.offset, -(old_bytes as i64), -gone);
+            self.count_record(me, &fresh, appended.offset, new_bytes as i64, come);
+        } else {
+            let bytes = new_bytes as i64 - old_bytes as i64;
+            self.count_record(me, &fresh, appended.offset, bytes, come - gone);
+        }
         if self.entries_limit != 0 && self.class_at(appended.offset)? != old_class {
             self.count_small(if old_class == Class::Small { -1 } else { 1 });
+        }
+        if found.head.is_tombstone() && self.class == RecordClass::Cache {
+            self.lease_ended(hash)?;
         }
         Ok(Attempt::Done(Outcome::Changed(Changed {
             id: appended.id,
@@ -514,7 +621,7 @@ impl Table {
     }
 
     /// Unlinks the record in a slot. `visible` says whether it counts as a change for the caller.
-    fn unlink(&self, me: Actor<'_>, found: Found<'_>, visible: bool) -> Result<Attempt<Outcome>> {
+    fn unlink(&self, me: Actor<'_>, hash: u64, found: Found<'_>, visible: bool) -> Result<Attempt<Outcome>> {
         let dead = self.dead_token(found.offset)?;
         let small = self.entries_limit != 0 && self.class_at(found.offset)? == Class::Small;
         kill_point!("table.unlink.before");
@@ -527,9 +634,21 @@ impl Table {
         kill_point!("table.unlink.after");
         let bytes = found.head.bytes(self.header);
         self.pool.add_dead(dead.0, dead.1, bytes)?;
-        self.count(me, -(bytes as i64), -1);
+        let entries = -i64::from(!found.head.is_tombstone());
+        self.count_record(me, &found.head, found.offset, -(bytes as i64), entries);
         self.count_small(-i64::from(small));
+        if found.head.is_tombstone() {
+            self.lease_ended(hash)?;
+        }
         Ok(Attempt::Done(Outcome::Changed(Changed { changed: visible, ..Changed::NOTHING })))
+    }
+
+    /// Whoever inserts counts an entry: a lease is none.
+    fn uncount_lease(&self, me: Actor<'_>, lease: bool, appended: &Appended, done: &Attempt<Changed>) {
+        if lease && matches!(done, Attempt::Done(_)) {
+            let head = Head { id: appended.number << 20, ..Head::default() };
+            self.count_record(me, &head, appended.offset, 0, -1);
+        }
     }
 
     /// The chunk of a record and the generation under which its dead bytes are counted: taken before the record is
@@ -573,7 +692,7 @@ impl Table {
                         }
                         Attempt::Again
                     } else {
-                        match self.replace(me, hash, key, &found, &draft)? {
+                        match self.replace(me, hash, key, &found, &draft, self.epoch()?)? {
                             Attempt::Done(_) => return Ok(true),
                             _ => Attempt::Again,
                         }
@@ -584,10 +703,10 @@ impl Table {
                 Attempt::Done(None) if restored.order <= self.floor().load(Ordering::Acquire) => {
                     return Ok(false);
                 }
-                Attempt::Done(None) => {
-                    let appended = self.append_new(me, hash, key, &draft)?;
-                    self.insert_into(me, index, entry, hash, key, &appended)?
-                }
+                Attempt::Done(None) => match self.append_new(me, hash, key, &draft, self.epoch()?)? {
+                    Some(appended) => self.insert_into(me, index, entry, hash, key, &appended)?,
+                    None => Attempt::Again,
+                },
                 Attempt::Split => {
                     if let Some(split) = self.enter_split(me, hash)? {
                         self.finish_split(split)?;
@@ -607,12 +726,24 @@ impl Table {
     }
 }
 
+/// What an update sees, and whether it is one of an entry.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Sight {
+    Entries,
+    Leases { tell: bool },
+}
+
 /// What an attempt came to.
 enum Outcome {
     Kept,
     Changed(Changed),
-    /// The key is not there: the appended record is to be inserted.
-    Insert(Appended),
+    /// The key is not there: the appended record is to be inserted. The second part says that it is a lease.
+    Insert(Appended, bool),
+}
+
+/// The mark of a record whose id is the user's.
+const fn given(given: bool) -> u8 {
+    if given { record::GIVEN } else { 0 }
 }
 
 #[cold]

@@ -48,6 +48,10 @@ pub trait KeyValue {
     fn delete(&self, key: &[u8]) -> Result<bool>;
     /// Stores if the entry has that version.
     fn compare_and_swap(&self, key: &[u8], value: &[u8], version: Version) -> Result<CasOutcome>;
+    /// Puts bytes behind the value.
+    fn append(&self, key: &[u8], bytes: &[u8]) -> Result<Option<Version>>;
+    /// Puts bytes in front of the value.
+    fn prepend(&self, key: &[u8], bytes: &[u8]) -> Result<Option<Version>>;
     /// Counts up.
     fn increment(&self, key: &[u8], by: u64) -> Result<Option<u64>>;
     /// Counts down.
@@ -74,6 +78,12 @@ macro_rules! key_value {
             }
             fn compare_and_swap(&self, key: &[u8], value: &[u8], version: Version) -> Result<CasOutcome> {
                 self.compare_and_swap(key, value, version, &SetOptions::default())
+            }
+            fn append(&self, key: &[u8], bytes: &[u8]) -> Result<Option<Version>> {
+                self.append(key, bytes)
+            }
+            fn prepend(&self, key: &[u8], bytes: &[u8]) -> Result<Option<Version>> {
+                self.prepend(key, bytes)
             }
             fn increment(&self, key: &[u8], by: u64) -> Result<Option<u64>> {
                 self.increment(key, by, None)
@@ -107,6 +117,8 @@ pub struct KvClient<K> {
     codec: Codec,
     /// The version that the latest `gets` of a key saw.
     versions: HashMap<String, Version>,
+    /// The value that the latest read of a key saw.
+    values: HashMap<String, String>,
     refusal: Option<Error>,
 }
 
@@ -117,7 +129,7 @@ impl<K: KeyValue> KvClient<K> {
     }
 
     fn with(object: K, recorder: Recorder, codec: Codec) -> KvClient<K> {
-        KvClient { object, recorder, codec, versions: HashMap::new(), refusal: None }
+        KvClient { object, recorder, codec, versions: HashMap::new(), values: HashMap::new(), refusal: None }
     }
 
     /// The client's name in the history.
@@ -127,14 +139,18 @@ impl<K: KeyValue> KvClient<K> {
 
     /// An operation on a key, to be completed with its arguments and given to [`KvClient::perform`].
     ///
-    /// A `casv` without a version that this client knows becomes a `gets`.
+    /// A `casv` without a version that this client knows, and a `cas` without a value that it knows, become a `gets`.
     pub fn line(&self, op: &str, key: &str) -> Line {
-        let known = self.versions.get(key);
-        let op = if op == "casv" && known.is_none() { "gets" } else { op };
+        let (known, value) = (self.versions.get(key), self.values.get(key));
+        let unknown = op == "casv" && known.is_none() || op == "cas" && value.is_none();
+        let op = if unknown { "gets" } else { op };
         let mut line = Line::new(self.name(), op);
         line.k = Some(key.to_string());
         if op == "casv" {
             line.tok = known.map(|version| version.0);
+        }
+        if op == "cas" {
+            line.exp = value.cloned();
         }
         line
     }
@@ -171,14 +187,13 @@ impl<K: KeyValue> KvClient<K> {
         let by = line.by.unwrap_or_default();
         match line.op.as_str() {
             "get" => {
-                line.out = self
-                    .object
-                    .get_entry(key_bytes)?
-                    .map(|entry| Out::Text((self.codec.decode)(&entry.value)));
+                if let Some(entry) = self.object.get_entry(key_bytes)? {
+                    line.out = Some(self.seen(&key, &entry));
+                }
             }
             "gets" => {
                 if let Some(entry) = self.object.get_entry(key_bytes)? {
-                    line.out = Some(Out::Text((self.codec.decode)(&entry.value)));
+                    line.out = Some(self.seen(&key, &entry));
                     line.tok = Some(entry.version.0);
                     self.versions.insert(key, entry.version);
                 }
@@ -189,6 +204,12 @@ impl<K: KeyValue> KvClient<K> {
             }
             "add" => line.ok = Some(self.object.add(key_bytes, &value)?.is_some()),
             "replace" => line.ok = Some(self.object.replace(key_bytes, &value)?.is_some()),
+            "append" => line.ok = Some(self.object.append(key_bytes, &value)?.is_some()),
+            "prepend" => line.ok = Some(self.object.prepend(key_bytes, &value)?.is_some()),
+            "cas" => {
+                let expected = line.exp.as_deref().map(self.codec.encode).unwrap_or_default();
+                line.ok = Some(self.compare_values(key_bytes, &expected, &value)?);
+            }
             "del" => line.ok = Some(self.object.delete(key_bytes)?),
             "casv" => {
                 let version = Version(line.tok.unwrap_or_default());
@@ -214,14 +235,48 @@ impl<K: KeyValue> KvClient<K> {
     }
 }
 
+impl<K: KeyValue> KvClient<K> {
+    /// Remembers a value that was read.
+    fn seen(&mut self, key: &str, entry: &Entry) -> Out {
+        let text = (self.codec.decode)(&entry.value);
+        self.values.insert(key.to_string(), text.clone());
+        Out::Text(text)
+    }
+
+    /// Stores if the entry has a certain value: the version that it was seen with is that of this value.
+    fn compare_values(&self, key: &[u8], expected: &[u8], value: &[u8]) -> Result<bool> {
+        loop {
+            let Some(entry) = self.object.get_entry(key)?.filter(|entry| entry.value == expected) else {
+                return Ok(false);
+            };
+            match self.object.compare_and_swap(key, value, entry.version)? {
+                CasOutcome::Stored(_) => return Ok(true),
+                CasOutcome::NotFound => return Ok(false),
+                // Somebody else stored something, maybe the same value: each round is his success.
+                CasOutcome::Stale(_) => {}
+            }
+        }
+    }
+}
+
 struct Worker {
     client: KvClient<Cache>,
     random: Random,
 }
 
 /// Upper bounds of `draw(100)` for each operation.
-const TEXT: &[(u64, &str)] =
-    &[(25, "get"), (40, "gets"), (60, "set"), (70, "add"), (78, "replace"), (88, "del"), (100, "casv")];
+const TEXT: &[(u64, &str)] = &[
+    (22, "get"),
+    (36, "gets"),
+    (54, "set"),
+    (62, "add"),
+    (69, "replace"),
+    (78, "del"),
+    (88, "casv"),
+    (92, "cas"),
+    (96, "append"),
+    (100, "prepend"),
+];
 const NUMBER: &[(u64, &str)] =
     &[(20, "get"), (25, "gets"), (35, "set"), (45, "add"), (80, "incr"), (95, "decr"), (100, "del")];
 
@@ -236,7 +291,9 @@ impl Worker {
         let op = table.iter().find(|&&(bound, _)| draw < bound).expect("the last bound is 100").1;
         let mut line = self.client.line(op, &key);
         match line.op.as_str() {
-            "set" | "add" | "replace" | "casv" => line.v = Some(self.value(text, number)),
+            "set" | "add" | "replace" | "casv" | "cas" | "append" | "prepend" => {
+                line.v = Some(self.value(text, number));
+            }
             "incr" | "decr" => line.by = Some(1 + self.random.draw(9)),
             _ => {}
         }

@@ -1,9 +1,12 @@
 //! Victims on a cache: hot keys that collide, enough keys to split the index, enough bytes to clean chunks.
 
-use memora::{Cache, CacheOptions, ErrorCode, Fabric, SetOptions, WhenFull};
+use std::time::Duration;
+
+use memora::{Cache, CacheOptions, ErrorCode, Fabric, Lease, SetOptions, WhenFull};
 use memora_stress::kv::{Codec, KeyValue, KvClient};
 use memora_stress::random::{Random, fnv1a};
-use memora_testkit::kill_point::{Victim, within_patience};
+use memora_testkit::kill_point::{Harm, Victim, within_patience};
+use memora_testkit::process::PATIENCE;
 
 use crate::{Blow, Place, Scenario, Versions, check, judge_kv};
 
@@ -35,6 +38,7 @@ pub fn victim(place: &Place) {
         mix_long(&mut client, &mut random, 6);
         unrecorded(&cache, round);
         overwrite(&cache, round);
+        operate(&kept(&fabric), round);
     }
     drop(client);
     hear(&fabric);
@@ -61,6 +65,8 @@ fn survive(place: &Place, blow: Blow) {
     within_patience("the check", move || {
         check(&fabric, "with the victim");
         read_filled(&filled);
+        after(&kept(&fabric), blow.harm == Harm::Freeze);
+        check(&fabric, "after the operations of the survivor");
     });
 }
 
@@ -73,6 +79,8 @@ pub fn conclude(place: &Place) {
     read_all(&mut client);
     check(&fabric, "after the victim");
     read_filled(place);
+    after(&kept(&fabric), false);
+    check(&fabric, "after the last operations");
     judge_kv(place, Versions::Unique);
 }
 
@@ -105,14 +113,18 @@ pub fn client<K: KeyValue>(object: K, place: &Place, name: &str) -> KvClient<K> 
     KvClient::open(object, &place.history(name), name, TAGGED).expect("the place is writable")
 }
 
-const TEXT: [&str; 10] = ["get", "gets", "gets", "set", "set", "add", "replace", "del", "casv", "casv"];
+const TEXT: [&str; 12] =
+    ["get", "gets", "gets", "set", "set", "set", "add", "replace", "del", "casv", "casv", "cas"];
+/// For keys whose values have no filling, so that they can be put together.
+const PLAIN: [&str; 8] = ["get", "gets", "set", "del", "append", "append", "prepend", "cas"];
 const NUMBER: [&str; 8] = ["get", "set", "add", "incr", "incr", "decr", "del", "gets"];
 
 /// Random operations on few keys, with values from a few bytes to several thousand.
 pub fn mix<K: KeyValue>(client: &mut KvClient<K>, random: &mut Random, count: u64) {
     for number in 0..count {
         let (key, ops, bytes) = match random.draw(10) {
-            0..=3 => (format!("k{}", random.draw(8)), &TEXT[..], 60),
+            0..=2 => (format!("k{}", random.draw(8)), &TEXT[..], 60),
+            3 => (format!("a{}", random.draw(3)), &PLAIN[..], 1),
             4..=5 => (format!("n{}", random.draw(3)), &NUMBER[..], 0),
             6..=7 => (format!("b{}", random.draw(8)), &TEXT[..], 6000),
             _ => (format!("f{}", random.draw(3000)), &TEXT[..], 60),
@@ -142,7 +154,8 @@ fn step<K: KeyValue>(
     let mut line = client.line(op, key);
     match line.op.as_str() {
         "set" | "add" | "replace" | "casv" if bytes == 0 => line.v = Some(random.draw(100).to_string()),
-        "set" | "add" | "replace" | "casv" => {
+        "set" | "cas" | "append" | "prepend" if bytes == 1 => line.v = Some(format!("{number:x}.")),
+        "set" | "add" | "replace" | "casv" | "cas" => {
             let tag = random.draw(1 << 40);
             line.v = Some(format!("{}:{number}:{tag:x}+{}", client.name(), random.draw(bytes)));
         }
@@ -173,7 +186,7 @@ fn perform<K: KeyValue>(client: &mut KvClient<K>, line: memora_testkit::history:
 
 /// Reads every key that the scenario knows, so that a lost or damaged value shows.
 pub fn read_all<K: KeyValue>(client: &mut KvClient<K>) {
-    let named = [("k", 8), ("n", 3), ("b", 8), ("f", 4300)];
+    let named = [("k", 8), ("a", 3), ("n", 3), ("b", 8), ("f", 4300)];
     for key in named.iter().flat_map(|(kind, count)| (0..*count).map(move |number| format!("{kind}{number}")))
     {
         let line = client.line("get", &key);
@@ -322,4 +335,81 @@ fn hear(fabric: &Fabric) {
         let event = events.next(None).expect("no loss").expect("told");
         assert_eq!((event.version, &*event.key), (version, &[number % 3][..]));
     }
+}
+
+/// A cache of its own for what no history describes and what empties a cache.
+fn kept(fabric: &Fabric) -> Cache {
+    let options = CacheOptions { when_full: WhenFull::Reject, ..CacheOptions::default() };
+    fabric.cache_with("kept", &options).expect("a cache")
+}
+
+/// Entries of a round, of which the last one says that they are all there.
+const PARTS: u64 = 12;
+/// Keys whose values are computed.
+const COMPUTED: u64 = 4;
+
+/// Leases, stale entries, touching, and emptying the cache. Others may empty it while this one is frozen.
+fn operate(cache: &Cache, round: u64) {
+    let plain = SetOptions::default();
+    let begun = cache.set(b"complete", b"begun").expect("stored");
+    for number in 0..PARTS {
+        cache.set(format!("part {number}").as_bytes(), &round.to_le_bytes()).expect("stored");
+    }
+    cache.touch(b"complete", Some(3_600_000)).expect("touched");
+    // Fails if it was emptied since: then the parts are not all there.
+    cache.compare_and_swap(b"complete", b"done", begun, &plain).expect("compared");
+    for number in 0..COMPUTED {
+        let key = format!("computed {number}");
+        let compute = || Ok(filled(&format!("{key}:300")));
+        let value = cache.get_or_compute(key.as_bytes(), &plain, PATIENCE, compute).expect("a value");
+        assert_eq!(value, filled(&format!("{key}:300")));
+        cache.invalidate(key.as_bytes(), None).expect("marked");
+        if round % 2 == 0
+            && let Some(seen) = cache.get_meta(key.as_bytes(), None).expect("read")
+        {
+            assert!(!(seen.won && seen.taken));
+        }
+        cache.get_and_delete(key.as_bytes()).expect("deleted");
+    }
+    if let Lease::Compute(token) = cache.lease(b"given up", PATIENCE).expect("nobody computes") {
+        cache.abandon(token).expect("given up");
+    }
+    is_complete(cache);
+    cache.flush().expect("emptied");
+    assert_eq!(cache.get(b"complete").expect("read"), None);
+}
+
+/// A flush is done or not done: either everything of a round is there or the mark of the round is gone.
+fn is_complete(cache: &Cache) {
+    if cache.get(b"complete").expect("read").as_deref() == Some(b"done") {
+        for number in 0..PARTS {
+            let part = cache.get(format!("part {number}").as_bytes()).expect("read");
+            // It may be emptied just now, by one who was frozen until now.
+            let still = cache.get(b"complete").expect("read").is_some();
+            assert!(part.is_some() || !still, "part {number} is gone and the mark is not");
+        }
+    }
+}
+
+/// What a victim leaves of these: a flush that is done or not done, and leases that the next one takes over.
+fn after(cache: &Cache, frozen: bool) {
+    is_complete(cache);
+    for number in 0..COMPUTED {
+        let key = format!("computed {number}");
+        let wait = if frozen { Duration::from_millis(1) } else { PATIENCE };
+        let compute = || Ok(filled(&format!("{key}:300")));
+        match cache.get_or_compute(key.as_bytes(), &SetOptions::default(), wait, compute) {
+            Ok(value) => assert_eq!(value, filled(&format!("{key}:300"))),
+            Err(error) => assert!(frozen && error.code() == ErrorCode::TimedOut, "{error}"),
+        }
+    }
+    cache.set(b"complete", b"begun").expect("stored");
+    for number in 0..PARTS {
+        cache.set(format!("part {number}").as_bytes(), b"before").expect("stored");
+    }
+    cache.flush().expect("emptied");
+    assert_eq!(cache.get(b"complete").expect("read"), None);
+    assert_eq!(cache.iter().count(), 0, "everything is gone");
+    cache.set(b"part 0", b"after").expect("stored");
+    assert_eq!(cache.get(b"part 0").expect("read").as_deref(), Some(&b"after"[..]));
 }
