@@ -507,6 +507,7 @@ impl Table {
 
     /// Appends the record of a draft to the caller's open chunk, which changes if it is full.
     #[inline]
+    #[allow(clippy::too_many_arguments)]
     fn append(
         &self,
         me: Actor<'_>,

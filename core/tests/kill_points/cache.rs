@@ -364,7 +364,7 @@ fn operate(cache: &Cache, round: u64) {
         let value = cache.get_or_compute(key.as_bytes(), &plain, PATIENCE, compute).expect("a value");
         assert_eq!(value, filled(&format!("{key}:300")));
         cache.invalidate(key.as_bytes(), None).expect("marked");
-        if round % 2 == 0
+        if round.is_multiple_of(2)
             && let Some(seen) = cache.get_meta(key.as_bytes(), None).expect("read")
         {
             assert!(!(seen.won && seen.taken));
