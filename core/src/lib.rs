@@ -10,6 +10,7 @@ pub mod limits;
 
 #[macro_use]
 pub mod shm;
+#[cfg(not(memora_loom))]
 mod cache;
 mod channel;
 mod chunk;
@@ -23,6 +24,7 @@ mod segment;
 mod store;
 mod table;
 
+#[cfg(not(memora_loom))]
 pub use cache::{
     Advice, AdvicePoint, Cache, CacheCounts, CacheOptions, CacheStats, ChunkStates, Counter, CounterKind,
     Event, EventKind, EventSubscriber, Lease, MetaEntry, MetaGet, MetaSet, ProcessCounts, SetMode,

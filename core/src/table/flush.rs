@@ -131,7 +131,10 @@ impl Table {
     /// Which set of counts a record belongs to.
     #[inline]
     pub(super) fn parity_of(&self, head: &Head, offset: u64) -> usize {
-        self.parity() ^ usize::from(self.is_flushed(head, offset))
+        // One look: a flush in between would exchange the sets.
+        // ORDER Relaxed: an older word gives the same set, as long as only one flush came since.
+        let word = self.flush_word().load(Ordering::Relaxed);
+        usize::from(word & PARITY != 0) ^ usize::from(self.was_flushed(Epoch(word), head, offset))
     }
 
     /// The set of counts of what is there.
