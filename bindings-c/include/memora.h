@@ -431,6 +431,21 @@
 #define MEMORA_DURABILITY_SYNC 2
 
 /**
+ * The entry was invalidated: its value is out of date.
+ */
+#define MEMORA_ENTRY_STALE 1
+
+/**
+ * The caller is the one who makes the value anew, and nobody else is told so.
+ */
+#define MEMORA_ENTRY_WON 2
+
+/**
+ * Somebody else was told to make the value anew.
+ */
+#define MEMORA_ENTRY_TAKEN 4
+
+/**
  * Wait without end.
  */
 #define MEMORA_FOREVER -1
@@ -502,6 +517,12 @@ typedef struct memora_store_t memora_store_t;
  * the thread that used it last.
  */
 typedef struct memora_subscriber_t memora_subscriber_t;
+
+/**
+ * The right to make the value of a key that is missing. Use it up with memora_token_fill() or memora_token_abandon(). It ends with
+ * the thread that asked for it, and with its process: then the next who asks makes the value.
+ */
+typedef struct memora_token_t memora_token_t;
 
 /**
  * A value that can be looked at until the view is released with memora_view_release().
@@ -767,7 +788,7 @@ typedef struct memora_entry_t {
      */
     uint32_t flags;
     /**
-     * Of MEMORA_ENTRY_*, those that apply; otherwise 0.
+     * After memora_cache_get_meta() those of MEMORA_ENTRY_* that apply; otherwise 0.
      */
     uint32_t marks;
 } memora_entry_t;
@@ -941,6 +962,34 @@ typedef struct memora_cache_stats_t {
      */
     uint64_t quiet_chunks;
 } memora_cache_stats_t;
+
+/**
+ * What to expect of a cache of one size, estimated from a sample of what is read. It is the hit ratio of an LRU cache; what counts is
+ * by how much it rises or falls.
+ */
+typedef struct memora_advice_t {
+    /**
+     * How many times the memory that the cache may use now.
+     */
+    double factor;
+    /**
+     * Bytes of records.
+     */
+    uint64_t bytes;
+    /**
+     * Entries of the present mean size that it would hold.
+     */
+    uint64_t entries;
+    /**
+     * The part of all reads that would find their key.
+     */
+    double hit_ratio;
+} memora_advice_t;
+
+/**
+ * Takes what to expect of one size; valid only until the function returns.
+ */
+typedef void (*memora_advice_fn)(void *context, const struct memora_advice_t *advice);
 
 /**
  * What the threads of one process did to a cache since they attached; threads that have ended are not among them.
@@ -1573,6 +1622,80 @@ int memora_cache_count(struct memora_cache_t *cache,
                        uint64_t *number);
 
 /**
+ * Asks for the value of `key`, or for the right to make it: of all threads of all processes that ask, one gets the right, and the
+ * others wait for its value, `timeout_ms` milliseconds at most; MEMORA_FOREVER: without end; 0: not at all.
+ *
+ * On success one of the two is a new handle, and the other one NULL: `*view`, with a copy of the entry, to be released with
+ * memora_view_release(); or `*token`: make the value, then call memora_token_fill(). Who waits goes on at once when the key is set,
+ * when the right is given up, and when the thread or process that has it ends. Of an entry that was invalidated the first who asks
+ * gets the right, the others what is out of date.
+ * Returns MEMORA_OK, MEMORA_TIMED_OUT (who makes the value lives and is not ready), MEMORA_BUSY (that is this very thread),
+ * MEMORA_KEY_TOO_LONG, MEMORA_FULL, MEMORA_NO_SPACE, MEMORA_READ_ONLY, MEMORA_INVALID_ARGUMENT, MEMORA_CLOSED, MEMORA_FORKED,
+ * MEMORA_CORRUPT.
+ */
+int memora_cache_lease(struct memora_cache_t *cache,
+                       const void *key,
+                       size_t key_len,
+                       int64_t timeout_ms,
+                       struct memora_view_t **view,
+                       struct memora_token_t **token);
+
+/**
+ * Stores the value that a token is for, and uses the token up, also when this fails: then the next who asks makes the value.
+ * `options` (time to live, flags) may be NULL, `version` too.
+ *
+ * Returns what memora_cache_set() does, or MEMORA_STALE: the right was lost, because the key was set, deleted or flushed meanwhile,
+ * or the thread that asked ended and another one took over; nothing was stored.
+ */
+int memora_token_fill(struct memora_token_t *token,
+                      const void *value,
+                      size_t value_len,
+                      const struct memora_set_options_t *options,
+                      uint64_t *version);
+
+/**
+ * Gives the right up: the next who asks, or one who waits, gets it. NULL is allowed and does nothing.
+ *
+ * Returns MEMORA_OK, MEMORA_CLOSED, MEMORA_FORKED, MEMORA_CORRUPT.
+ */
+int memora_token_abandon(struct memora_token_t *token);
+
+/**
+ * Marks an entry as out of date: it may be shown for `stale_for_ms` milliseconds more (0: as long as it would have lived), and the
+ * first who asks by memora_cache_get_meta() or memora_cache_lease() is told to make it anew. It gets a new version, so that what was
+ * made from the old one cannot be stored by a swap. `*version` (may be NULL) becomes it.
+ *
+ * Returns what memora_cache_set() does, or MEMORA_NOT_FOUND.
+ */
+int memora_cache_invalidate(struct memora_cache_t *cache,
+                            const void *key,
+                            size_t key_len,
+                            uint64_t stale_for_ms,
+                            uint64_t *version);
+
+/**
+ * Gets the entry of `key`, and whether the caller is to make it anew: the first who sees it when it is out of date, or when it has
+ * less than `recache_below_ms` milliseconds to live (0: that does not count). Everybody gets the value. Who makes it anew sets it,
+ * best by memora_cache_compare_and_swap() with the version of the view.
+ *
+ * On success `*view` is a new handle with a copy, to be released; else it is NULL. The marks of its entry, see memora_view_bytes(),
+ * are those of MEMORA_ENTRY_*.
+ * Returns what memora_cache_view() does, or MEMORA_NO_SPACE.
+ */
+int memora_cache_get_meta(struct memora_cache_t *cache,
+                          const void *key,
+                          size_t key_len,
+                          uint64_t recache_below_ms,
+                          struct memora_view_t **view);
+
+/**
+ * Empties the cache at one moment, however many entries there are. Their room is taken back when it is needed.
+ *
+ * Returns MEMORA_OK, MEMORA_READ_ONLY, MEMORA_INVALID_ARGUMENT, MEMORA_CLOSED, MEMORA_FORKED, MEMORA_CORRUPT.
+ */
+int memora_cache_flush(struct memora_cache_t *cache);
+
+/**
  * Opens the channel `name` of `fabric`, or creates it with `options`. With `options` NULL it must be there, of any kind.
  *
  * On success `*channel` is a new handle, to be closed with memora_channel_close(); else it is NULL.
@@ -1997,6 +2120,18 @@ int memora_store_checkpoint(struct memora_store_t *store);
  * Returns MEMORA_OK, MEMORA_INVALID_ARGUMENT, MEMORA_CLOSED, MEMORA_FORKED, MEMORA_CORRUPT.
  */
 int memora_cache_stats(struct memora_cache_t *cache, struct memora_cache_stats_t *stats, size_t struct_size);
+
+/**
+ * Calls `function` for an eighth of the memory that the cache may use, a quarter, and so on up to eight times as much. With thousands
+ * of reads in the sample (`*sampled_reads`, may be NULL) the estimates are good to two or three points. The function may call the
+ * library, but not throw or jump out.
+ *
+ * Returns MEMORA_OK, MEMORA_NOT_FOUND (not enough was read), MEMORA_INVALID_ARGUMENT, MEMORA_CLOSED, MEMORA_FORKED, MEMORA_CORRUPT.
+ */
+int memora_cache_advice(struct memora_cache_t *cache,
+                        memora_advice_fn function,
+                        void *context,
+                        uint64_t *sampled_reads);
 
 /**
  * Calls `function` for each attached process, with what it did to the cache. The function may call the library, but not throw or

@@ -369,7 +369,6 @@ template <class Of> class Entries {
     Entries() = default;
     Handle<type, Of::close> handle_;
 
-  private:
     /* Options only where there are any. */
     class Set {
       public:
@@ -386,6 +385,7 @@ template <class Of> class Entries {
         memora_set_options_t options_{};
     };
 
+  private:
     static Entry entry(std::string value, const memora_entry_t &about) {
         std::optional<std::chrono::milliseconds> ttl;
         if (about.ttl_ms != UINT64_MAX) ttl = std::chrono::milliseconds(about.ttl_ms);
@@ -403,9 +403,66 @@ template <class Of> class Entries {
 
 }  // namespace detail
 
+/* A value where it stands, or a copy; see memora_cache_view(). Its bytes are good as long as it lives. */
+class View {
+  public:
+    std::string_view bytes() const {
+        const void *data = nullptr;
+        std::size_t len = 0;
+        detail::check(memora_view_bytes(get(), &data, &len, nullptr));
+        return detail::view(data, len);
+    }
+    /* Version, time to live, flags and marks. */
+    memora_entry_t entry() const {
+        memora_entry_t entry{};
+        detail::check(memora_view_bytes(get(), nullptr, nullptr, &entry));
+        return entry;
+    }
+    bool is_copy() const {
+        int copy = 0;
+        detail::check(memora_view_is_copy(get(), &copy));
+        return copy != 0;
+    }
+    memora_view_t *get() const noexcept { return handle_.get(); }
+    void release() { handle_.close(); }
+
+  private:
+    friend class Cache;
+    View() = default;
+    detail::Handle<memora_view_t, memora_view_release> handle_;
+};
+
+/* How a deletion of a version ended. */
+struct Deleted {
+    enum class Outcome { deleted, stale, not_found } outcome;
+    /* The version that was found, if it is stale. */
+    std::uint64_t version;
+    explicit operator bool() const noexcept { return outcome == Outcome::deleted; }
+};
+
+/* One change of an entry; see memora_events_next(). */
+struct Event {
+    /* One of MEMORA_EVENT_*. */
+    std::uint32_t kind;
+    std::string key;
+    std::size_t whole_key_len;
+    std::uint64_t version;
+};
+
 /* A cache; see memora_cache_open(). */
 class Cache : public detail::Entries<detail::OfCache> {
   public:
+    using Options = memora_cache_options_t;
+
+    /* The default options, to be changed. */
+    static Options options() {
+        Options made;
+        detail::check(memora_cache_options_init(&made, sizeof made));
+        return made;
+    }
+    Cache(const Fabric &fabric, const std::string &name, const Options &options) {
+        detail::check(memora_cache_open(fabric.get(), name.c_str(), &options, handle_.place()));
+    }
     Cache(const Fabric &fabric, const std::string &name) {
         detail::check(memora_cache_open(fabric.get(), name.c_str(), nullptr, handle_.place()));
     }
@@ -416,6 +473,125 @@ class Cache : public detail::Entries<detail::OfCache> {
         options.limit = limit;
         detail::check(memora_cache_open(fabric.get(), name.c_str(), &options, handle_.place()));
     }
+
+    /* The version; nullopt: there is no such entry. */
+    std::optional<std::uint64_t> append(std::string_view key, std::string_view bytes) {
+        return extended(memora_cache_append, key, bytes);
+    }
+    std::optional<std::uint64_t> prepend(std::string_view key, std::string_view bytes) {
+        return extended(memora_cache_prepend, key, bytes);
+    }
+    Deleted remove_if(std::string_view key, std::uint64_t expected) {
+        std::uint64_t version = 0;
+        int result = memora_cache_delete_if(handle(), key.data(), key.size(), expected, &version);
+        if (result == MEMORA_STALE) return {Deleted::Outcome::stale, version};
+        return {detail::done_or(result, MEMORA_NOT_FOUND) ? Deleted::Outcome::deleted : Deleted::Outcome::not_found, 0};
+    }
+    /* Whether there is such an entry. A time of 0: it never expires. */
+    bool touch(std::string_view key, std::chrono::milliseconds ttl) {
+        return detail::done_or(memora_cache_touch(handle(), key.data(), key.size(), ttl_of(ttl)), MEMORA_NOT_FOUND);
+    }
+    /* What was there; nullopt: nothing. */
+    std::optional<View> get_and_set(std::string_view key, std::string_view value) {
+        View old;
+        detail::check(memora_cache_get_and_set(handle(), key.data(), key.size(), value.data(), value.size(), nullptr, old.handle_.place()));
+        return some(std::move(old));
+    }
+    std::optional<View> get_and_remove(std::string_view key) {
+        View old;
+        return found(memora_cache_get_and_delete(handle(), key.data(), key.size(), old.handle_.place()), std::move(old));
+    }
+    /* nullopt: there is none. `how`: as memora_counter_options_init() fills it, then changed. */
+    std::optional<std::uint64_t> count(std::string_view key, std::uint64_t by, const memora_counter_options_t &how) {
+        std::uint64_t number = 0;
+        if (!detail::done_or(memora_cache_count(handle(), key.data(), key.size(), by, &how, &number), MEMORA_NOT_FOUND)) return std::nullopt;
+        return number;
+    }
+    /* The value where it stands; nullopt for a miss. */
+    std::optional<View> view(std::string_view key) const {
+        View view;
+        return found(memora_cache_view(handle(), key.data(), key.size(), view.handle_.place()), std::move(view));
+    }
+    /* The value; if it is missing, what `compute()` makes, which is stored. Of all who ask at once one computes, and the others wait up
+       to `wait` for its value; when `compute` throws or its process is killed, the next one computes. */
+    template <class F>
+    std::string get_or_compute(std::string_view key, std::chrono::milliseconds wait, F &&compute, const SetOptions &options = {}) {
+        View view;
+        detail::Handle<memora_token_t, memora_token_abandon> token;
+        detail::check(memora_cache_lease(handle(), key.data(), key.size(), detail::milliseconds(wait), view.handle_.place(), token.place()));
+        if (view.get() != nullptr) return std::string(view.bytes());
+        std::string value = std::forward<F>(compute)();
+        Set set(options);
+        int result = memora_token_fill(token.get(), value.data(), value.size(), set.options(), nullptr);
+        /* Used up; a right that was lost is no error of the one who made the value. */
+        *token.place() = nullptr;
+        detail::done_or(result, MEMORA_STALE);
+        return value;
+    }
+    /* The new version; nullopt: there is no such entry. */
+    std::optional<std::uint64_t> invalidate(std::string_view key, std::chrono::milliseconds stale_for = {}) {
+        std::uint64_t version = 0;
+        int result = memora_cache_invalidate(handle(), key.data(), key.size(), ttl_of(stale_for), &version);
+        if (!detail::done_or(result, MEMORA_NOT_FOUND)) return std::nullopt;
+        return version;
+    }
+    /* A copy with marks (MEMORA_ENTRY_*); nullopt for a miss. */
+    std::optional<View> get_meta(std::string_view key, std::chrono::milliseconds recache_below = {}) {
+        View view;
+        return found(memora_cache_get_meta(handle(), key.data(), key.size(), ttl_of(recache_below), view.handle_.place()), std::move(view));
+    }
+    void flush() { detail::check(memora_cache_flush(handle())); }
+
+  private:
+    static std::uint64_t ttl_of(std::chrono::milliseconds ttl) {
+        return ttl.count() > 0 ? static_cast<std::uint64_t>(ttl.count()) : 0;
+    }
+    static std::optional<View> some(View view) {
+        if (view.get() == nullptr) return std::nullopt;
+        return std::optional<View>(std::move(view));
+    }
+    static std::optional<View> found(int result, View view) {
+        if (!detail::done_or(result, MEMORA_NOT_FOUND)) return std::nullopt;
+        return some(std::move(view));
+    }
+    template <class Extend> std::optional<std::uint64_t> extended(Extend extend, std::string_view key, std::string_view bytes) {
+        std::uint64_t version = 0;
+        int result = extend(handle(), key.data(), key.size(), bytes.data(), bytes.size(), &version);
+        if (!detail::done_or(result, MEMORA_NOT_FOUND)) return std::nullopt;
+        return version;
+    }
+};
+
+/* Hears what happens to the entries of a cache; see memora_events_open(). For one thread at a time. */
+class Events {
+  public:
+    explicit Events(const Cache &cache) { detail::check(memora_events_open(cache.handle(), handle_.place())); }
+
+    /* The next event; nullopt when none came in time. Throws MEMORA_OVERRUN once for each loss: amount() events. */
+    std::optional<Event> next(std::chrono::milliseconds timeout = {}) {
+        Event event{0, std::string(256, '\0'), 0, 0};
+        for (;;) {
+            memora_event_t found{};
+            std::size_t len = 0;
+            int result = memora_events_next(get(), detail::milliseconds(timeout), event.key.data(), event.key.size(), &len, &found);
+            if (result == MEMORA_NOT_FOUND || result == MEMORA_TIMED_OUT) return std::nullopt;
+            if (result == MEMORA_BUFFER_TOO_SMALL) {
+                event.key.resize(len);
+                continue;
+            }
+            detail::check(result);
+            event.key.resize(len);
+            event.kind = found.kind;
+            event.whole_key_len = found.whole_key_len;
+            event.version = found.version;
+            return event;
+        }
+    }
+    memora_events_t *get() const noexcept { return handle_.get(); }
+    void close() { handle_.close(); }
+
+  private:
+    detail::Handle<memora_events_t, memora_events_close> handle_;
 };
 
 /* A store; see memora_store_open(). */

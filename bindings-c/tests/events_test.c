@@ -134,6 +134,37 @@ static void what_is_done_is_counted(void) {
     OK(memora_cache_close(own));
 }
 
+struct advised {
+    int points;
+    double last;
+};
+
+static void take_advice(void *context, const memora_advice_t *advice) {
+    struct advised *advised = context;
+    CHECK(advice->hit_ratio >= advised->last && advice->hit_ratio <= 1 && advice->factor > 0);
+    advised->last = advice->hit_ratio;
+    advised->points++;
+}
+
+static void more_memory_gives_no_fewer_hits(void) {
+    struct advised advised = {0, 0};
+    memora_cache_t *own = NULL;
+    uint64_t sampled = 0;
+    char key[16];
+    int i;
+    OK(memora_cache_open(fabric, "advised", NULL, &own));
+    CODE(memora_cache_advice(own, take_advice, &advised, &sampled), MEMORA_NOT_FOUND);
+    for (i = 0; i < 100000; i++) {
+        snprintf(key, sizeof key, "k%d", i % 5000);
+        if (memora_cache_get(own, key, strlen(key), NULL, 0, NULL) != MEMORA_NOT_FOUND) continue;
+        OK(memora_cache_set(own, key, strlen(key), "value", 5, NULL, NULL));
+    }
+    OK(memora_cache_advice(own, take_advice, &advised, &sampled));
+    CHECK(advised.points == 7 && advised.last > 0.5 && sampled > 100);
+    CODE(memora_cache_advice(own, NULL, NULL, NULL), MEMORA_INVALID_ARGUMENT);
+    OK(memora_cache_close(own));
+}
+
 int main(int argc, char **argv) {
     memora_cache_options_t options;
     begin("events", argc, argv);
@@ -146,6 +177,7 @@ int main(int argc, char **argv) {
     TEST(closing_ends_a_wait);
     TEST(a_cache_without_events_says_so);
     TEST(what_is_done_is_counted);
+    TEST(more_memory_gives_no_fewer_hits);
     OK(memora_cache_close(cache));
     OK(memora_fabric_close(fabric));
     return finish();

@@ -35,6 +35,10 @@ static void take_subscription(void *context, const char *name, int held, uint64_
     (void)context, (void)name, (void)held, (void)lag_bytes;
 }
 
+static void take_advice(void *context, const memora_advice_t *advice) {
+    (void)context, (void)advice;
+}
+
 static void take_process(void *context, const memora_process_counts_t *counts, const char *command) {
     (void)context, (void)counts, (void)command;
 }
@@ -52,6 +56,7 @@ static void every_call_gives(void *handle, int expected) {
     memora_subscriber_t *subscriber = NULL;
     memora_view_t *view = NULL;
     memora_events_t *events = NULL;
+    memora_token_t *token = NULL;
     memora_fabric_stat_t stat;
     memora_cache_stats_t cache_stats;
     memora_channel_stats_t channel_stats;
@@ -99,6 +104,13 @@ static void every_call_gives(void *handle, int expected) {
     CODE(memora_view_bytes(handle, NULL, NULL, NULL), expected);
     CODE(memora_view_is_copy(handle, &fd), expected);
     CODE(memora_cache_process_counts(handle, take_process, NULL), expected);
+    CODE(memora_cache_advice(handle, take_advice, NULL, NULL), expected);
+    CODE(memora_cache_lease(handle, "k", 1, 0, &view, &token), expected);
+    CODE(memora_token_fill(handle, "v", 1, NULL, NULL), expected);
+    CODE(memora_cache_invalidate(handle, "k", 1, 0, NULL), expected);
+    CODE(memora_cache_get_meta(handle, "k", 1, 0, &view), expected);
+    CODE(memora_cache_flush(handle), expected);
+    CHECK(!token && !view);
     CODE(memora_events_open(handle, &events), expected);
     CODE(memora_events_next(handle, 0, buffer, sizeof buffer, &len, NULL), expected);
     CHECK(!events);
@@ -134,6 +146,7 @@ static void every_close_gives(void *handle, int expected) {
     CODE(memora_cache_close(handle), expected);
     CODE(memora_view_release(handle), expected);
     CODE(memora_events_close(handle), expected);
+    CODE(memora_token_abandon(handle), expected);
     CODE(memora_publisher_close(handle), expected);
     CODE(memora_subscriber_close(handle), expected);
     CODE(memora_channel_close(handle), expected);

@@ -2,6 +2,7 @@
 #include "testing.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 static memora_fabric_t *fabric;
@@ -194,6 +195,42 @@ static void a_cache_is_opened_as_it_was_made(void) {
     OK(memora_cache_close(full));
 }
 
+/* The code that was answered has the value in its message, and the remedy. */
+static void says(int code, const char *value) {
+    const char *message = memora_last_error_message();
+    CHECK(memora_last_error_code() == code && strstr(message, value) != NULL && strstr(message, memora_error_remedy(code)) != NULL);
+}
+
+static void bad_input_has_errors_of_its_own_and_changes_nothing(void) {
+    static char large[65537];
+    char *huge = calloc(1, (size_t)129 << 20);
+    memora_fabric_options_t small;
+    memora_cache_options_t options;
+    memora_fabric_t *none = NULL;
+    uint64_t version = set_for("text", "old", 0, 0);
+    set_for("most", "18446744073709551615", 0, 0);
+    CODE(memora_cache_set(cache, large, sizeof large, "new", 3, NULL, NULL), MEMORA_KEY_TOO_LONG);
+    says(MEMORA_KEY_TOO_LONG, "65537");
+    CODE(memora_cache_set(cache, "text", 4, huge, (size_t)129 << 20, NULL, NULL), MEMORA_VALUE_TOO_LONG);
+    free(huge);
+    says(MEMORA_VALUE_TOO_LONG, "135266304");
+    CODE(memora_cache_increment(cache, "text", 4, 1, NULL, NULL), MEMORA_NOT_A_NUMBER);
+    says(MEMORA_NOT_A_NUMBER, "old");
+    CODE(memora_cache_increment(cache, "most", 4, 1, NULL, NULL), MEMORA_COUNTER_OVERFLOW);
+    says(MEMORA_COUNTER_OVERFLOW, "18446744073709551615");
+    CODE(memora_cache_compare_and_swap(cache, "text", 4, "new", 3, version + 1, NULL, NULL), MEMORA_STALE);
+    says(MEMORA_STALE, "");
+    OK(memora_fabric_options_init(&small, sizeof small));
+    small.limit = 1000;
+    CODE(memora_fabric_open_with("small", &small, &none), MEMORA_LIMIT_TOO_SMALL);
+    says(MEMORA_LIMIT_TOO_SMALL, "1048576");
+    OK(memora_cache_options_init(&options, sizeof options));
+    options.when_full = MEMORA_WHEN_FULL_REJECT;
+    CODE(opened("tested", &options), MEMORA_WRONG_OPTIONS);
+    says(MEMORA_WRONG_OPTIONS, "Evict");
+    CHECK(is("text", "old") && entry_of("text").version == version && is("most", "18446744073709551615"));
+}
+
 int main(int argc, char **argv) {
     begin("update", argc, argv);
     OK(memora_fabric_open("test", &fabric));
@@ -204,6 +241,7 @@ int main(int argc, char **argv) {
     TEST(what_was_there_can_be_taken_out);
     TEST(counters_have_the_rules_of_the_peers);
     TEST(a_cache_is_opened_as_it_was_made);
+    TEST(bad_input_has_errors_of_its_own_and_changes_nothing);
     OK(memora_cache_close(cache));
     OK(memora_fabric_close(fabric));
     return finish();

@@ -85,6 +85,53 @@ void handles(memora::Fabric &fabric) {
     CHECK(code_of([&] { memora::Channel missing(fabric, "missing"); }) == MEMORA_NOT_FOUND);
 }
 
+void operations(memora::Fabric &fabric) {
+    using namespace std::chrono_literals;
+    auto options = memora::Cache::options();
+    options.events = 1;
+    memora::Cache cache(fabric, "operations", options);
+    memora::Events events(cache);
+    CHECK(!events.next() && !events.next(10ms));
+    CHECK(!cache.append("k", "x") && !cache.touch("k", 1s) && !cache.view("k") && !cache.get_and_remove("k"));
+    CHECK(!cache.get_and_set("k", "b"));
+    CHECK(cache.append("k", "c") && cache.prepend("k", "a") && cache.get("k") == "abc");
+    CHECK(cache.touch("k", 1h) && cache.get_entry("k")->ttl && cache.touch("k", 0ms) && !cache.get_entry("k")->ttl);
+    auto view = cache.view("k");
+    CHECK(view && view->bytes() == "abc" && !view->is_copy());
+    const auto old = cache.get_and_set("k", "d");
+    CHECK(old && old->bytes() == "abc" && old->is_copy() && view->bytes() == "abc");
+    CHECK(view->entry().version == old->entry().version);
+    memora::View moved(std::move(*view));
+    CHECK(moved.bytes() == "abc" && code_of([&] { view->bytes(); }) == MEMORA_INVALID_ARGUMENT);
+    moved.release();
+    CHECK(cache.remove_if("k", old->entry().version).outcome == memora::Deleted::Outcome::stale);
+    CHECK(cache.remove_if("k", cache.get_entry("k")->version) && !cache.remove_if("k", 1));
+    memora_counter_options_t how;
+    CHECK(memora_counter_options_init(&how, sizeof how) == MEMORA_OK);
+    how.kind = MEMORA_COUNTER_SIGNED;
+    CHECK(!cache.count("n", 1, how));
+    how.create = 1;
+    CHECK(cache.count("n", 1, how) == 0u && cache.count("n", static_cast<std::uint64_t>(-5), how) == static_cast<std::uint64_t>(-5));
+    // One computes; what it throws comes out, and the next computes.
+    int made = 0;
+    try {
+        cache.get_or_compute("made", 1s, []() -> std::string { throw std::string("no"); });
+        CHECK(!"the exception came out");
+    } catch (const std::string &thrown) {
+        CHECK(thrown == "no");
+    }
+    for (int turn = 0; turn < 2; ++turn) {
+        CHECK(cache.get_or_compute("made", 1s, [&] { return "value " + std::to_string(++made); }) == "value 1");
+    }
+    CHECK(made == 1 && cache.invalidate("made") && !cache.invalidate("missing"));
+    CHECK(cache.get_meta("made")->entry().marks == (MEMORA_ENTRY_STALE | MEMORA_ENTRY_WON));
+    cache.flush();
+    CHECK(!cache.get("made") && cache.size() == 0);
+    const auto first = events.next(10s);
+    CHECK(first && first->kind == MEMORA_EVENT_SET && first->key == "k" && first->whole_key_len == 1 && first->version != 0);
+    CHECK(code_of([&] { memora::Events none(memora::Cache(fabric, "silent")); }) == MEMORA_UNSUPPORTED);
+}
+
 void messages(memora::Fabric &fabric) {
     using namespace std::chrono_literals;
     auto options = memora::Channel::options();
@@ -147,6 +194,7 @@ int main() {
         store.checkpoint();
         CHECK(store.stats().checkpoints >= 1 && store.stats().poisoned == 0);
         handles(fabric);
+        operations(fabric);
         messages(fabric);
         CHECK(fabric.stat().processes == 1);
         CHECK(code_of([&] { fabric.memfd(); }) == MEMORA_UNSUPPORTED);

@@ -40,7 +40,7 @@ pub struct memora_entry_t {
     pub ttl_ms: u64,
     /// The number that the writer gave.
     pub flags: u32,
-    /// Of MEMORA_ENTRY_*, those that apply; otherwise 0.
+    /// After memora_cache_get_meta() those of MEMORA_ENTRY_* that apply; otherwise 0.
     pub marks: u32,
 }
 

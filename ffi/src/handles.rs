@@ -22,6 +22,7 @@ use memora_core::shm::{fence, fork};
 use memora_core::{Cache, Channel, Error, ErrorCode, Fabric, Result, Store};
 
 use crate::channel::{PublisherHandle, SubscriberHandle};
+use crate::compute::TokenHandle;
 use crate::events::EventsHandle;
 use crate::view::Looked;
 
@@ -49,6 +50,7 @@ pub(crate) enum Object {
     Store(Store),
     View(Looked),
     Events(EventsHandle),
+    Token(TokenHandle),
     #[cfg(test)]
     Probe(tests::Probe),
 }
@@ -64,6 +66,7 @@ impl Object {
             Object::Store(_) => "store",
             Object::View(_) => "view",
             Object::Events(_) => "subscriber of events",
+            Object::Token(_) => "token",
             #[cfg(test)]
             Object::Probe(_) => "probe",
         }
@@ -115,6 +118,7 @@ kind!(Channel, Channel, "channel", crate::channel::memora_channel_t);
 kind!(PublisherHandle, Publisher, "publisher", crate::channel::memora_publisher_t, PublisherHandle::end);
 kind!(SubscriberHandle, Subscriber, "subscriber", crate::channel::memora_subscriber_t, SubscriberHandle::end);
 kind!(Store, Store, "store", crate::store::memora_store_t, Store::close);
+kind!(TokenHandle, Token, "token", crate::compute::memora_token_t, TokenHandle::end);
 kind!(Looked, View, "view", crate::view::memora_view_t);
 kind!(EventsHandle, Events, "subscriber of events", crate::events::memora_events_t, EventsHandle::end);
 

@@ -22,6 +22,7 @@ mod handles;
 
 pub mod cache;
 pub mod channel;
+pub mod compute;
 pub mod errors;
 pub mod events;
 pub mod fabric;

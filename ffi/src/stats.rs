@@ -3,7 +3,7 @@
 
 use std::ffi::{c_char, c_int, c_void};
 
-use memora_core::{Cache, Channel, Store};
+use memora_core::{Cache, Channel, ErrorCode, Store};
 
 use crate::cache::memora_cache_t;
 use crate::channel::memora_channel_t;
@@ -185,6 +185,61 @@ pub unsafe extern "C" fn memora_cache_stats(
                 quiet_chunks: chunks.quiet,
             };
             border.put_sized(stats, struct_size, figures)
+        })
+    }
+}
+
+/// What to expect of a cache of one size, estimated from a sample of what is read. It is the hit ratio of an LRU cache; what counts is
+/// by how much it rises or falls.
+#[repr(C)]
+#[derive(Clone, Copy)]
+#[allow(non_camel_case_types)]
+pub struct memora_advice_t {
+    /// How many times the memory that the cache may use now.
+    pub factor: f64,
+    /// Bytes of records.
+    pub bytes: u64,
+    /// Entries of the present mean size that it would hold.
+    pub entries: u64,
+    /// The part of all reads that would find their key.
+    pub hit_ratio: f64,
+}
+
+/// Takes what to expect of one size; valid only until the function returns.
+#[allow(non_camel_case_types)]
+pub type memora_advice_fn =
+    Option<unsafe extern "C" fn(context: *mut c_void, advice: *const memora_advice_t)>;
+
+/// Calls `function` for an eighth of the memory that the cache may use, a quarter, and so on up to eight times as much. With thousands
+/// of reads in the sample (`*sampled_reads`, may be NULL) the estimates are good to two or three points. The function may call the
+/// library, but not throw or jump out.
+///
+/// Returns MEMORA_OK, MEMORA_NOT_FOUND (not enough was read), MEMORA_INVALID_ARGUMENT, MEMORA_CLOSED, MEMORA_FORKED, MEMORA_CORRUPT.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn memora_cache_advice(
+    cache: *mut memora_cache_t,
+    function: memora_advice_fn,
+    context: *mut c_void,
+    sampled_reads: *mut u64,
+) -> c_int {
+    // SAFETY: the pointers are those of a caller who keeps to the header.
+    unsafe {
+        call(|border| {
+            let found = handles::with(handles::number(cache), |cache: &Cache| cache.advice())?;
+            let function = border.function(function)?;
+            let advice = found.ok_or(ErrorCode::NotFound)?;
+            border.put(sampled_reads, advice.sampled_reads);
+            for point in &advice.points {
+                let point = memora_advice_t {
+                    factor: point.factor,
+                    bytes: point.bytes,
+                    entries: point.entries,
+                    hit_ratio: point.hit_ratio,
+                };
+                // Within the licence above: the caller's function, with what lives during the call.
+                function(context, &point);
+            }
+            Ok(())
         })
     }
 }

@@ -25,15 +25,15 @@ pub struct memora_view_t {
 pub(crate) enum Looked {
     /// A value where it stands, or a copy where the core had to make one.
     Shared(View),
-    /// An entry that is no more: a copy.
-    Own(Entry),
+    /// A copy of an entry, with its marks.
+    Own(Entry, u32),
 }
 
 impl Looked {
     fn bytes(&self) -> (*const u8, usize) {
         match self {
             Looked::Shared(view) => (view.as_ptr(), view.len()),
-            Looked::Own(entry) => (entry.value.as_ptr(), entry.value.len()),
+            Looked::Own(entry, _) => (entry.value.as_ptr(), entry.value.len()),
         }
     }
 
@@ -45,7 +45,7 @@ impl Looked {
                 flags: view.flags(),
                 marks: 0,
             },
-            Looked::Own(entry) => entry_of(entry),
+            Looked::Own(entry, marks) => memora_entry_t { marks: *marks, ..entry_of(entry) },
         }
     }
 }
@@ -56,7 +56,7 @@ pub(crate) fn open_copy(
     place: *mut *mut memora_view_t,
     take: impl FnOnce() -> Result<Option<Entry>>,
 ) -> Result<()> {
-    border.open_some(place, || Ok(take()?.map(Looked::Own)))
+    border.open_some(place, || Ok(take()?.map(|entry| Looked::Own(entry, 0))))
 }
 
 /// Looks at the value of `key` where it stands. On success `*view` is a new handle, to be released with memora_view_release();
@@ -121,7 +121,7 @@ pub unsafe extern "C" fn memora_view_is_copy(view: *mut memora_view_t, copy: *mu
                 copy,
                 match view {
                     Looked::Shared(view) => view.is_copy().into(),
-                    Looked::Own(_) => 1,
+                    Looked::Own(..) => 1,
                 },
             );
             Ok(())

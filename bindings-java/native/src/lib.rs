@@ -5,6 +5,7 @@
 
 mod cache;
 mod channel;
+mod compute;
 mod events;
 mod fabric;
 mod guard;

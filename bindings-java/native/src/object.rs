@@ -11,6 +11,7 @@ use memora::{
 
 use crate::cache::Entries;
 use crate::channel::Reader;
+use crate::compute::Filler;
 use crate::guard::{Answer, Fault};
 
 /// An object with the handle that it was made from (0: none).
@@ -32,6 +33,7 @@ pub enum Kind {
         _memory: ViewedMemory,
     },
     Events(OneAtATime<EventSubscriber>),
+    Filler(OneAtATime<Filler>),
 }
 
 impl Object {
@@ -67,6 +69,13 @@ impl Object {
     pub fn events(&self) -> Answer<Taken<'_, EventSubscriber>> {
         match &self.kind {
             Kind::Events(subscriber) => subscriber.take(),
+            _ => Err(wrong()),
+        }
+    }
+
+    pub fn filler(&self) -> Answer<Taken<'_, Filler>> {
+        match &self.kind {
+            Kind::Filler(filler) => filler.take(),
             _ => Err(wrong()),
         }
     }

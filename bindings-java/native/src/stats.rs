@@ -77,6 +77,25 @@ pub fn stats<'l>(env: EnvUnowned<'l>, class: JClass<'l>, handle: jlong) -> jstri
     })
 }
 
+/// What other sizes would give a cache: a line with hit ratio and reads in the sample, then one for each size with factor, bytes,
+/// entries and hit ratio. Nothing while not enough is known.
+#[jni_mangle("io.memora.internal.Native")]
+pub fn advice<'l>(env: EnvUnowned<'l>, class: JClass<'l>, handle: jlong) -> jstring {
+    guard(env, class, |jvm| {
+        let Some(advice) = with(handle, |object| Ok(object.cache()?.advice()?))? else {
+            return jvm.new_text("");
+        };
+        let mut lines = format!("{}\t{}", advice.hit_ratio, advice.sampled_reads);
+        for point in &advice.points {
+            lines.push_str(&format!(
+                "\n{}\t{}\t{}\t{}",
+                point.factor, point.bytes, point.entries, point.hit_ratio
+            ));
+        }
+        jvm.new_text(&lines)
+    })
+}
+
 /// What each attached process did to a cache: a line with pid, threads, time since it attached, the counts, command.
 #[jni_mangle("io.memora.internal.Native")]
 pub fn process_counts<'l>(env: EnvUnowned<'l>, class: JClass<'l>, handle: jlong) -> jstring {

@@ -9,6 +9,7 @@ import java.nio.ByteOrder;
 import java.time.Duration;
 import java.util.List;
 import java.util.Objects;
+import java.util.Optional;
 import java.util.OptionalLong;
 
 /**
@@ -25,6 +26,8 @@ import java.util.OptionalLong;
 public final class Cache extends Entries {
     private static final int APPEND = 3;
     private static final int PREPEND = 4;
+    private static final long HELD = -1;
+    private static final long HELD_BY_THIS_THREAD = -2;
 
     Cache(Fabric fabric, String name, long number) {
         super(fabric, name, number);
@@ -132,6 +135,119 @@ public final class Cache extends Entries {
             scratch.give();
             Reference.reachabilityFence(this);
         }
+    }
+
+    /**
+     * The value of a key; when it is not there, what {@code compute} makes, which is stored. Of all threads of all processes that ask at
+     * once one computes, and the others wait up to {@code wait} for its value. When {@code compute} throws, or its process is killed, the
+     * next one computes. Of an entry that was {@linkplain #invalidate invalidated}, the first who asks computes, and the others get what
+     * is out of date without waiting.
+     *
+     * @throws MemoraException {@link ErrorCode#TIMED_OUT} when who computes lives and was not ready in time, or when the waiting thread was
+     *     interrupted, whose mark stays; {@link ErrorCode#BUSY} when {@code compute} asks for its own key
+     * @throws X what {@code compute} throws
+     */
+    public <X extends Exception> byte[] getOrCompute(byte[] key, SetOptions options, Duration wait, Compute<X> compute) throws X {
+        Objects.requireNonNull(options, "options");
+        Objects.requireNonNull(compute, "compute");
+        try (Lease lease = lease(key, wait)) {
+            if (lease.entry() != null) {
+                return lease.entry().value();
+            }
+            byte[] value = Objects.requireNonNull(compute.compute(key), "compute gave null");
+            lease.fill(value, options);
+            return value;
+        }
+    }
+
+    /**
+     * The entry of a key, or the right to make it: what {@link #getOrCompute} is made of. Close the lease.
+     *
+     * @throws MemoraException {@link ErrorCode#TIMED_OUT} when somebody who lives is making it and was not ready in time, or when the
+     *     thread was interrupted, whose mark stays; {@link ErrorCode#BUSY} when that is this very thread
+     */
+    public Lease lease(byte[] key, Duration wait) {
+        Lease[] found = new Lease[1];
+        Scratch scratch = Scratch.take();
+        try {
+            int keyLen = key(scratch, key);
+            Waiting.until(wait, micros -> {
+                found[0] = attempt(scratch, keyLen, micros);
+                return found[0] == null ? Waiting.NONE : 0;
+            });
+        } finally {
+            scratch.give();
+            Reference.reachabilityFence(this);
+        }
+        if (found[0] == null) {
+            throw MemoraException.of(ErrorCode.TIMED_OUT, "Another thread makes the value and lives; it was not ready in " + wait + ". "
+                    + ErrorCode.TIMED_OUT.remedy(), 0);
+        }
+        return found[0];
+    }
+
+    private Lease attempt(Scratch scratch, int keyLen, int micros) {
+        byte[] entry = Native.lease(handle.number(), scratch.keyAddress(), keyLen, micros, scratch.valueAddress());
+        if (entry != null) {
+            return new Lease(this, entry(entry));
+        }
+        long token = scratch.valueLong(0);
+        if (token == HELD_BY_THIS_THREAD && !Scratch.virtual()) {
+            throw MemoraException.of(ErrorCode.BUSY, "This very thread makes the value: it would wait for itself. "
+                    + ErrorCode.BUSY.remedy(), 0);
+        }
+        // Another virtual thread may have the right on the same carrier: that one is waited for as for any other.
+        return token == HELD || token == HELD_BY_THIS_THREAD ? null : new Lease(this, token);
+    }
+
+    /**
+     * Marks an entry as out of date: it may be shown for so long (null: as long as it would have lived), and the first who asks by
+     * {@link #getMeta}, {@link #lease} or {@link #getOrCompute} is the one who makes it anew. It gets a new version, so that what was made
+     * from the old one cannot be stored by {@link #compareAndSwap}. The version, or {@link #NOT_STORED} when there is no such entry.
+     */
+    public long invalidate(byte[] key, Duration staleFor) {
+        long staleMillis = ttlMillis(staleFor);
+        Scratch scratch = Scratch.take();
+        try {
+            int keyLen = key(scratch, key);
+            return Native.invalidate(handle.number(), scratch.keyAddress(), keyLen, staleMillis);
+        } finally {
+            scratch.give();
+            Reference.reachabilityFence(this);
+        }
+    }
+
+    /**
+     * The entry of a key, and whether the caller is to make it anew: the first who sees it when it is out of date, or when it has less than
+     * {@code recacheBelow} to live (null: that does not count). Everybody gets the value; null when there is none. Who makes it anew sets
+     * it, best by {@link #compareAndSwap} with the version of this entry.
+     */
+    public MetaEntry getMeta(byte[] key, Duration recacheBelow) {
+        long recacheMillis = ttlMillis(recacheBelow);
+        Scratch scratch = Scratch.take();
+        try {
+            int keyLen = key(scratch, key);
+            Entry found = entry(Native.getMeta(
+                    handle.number(), scratch.keyAddress(), keyLen, recacheMillis, scratch.valueAddress()));
+            int marks = scratch.valueInt(0);
+            return found == null ? null : new MetaEntry(found, (marks & 1) != 0, (marks & 2) != 0, (marks & 4) != 0);
+        } finally {
+            scratch.give();
+            Reference.reachabilityFence(this);
+        }
+    }
+
+    /** Empties the cache at one moment, however many entries there are. */
+    public void flush() {
+        Native.cacheFlush(handle.number());
+        Reference.reachabilityFence(this);
+    }
+
+    /** What more or less memory would give; empty while not enough was read. */
+    public Optional<Advice> advice() {
+        String text = Native.advice(handle.number());
+        Reference.reachabilityFence(this);
+        return text.isEmpty() ? Optional.empty() : Optional.of(Advice.read(Figures.lines(text)));
     }
 
     /** Looks at the value of a key where it stands, without a copy; null when there is none. Close the view. */

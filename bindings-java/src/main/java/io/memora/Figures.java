@@ -30,6 +30,10 @@ final class Figures {
         return field.equals("-") ? Optional.empty() : Optional.of(Duration.ofMillis(Long.parseUnsignedLong(field)));
     }
 
+    double real() {
+        return Double.parseDouble(fields[at++]);
+    }
+
     String text() {
         return fields[at++];
     }

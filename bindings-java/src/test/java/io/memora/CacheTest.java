@@ -257,6 +257,11 @@ class CacheTest extends EntriesContract {
                 () -> cache.getAndDelete(bytes("k")),
                 () -> cache.count(bytes("k"), 1, CounterOptions.signed()),
                 () -> cache.view(bytes("k")),
+                () -> cache.lease(bytes("k"), Duration.ZERO),
+                () -> cache.invalidate(bytes("k"), null),
+                () -> cache.getMeta(bytes("k"), null),
+                cache::flush,
+                cache::advice,
                 cache::events,
                 cache::stats,
                 cache::processCounts);

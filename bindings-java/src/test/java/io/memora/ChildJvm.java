@@ -7,6 +7,8 @@ import java.nio.file.Path;
 import java.time.Duration;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.concurrent.atomic.AtomicInteger;
+import java.util.concurrent.locks.LockSupport;
 
 /** What the child JVMs of the tests do. */
 public final class ChildJvm {
@@ -19,6 +21,8 @@ public final class ChildJvm {
             case "work" -> work(home, Path.of(arguments[2]));
             case "virtual" -> virtual(home);
             case "views" -> views(home);
+            case "compute" -> compute(home);
+            case "virtual-compute" -> virtualCompute(home);
             default -> throw new IllegalArgumentException(arguments[0]);
         }
     }
@@ -31,6 +35,41 @@ public final class ChildJvm {
             System.out.println(error.code() + ": " + error.getMessage());
             System.exit(3);
         }
+    }
+
+    /** Makes a value for ever. */
+    private static void compute(Path home) throws Exception {
+        try (Fabric fabric = Fabric.builder("test").home(home).open(); Cache cache = fabric.cache("cache")) {
+            cache.getOrCompute(bytes("k"), SetOptions.NONE, Duration.ZERO, key -> {
+                System.out.println("computing");
+                Thread.sleep(Long.MAX_VALUE);
+                return key;
+            });
+        }
+    }
+
+    /** Hundreds of virtual threads that ask for one value; the one that makes it sleeps, so others use its carrier meanwhile. */
+    private static void virtualCompute(Path home) throws Exception {
+        var start = Thread.class.getMethod("startVirtualThread", Runnable.class);
+        AtomicInteger made = new AtomicInteger();
+        AtomicInteger right = new AtomicInteger();
+        try (Fabric fabric = Fabric.builder("test").home(home).open(); Cache cache = fabric.cache("cache")) {
+            List<Thread> all = new ArrayList<>();
+            for (int i = 0; i < 500; i++) {
+                all.add((Thread) start.invoke(null, (Runnable) () -> {
+                    byte[] value = cache.getOrCompute(bytes("k"), SetOptions.NONE, Duration.ofSeconds(20), key -> {
+                        made.incrementAndGet();
+                        LockSupport.parkNanos(50_000_000);
+                        return bytes("value");
+                    });
+                    right.addAndGet(string(value).equals("value") ? 1 : 0);
+                }));
+            }
+            for (Thread thread : all) {
+                thread.join();
+            }
+        }
+        System.out.println("made " + made + " for " + right);
     }
 
     /** Views that are never closed; for ever. */

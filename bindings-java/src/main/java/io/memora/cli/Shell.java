@@ -1,5 +1,8 @@
 package io.memora.cli;
 
+import io.memora.Cache;
+import io.memora.CacheCounts;
+import io.memora.CacheStats;
 import io.memora.Channel;
 import io.memora.ChannelOptions;
 import io.memora.Entries;
@@ -23,6 +26,7 @@ import java.time.Duration;
 import java.util.Arrays;
 import java.util.HashMap;
 import java.util.List;
+import java.util.Locale;
 import java.util.Map;
 import java.util.OptionalLong;
 import java.util.Set;
@@ -36,6 +40,8 @@ final class Shell implements AutoCloseable {
     private static final String HELP = """
               get KEY              set KEY VALUE [SECONDS]     del KEY     incr KEY [NUMBER]     keys
                     on the cache `cache`; with `store` in front on the store `store`: store set KEY VALUE
+              append KEY TEXT      touch KEY [SECONDS]         flush       stats
+                    on the cache alone: flush empties it; stats tells hits, evictions, and what more memory would give
               send CHANNEL TEXT    send a message to all who read the channel now
               tail CHANNEL [COUNT] print the messages of a channel, until Enter or so many
               stat   check         what is in the fabric; whether all of it is sound
@@ -130,6 +136,10 @@ final class Shell implements AutoCloseable {
                 return send(word(words, 1, "the channel"), text(line, 2, "the message"));
             case "tail":
                 return tail(word(words, 1, "the channel"), words.length > 2 ? number(words[2]) : Long.MAX_VALUE);
+            case "append", "touch", "flush", "stats":
+                try (Cache cache = fabric.cache(CACHE)) {
+                    return onCache(cache, words, line);
+                }
             case "cache", "store":
                 String[] rest = Arrays.copyOfRange(words, 1, words.length);
                 try (Entries entries = words[0].equals("store") ? fabric.store(STORE, storeOptions) : fabric.cache(CACHE)) {
@@ -168,6 +178,39 @@ final class Shell implements AutoCloseable {
             default:
                 throw new Arguments.Wrong("there is no command `" + words[0] + "`");
         }
+    }
+
+    private boolean onCache(Cache cache, String[] words, String line) {
+        switch (words[0]) {
+            case "append":
+                String key = word(words, 1, "the key");
+                long version = cache.append(bytes(key), bytes(text(line, 2, "the text")));
+                return answer(version == Entries.NOT_STORED ? null : "ok");
+            case "touch":
+                Duration ttl = words.length > 2 ? Duration.ofSeconds(number(words[2])) : null;
+                return answer(cache.touch(bytes(word(words, 1, "the key")), ttl) ? "ok" : null);
+            case "flush":
+                cache.flush();
+                return answer("ok");
+            default:
+                stats(cache);
+                return true;
+        }
+    }
+
+    private void stats(Cache cache) {
+        CacheStats stats = cache.stats();
+        CacheCounts counts = stats.counts();
+        out.printf(Locale.ROOT, "%,d entries, %,d of %,d bytes%n", stats.entries(), stats.liveBytes(), stats.capacityBytes());
+        out.printf(Locale.ROOT, "%,d hits, %,d misses: %.2f %%%n", counts.hits(), counts.misses(), 100 * counts.hitRatio());
+        out.printf(Locale.ROOT, "%,d sets, %,d deletes, %,d evicted, %,d expired, %,d flushed%n",
+                counts.sets(), counts.deletes(), counts.evictions(), counts.expired(), counts.flushed());
+        cache.advice().ifPresent(advice -> advice.points().forEach(point -> out.printf(
+                Locale.ROOT, "with %4s of the memory: %.2f %%%n", times(point.factor()), 100 * point.hitRatio())));
+    }
+
+    private static String times(double factor) {
+        return factor < 1 ? "1/" + Math.round(1 / factor) : "x" + Math.round(factor);
     }
 
     /** A counter that is missing begins at 0; somebody else may begin it at the same time. */

@@ -133,6 +133,18 @@ public final class Native {
             long handle, long key, int keyLen, int kind, boolean down, long by, boolean hasInitial, long initial,
             long ttlMs, boolean renewTtl, long out);
 
+    public static native byte[] lease(long handle, long key, int keyLen, int waitMicros, long out);
+
+    public static native long fill(long token, byte[] value, long ttlMs, int flags);
+
+    public static native long invalidate(long handle, long key, int keyLen, long staleForMs);
+
+    public static native byte[] getMeta(long handle, long key, int keyLen, long recacheBelowMs, long out);
+
+    public static native void cacheFlush(long handle);
+
+    public static native String advice(long handle);
+
     // Views
 
     public static native long view(long handle, long key, int keyLen, long out);

@@ -77,6 +77,24 @@ class ShellTest {
     }
 
     @Test
+    void cacheCanBeExtendedTouchedCountedAndEmptied() throws IOException {
+        String answers = answers("""
+                set a 1
+                append a 2 and 3
+                get a
+                touch a 60
+                keys
+                get none
+                stats
+                flush
+                get a
+                """);
+        assertTrue(answers.contains("ok\nok\n12 and 3\nok\na = 12 and 3 (for 60 s)\n1 entries\nno such key\n"), answers);
+        assertTrue(answers.contains("1 hits, 1 misses: 50.00 %\n2 sets, 0 deletes, 0 evicted, 0 expired, 0 flushed\n"), answers);
+        assertTrue(answers.endsWith("ok\nno such key\n"), answers);
+    }
+
+    @Test
     void wrongCommandsAreAnsweredAndTheShellGoesOn() throws IOException {
         String answers = answers("bogus\nget\nset a\nincr a b\n\nsend\ntail x y\nset a word\nincr a\nset b 1\n");
         assertEquals(9, answers.lines().count(), answers);
@@ -91,6 +109,14 @@ class ShellTest {
             assertTrue(shell.execute("set a 1"));
             assertTrue(shell.execute("get a"));
             assertFalse(shell.execute("get b"));
+            assertTrue(shell.execute("append a 2"));
+            assertFalse(shell.execute("append b 2"));
+            assertTrue(shell.execute("touch a 60"));
+            assertTrue(shell.execute("touch a"));
+            assertFalse(shell.execute("touch b"));
+            assertTrue(shell.execute("stats"));
+            assertTrue(shell.execute("flush"));
+            assertFalse(shell.execute("get a"));
             assertTrue(shell.execute("check"));
             assertTrue(shell.execute("stat"));
             assertTrue(shell.execute("send news hello"));
