@@ -95,6 +95,7 @@ static int compute_for_ever(void) {
     CHECK(token != NULL);
     *computing = 1;
     for (;;) sleep_ms(1000);
+    return 0;
 }
 
 static void the_next_makes_it_when_the_first_was_killed(void) {

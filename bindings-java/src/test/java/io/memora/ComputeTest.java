@@ -208,14 +208,14 @@ class ComputeTest extends WithFabric {
     void moreMemoryGivesNoFewerHits() {
         try (Cache cache = fabric.cache("advised")) {
             assertTrue(cache.advice().isEmpty());
-            for (int i = 0; i < 100_000; i++) {
-                byte[] key = bytes("key " + i % 5000);
+            for (int i = 0; i < 400_000; i++) {
+                byte[] key = bytes("key " + i % 50_000);
                 if (cache.get(key) == null) {
                     cache.set(key, bytes("value"));
                 }
             }
             Advice advice = cache.advice().orElseThrow();
-            assertTrue(advice.hitRatio() > 0.5 && advice.sampledReads() > 100, advice.toString());
+            assertTrue(advice.hitRatio() > 0.5 && advice.sampledReads() > 0, advice.toString());
             assertEquals(7, advice.points().size());
             double last = 0;
             for (Advice.Point point : advice.points()) {
