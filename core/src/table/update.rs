@@ -506,6 +506,7 @@ impl Table {
     }
 
     /// Appends the record of a draft to the caller's open chunk, which changes if it is full.
+    #[allow(clippy::too_many_arguments)]
     #[inline]
     #[allow(clippy::too_many_arguments)]
     fn append(
