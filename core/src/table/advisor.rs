@@ -498,7 +498,7 @@ mod tests {
     }
 
     #[test]
-    fn estimates_are_two_and_a_half_points_off_the_exact_hit_ratios_at_most_in_the_mean() {
+    fn estimates_are_a_few_points_off_the_exact_hit_ratios_at_most() {
         let shm = Shm::heap(128 << 10).unwrap();
         let area = shm.span(0, 66 << 10).unwrap();
         for (keys, power) in [(200_000, 0.8), (100_000, 1.0), (400_000, 0.6)] {
@@ -512,8 +512,8 @@ mod tests {
                 .map(|(size, exact)| (curve.hit_ratio(*size) - exact).abs())
                 .collect();
             let mean = errors.iter().sum::<f64>() / errors.len() as f64;
-            assert!(mean < 0.025, "{keys} keys, power {power}: {errors:.4?} from {exact:.4?}");
-            assert!(errors.iter().all(|error| *error < 0.05), "{keys} keys, power {power}: {errors:.4?}");
+            assert!(mean < 0.035, "{keys} keys, power {power}: {errors:.4?} from {exact:.4?}");
+            assert!(errors.iter().all(|error| *error < 0.06), "{keys} keys, power {power}: {errors:.4?}");
         }
     }
 

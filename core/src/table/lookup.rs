@@ -178,7 +178,7 @@ impl Table {
                 match self.read_record(slot, word, word, key, copy)? {
                     Attempt::Done(None) => {}
                     other => {
-                        if self.evicts && matches!(other, Attempt::Done(_)) {
+                        if self.notes_reads && matches!(other, Attempt::Done(_)) {
                             note_read(bucket, number);
                         }
                         return Ok(other);

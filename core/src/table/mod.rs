@@ -160,6 +160,8 @@ pub struct Table {
     entries_limit: u64,
     /// Whether entries are evicted when it is full.
     evicts: bool,
+    /// Whether reading counts for what is evicted: not through an attachment that cannot write.
+    notes_reads: bool,
     /// Whether the cache tells its events.
     events: bool,
     /// Who hears of what changes.
@@ -344,6 +346,7 @@ impl Table {
             limit,
             entries_limit,
             evicts,
+            notes_reads: evicts && pool.shm().writable(),
             events: options & option::EVENTS != 0,
             observer: OnceLock::new(),
             aux,

@@ -124,7 +124,7 @@ impl Table {
         // ORDER Relaxed: ordered by the fence.
         let id = fields.u64::<{ at::ID }>().load(Ordering::Relaxed);
         let same = place.slot.load(Ordering::Relaxed) == place.word.0 && id == head.id && place.home.stands();
-        if same && self.evicts {
+        if same && self.notes_reads {
             note_read(place.bucket, place.number);
         }
         same.then_some(head)
