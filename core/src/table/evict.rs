@@ -537,9 +537,13 @@ impl Table {
         if self.entries_limit == 0 || !self.evicts {
             return Ok(place);
         }
+        Ok(place.filter(|(_, tail)| *tail == 0 || *tail < self.fill_of(class)))
+    }
+
+    /// Bytes of records after which a chunk of a class gets no more.
+    pub(super) fn fill_of(&self, class: Class) -> u64 {
         // ORDER Relaxed: private to the process, and only a hint.
-        let fill = self.eviction.fill[usize::from(class == Class::Main)].load(Ordering::Relaxed);
-        Ok(place.filter(|(_, tail)| *tail == 0 || *tail < fill))
+        self.eviction.fill[usize::from(class == Class::Main)].load(Ordering::Relaxed)
     }
 
     /// Opens a chunk of a class for the caller, and looks how much there is now.

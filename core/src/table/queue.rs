@@ -205,9 +205,11 @@ impl Table {
             let found = Remembered { chunk, generation: state.generation(), key: sequence };
             // A run that goes into another use just now may show a tail that fits neither: it is found by the next search.
             let Ok(tail) = self.pool.tail(chunk) else { continue };
-            // Below its position a chunk is dead because it was evicted from: that goes on as it began.
+            // Below its position a chunk is dead because it was evicted from: that goes on as it began. What was never filled,
+            // because a thread ended, is room as well.
+            let whole = self.fill_of(class).min(self.pool.geometry().chunk_bytes);
             if state.is(Kind::Sealed)
-                && dead * 3 > tail
+                && (dead + whole.saturating_sub(tail)) * 3 > whole
                 && self.pool.clean_position(chunk, state.generation())? == 0
             {
                 dirty.push(Remembered { key: tail.saturating_sub(dead), ..found });
