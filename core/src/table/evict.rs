@@ -91,7 +91,7 @@ enum Fate {
 
 /// What a walk did.
 #[derive(Clone, Copy, Debug, Default)]
-struct Done {
+pub(super) struct Done {
     looked: usize,
     dropped: usize,
     /// Whether the chunk has nothing more.
@@ -331,7 +331,13 @@ impl Table {
     }
 
     /// Walks over a chunk that the caller has taken; gives it back, or frees it when it is through.
-    fn evict_from(&self, me: Actor<'_>, victim: &Victim, count: usize, drops: usize) -> Result<Done> {
+    pub(super) fn evict_from(
+        &self,
+        me: Actor<'_>,
+        victim: &Victim,
+        count: usize,
+        drops: usize,
+    ) -> Result<Done> {
         let (mut done, mut scratch, mut kept) = (Done::default(), Vec::new(), 0);
         let generation = victim.state.generation();
         let class = victim.state.class().unwrap_or(Class::Main);
