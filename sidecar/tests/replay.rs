@@ -73,7 +73,8 @@ fn a_small_cache_keeps_what_is_asked_for_often_and_no_more_than_it_may() {
 fn processes_share_the_cache_and_lose_no_request() {
     let folder = Folder::new();
     let trace = folder.trace("a.u32", (0..40_000).map(|place| place % 8000));
-    let lines = folder.lines(&trace, &["--objects", "8000", "--procs", "3"]);
+    // Each of three may have a place for the same new object for a moment, before two of them see that it is there.
+    let lines = folder.lines(&trace, &["--objects", "8002", "--procs", "3"]);
     assert_eq!(lines[0], "requests 40000");
     // Two that ask for the same new object at once both miss, but they are never a whole round apart.
     let hits: u64 = lines[1].strip_prefix("hits ").unwrap().parse().unwrap();

@@ -173,22 +173,23 @@ impl Pool {
             if !crowded && !self.others_clean(me)? {
                 return Ok(false);
             }
-            return self.wait(effort);
+            return Ok(self.wait(effort));
         }
     }
 
+    /// Waits a little for others that hold what there is. False when nothing has come of it for long.
     #[cfg(not(memora_loom))]
-    fn wait(&self, effort: &mut Effort) -> Result<bool> {
+    pub fn wait(&self, effort: &mut Effort) -> bool {
         if effort.patience.presses() {
             // Whoever held them may be dead since.
             effort.exhausted = false;
         }
-        Ok(effort.patience.wait(self))
+        effort.patience.wait(self)
     }
 
     #[cfg(memora_loom)]
-    fn wait(&self, _effort: &mut Effort) -> Result<bool> {
-        Ok(false)
+    pub fn wait(&self, _effort: &mut Effort) -> bool {
+        false
     }
 
     #[cfg(not(memora_loom))]

@@ -89,13 +89,28 @@ enum Fate {
     Keep(Class, u8),
 }
 
-/// What a walk did.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Done {
-    looked: usize,
-    dropped: usize,
-    /// Whether the chunk has nothing more.
-    finished: bool,
+/// What a call may still do.
+pub(super) struct Budget {
+    pub looks: usize,
+    pub drops: usize,
+    /// Records that were kept since the last one that went.
+    pub kept: usize,
+}
+
+impl Budget {
+    pub fn of(looks: usize, drops: usize) -> Budget {
+        Budget { looks, drops, kept: 0 }
+    }
+
+    fn is_used_up(&self) -> bool {
+        self.looks == 0 || self.drops == 0
+    }
+
+    fn spend(&mut self, dropped: bool) {
+        self.looks = self.looks.saturating_sub(1);
+        self.drops -= usize::from(dropped);
+        self.kept = if dropped { 0 } else { self.kept + 1 };
+    }
 }
 
 /// A live record, and what points to it.
@@ -223,32 +238,33 @@ impl Table {
     /// Looks at up to `count` records, in the order of the queues, until `drops` of them are gone. Answers how many it looked
     /// at: 0 if there was nothing that could be had.
     pub(super) fn evict(&self, me: Actor<'_>, count: usize, drops: usize) -> Result<usize> {
-        let (mut looked, mut dropped, mut searched) = (0, 0, false);
+        let (mut budget, mut searched) = (Budget::of(count, drops), false);
         // Each round looks at a record, frees a chunk, or is the last but one.
         for _ in 0..count.saturating_mul(2) + 4 {
-            if looked >= count || dropped >= drops {
+            if budget.is_used_up() {
                 break;
             }
             let Some(victim) = self.next_victim(me, drops == usize::MAX, &mut searched)? else { break };
+            let left = budget.looks;
             let done = match victim.state.kind() {
-                Some(Kind::RunHead) => self.evict_run(me, &victim),
-                _ => self.evict_from(me, &victim, count - looked, drops - dropped),
+                Some(Kind::RunHead) => self.evict_run(me, &victim, &mut budget),
+                _ => self.evict_from(me, &victim, &mut budget),
             };
-            let done = match done {
-                Ok(done) => done,
+            match done {
+                // A chunk that has nothing more counts as well, or the caller believes that there was nothing.
+                Ok(true) if budget.looks == left => budget.looks -= 1,
+                Ok(_) => {}
                 // Somebody took the chunk over, and it is in use for something else: nothing of it was damaged.
                 Err(_) if self.pool.state(victim.chunk)? != victim.state => {
-                    Done { looked: 1, ..Done::default() }
+                    budget.looks = budget.looks.saturating_sub(1);
                 }
                 Err(error) => {
                     self.pool.put_back(me, victim.chunk)?;
                     return Err(error);
                 }
-            };
-            looked += done.looked.max(usize::from(done.finished));
-            dropped += done.dropped;
+            }
         }
-        Ok(looked)
+        Ok(count - budget.looks)
     }
 
     /// Whether the young ones have more than their share.
@@ -267,16 +283,17 @@ impl Table {
             *searched = true;
             self.search_queues(&mut queues)?;
         }
-        let order = match (clean, self.small_is_over()) {
-            (true, true) => [Purpose::Clean, Purpose::Small, Purpose::Main],
-            (true, false) => [Purpose::Clean, Purpose::Main, Purpose::Small],
-            (false, true) => [Purpose::Small, Purpose::Main, Purpose::Clean],
-            (false, false) => [Purpose::Main, Purpose::Small, Purpose::Clean],
+        // Who needs room takes first what is dead; who needs a place among a limited number of entries gains nothing by that.
+        let order = match self.small_is_over() {
+            true => [Purpose::Clean, Purpose::Small, Purpose::Main],
+            false => [Purpose::Clean, Purpose::Main, Purpose::Small],
         };
+        let due = order[1];
+        let order = if clean { &order[..] } else { &order[1..] };
         // The queue that it should be, then what is remembered; a search; the caller's own open chunks; the other queue.
-        let first = 1 + usize::from(clean);
         for attempt in 0..3 {
-            for purpose in &order[..if attempt < 2 { first } else { 3 }] {
+            let queued = if attempt < 2 { order.len() - 1 } else { order.len() };
+            for purpose in &order[..queued] {
                 if let Some(victim) = self.take_victim(me, &mut queues, *purpose)? {
                     return Ok(Some(victim));
                 }
@@ -284,9 +301,7 @@ impl Table {
             match attempt {
                 0 if !*searched => *searched = true,
                 1 => {
-                    let class =
-                        if order[usize::from(clean)] == Purpose::Small { Class::Small } else { Class::Main };
-                    if !self.pool.put_away_class(me, class, self.object)? {
+                    if !self.pool.put_away_class(me, due.class(), self.object)? {
                         self.pool.put_away(me, self.object)?;
                     }
                 }
@@ -330,19 +345,13 @@ impl Table {
         })
     }
 
-    /// Walks over a chunk that the caller has taken; gives it back, or frees it when it is through.
-    pub(super) fn evict_from(
-        &self,
-        me: Actor<'_>,
-        victim: &Victim,
-        count: usize,
-        drops: usize,
-    ) -> Result<Done> {
-        let (mut done, mut scratch, mut kept) = (Done::default(), Vec::new(), 0);
+    /// Walks over a chunk that the caller has taken; gives it back, or frees it when it is through. Whether it is.
+    pub(super) fn evict_from(&self, me: Actor<'_>, victim: &Victim, budget: &mut Budget) -> Result<bool> {
+        let (mut finished, mut scratch) = (false, Vec::new());
         let generation = victim.state.generation();
         let class = victim.state.class().unwrap_or(Class::Main);
-        let batch_len = if drops < BATCH { 1 } else { BATCH };
-        while done.looked < count && done.dropped < drops && !done.finished {
+        let batch_len = if budget.drops < BATCH { 1 } else { BATCH };
+        while !budget.is_used_up() && !finished {
             let from = self.pool.clean_position(victim.chunk, generation)?;
             let mut walk = self.pool.walk(victim.chunk, self.header, from)?;
             let mut batch: [Option<(Walked, u64)>; BATCH] = [const { None }; BATCH];
@@ -356,40 +365,38 @@ impl Table {
                 len += 1;
             }
             for (walked, hash) in batch.into_iter().flatten() {
-                let hurry = if kept >= KEEP_MAX { 2 } else { self.hurry() };
+                let hurry = if budget.kept >= KEEP_MAX { 2 } else { self.hurry() };
                 let dropped = self.evict_record(me, &walked, hash, &mut |read| {
                     self.fate(victim.purpose, class, read, hurry)
                 })?;
-                done.looked += 1;
-                done.dropped += usize::from(dropped);
-                kept = if dropped { 0 } else { kept + 1 };
+                budget.spend(dropped);
                 kill_point!("table.evict.before_position");
                 self.pool.set_clean_position(victim.chunk, generation, walked.position + walked.bytes)?;
             }
-            done.finished = len < batch_len;
+            finished = len < batch_len;
         }
-        if done.finished {
+        if finished {
             self.pool.cleaned(me, victim.chunk, self.object)?;
         } else {
             kill_point!("table.evict.before_put_back");
             self.pool.put_back(me, victim.chunk)?;
         }
-        Ok(done)
+        Ok(finished)
     }
 
-    /// A run is a chunk with one record: it is dropped, or goes to the end of a queue where it stands.
-    fn evict_run(&self, me: Actor<'_>, victim: &Victim) -> Result<Done> {
-        let mut done = Done { looked: 1, dropped: 0, finished: true };
+    /// A run is a chunk with one record: it is dropped, or goes to the end of a queue where it stands. Whether it is through.
+    fn evict_run(&self, me: Actor<'_>, victim: &Victim, budget: &mut Budget) -> Result<bool> {
         let class = victim.state.class().unwrap_or(Class::Main);
-        let (hurry, mut scratch) = (self.hurry(), Vec::new());
+        let hurry = if budget.kept >= KEEP_MAX { 2 } else { self.hurry() };
+        let mut scratch = Vec::new();
         let Ok(Some(walked)) = self.pool.walk(victim.chunk, self.header, 0).and_then(|mut walk| walk.next())
         else {
-            return Ok(done);
+            return Ok(true);
         };
         let hash = self.hash_of_record(walked.offset, &walked.head, &mut scratch)?;
         if !self.is_live(hash, walked.offset)? {
             self.pool.retire_run(victim.chunk, victim.state)?;
-            return Ok(done);
+            return Ok(true);
         }
         let mut kept = None;
         let dropped = self.evict_record(me, &walked, hash, &mut |read| {
@@ -400,11 +407,11 @@ impl Table {
             };
             Ok(fate)
         })?;
-        done.dropped = usize::from(dropped);
+        budget.spend(dropped);
         if let (false, Some((class, _))) = (dropped, kept) {
             self.pool.requeue_run(victim.chunk, victim.state, class)?;
         }
-        Ok(done)
+        Ok(true)
     }
 
     /// Unlinks or moves a record if it is live. Answers whether an entry is gone.
@@ -717,17 +724,21 @@ impl Table {
         if !self.evicts {
             return if self.expire_until(me, || Ok(fits()))? && fits() { Ok(()) } else { full() };
         }
+        let mut effort = Effort::new(&self.pool);
         for _ in 0..1000 {
+            // Others may hold what there is: they give it back, or it is taken from them when they seem to be stopped.
+            let mut waits = true;
+            while waits
+                && !fits()
+                && self.evict(me, 2 * KEEP_MAX, 1).inspect_err(|_| self.withdraw_entry())? == 0
+            {
+                waits = self.pool.wait(&mut effort);
+            }
             if fits() {
                 return Ok(());
             }
-            match self.evict(me, KEEP_MAX, 1) {
-                Ok(0) => crate::shm::atomic::yield_now(),
-                Ok(_) => {}
-                Err(error) => {
-                    self.withdraw_entry();
-                    return Err(error);
-                }
+            if !waits {
+                break;
             }
         }
         full()

@@ -7,6 +7,7 @@
 
 use std::sync::Arc;
 
+use super::evict::Budget;
 use super::lease::Bell;
 use super::queue::{Purpose, Victim};
 use super::*;
@@ -93,7 +94,7 @@ fn evict_young(table: &Table, me: Actor<'_>, chunk: ChunkId) {
     if taken.is(Kind::Evicting) && taken.owner() == me.index && taken.generation() == state.generation() {
         let victim = Victim { chunk, state: taken, purpose: Purpose::Small };
         // Whoever was robbed may find the chunk in use for something else, as [`Table::evict`] expects.
-        if table.evict_from(me, &victim, 4, usize::MAX).is_err() {
+        if table.evict_from(me, &victim, &mut Budget::of(4, usize::MAX)).is_err() {
             assert_ne!(table.pool.state(chunk).unwrap(), taken);
         }
     }

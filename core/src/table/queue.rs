@@ -56,7 +56,7 @@ pub(super) enum Purpose {
 }
 
 impl Purpose {
-    fn class(self) -> Class {
+    pub(super) fn class(self) -> Class {
         if self == Purpose::Small { Class::Small } else { Class::Main }
     }
 }
@@ -213,7 +213,9 @@ impl Table {
                 && self.pool.clean_position(chunk, state.generation())? == 0
             {
                 dirty.push(Remembered { key: tail.saturating_sub(dead), ..found });
-            } else if class == Class::Small {
+            }
+            // Those of mostly dead records are in their queue as well.
+            if class == Class::Small {
                 small.push(found);
             } else {
                 main.push(found);
