@@ -499,7 +499,7 @@ class Cache : public detail::Entries<detail::OfCache> {
     }
     std::optional<View> get_and_remove(std::string_view key) {
         View old;
-        return found(memora_cache_get_and_delete(handle(), key.data(), key.size(), old.handle_.place()), std::move(old));
+        return found(memora_cache_get_and_delete(handle(), key.data(), key.size(), old.handle_.place()), old);
     }
     /* nullopt: there is none. `how`: as memora_counter_options_init() fills it, then changed. */
     std::optional<std::uint64_t> count(std::string_view key, std::uint64_t by, const memora_counter_options_t &how) {
@@ -510,7 +510,7 @@ class Cache : public detail::Entries<detail::OfCache> {
     /* The value where it stands; nullopt for a miss. */
     std::optional<View> view(std::string_view key) const {
         View view;
-        return found(memora_cache_view(handle(), key.data(), key.size(), view.handle_.place()), std::move(view));
+        return found(memora_cache_view(handle(), key.data(), key.size(), view.handle_.place()), view);
     }
     /* The value; if it is missing, what `compute()` makes, which is stored. Of all who ask at once one computes, and the others wait up
        to `wait` for its value; when `compute` throws or its process is killed, the next one computes. */
@@ -538,7 +538,7 @@ class Cache : public detail::Entries<detail::OfCache> {
     /* A copy with marks (MEMORA_ENTRY_*); nullopt for a miss. */
     std::optional<View> get_meta(std::string_view key, std::chrono::milliseconds recache_below = {}) {
         View view;
-        return found(memora_cache_get_meta(handle(), key.data(), key.size(), ttl_of(recache_below), view.handle_.place()), std::move(view));
+        return found(memora_cache_get_meta(handle(), key.data(), key.size(), ttl_of(recache_below), view.handle_.place()), view);
     }
     void flush() { detail::check(memora_cache_flush(handle())); }
 
@@ -550,7 +550,8 @@ class Cache : public detail::Entries<detail::OfCache> {
         if (view.get() == nullptr) return std::nullopt;
         return std::optional<View>(std::move(view));
     }
-    static std::optional<View> found(int result, View view) {
+    /* By reference: a view that is passed by value might be moved before the call that makes it. */
+    static std::optional<View> found(int result, View &view) {
         if (!detail::done_or(result, MEMORA_NOT_FOUND)) return std::nullopt;
         return some(std::move(view));
     }

@@ -150,13 +150,14 @@ static void more_memory_gives_no_fewer_hits(void) {
     struct advised advised = {0, 0};
     memora_cache_t *own = NULL;
     uint64_t sampled = 0;
-    char key[16];
+    char key[16], value[16];
+    size_t len = 0;
     int i;
     OK(memora_cache_open(fabric, "advised", NULL, &own));
     CODE(memora_cache_advice(own, take_advice, &advised, &sampled), MEMORA_NOT_FOUND);
     for (i = 0; i < 400000; i++) {
         snprintf(key, sizeof key, "k%d", i % 50000);
-        if (memora_cache_get(own, key, strlen(key), NULL, 0, NULL) != MEMORA_NOT_FOUND) continue;
+        if (memora_cache_get(own, key, strlen(key), value, sizeof value, &len) != MEMORA_NOT_FOUND) continue;
         OK(memora_cache_set(own, key, strlen(key), "value", 5, NULL, NULL));
     }
     OK(memora_cache_advice(own, take_advice, &advised, &sampled));

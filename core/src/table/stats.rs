@@ -28,7 +28,7 @@ pub enum Count {
     Hit = 0,
     /// A key was read that was not there.
     Miss = 1,
-    /// An entry was stored.
+    /// An entry was stored, by whatever operation: also by appending, counting or touching.
     Set = 2,
     /// An entry was deleted.
     Delete = 3,

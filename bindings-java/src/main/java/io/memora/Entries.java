@@ -415,7 +415,7 @@ public abstract sealed class Entries implements AutoCloseable permits Cache, Sto
     }
 
     private static MemoraException tooLong(int len) {
-        return new MemoraException(ErrorCode.KEY_TOO_LONG, "The key has " + len + " bytes, the limit is "
+        return new MemoraException(ErrorCode.KEY_TOO_LONG, "The key has " + len + " bytes; no object takes more than "
                 + Native.keyLengthMax() + ". " + ErrorCode.KEY_TOO_LONG.remedy(), 0, null);
     }
 

@@ -73,7 +73,7 @@ class CacheTest extends EntriesContract {
 
     @Test
     void fullCacheSaysSoAndKeepsWhatItHas() {
-        try (Cache cache = fabric.cache("full")) {
+        try (Cache cache = fabric.cache("full", CacheOptions.rejecting())) {
             cache.set(bytes("first"), bytes("1"));
             MemoraException error = fails(ErrorCode.FULL, () -> {
                 for (int i = 0; i < 1_000_000; i++) {

@@ -255,7 +255,9 @@ abstract class EntriesContract extends WithFabric {
         String most = "" + longestKey();
         for (int len : new int[] {0, longestKey() + 1, 65_537, 73_728, 73_729, 100_000}) {
             MemoraException error = fails(ErrorCode.KEY_TOO_LONG, () -> entries.set(new byte[len], bytes("1")));
-            assertTrue(error.getMessage().contains(most) && error.getMessage().contains("" + len), error.getMessage());
+            // What is too long for any object is refused before this one is asked.
+            String limit = len > 73_728 ? "65536" : most;
+            assertTrue(error.getMessage().contains(limit) && error.getMessage().contains("" + len), error.getMessage());
         }
         // No entry can have such a key: a miss, until it is too long even to be asked for.
         assertNull(entries.get(new byte[0]));

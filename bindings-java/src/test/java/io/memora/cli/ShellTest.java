@@ -90,7 +90,7 @@ class ShellTest {
                 get a
                 """);
         assertTrue(answers.contains("ok\nok\n12 and 3\nok\na = 12 and 3 (for 60 s)\n1 entries\nno such key\n"), answers);
-        assertTrue(answers.contains("1 hits, 1 misses: 50.00 %\n2 sets, 0 deletes, 0 evicted, 0 expired, 0 flushed\n"), answers);
+        assertTrue(answers.contains("1 hits, 1 misses: 50.00 %\n3 sets, 0 deletes, 0 evicted, 0 expired, 0 flushed\n"), answers);
         assertTrue(answers.endsWith("ok\nno such key\n"), answers);
     }
 
