@@ -26,7 +26,9 @@ const BLOCK: u64 = 256;
 /// Bytes of the record and the index for an object, beside its value, with room to spare: the number of objects is what
 /// shall bind, not the memory.
 const OBJECT_OVERHEAD: u64 = 192;
-/// Bytes for the tables and the open chunks of the processes, and for chunks on the way from one use to the next.
+/// Bytes for the tables and the open chunks of the processes, and for chunks on the way from one use to the next: where objects
+/// are counted, and for each process beside a number of bytes.
+const SMALL_ROOM: u64 = 1 << 18;
 const ROOM: u64 = 16 << 20;
 const WAIT: Duration = Duration::from_millis(2);
 
@@ -112,17 +114,20 @@ fn progress_bar(requests: u64) -> ProgressBar {
     style.map_or(bar.clone(), |style| bar.with_style(style))
 }
 
-/// Bytes of the fabric: what the cache may use, and room for everything beside it. Pages count once they are used.
+/// Bytes of the fabric: what the cache may use, and room for everything beside it. Pages count once they are used. For few
+/// bytes no more than is needed: small fabrics have small chunks, as a fabric that somebody makes for such a cache.
 fn limit(options: &ReplayOptions, requests: u64) -> u64 {
-    let cache = match (options.memory, options.objects) {
-        (Some(memory), _) => memory.saturating_add(memory / 8),
+    let bytes = match (options.memory, options.objects) {
+        (Some(memory), _) => memory.saturating_add(memory / 8 + SMALL_ROOM * (1 + u64::from(options.procs))),
         (None, Some(objects)) => {
-            objects.min(requests).saturating_mul(OBJECT_OVERHEAD + u64::from(options.value_bytes))
+            let entries = objects.min(requests);
+            entries
+                .saturating_mul(OBJECT_OVERHEAD + u64::from(options.value_bytes))
+                .saturating_add(ROOM + u64::from(options.procs) * (1 << 20))
         }
         (None, None) => 0,
     };
-    let open_chunks = u64::from(options.procs) * (1 << 20);
-    cache.saturating_add(ROOM + open_chunks).clamp(FABRIC_LIMIT_MIN, FABRIC_LIMIT_MAX)
+    bytes.clamp(FABRIC_LIMIT_MIN, FABRIC_LIMIT_MAX)
 }
 
 /// Takes blocks until the trace is at its end, and adds the hits to the common count. `go_on` is told which request was
