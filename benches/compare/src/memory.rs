@@ -6,7 +6,7 @@ use memora::{CacheOptions, WhenFull};
 
 use crate::harness::{Figure, Report, Samples};
 use crate::load::all_keys;
-use crate::peer::{ENTRIES, KEY, VALUE, memora};
+use crate::peer::{ENTRIES, Handle, KEY, VALUE, memora};
 use crate::server::{Kind, Server};
 
 fn for_each_entry(bytes: u64) -> f64 {
@@ -36,7 +36,7 @@ pub fn run(report: &Report) {
             continue;
         };
         let before = server.resident();
-        server.connect().load(all_keys().map(Vec::from), &value);
+        server.connect().fill(&mut all_keys().map(Vec::from), &value);
         beside.push((server.name.clone(), for_each_entry(server.resident() - before)));
     }
     let beside: Vec<(&str, f64)> = beside.iter().map(|(name, bytes)| (name.as_str(), *bytes)).collect();

@@ -29,6 +29,11 @@ pub trait Handle {
     /// Copies the value out and gives its length.
     fn get(&mut self, key: &[u8], value: &mut [u8]) -> Option<usize>;
     fn set(&mut self, key: &[u8], value: &[u8]);
+
+    /// Sets many keys to one value, in whatever way is fastest.
+    fn fill(&mut self, keys: &mut dyn Iterator<Item = Vec<u8>>, value: &[u8]) {
+        keys.for_each(|key| self.set(&key, value));
+    }
 }
 
 /// A handle that can go to another thread.

@@ -133,29 +133,14 @@ impl Client {
         }
     }
 
-    /// Sets many entries without waiting for each answer.
-    pub fn load(&mut self, entries: impl Iterator<Item = Vec<u8>>, value: &[u8]) {
-        let mut waiting = 0;
-        for key in entries {
-            self.put_set(&key, value);
-            let request = std::mem::take(&mut self.request);
-            self.stream.get_mut().write_all(&request).expect("sent");
-            self.request = request;
-            waiting += 1;
-            if waiting == 64 {
-                (0..std::mem::take(&mut waiting)).for_each(|_| self.read_line());
-            }
-        }
-        (0..waiting).for_each(|_| self.read_line());
-    }
-
     fn send(&mut self) {
         self.stream.get_mut().write_all(&self.request).expect("sent");
     }
 
     fn read_line(&mut self) {
         self.line.clear();
-        self.stream.read_until(b'\n', &mut self.line).expect("an answer");
+        let len = self.stream.read_until(b'\n', &mut self.line).expect("an answer");
+        assert!(len > 0, "the server is gone");
     }
 
     /// Reads a value of `len` bytes and the line end behind it.
@@ -192,6 +177,22 @@ impl Handle for Client {
             self.read_line();
         }
         Some(len)
+    }
+
+    // Without waiting for each answer.
+    fn fill(&mut self, entries: &mut dyn Iterator<Item = Vec<u8>>, value: &[u8]) {
+        let mut waiting = 0;
+        for key in entries {
+            self.put_set(&key, value);
+            let request = std::mem::take(&mut self.request);
+            self.stream.get_mut().write_all(&request).expect("sent");
+            self.request = request;
+            waiting += 1;
+            if waiting == 64 {
+                (0..std::mem::take(&mut waiting)).for_each(|_| self.read_line());
+            }
+        }
+        (0..waiting).for_each(|_| self.read_line());
     }
 
     fn set(&mut self, key: &[u8], value: &[u8]) {

@@ -108,7 +108,7 @@ pub fn serve() -> Option<ExitCode> {
 
 fn peers(folder: &Path, servers: &[(Kind, Server)]) -> Vec<Peer> {
     let value = [7u8; VALUE];
-    let load = |handle: &mut dyn Handle| all_keys().for_each(|key| handle.set(&key, &value));
+    let load = |handle: &mut dyn Handle| handle.fill(&mut all_keys().map(Vec::from), &value);
     let mut peers = Vec::new();
 
     let home = folder.join("memora");
@@ -124,7 +124,7 @@ fn peers(folder: &Path, servers: &[(Kind, Server)]) -> Vec<Peer> {
     peers.push(Peer { name: "LMDB (heed)".to_owned(), count: 50_000, first: Box::new(lmdb), second });
 
     for (kind, server) in servers {
-        server.connect().load(all_keys().map(Vec::from), &value);
+        server.connect().fill(&mut all_keys().map(Vec::from), &value);
         let role = if *kind == Kind::Redis { "redis" } else { "memcached" };
         let second = Second::Process(Box::new(Partner::start(role, &server.socket)));
         let first = Box::new(server.connect());
