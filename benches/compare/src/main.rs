@@ -13,6 +13,7 @@ mod memory;
 mod peer;
 mod server;
 mod shift;
+mod sizes;
 mod speed;
 mod warm;
 
@@ -36,12 +37,13 @@ fn main() -> ExitCode {
         }
     }
     type Part = (&'static str, fn(&harness::Report));
-    let parts: [Part; 5] = [
+    let parts: [Part; 6] = [
         ("speed", speed::run),
         ("memory", memory::run),
         ("full", full::run),
         ("shift", shift::run),
         ("warm", warm::run),
+        ("sizes", sizes::run),
     ];
     if let Some(unknown) = wanted.iter().find(|name| !parts.iter().any(|(known, _)| known == name)) {
         return usage(&format!("there is no part `{unknown}`"));
@@ -57,7 +59,7 @@ fn main() -> ExitCode {
 
 fn usage(problem: &str) -> ExitCode {
     eprintln!(
-        "memora-compare: {problem}\nusage: memora-compare [speed|memory|full|shift|warm] [--results FILE]"
+        "memora-compare: {problem}\nusage: memora-compare [speed|memory|full|shift|warm|sizes] [--results FILE]"
     );
     ExitCode::from(2)
 }
