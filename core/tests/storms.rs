@@ -9,11 +9,12 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use memora::{ChannelKind, ChannelOptions, Fabric, FabricOptions, OverrunPolicy};
+use memora_stress::evict::{CACHES, Caches, EvictClient};
 use memora_stress::kv::{KvClient, PLAIN, kept_cache};
 use memora_stress::queue::{QueueClient, QueueOptions, Role};
 use memora_stress::random::Random;
 use memora_stress::{Bound, CHANNEL, Failure, LANE_BYTES, Options};
-use memora_testkit::history::{monotonic_ns, operations, read, record_kill};
+use memora_testkit::history::{Recorder, monotonic_ns, operations, read, record_kill};
 use memora_testkit::kill_point::torture;
 use memora_testkit::process::{self, PATIENCE, Worker};
 use memora_testkit::{linearizability, queue_history};
@@ -33,16 +34,18 @@ fn entry() {
     let subscription = std::env::var("MEMORA_STORM_SUBSCRIPTION").ok();
     // In bursts, each by a new client that attaches and detaches: hundreds of thousands of operations a second would only make the
     // histories long.
+    let (operations, pause) = if role == "evict" { (2000, 10) } else { (300, 2) };
     for burst in 0.. {
         let options = Options {
             fabric: FABRIC.to_string(),
             seed: format!("{}.{burst}", text("MEMORA_STORM_WORKER")),
             history: PathBuf::from(text("MEMORA_STORM_HISTORY")),
-            bound: Bound::Operations(300),
+            bound: Bound::Operations(operations),
         };
         let subscription = subscription.clone();
         let result = match role.as_str() {
             "kv" => memora_stress::kv::kv(&options),
+            "evict" => memora_stress::evict::evict(&options),
             "queue" => {
                 memora_stress::queue::queue(&options, &QueueOptions { role: Role::Both, subscription })
             }
@@ -50,7 +53,7 @@ fn entry() {
             other => panic!("unknown role {other}"),
         };
         result.unwrap_or_else(|error| panic!("burst {burst}: {error}"));
-        std::thread::sleep(Duration::from_millis(2));
+        std::thread::sleep(Duration::from_millis(pause));
     }
 }
 
@@ -206,6 +209,11 @@ impl Storm {
     }
 
     fn rage(&mut self, time: Duration) {
+        self.rage_and_look(time, &mut |_| {});
+    }
+
+    /// Rages; now and then, while all workers are stopped, wherever they are, calls `look` with their number.
+    fn rage_and_look(&mut self, time: Duration, look: &mut dyn FnMut(usize)) {
         let seed = std::env::var("MEMORA_STORM_SEED").unwrap_or_else(|_| format!("{}", monotonic_ns()));
         println!("{}: MEMORA_STORM_SEED={seed}", self.role);
         let mut random = Random::new(&seed);
@@ -235,12 +243,23 @@ impl Storm {
                     self.members[index].worker.resume();
                     self.stops += 1;
                 }
+                8..=9 => self.while_all_are_stopped(look),
                 _ => {}
             }
         }
         self.everybody_makes_progress();
         for index in 0..self.members.len() {
             self.kill(index);
+        }
+    }
+
+    fn while_all_are_stopped(&mut self, look: &mut dyn FnMut(usize)) {
+        for member in &mut self.members {
+            assert!(member.worker.stop(), "{} ended by itself: {}", member.name, member.worker.errors());
+        }
+        look(self.members.len());
+        for member in &mut self.members {
+            member.worker.resume();
         }
     }
 
@@ -319,6 +338,98 @@ fn a_cache_stays_linearizable_while_its_users_are_killed_and_stopped() {
     assert!(operations.len() > 1000 && storm.kills >= KILLS_MIN, "this was no storm");
     if verdict != linearizability::Verdict::Linearizable {
         panic!("{verdict:?}\nhistories kept in {}", storm.keep().display());
+    }
+}
+
+/// Caches that evict may lose an entry at any time, and nothing else: no wrong, torn or older value, no refused write, no
+/// byte and no entry beyond the limit.
+#[test]
+fn caches_that_evict_show_nothing_wrong_while_their_users_are_killed_and_stopped() {
+    // Their histories are long: rather more storms than longer ones.
+    for _ in 0..torture() {
+        storm_of_evicting_caches();
+    }
+}
+
+fn storm_of_evicting_caches() {
+    let mut storm = Storm::new("evict", None);
+    let fabric = storm.fabric();
+    let caches = Caches::open(&fabric).expect("opened");
+    // It works while all others are stopped: what they hold must not be in its way.
+    let path = storm.home().join("watcher.jsonl");
+    let recorder = Recorder::open(&path, "watcher").expect("writable");
+    let mut watcher = EvictClient::with(caches.clone(), recorder, "watcher");
+    let mut looks = 0;
+    storm.rage_and_look(Duration::from_secs(3), &mut |workers| {
+        // Each may be about to take a chunk.
+        within_limits(&fabric, &caches, workers as u64);
+        for _ in 0..300 {
+            watcher.step().unwrap_or_else(|error| panic!("while all others are stopped: {error}"));
+        }
+        within_limits(&fabric, &caches, workers as u64);
+        looks += 1;
+    });
+    storm.nothing_is_left(&fabric);
+    within_limits(&fabric, &caches, 0);
+    counts_are_exact(&caches);
+    for _ in 0..3000 {
+        watcher.step().unwrap_or_else(|error| panic!("when all others are dead: {error}"));
+    }
+    within_limits(&fabric, &caches, 0);
+    storm.nothing_is_left(&fabric);
+    storm.histories.push(path);
+    let operations = storm.operations();
+    let evicted: Vec<u64> = caches
+        .each()
+        .iter()
+        .map(|cache| cache.stats().expect("readable").counts)
+        .map(|counts| counts.evicted_small + counts.evicted_main)
+        .collect();
+    println!(
+        "{} operations, {} kills, {} stops, {looks} looks, {evicted:?} evicted",
+        operations.len(),
+        storm.kills,
+        storm.stops
+    );
+    let verdict = linearizability::check_evicting(&operations, linearizability::Budget::default())
+        .expect("can be judged");
+    if verdict != linearizability::Verdict::Linearizable {
+        panic!("{verdict:?}\nhistories kept in {}", storm.keep().display());
+    }
+    assert!(
+        operations.len() > 10_000
+            && storm.kills >= KILLS_MIN
+            && looks > 0
+            && evicted.iter().all(|&count| count > 1000),
+        "this was no storm"
+    );
+}
+
+/// Nobody works now: what is there is what counts. `taking`: workers that may be about to take a chunk.
+fn within_limits(fabric: &Fabric, caches: &Caches, taking: u64) {
+    let objects = fabric.objects().expect("readable");
+    for ((_, name, bytes, entries, _), cache) in CACHES.iter().zip(caches.each()) {
+        let object = objects.iter().find(|object| object.name == *name).expect("it exists");
+        let chunk = object.bytes / object.chunks;
+        if let Some(limit) = bytes {
+            assert!(
+                object.bytes <= limit + taking * chunk,
+                "{name} has {} chunks of {chunk} bytes, and a limit of {limit}",
+                object.chunks
+            );
+        }
+        if let Some(limit) = entries {
+            let found = cache.iter().map(|entry| entry.expect("readable")).count() as u64;
+            assert!(found <= *limit, "{name} has {found} entries of {limit}");
+        }
+    }
+}
+
+/// All users are dead and reaped.
+fn counts_are_exact(caches: &Caches) {
+    for ((_, name, ..), cache) in CACHES.iter().zip(caches.each()) {
+        let found: Vec<_> = cache.iter().map(|entry| entry.expect("readable")).collect();
+        assert_eq!(cache.len().expect("counted"), found.len() as u64, "{name}");
     }
 }
 

@@ -233,6 +233,11 @@ pub enum Work {
         #[command(flatten)]
         options: StressOptions,
     },
+    /// Random operations on caches that evict
+    Evict {
+        #[command(flatten)]
+        options: StressOptions,
+    },
     /// Messages on the channel `stress`
     Queue {
         #[command(flatten)]

@@ -128,7 +128,8 @@ impl<K: KeyValue> KvClient<K> {
         Ok(KvClient::with(object, Recorder::open(path, name)?, codec))
     }
 
-    fn with(object: K, recorder: Recorder, codec: Codec) -> KvClient<K> {
+    /// A client that writes with `recorder`.
+    pub fn with(object: K, recorder: Recorder, codec: Codec) -> KvClient<K> {
         KvClient { object, recorder, codec, versions: HashMap::new(), values: HashMap::new(), refusal: None }
     }
 

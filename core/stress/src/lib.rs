@@ -3,6 +3,7 @@
 //! The forms, names and sizes are those of `docs/stress.md`, so that workers in C and Java can share one fabric with these.
 #![forbid(unsafe_code)]
 
+pub mod evict;
 pub mod history;
 pub mod kv;
 pub mod queue;

@@ -16,6 +16,9 @@
 //! **Versions**: every write gives its key a version that was never there before. `gets` shows it; `casv` succeeds exactly if the version
 //! it names is still that of the key. Versions that nobody was shown are unknown to the checker, which then allows every answer that some
 //! version would explain.
+//!
+//! **Eviction**: a cache that evicts may lose an entry at any time. The search then lets an entry vanish just before an operation whose
+//! answer does not fit otherwise; earlier is never needed, because whatever fits without the entry fits with one that may still vanish.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::{Duration, Instant};
@@ -58,6 +61,15 @@ pub enum Verdict {
 
 /// Judges the operations of a history. An error says that the history cannot be judged at all.
 pub fn check(operations: &[Operation], budget: Budget) -> Result<Verdict, String> {
+    judge(operations, false, budget)
+}
+
+/// Judges the operations of a history of caches that may lose any entry at any time.
+pub fn check_evicting(operations: &[Operation], budget: Budget) -> Result<Verdict, String> {
+    judge(operations, true, budget)
+}
+
+fn judge(operations: &[Operation], evicts: bool, budget: Budget) -> Result<Verdict, String> {
     let start = Instant::now();
     let mut keys: BTreeMap<&str, Vec<&Operation>> = BTreeMap::new();
     for operation in operations {
@@ -67,7 +79,7 @@ pub fn check(operations: &[Operation], budget: Budget) -> Result<Verdict, String
         keys.entry(key).or_default().push(operation);
     }
     for (key, operations) in keys {
-        let mut search = Search::new(&operations)?;
+        let mut search = Search::new(&operations, evicts)?;
         match search.run(budget, start) {
             Outcome::Explained => {}
             Outcome::Violated(story) => return Ok(Verdict::Violation { key: key.to_string(), story }),
@@ -152,6 +164,8 @@ struct Search<'a> {
     values: Values,
     /// For each version shown: the answered `gets` that showed it.
     shown: HashMap<u64, Vec<u32>>,
+    /// Whether an entry may vanish by itself.
+    evicts: bool,
 }
 
 enum Outcome {
@@ -209,7 +223,7 @@ enum Step {
 }
 
 impl<'a> Search<'a> {
-    fn new(operations: &[&'a Operation]) -> Result<Search<'a>, String> {
+    fn new(operations: &[&'a Operation], evicts: bool) -> Result<Search<'a>, String> {
         let mut sorted: Vec<&Operation> = operations.to_vec();
         sorted.sort_by_key(|operation| operation.line.t0);
         let mut values = Values::default();
@@ -231,7 +245,7 @@ impl<'a> Search<'a> {
                 optional.push(item);
             }
         }
-        Ok(Search { required, optional, sources, values, shown })
+        Ok(Search { required, optional, sources, values, shown, evicts })
     }
 
     fn run(&mut self, budget: Budget, start: Instant) -> Outcome {
@@ -359,7 +373,16 @@ impl<'a> Search<'a> {
                 (self.optional[index as usize].action, self.optional[index as usize].open)
             }
         };
-        let state = if open { self.effect(&action, at)? } else { self.answer(&action, at)? };
+        let fit = |search: &mut Search<'a>, at: &Configuration| {
+            if open { search.effect(&action, at) } else { search.answer(&action, at) }
+        };
+        let state = match fit(self, at) {
+            Some(state) => state,
+            None if self.evicts && at.state.value != ABSENT => {
+                fit(self, &Configuration { state: State { value: ABSENT, version: None }, ..at.clone() })?
+            }
+            None => return None,
+        };
         let mut next = Configuration { state, ..at.clone() };
         match step {
             Step::Optional(index) => {

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use memora_testkit::history::{Line, Operation, Out, operations};
-use memora_testkit::linearizability::{Budget, Verdict, check};
+use memora_testkit::linearizability::{Budget, Verdict, check, check_evicting};
 
 fn judge(text: &str) -> Verdict {
     let lines: Vec<Line> = text
@@ -120,6 +120,32 @@ fn a_refused_compare_and_swap_with_the_newest_version_is_found() {
         {"c":"a","op":"casv","k":"k","tok":9,"v":"2","t0":10,"t1":20,"ok":false}"#,
         "casv",
     );
+}
+
+/// What an entry that vanished by itself explains, and what it does not.
+#[test]
+fn what_evicts_may_lose_an_entry_but_not_bring_one_back() {
+    let judge = |text: &str| {
+        let lines: Vec<Line> = text.lines().map(|line| serde_json::from_str(line).expect(line)).collect();
+        check_evicting(&operations(&lines).expect("well formed"), Budget::default()).expect("can be judged")
+    };
+    let set = r#"{"c":"a","op":"set","k":"k","v":"1","t0":0,"t1":5,"ok":true}"#;
+    let over = r#"{"c":"a","op":"set","k":"k","v":"2","t0":6,"t1":9,"ok":true}"#;
+    let miss = r#"{"c":"b","op":"get","k":"k","t0":10,"t1":11}"#;
+    let add = r#"{"c":"b","op":"add","k":"k","v":"3","t0":12,"t1":13,"ok":true}"#;
+    for lost in [format!("{set}\n{miss}"), format!("{set}\n{add}"), format!("{set}\n{miss}\n{over}")] {
+        assert_eq!(judge(&lost), Verdict::Linearizable, "{lost}");
+    }
+    let hit = |out: &str| format!(r#"{{"c":"d","op":"get","k":"k","t0":20,"t1":21,"out":"{out}"}}"#);
+    for back in [
+        // After the miss; before the overwriting; of nobody.
+        format!("{set}\n{miss}\n{}", hit("1")),
+        format!("{set}\n{over}\n{}", hit("1")),
+        format!("{set}\n{add}\n{}", hit("1")),
+        format!("{set}\n{}", hit("4")),
+    ] {
+        assert!(matches!(judge(&back), Verdict::Violation { .. }), "{back}");
+    }
 }
 
 #[test]
@@ -528,8 +554,8 @@ impl Slow {
     }
 }
 
-/// Tries every order, without any cleverness.
-fn slow_judge(left: &[&Operation], state: &Slow) -> bool {
+/// Tries every order, without any cleverness; and, where entries may vanish, every moment for that.
+fn slow_judge(left: &[&Operation], state: &Slow, evicts: bool) -> bool {
     if left.iter().all(|operation| !operation.answered) {
         return true;
     }
@@ -539,11 +565,19 @@ fn slow_judge(left: &[&Operation], state: &Slow) -> bool {
         }
         let mut rest = left.to_vec();
         rest.remove(index);
-        let mut next = state.clone();
         // An open one whose end has passed can only be left out.
         rest.retain(|other| other.answered || other.end >= operation.line.t0);
-        if next.apply(operation) && slow_judge(&rest, &next) {
-            return true;
+        for vanishes in [false, true] {
+            let mut next = state.clone();
+            if vanishes {
+                if !evicts || next.value.is_none() {
+                    continue;
+                }
+                next.store(None);
+            }
+            if next.apply(operation) && slow_judge(&rest, &next, evicts) {
+                return true;
+            }
         }
     }
     false
@@ -551,7 +585,7 @@ fn slow_judge(left: &[&Operation], state: &Slow) -> bool {
 
 #[test]
 fn the_judge_agrees_with_one_that_tries_every_order() {
-    let (mut right, mut wrong) = (0, 0);
+    let (mut right, mut wrong, mut only_evicting) = (0, 0, 0);
     for seed in 1..6000u64 {
         let mut lines = right_history_on(1, seed * 2_654_435_761, 7, 3, 5);
         // Spoil an answer of most.
@@ -572,11 +606,19 @@ fn the_judge_agrees_with_one_that_tries_every_order() {
         }
         let operations = operations(&lines).unwrap();
         let all: Vec<&Operation> = operations.iter().collect();
-        let expected = slow_judge(&all, &Slow::default());
-        let found = check(&operations, Budget::default()).unwrap() == Verdict::Linearizable;
+        let expected = [false, true].map(|evicts| slow_judge(&all, &Slow::default(), evicts));
+        let found = [check, check_evicting]
+            .map(|judge| judge(&operations, Budget::default()).unwrap() == Verdict::Linearizable);
         let text: Vec<String> = lines.iter().map(|line| serde_json::to_string(line).unwrap()).collect();
-        assert_eq!(found, expected, "seed {seed}:\n{}", text.join("\n"));
-        if expected { right += 1 } else { wrong += 1 }
+        assert_eq!(found, expected, "seed {seed}, {}:\n{}", all.len(), text.join("\n"));
+        match expected {
+            [true, _] => right += 1,
+            [false, true] => only_evicting += 1,
+            [false, false] => wrong += 1,
+        }
     }
-    assert!(right > 1000 && wrong > 1000, "{right} right, {wrong} wrong");
+    assert!(
+        right > 1000 && only_evicting > 500 && wrong > 1000,
+        "{right} right, {only_evicting} right for what evicts, {wrong} wrong"
+    );
 }

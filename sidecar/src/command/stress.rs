@@ -17,6 +17,7 @@ pub fn run(place: &Place, work: Work) -> Outcome {
     }
     let done = match work {
         Work::Kv { options } => memora_stress::kv::kv(&worker(place, options)),
+        Work::Evict { options } => memora_stress::evict::evict(&worker(place, options)),
         Work::Queue { options, role, subscription } => {
             let role = match role {
                 Role::Both => WorkerRole::Both,

@@ -1,4 +1,4 @@
-//! `check-history kv|queue FILE...`: judges the histories of stress workers, see docs/stress.md.
+//! `check-history kv|evict|queue FILE...`: judges the histories of stress workers, see docs/stress.md.
 //!
 //! Exit code: 0 = in order, 1 = a rule is broken (or undecided within the budget), 2 = wrong arguments or unreadable files.
 
@@ -12,8 +12,8 @@ fn main() -> ExitCode {
     let mut arguments = std::env::args_os().skip(1);
     let kind = arguments.next().and_then(|kind| kind.into_string().ok()).unwrap_or_default();
     let files: Vec<PathBuf> = arguments.map(PathBuf::from).collect();
-    if !matches!(kind.as_str(), "kv" | "queue") || files.is_empty() {
-        eprintln!("usage: check-history kv|queue FILE...");
+    if !matches!(kind.as_str(), "kv" | "evict" | "queue") || files.is_empty() {
+        eprintln!("usage: check-history kv|evict|queue FILE...");
         return ExitCode::from(2);
     }
     let operations =
@@ -25,8 +25,9 @@ fn main() -> ExitCode {
             }
         };
     let count = operations.len();
-    let verdict = if kind == "kv" {
-        match linearizability::check(&operations, linearizability::Budget::default()) {
+    let verdict = if kind != "queue" {
+        let check = if kind == "kv" { linearizability::check } else { linearizability::check_evicting };
+        match check(&operations, linearizability::Budget::default()) {
             Ok(linearizability::Verdict::Linearizable) => Ok(format!("{count} operations are linearizable")),
             Ok(linearizability::Verdict::Violation { key, story }) => {
                 Err(format!("key {key} is not linearizable: {story}"))
