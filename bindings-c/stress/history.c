@@ -32,14 +32,23 @@ uint64_t fnv1a(const void *bytes, size_t len) {
 void seed_random(const char *seed) { state = fnv1a(seed, strlen(seed)); }
 
 /* splitmix64 */
-static uint64_t next(void) {
-    uint64_t z = state += 0x9e3779b97f4a7c15u;
+static uint64_t next(uint64_t *from) {
+    uint64_t z = *from += 0x9e3779b97f4a7c15u;
     z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
     z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
     return z ^ (z >> 31);
 }
 
-uint64_t draw(uint64_t bound) { return next() % bound; }
+uint64_t draw(uint64_t bound) { return next(&state) % bound; }
+
+void derive(const char *text, size_t text_len, unsigned char *bytes, size_t len) {
+    uint64_t from = fnv1a(text, text_len), number = 0;
+    size_t i;
+    for (i = 0; i < len; i++) {
+        if (i % 8 == 0) number = next(&from);
+        bytes[i] = (unsigned char)(number >> 8 * (i % 8));
+    }
+}
 
 void open_history(const char *path) {
     file = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);

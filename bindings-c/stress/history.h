@@ -7,7 +7,7 @@
 
 /* One line that is being made. Text that does not fit is an error of the program, never cut. */
 struct line {
-    char text[16384];
+    char text[262144];
     size_t len;
 };
 
@@ -19,6 +19,8 @@ uint64_t fnv1a(const void *bytes, size_t len);
 void seed_random(const char *seed);
 /* A number below `bound`. */
 uint64_t draw(uint64_t bound);
+/* Bytes computed from a text: the numbers of another generator that is started from it, little endian. */
+void derive(const char *text, size_t text_len, unsigned char *bytes, size_t len);
 
 /* Opens the file for appending; ends the process if that cannot be. */
 void open_history(const char *path);

@@ -1,12 +1,12 @@
 /* The stress worker in C: random operations on one fabric, and a history of what was asked and answered.
  *
- *   stress kv|queue --fabric NAME --seed TEXT --history FILE [--ops N | --seconds S]
+ *   stress kv|evict|queue --fabric NAME --seed TEXT --history FILE [--ops N | --seconds S]
  *          [--role both|produce|consume] [--subscription TEXT]
  *
  * docs/stress.md says what it does, to the letter. */
 #define _XOPEN_SOURCE 700
 
-#include "history.h"
+#include "worker.h"
 
 #include <inttypes.h>
 #include <memora.h>
@@ -19,11 +19,11 @@
 #define CACHE "stress"
 #define CHANNEL "stress-queue"
 
-enum { TEXT_KEYS = 8, NUMBER_KEYS = 4, PAYLOAD_LEN_MAX = 8192 };
+enum { TEXT_KEYS = 8, NUMBER_KEYS = 4, PAYLOAD_LEN_MAX = 8192, VALUE_LEN_MAX = 65536 };
 enum role { BOTH, PRODUCE, CONSUME };
 
 static struct {
-    int queue;
+    int queue, evict;
     const char *fabric, *seed, *history, *subscription;
     uint64_t ops;
     double seconds;
@@ -31,12 +31,12 @@ static struct {
     enum role role;
 } arguments;
 
-static char client[256];
-static struct line line;
+char client[256];
+struct line line;
 
 static void usage(const char *what) {
     fprintf(stderr,
-            "stress: %s\nusage: stress kv|queue --fabric NAME --seed TEXT --history FILE [--ops N | --seconds S]\n"
+            "stress: %s\nusage: stress kv|evict|queue --fabric NAME --seed TEXT --history FILE [--ops N | --seconds S]\n"
             "              [--role both|produce|consume] [--subscription TEXT]\n",
             what);
     exit(2);
@@ -51,11 +51,13 @@ static int plain(const char *text) {
 
 static void parse(int argc, char **argv) {
     int i;
-    if (argc < 2) usage("kv or queue is missing");
+    if (argc < 2) usage("kv, evict or queue is missing");
     if (strcmp(argv[1], "queue") == 0) {
         arguments.queue = 1;
+    } else if (strcmp(argv[1], "evict") == 0) {
+        arguments.evict = 1;
     } else if (strcmp(argv[1], "kv") != 0) {
-        usage("neither kv nor queue");
+        usage("neither kv nor evict nor queue");
     }
     for (i = 2; i < argc; i += 2) {
         const char *name = argv[i], *value = i + 1 < argc ? argv[i + 1] : NULL;
@@ -94,7 +96,7 @@ static void parse(int argc, char **argv) {
     if (arguments.bounded_ops && arguments.bounded_seconds) usage("--ops and --seconds exclude each other");
 }
 
-static void fail(const char *what) {
+void fail(const char *what) {
     fprintf(stderr, "stress: %s: %s\n", what, memora_last_error_message());
     exit(1);
 }
@@ -102,13 +104,13 @@ static void fail(const char *what) {
 /* The stable name of an error, without the MEMORA_ of C. */
 static const char *error_name(int result) { return memora_error_name(result) + strlen("MEMORA_"); }
 
-/* Errors that are answers. */
+/* Errors that are answers: none where what is there gives way. */
 static int allowed(int result) {
+    if (arguments.evict) return 0;
     return result == MEMORA_FULL || result == MEMORA_NO_SPACE || result == MEMORA_BUSY || result == MEMORA_BACK_PRESSURE;
 }
 
-/* Writes the answer of an operation that failed, and ends if it must not have. */
-static void write_error(const char *what, int result) {
+void write_error(const char *what, int result) {
     add_bool(&line, "ok", 0);
     add_text(&line, "err", error_name(result), strlen(error_name(result)));
     write_line(&line);
@@ -121,8 +123,7 @@ static void sleep_ms(long milliseconds) {
     nanosleep(&time, NULL);
 }
 
-/* Whether another step is to be done. */
-static int more(uint64_t done, uint64_t started) {
+int more(uint64_t done, uint64_t started) {
     if (arguments.bounded_ops) return done < arguments.ops;
     if (arguments.bounded_seconds) return (double)(now_ns() - started) < arguments.seconds * 1e9;
     return 1;
@@ -133,6 +134,12 @@ static int more(uint64_t done, uint64_t started) {
 static memora_cache_t *cache;
 static uint64_t versions[TEXT_KEYS];
 static uint64_t operation;
+/* The value that the latest read of a key saw. */
+static struct {
+    int known;
+    size_t len;
+    char bytes[VALUE_LEN_MAX];
+} values[TEXT_KEYS];
 
 /* A value for a text key, unlike any other in all histories. */
 static size_t make_value(char *value, size_t capacity) {
@@ -142,20 +149,21 @@ static size_t make_value(char *value, size_t capacity) {
     return (size_t)head + fill;
 }
 
-static void ask(const char *op, const char *key) {
+void ask(const char *op, const char *key) {
     begin_line(&line, client, op);
     add_text(&line, "k", key, strlen(key));
 }
 
-static void question(void) {
+void question(void) {
     add_number(&line, "t0", now_ns());
     write_line(&line);
 }
 
-static void answered(void) { add_number(&line, "t1", now_ns()); }
+void answered(void) { add_number(&line, "t1", now_ns()); }
 
-static void get(const char *key, int with_version, uint64_t *version) {
-    char value[PAYLOAD_LEN_MAX];
+/* `index`: that of a text key, or -1. */
+static void get(const char *key, int with_version, int index) {
+    static char value[VALUE_LEN_MAX];
     size_t len = 0;
     memora_entry_t entry;
     int result;
@@ -167,7 +175,12 @@ static void get(const char *key, int with_version, uint64_t *version) {
     if (result == MEMORA_OK) {
         add_text(&line, "out", value, len);
         if (with_version) add_number(&line, "tok", entry.version);
-        if (with_version && version) *version = entry.version;
+        if (index >= 0) {
+            if (with_version) versions[index] = entry.version;
+            values[index].known = 1;
+            values[index].len = len;
+            memcpy(values[index].bytes, value, len);
+        }
     } else if (result != MEMORA_NOT_FOUND) {
         write_error("get", result);
         return;
@@ -175,8 +188,7 @@ static void get(const char *key, int with_version, uint64_t *version) {
     write_line(&line);
 }
 
-/* Writes the answer of a write: `refused` is the code that says it did not store. */
-static void wrote(const char *what, int result, int refused) {
+void wrote(const char *what, int result, int refused) {
     answered();
     if (result != MEMORA_OK && result != refused) {
         write_error(what, result);
@@ -201,8 +213,12 @@ static void put(const char *op, const char *key, int is_number) {
         wrote(op, memora_cache_set(cache, key, key_len, value, len, NULL, NULL), MEMORA_OK);
     } else if (strcmp(op, "add") == 0) {
         wrote(op, memora_cache_add(cache, key, key_len, value, len, NULL, NULL), MEMORA_ALREADY_EXISTS);
-    } else {
+    } else if (strcmp(op, "replace") == 0) {
         wrote(op, memora_cache_replace(cache, key, key_len, value, len, NULL, NULL), MEMORA_NOT_FOUND);
+    } else if (strcmp(op, "append") == 0) {
+        wrote(op, memora_cache_append(cache, key, key_len, value, len, NULL), MEMORA_NOT_FOUND);
+    } else {
+        wrote(op, memora_cache_prepend(cache, key, key_len, value, len, NULL), MEMORA_NOT_FOUND);
     }
 }
 
@@ -222,6 +238,29 @@ static void casv(const char *key, uint64_t version) {
     question();
     result = memora_cache_compare_and_swap(cache, key, strlen(key), value, len, version, NULL, NULL);
     wrote("casv", result == MEMORA_STALE ? MEMORA_NOT_FOUND : result, MEMORA_NOT_FOUND);
+}
+
+/* Stores if the value is the one that was read last: the version that it is seen with is that of this value. */
+static void cas(const char *key, unsigned index) {
+    static char found[VALUE_LEN_MAX];
+    char value[PAYLOAD_LEN_MAX];
+    size_t len = make_value(value, sizeof value), found_len;
+    memora_entry_t entry;
+    int result;
+    ask("cas", key);
+    add_text(&line, "exp", values[index].bytes, values[index].len);
+    add_text(&line, "v", value, len);
+    question();
+    do {
+        result = memora_cache_get_entry(cache, key, strlen(key), found, sizeof found, &found_len, &entry);
+        if (result != MEMORA_OK) break;
+        if (found_len != values[index].len || memcmp(found, values[index].bytes, found_len) != 0) {
+            result = MEMORA_NOT_FOUND;
+        } else {
+            result = memora_cache_compare_and_swap(cache, key, strlen(key), value, len, entry.version, NULL, NULL);
+        }
+    } while (result == MEMORA_STALE);
+    wrote("cas", result, MEMORA_NOT_FOUND);
 }
 
 static void count(const char *op, const char *key) {
@@ -246,22 +285,26 @@ static void text_operation(uint64_t index) {
     char key[8];
     uint64_t r = draw(100);
     snprintf(key, sizeof key, "k%u", (unsigned)index);
-    if (r < 25) {
-        get(key, 0, NULL);
-    } else if (r < 40) {
-        get(key, 1, &versions[index]);
-    } else if (r < 60) {
+    if (r < 22) {
+        get(key, 0, (int)index);
+    } else if (r < 36) {
+        get(key, 1, (int)index);
+    } else if (r < 54) {
         put("set", key, 0);
-    } else if (r < 70) {
+    } else if (r < 62) {
         put("add", key, 0);
-    } else if (r < 78) {
+    } else if (r < 69) {
         put("replace", key, 0);
-    } else if (r < 88) {
+    } else if (r < 78) {
         del(key);
-    } else if (versions[index] == 0) {
-        get(key, 1, &versions[index]);
-    } else {
+    } else if (r < 88 ? versions[index] == 0 : r < 92 && !values[index].known) {
+        get(key, 1, (int)index);
+    } else if (r < 88) {
         casv(key, versions[index]);
+    } else if (r < 92) {
+        cas(key, (unsigned)index);
+    } else {
+        put(r < 96 ? "append" : "prepend", key, 0);
     }
 }
 
@@ -270,9 +313,9 @@ static void number_operation(uint64_t index) {
     uint64_t r = draw(100);
     snprintf(key, sizeof key, "n%u", (unsigned)index);
     if (r < 20) {
-        get(key, 0, NULL);
+        get(key, 0, -1);
     } else if (r < 25) {
-        get(key, 1, NULL);
+        get(key, 1, -1);
     } else if (r < 35) {
         put("set", key, 1);
     } else if (r < 45) {
@@ -431,6 +474,8 @@ int main(int argc, char **argv) {
     if (memora_fabric_open(arguments.fabric, &fabric) < 0) fail(arguments.fabric);
     if (arguments.queue) {
         run_queue(fabric, started);
+    } else if (arguments.evict) {
+        run_evict(fabric, started);
     } else {
         run_kv(fabric, started);
     }

@@ -1,5 +1,8 @@
 package io.memora.cli;
 
+import java.nio.ByteBuffer;
+import java.nio.charset.StandardCharsets;
+
 /** SplitMix64 (Steele, Lea and Flood 2014), the generator of the stress workers and benches in all languages. */
 final class Random {
     private long state;
@@ -19,6 +22,16 @@ final class Random {
     /** A number below {@code bound}. */
     int draw(int bound) {
         return (int) Long.remainderUnsigned(next(), bound);
+    }
+
+    /** Bytes computed from a text: the numbers of a generator that is started from it, little endian. */
+    static void derive(String text, ByteBuffer bytes) {
+        Random random = new Random(hash(text.getBytes(StandardCharsets.US_ASCII)));
+        long number = 0;
+        for (int i = 0; bytes.hasRemaining(); i++) {
+            number = i % 8 == 0 ? random.next() : number >>> 8;
+            bytes.put((byte) number);
+        }
     }
 
     /** The 64-bit FNV-1a hash of bytes. */

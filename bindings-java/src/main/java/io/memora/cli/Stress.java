@@ -39,10 +39,10 @@ public final class Stress {
         Set<String> allowed =
                 Set.of("--fabric", "--home", "--seed", "--history", "--ops", "--seconds", "--role", "--subscription");
         Arguments arguments = new Arguments(rest, allowed, 1);
-        String kind = arguments.word("the kind of worker, kv or queue,");
+        String kind = arguments.word("the kind of worker, kv, evict or queue,");
         String role = arguments.option("--role") == null ? "both" : arguments.option("--role");
-        if (!kind.equals("kv") && !kind.equals("queue")) {
-            throw new Arguments.Wrong("there is no worker `" + kind + "`, only kv and queue");
+        if (!List.of("kv", "evict", "queue").contains(kind)) {
+            throw new Arguments.Wrong("there is no worker `" + kind + "`, only kv, evict and queue");
         }
         if (!List.of("both", "produce", "consume").contains(role)) {
             throw new Arguments.Wrong("there is no role `" + role + "`, only both, produce and consume");
@@ -62,6 +62,11 @@ public final class Stress {
                 // It evicts nothing: every answer must follow from what was stored.
                 try (var cache = fabric.cache(CACHE, CacheOptions.rejecting())) {
                     return loop(new StressKv(cache, history, random, client), ops, seconds);
+                }
+            }
+            if (kind.equals("evict")) {
+                try (var worker = new StressEvict(fabric, history, random, client)) {
+                    return loop(worker, ops, seconds);
                 }
             }
             try (var worker =

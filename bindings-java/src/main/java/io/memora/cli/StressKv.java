@@ -7,6 +7,7 @@ import io.memora.ErrorCode;
 import io.memora.MemoraException;
 import io.memora.SetOptions;
 import java.nio.charset.StandardCharsets;
+import java.util.Arrays;
 import java.util.HashMap;
 import java.util.Map;
 import java.util.OptionalLong;
@@ -18,6 +19,7 @@ final class StressKv implements Stress.Worker {
     private final Random random;
     private final String client;
     private final Map<String, Long> versions = new HashMap<>();
+    private final Map<String, byte[]> values = new HashMap<>();
     private long number;
 
     StressKv(Cache cache, History history, Random random, String client) {
@@ -34,22 +36,26 @@ final class StressKv implements Stress.Worker {
         String key = text ? "k" + random.draw(8) : "n" + random.draw(4);
         int r = random.draw(100);
         if (text) {
-            if (r < 25) {
+            if (r < 22) {
                 get(key);
-            } else if (r < 40) {
+            } else if (r < 36) {
                 gets(key);
-            } else if (r < 60) {
+            } else if (r < 54) {
                 store("set", key, textValue());
-            } else if (r < 70) {
+            } else if (r < 62) {
                 store("add", key, textValue());
-            } else if (r < 78) {
+            } else if (r < 69) {
                 store("replace", key, textValue());
-            } else if (r < 88) {
+            } else if (r < 78) {
                 delete(key);
-            } else if (versions.containsKey(key)) {
-                swap(key, versions.get(key), textValue());
-            } else {
+            } else if (r < 88 ? !versions.containsKey(key) : r < 92 && !values.containsKey(key)) {
                 gets(key);
+            } else if (r < 88) {
+                swap(key, versions.get(key), textValue());
+            } else if (r < 92) {
+                swapValue(key, values.get(key), textValue());
+            } else {
+                store(r < 96 ? "append" : "prepend", key, textValue());
             }
         } else if (r < 20) {
             get(key);
@@ -83,6 +89,7 @@ final class StressKv implements Stress.Worker {
             byte[] value = cache.get(bytes(key));
             operation.answered();
             if (value != null) {
+                values.put(key, value);
                 operation.text("out", text(value));
             }
             operation.done();
@@ -98,6 +105,7 @@ final class StressKv implements Stress.Worker {
             operation.answered();
             if (entry != null) {
                 versions.put(key, entry.version());
+                values.put(key, entry.value());
                 operation.text("out", text(entry.value())).number("tok", entry.version());
             }
             operation.done();
@@ -112,6 +120,8 @@ final class StressKv implements Stress.Worker {
             long version = switch (how) {
                 case "set" -> cache.set(bytes(key), bytes(value));
                 case "add" -> cache.add(bytes(key), bytes(value), SetOptions.NONE);
+                case "append" -> cache.append(bytes(key), bytes(value));
+                case "prepend" -> cache.prepend(bytes(key), bytes(value));
                 default -> cache.replace(bytes(key), bytes(value), SetOptions.NONE);
             };
             operation.answered().truth("ok", version != Entries.NOT_STORED).done();
@@ -135,6 +145,25 @@ final class StressKv implements Stress.Worker {
                 history.operation("casv").text("k", key).number("tok", version).text("v", value).ask();
         try {
             boolean stored = cache.compareAndSwap(bytes(key), bytes(value), version).stored();
+            operation.answered().truth("ok", stored).done();
+        } catch (MemoraException error) {
+            Stress.refused(operation.answered(), error);
+        }
+    }
+
+    /** Stores if the value is the one that was read last: the version that it is seen with is that of this value. */
+    private void swapValue(String key, byte[] expected, String value) {
+        History.Operation operation =
+                history.operation("cas").text("k", key).text("exp", text(expected)).text("v", value).ask();
+        try {
+            boolean stored = false;
+            while (!stored) {
+                Entry entry = cache.getEntry(bytes(key));
+                if (entry == null || !Arrays.equals(entry.value(), expected)) {
+                    break;
+                }
+                stored = cache.compareAndSwap(bytes(key), bytes(value), entry.version()).stored();
+            }
             operation.answered().truth("ok", stored).done();
         } catch (MemoraException error) {
             Stress.refused(operation.answered(), error);

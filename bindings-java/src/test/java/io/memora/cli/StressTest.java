@@ -56,8 +56,32 @@ class StressTest {
             assertTrue(question.matches("\\{\"c\":\"s-\\d+-[0-9a-f]+\",\"op\":\"\\w+\",\"k\":\"[kn]\\d\".*\"t0\":\\d+}"), question);
             assertTrue(answer.startsWith(question.substring(0, question.length() - 1) + ",\"t1\":"), answer);
         }
-        for (String op : List.of("get", "gets", "set", "add", "replace", "del", "casv", "incr", "decr")) {
+        for (String op : List.of("get", "gets", "set", "add", "replace", "del", "casv", "cas", "append", "prepend", "incr", "decr")) {
             assertTrue(lines.stream().anyMatch(line -> line.contains("\"op\":\"" + op + "\"")), op);
+        }
+    }
+
+    @Test
+    void evictingWorkerReadsOnlyWholeValuesOfItsOwn() throws IOException {
+        List<String> lines = run("evict", "--ops", "4000");
+        assertEquals(8000, lines.size());
+        java.util.Set<String> written = new java.util.HashSet<>();
+        int read = 0;
+        for (String line : lines) {
+            java.util.regex.Matcher stored = java.util.regex.Pattern.compile("\"k\":\"(\\w+)\".*\"v\":\"([^\"]+)\"").matcher(line);
+            if (stored.find()) {
+                assertTrue(stored.group(2).startsWith(stored.group(1) + ":s-"), line);
+                written.add(stored.group(2));
+            }
+            java.util.regex.Matcher seen = java.util.regex.Pattern.compile("\"out\":\"([^\"]+)\"").matcher(line);
+            if (seen.find()) {
+                assertTrue(written.contains(seen.group(1)), line);
+                read++;
+            }
+        }
+        assertTrue(read > 200, read + " values read");
+        for (String letter : List.of("b", "e", "a")) {
+            assertTrue(lines.stream().anyMatch(line -> line.contains("\"k\":\"" + letter)), letter);
         }
     }
 
