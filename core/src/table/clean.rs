@@ -182,7 +182,12 @@ impl Table {
                 (None, true) => {
                     *entered = self.enter_split(me, hash)?;
                     let Some(split) = &*entered else { continue };
-                    self.slot_of(self.pool.span(split.child)?, hash, offset)?.0
+                    let (found, divided) = self.slot_of(self.pool.span(split.child)?, hash, offset)?;
+                    // The split was finished meanwhile, and the child is being divided itself: it is where the directory leads.
+                    if found.is_none() && divided {
+                        continue;
+                    }
+                    found
                 }
                 (None, false) => None,
             };
