@@ -1,7 +1,7 @@
 /* The stress worker in C: random operations on one fabric, and a history of what was asked and answered.
  *
  *   stress kv|evict|queue --fabric NAME --seed TEXT --history FILE [--ops N | --seconds S]
- *          [--role both|produce|consume] [--subscription TEXT]
+ *          [--burst N] [--role both|produce|consume] [--subscription TEXT]
  *
  * docs/stress.md says what it does, to the letter. */
 #define _XOPEN_SOURCE 700
@@ -25,7 +25,7 @@ enum role { BOTH, PRODUCE, CONSUME };
 static struct {
     int queue, evict;
     const char *fabric, *seed, *history, *subscription;
-    uint64_t ops;
+    uint64_t ops, burst;
     double seconds;
     int bounded_ops, bounded_seconds;
     enum role role;
@@ -37,7 +37,7 @@ struct line line;
 static void usage(const char *what) {
     fprintf(stderr,
             "stress: %s\nusage: stress kv|evict|queue --fabric NAME --seed TEXT --history FILE [--ops N | --seconds S]\n"
-            "              [--role both|produce|consume] [--subscription TEXT]\n",
+            "              [--burst N] [--role both|produce|consume] [--subscription TEXT]\n",
             what);
     exit(2);
 }
@@ -77,6 +77,9 @@ static void parse(int argc, char **argv) {
             arguments.seconds = strtod(value, &end);
             arguments.bounded_seconds = 1;
             if (end == value || *end) usage("--seconds is no number");
+        } else if (strcmp(name, "--burst") == 0) {
+            arguments.burst = strtoull(value, &end, 10);
+            if (end == value || *end || arguments.burst == 0) usage("--burst is no number above 0");
         } else if (arguments.queue && strcmp(name, "--subscription") == 0) {
             arguments.subscription = value;
         } else if (arguments.queue && strcmp(name, "--role") == 0) {
@@ -124,6 +127,7 @@ static void sleep_ms(long milliseconds) {
 }
 
 int more(uint64_t done, uint64_t started) {
+    if (arguments.burst && done % arguments.burst == 0) sleep_ms(1);
     if (arguments.bounded_ops) return done < arguments.ops;
     if (arguments.bounded_seconds) return (double)(now_ns() - started) < arguments.seconds * 1e9;
     return 1;

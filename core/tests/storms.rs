@@ -14,7 +14,7 @@ use memora_stress::kv::{KvClient, PLAIN, kept_cache};
 use memora_stress::queue::{QueueClient, QueueOptions, Role};
 use memora_stress::random::Random;
 use memora_stress::{Bound, CHANNEL, Failure, LANE_BYTES, Options};
-use memora_testkit::history::{Recorder, monotonic_ns, operations, read, record_kill};
+use memora_testkit::history::{Recorder, last_client, monotonic_ns, operations, read, record_kill};
 use memora_testkit::kill_point::torture;
 use memora_testkit::process::{self, PATIENCE, Worker};
 use memora_testkit::{linearizability, queue_history};
@@ -43,6 +43,7 @@ fn entry() {
             seed: format!("{}.{burst}", text("MEMORA_STORM_WORKER")),
             history: PathBuf::from(text("MEMORA_STORM_HISTORY")),
             bound: Bound::Operations(operations),
+            burst: None,
         };
         let subscription = subscription.clone();
         let result = match role.as_str() {
@@ -185,6 +186,7 @@ impl Storm {
                 let mut arguments: Vec<&OsStr> = command[1..].iter().map(OsString::as_os_str).collect();
                 arguments.extend([self.role, "--fabric", FABRIC, "--seed"].map(OsStr::new));
                 arguments.extend([OsStr::new(&seed), OsStr::new("--history"), history.as_os_str()]);
+                arguments.extend(["--burst", "30"].map(OsStr::new));
                 Worker::program(Path::new(&command[0]), &arguments, &environment, &seed)
             }
         };
@@ -203,10 +205,8 @@ impl Storm {
         );
         self.kills += 1;
         let dead_at = monotonic_ns();
-        let lines =
-            if member.history.exists() { read(&[&member.history]).expect("readable") } else { Vec::new() };
-        if let Some(line) = lines.last() {
-            record_kill(&member.history, &line.c, dead_at).expect("noted");
+        if let Some(client) = last_client(&member.history).expect("readable") {
+            record_kill(&member.history, &client, dead_at).expect("noted");
         }
     }
 

@@ -266,6 +266,9 @@ pub struct StressOptions {
     /// End after so many seconds
     #[arg(long, value_name = "SECONDS")]
     pub seconds: Option<u64>,
+    /// Rest for a millisecond after every so many operations
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
+    pub burst: Option<u64>,
 }
 
 /// What a worker on a channel does.

@@ -35,7 +35,7 @@ pub fn evict(options: &Options) -> Result<(), Failure> {
     let mut worker = EvictClient::with(caches, recorder, &options.seed);
     let start = Instant::now();
     let mut done = 0;
-    while options.bound.allows(done, start) {
+    while options.goes_on(done, start) {
         done += 1;
         worker.step()?;
     }

@@ -1,7 +1,7 @@
 //! A history of operations: JSON lines, the question before the call and the same line with its answer after it.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
@@ -181,6 +181,22 @@ pub fn record_kill(path: &Path, client: &str, t0: u64) -> io::Result<()> {
     OpenOptions::new().create(true).append(true).mode(0o600).open(path)?.write_all(&text)
 }
 
+/// Who wrote the last whole line of a history, of which only the end is read. `None` if there is none.
+pub fn last_client(path: &Path) -> io::Result<Option<String>> {
+    const END: u64 = 1 << 20;
+    let mut file = match File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        file => file?,
+    };
+    let len = file.metadata()?.len();
+    file.seek(SeekFrom::Start(len.saturating_sub(END)))?;
+    let mut end = Vec::new();
+    file.read_to_end(&mut end)?;
+    // The first one may have been cut.
+    let lines = end.rsplit(|&byte| byte == b'\n');
+    Ok(lines.filter_map(|line| serde_json::from_slice::<Line>(line).ok()).map(|line| line.c).next())
+}
+
 /// Reads histories; a line that is not whole is ignored where a client's death may have torn it.
 ///
 /// A torn line is one that is not JSON and is the last of its file, or is followed only by lines of killers.
@@ -342,6 +358,8 @@ mod tests {
         record_kill(&path, "a", 99).unwrap();
         let lines = read(&[&path]).unwrap();
         assert_eq!(lines.len(), 2);
+        assert_eq!(last_client(&path).unwrap().as_deref(), Some("a"));
+        assert_eq!(last_client(&dir.path().join("none")).unwrap(), None);
         let open = operations(&lines).unwrap();
         assert!(!open[0].answered && open[0].end == 99);
         std::fs::write(&path, format!("{{\"c\":\"a\n{whole}\n")).unwrap();

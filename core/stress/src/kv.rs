@@ -21,7 +21,7 @@ pub fn kv(options: &Options) -> Result<(), Failure> {
         Worker { client: KvClient::with(cache, recorder, PLAIN), random: Random::new(&options.seed) };
     let start = Instant::now();
     let mut done = 0;
-    while options.bound.allows(done, start) {
+    while options.goes_on(done, start) {
         done += 1;
         let line = worker.choose(done);
         worker.client.perform(line)?;

@@ -32,6 +32,18 @@ pub struct Options {
     pub history: PathBuf,
     /// When to end.
     pub bound: Bound,
+    /// Operations after which it rests for a millisecond each time.
+    pub burst: Option<u64>,
+}
+
+impl Options {
+    /// Whether to go on after `done` operations since `start`; rests where it is time to.
+    fn goes_on(&self, done: u64, start: Instant) -> bool {
+        if self.burst.is_some_and(|burst| done > 0 && done.is_multiple_of(burst)) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        self.bound.allows(done, start)
+    }
 }
 
 /// When a worker ends by itself.

@@ -56,7 +56,7 @@ pub fn queue(options: &Options, queue: &QueueOptions) -> Result<(), Failure> {
     let start = Instant::now();
     let mut done = 0;
     let mut refused = false;
-    while options.bound.allows(done, start) {
+    while options.goes_on(done, start) {
         done += 1;
         match (&mut publisher, &mut subscriber) {
             (Some(publisher), None) => {

@@ -43,7 +43,13 @@ fn worker(place: &Place, options: StressOptions) -> Options {
         (None, Some(seconds)) => Bound::Time(Duration::from_secs(seconds)),
         (None, None) => Bound::Killed,
     };
-    Options { fabric: place.fabric.clone(), seed: options.seed, history: options.history, bound }
+    Options {
+        fabric: place.fabric.clone(),
+        seed: options.seed,
+        history: options.history,
+        bound,
+        burst: options.burst,
+    }
 }
 
 /// The workers find their fabric by the environment alone: where `--home` says something else, this process starts anew

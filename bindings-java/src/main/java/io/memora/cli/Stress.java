@@ -9,6 +9,7 @@ import java.nio.file.Path;
 import java.util.Arrays;
 import java.util.List;
 import java.util.Set;
+import java.util.concurrent.locks.LockSupport;
 
 /**
  * The stress workers in Java, as docs/stress.md describes them: random operations on one fabric, whose questions and answers are
@@ -37,7 +38,7 @@ public final class Stress {
 
     static int run(List<String> rest) {
         Set<String> allowed =
-                Set.of("--fabric", "--home", "--seed", "--history", "--ops", "--seconds", "--role", "--subscription");
+                Set.of("--fabric", "--home", "--seed", "--history", "--ops", "--seconds", "--burst", "--role", "--subscription");
         Arguments arguments = new Arguments(rest, allowed, 1);
         String kind = arguments.word("the kind of worker, kv, evict or queue,");
         String role = arguments.option("--role") == null ? "both" : arguments.option("--role");
@@ -55,23 +56,24 @@ public final class Stress {
         Path path = Path.of(arguments.required("--history"));
         long ops = arguments.number("--ops", Long.MAX_VALUE);
         long seconds = arguments.number("--seconds", Long.MAX_VALUE / 1_000_000_000L);
+        long burst = arguments.number("--burst", Long.MAX_VALUE);
         String client = seed + "-" + ProcessHandle.current().pid() + "-" + Long.toHexString(System.nanoTime());
         Random random = new Random(Random.hash(seed.getBytes(StandardCharsets.UTF_8)));
         try (Fabric fabric = arguments.open(); History history = new History(path, client)) {
             if (kind.equals("kv")) {
                 // It evicts nothing: every answer must follow from what was stored.
                 try (var cache = fabric.cache(CACHE, CacheOptions.rejecting())) {
-                    return loop(new StressKv(cache, history, random, client), ops, seconds);
+                    return loop(new StressKv(cache, history, random, client), ops, seconds, burst);
                 }
             }
             if (kind.equals("evict")) {
                 try (var worker = new StressEvict(fabric, history, random, client)) {
-                    return loop(worker, ops, seconds);
+                    return loop(worker, ops, seconds, burst);
                 }
             }
             try (var worker =
                     new StressQueue(fabric, history, random, client, role, arguments.option("--subscription"))) {
-                return loop(worker, ops, seconds);
+                return loop(worker, ops, seconds, burst);
             }
         } catch (MemoraException error) {
             System.err.println("stress: " + error.getMessage());
@@ -79,9 +81,12 @@ public final class Stress {
         }
     }
 
-    private static int loop(Worker worker, long ops, long seconds) {
+    private static int loop(Worker worker, long ops, long seconds, long burst) {
         long start = System.nanoTime();
         for (long op = 0; op < ops && (System.nanoTime() - start) / 1_000_000_000L < seconds; op++) {
+            if (op % burst == burst - 1) {
+                LockSupport.parkNanos(1_000_000);
+            }
             worker.step();
         }
         return 0;
