@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use memora::{ChannelKind, ChannelOptions, Fabric, FabricOptions, OverrunPolicy};
-use memora_stress::evict::{CACHES, Caches, EvictClient};
+use memora_stress::evict::{CACHES, Caches, EvictClient, Place};
 use memora_stress::kv::{KvClient, PLAIN, kept_cache};
 use memora_stress::queue::{QueueClient, QueueOptions, Role};
 use memora_stress::random::Random;
@@ -416,10 +416,10 @@ fn storm_of_evicting_caches() {
 /// Nobody works now: what is there is what counts. `taking`: workers that may be about to take a chunk.
 fn within_limits(fabric: &Fabric, caches: &Caches, taking: u64) {
     let objects = fabric.objects().expect("readable");
-    for ((_, name, bytes, entries, _), cache) in CACHES.iter().zip(caches.each()) {
+    for (Place { name, limit, entries, .. }, cache) in CACHES.iter().zip(caches.each()) {
         let object = objects.iter().find(|object| object.name == *name).expect("it exists");
         let chunk = object.bytes / object.chunks;
-        if let Some(limit) = bytes {
+        if let Some(limit) = limit {
             assert!(
                 object.bytes <= limit + taking * chunk,
                 "{name} has {} chunks of {chunk} bytes, and a limit of {limit}",
@@ -427,7 +427,7 @@ fn within_limits(fabric: &Fabric, caches: &Caches, taking: u64) {
             );
         }
         if let Some(limit) = entries {
-            let found = cache.iter().map(|entry| entry.expect("readable")).count() as u64;
+            let found = cache.iter().inspect(|entry| assert!(entry.is_ok(), "{name}")).count() as u64;
             assert!(found <= *limit, "{name} has {found} entries of {limit}");
         }
     }
@@ -435,7 +435,7 @@ fn within_limits(fabric: &Fabric, caches: &Caches, taking: u64) {
 
 /// All users are dead and reaped.
 fn counts_are_exact(caches: &Caches) {
-    for ((_, name, ..), cache) in CACHES.iter().zip(caches.each()) {
+    for (Place { name, .. }, cache) in CACHES.iter().zip(caches.each()) {
         let found: Vec<_> = cache.iter().map(|entry| entry.expect("readable")).collect();
         assert_eq!(cache.len().expect("counted"), found.len() as u64, "{name}");
     }

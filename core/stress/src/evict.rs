@@ -12,11 +12,26 @@ use crate::kv::{Codec, KeyValue, KvClient};
 use crate::random::Random;
 use crate::{Failure, Options, printable};
 
-/// The caches: the first letter of their keys, name, limit of bytes, limit of entries, keys.
-pub const CACHES: [(char, &str, Option<u64>, Option<u64>, u64); 3] = [
-    ('b', "stress-bytes", Some(1 << 20), None, 2_000),
-    ('e', "stress-entries", None, Some(500), 2_000),
-    ('a', "stress-rest", None, None, 50_000),
+/// One of the caches.
+#[derive(Clone, Copy, Debug)]
+pub struct Place {
+    /// The first letter of its keys.
+    pub letter: char,
+    /// Its name.
+    pub name: &'static str,
+    /// Its limit of bytes.
+    pub limit: Option<u64>,
+    /// Its limit of entries.
+    pub entries: Option<u64>,
+    /// So many keys.
+    pub keys: u64,
+}
+
+/// The caches.
+pub const CACHES: [Place; 3] = [
+    Place { letter: 'b', name: "stress-bytes", limit: Some(1 << 20), entries: None, keys: 2_000 },
+    Place { letter: 'e', name: "stress-entries", limit: None, entries: Some(500), keys: 2_000 },
+    Place { letter: 'a', name: "stress-rest", limit: None, entries: None, keys: 50_000 },
 ];
 /// Keys that are asked for more often than the others.
 const HOT: u64 = 16;
@@ -50,7 +65,7 @@ impl Caches {
     /// Opens or makes them.
     pub fn open(fabric: &Fabric) -> Result<Caches> {
         let open = |at: usize| {
-            let (_, name, limit, entries, _) = CACHES[at];
+            let Place { name, limit, entries, .. } = CACHES[at];
             fabric.cache_with(name, &CacheOptions { limit, entries, ..CacheOptions::default() })
         };
         Ok(Caches([open(0)?, open(1)?, open(2)?]))
@@ -62,7 +77,7 @@ impl Caches {
     }
 
     fn of(&self, key: &[u8]) -> &Cache {
-        let at = CACHES.iter().position(|cache| key.first() == Some(&(cache.0 as u8)));
+        let at = CACHES.iter().position(|cache| key.first() == Some(&(cache.letter as u8)));
         &self.0[at.expect("a key begins with the letter of a cache")]
     }
 }
@@ -128,7 +143,7 @@ impl EvictClient {
     }
 
     fn choose(&mut self) -> Line {
-        let (letter, _, _, _, keys) = CACHES[self.random.draw(CACHES.len() as u64) as usize];
+        let Place { letter, keys, .. } = CACHES[self.random.draw(CACHES.len() as u64) as usize];
         let key = if self.random.draw(4) == 0 { self.random.draw(HOT) } else { self.random.draw(keys) };
         let draw = self.random.draw(100);
         let op = OPERATIONS.iter().find(|&&(bound, _)| draw < bound).expect("the last bound is 100").1;
