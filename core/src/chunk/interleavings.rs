@@ -104,3 +104,40 @@ fn a_chunk_that_views_hold_is_not_reused() {
         assert!(!pool.state(chunk).unwrap().is(Kind::Quiesce));
     });
 }
+
+/// The last live record of a sealed chunk is given up while another thread fills the chunk on and seals it again: the chunk looks
+/// as it did, and must not be freed with the new record in it.
+#[test]
+fn a_chunk_that_is_filled_on_is_not_freed_for_what_was_dead_before() {
+    model(3, || {
+        let (stage, pool) = Stage::pool(2, 3, 128);
+        stage.touch(pool.geometry(), &[]);
+        let me = stage.actor(1);
+        let append = |pool: &Pool, me: Actor<'_>| {
+            let place = pool.room(me, Class::Main, 1, 32).unwrap().expect("room");
+            let head = record::Head { key_len: 1, ..record::Head::default() };
+            pool.append(place, &head, None, b"k", b"").unwrap()
+        };
+        pool.next_chunk(me, Class::Main, 1, Need::Clean).unwrap();
+        let old = append(&pool, me);
+        pool.put_away(me, 1).unwrap();
+        let other = {
+            let (stage, pool) = (stage.clone(), pool.clone());
+            loom::thread::spawn(move || {
+                let me = stage.actor(2);
+                if !pool.adopt(me, Class::Main, 1, 32, 0).unwrap() {
+                    return None;
+                }
+                let fresh = append(&pool, me);
+                pool.put_away(me, 1).unwrap();
+                Some(fresh)
+            })
+        };
+        pool.give_up(&old).unwrap();
+        if let Some(fresh) = other.join().unwrap() {
+            assert!(pool.state(fresh.chunk).unwrap().is(Kind::Sealed), "a chunk was freed with what is live in it");
+        } else {
+            assert!(pool.state(old.chunk).unwrap().is(Kind::Free));
+        }
+    });
+}

@@ -416,13 +416,16 @@ impl Pool {
     #[cold]
     #[inline(never)]
     pub(super) fn free_if_dead(&self, chunk: ChunkId) -> Result<()> {
+        // ORDER Acquire [dead]: all the unlinkings came before.
+        let dead = Dead(self.descriptor(chunk)?.u64::<{ at::DEAD }>().load(Ordering::Acquire));
+        // ORDER SeqCst [adopt]: behind the sum: who adopts the chunk, and is not seen below, sees the sum and does not append.
+        // Pairs with the fence in `Pool::adopt`: without it a chunk that was filled on and sealed again would look the same.
+        fence(Ordering::SeqCst);
         let state = self.state(chunk)?;
         let at_rest = state.is(Kind::Sealed) || state.is(Kind::RunHead);
         let Some(class) = state.class().filter(|class| at_rest && class.has_records()) else {
             return Ok(());
         };
-        // ORDER Acquire [dead]: all the unlinkings came before.
-        let dead = Dead(self.descriptor(chunk)?.u64::<{ at::DEAD }>().load(Ordering::Acquire));
         if dead.generation() == state.generation()
             && dead.is_exact()
             && dead.bytes() as u64 == self.tail(chunk)?

@@ -320,6 +320,15 @@ impl Pool {
             if self.transition(descriptor, seen, open) {
                 // DIES AFTER: as any open chunk with records.
                 kill_point!("chunk.adopt.opened");
+                // ORDER SeqCst [adopt]: behind the state; pairs with the fence in `Pool::free_if_dead`.
+                fence(Ordering::SeqCst);
+                // ORDER Relaxed: ordered by the fence.
+                let dead = Dead(descriptor.u64::<{ at::DEAD }>().load(Ordering::Relaxed));
+                if dead.is_exact() && u64::from(dead.bytes()) == self.tail(chunk)? {
+                    // Somebody may be about to free it, however late: it must not be sealed with anything live in it.
+                    self.retire(chunk, open)?;
+                    continue;
+                }
                 // ORDER Relaxed: the owner's; only a hint for others.
                 descriptor.u64::<{ at::AUX }>().store(0, Ordering::Relaxed);
                 self.put_entry_chunk(me, class, object, chunk)?;
