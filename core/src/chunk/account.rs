@@ -155,20 +155,25 @@ impl Pool {
         Ok(())
     }
 
-    /// A run that something points to goes to the end of a queue of its object, where it stands: it gets the next number, and
-    /// the class of the queue. Whoever else does so at the same time, or frees the run, is as right.
-    pub fn requeue_run(&self, first: ChunkId, seen: State, class: Class) -> Result<()> {
+    /// A run that something points to goes to the end of a queue of its object, where it stands: it gets the class of the queue,
+    /// and a place in it behind all that there is. Whoever else does so at the same time, or frees the run, is as right. Whether
+    /// the caller changed its class.
+    ///
+    /// The number of the run stays: it says which flush the record is older than.
+    pub fn requeue_run(&self, first: ChunkId, seen: State, class: Class) -> Result<bool> {
         let next = State::new(Kind::RunHead, class, 0, seen.generation());
         let descriptor = self.descriptor(first)?;
         kill_point!("chunk.run.before_requeue");
         if !self.transition(descriptor, seen, next) {
-            return Ok(());
+            return Ok(false);
         }
-        // ORDER Relaxed: a number that only orders the queue.
-        let sequence = self.head().u64::<{ at::POOL_SEQUENCE }>().fetch_add(1, Ordering::Relaxed) + 1;
-        descriptor.u64::<{ at::SEQ }>().store(sequence, Ordering::Relaxed);
+        // ORDER Relaxed: written before the run was reachable; here it only orders the queue.
+        let number = descriptor.u64::<{ at::SEQ }>().load(Ordering::Relaxed);
+        let behind = self.next_number().saturating_sub(number);
+        // However late: it counts for one generation.
+        self.set_clean_position(first, seen.generation(), behind.min(u64::from(u32::MAX)))?;
         if seen.class() == Some(class) {
-            return Ok(());
+            return Ok(false);
         }
         self.moved_class(first, class)?;
         for number in first.0 + 1..first.0 + self.run_len(first)? {
@@ -184,7 +189,15 @@ impl Pool {
                 self.moved_class(chunk, class)?;
             }
         }
-        Ok(())
+        Ok(true)
+    }
+
+    /// The place of a sealed chunk or of a run in the queue of its object: its number, or a later one.
+    pub fn queue_number(&self, chunk: ChunkId, seen: State) -> Result<u64> {
+        // ORDER Relaxed: written before the chunk was sealed.
+        let number = self.descriptor(chunk)?.u64::<{ at::SEQ }>().load(Ordering::Relaxed);
+        let behind = if seen.is(Kind::RunHead) { self.clean_position(chunk, seen.generation())? } else { 0 };
+        Ok(number.saturating_add(behind))
     }
 
     /// A chunk changed between `Small` and another class.

@@ -12,7 +12,8 @@
 //!  48 dead     u64  {bytes 31 | estimated 1 | generation 32}: bytes of records that nothing points to any more
 //!  56 parent   u64  index chunk: {parent 32 | generation of the parent 32}; later chunk of a run: {first chunk 32 | its generation 32}
 //!  64 tail     u64  bytes appended; everything below it is whole records
-//!  72 cursor   u64  hint: the next bucket of a split; or {position 32 | generation 32}: nothing below is live
+//!  72 cursor   u64  hint: the next bucket of a split; or {position 32 | generation + 1 : 32}: nothing below is live;
+//!                   long record: {how far behind its number it went in its queue 32 | generation + 1 : 32}
 //!  80 held     u64  first chunk of a cache that evicts: {chunks 32 | epoch 32} that it holds
 //!  88 small    u64  first chunk of a cache that evicts: those of them that are of class Small
 //!  96 account  u32  the first chunk of the cache that this chunk is counted for; 0 for none

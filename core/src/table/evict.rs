@@ -319,8 +319,9 @@ impl Table {
             self.oldest_main(&queues)?
         };
         let Some((chunk, from)) = oldest else { return Ok(0) };
-        let (mut walk, mut scratch) = (self.pool.walk(chunk, self.header, from)?, Vec::new());
         // What is damaged or being reused just now is worth nothing.
+        let Ok(mut walk) = self.pool.walk(chunk, self.header, from) else { return Ok(0) };
+        let mut scratch = Vec::new();
         for _ in 0..4 {
             let Ok(Some(walked)) = walk.next() else { break };
             let Ok(hash) = self.hash_of_record(walked.offset, &walked.head, &mut scratch) else { break };
@@ -408,8 +409,10 @@ impl Table {
             Ok(fate)
         })?;
         budget.spend(dropped);
-        if let (false, Some((class, _))) = (dropped, kept) {
-            self.pool.requeue_run(victim.chunk, victim.state, class)?;
+        if let (false, Some((to, _))) = (dropped, kept)
+            && self.pool.requeue_run(victim.chunk, victim.state, to)?
+        {
+            self.count_small(if to == Class::Small { 1 } else { -1 });
         }
         Ok(true)
     }

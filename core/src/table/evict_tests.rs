@@ -377,3 +377,35 @@ fn the_index_of_a_full_cache_grows_by_evicting() {
     assert!(held(&bench) <= 150);
     bench.assert_sound();
 }
+
+/// A long value whose version the user gave is older than a flush for ever, wherever it goes in its queue meanwhile.
+#[test]
+fn a_long_value_that_was_flushed_does_not_come_back_with_its_next_place_in_the_queue() {
+    let bench = Bench::with(1, 128, CHUNK, RecordClass::Cache, &evicting(0, 0));
+    let me = bench.me(1);
+    let value = vec![1; 2 * CHUNK as usize];
+    let set = |key: &[u8], id: u64| {
+        let update = Update { value: Value::Bytes(&value), expiry: 0, client: 0, marks: 0, id };
+        bench.table.update(me, key, |_| Ok(Action::Put(update))).unwrap()
+    };
+    set(b"first", 77);
+    set(b"second", 78);
+    let runs = || -> Vec<_> {
+        let state = |chunk: ChunkId| bench.pool.state(chunk).unwrap();
+        let mut runs: Vec<_> = bench.pool.chunks().filter(|chunk| state(*chunk).is(Kind::RunHead)).collect();
+        runs.sort_by_key(|chunk| bench.pool.queue_number(*chunk, state(*chunk)).unwrap());
+        runs
+    };
+    let before = runs();
+    assert_eq!(before.len(), 2);
+    // An evictor decided to keep the first one, and goes on after a flush.
+    let seen = bench.pool.state(before[0]).unwrap();
+    let words = bench.table.control().u64::<{ layout::control::FLUSH }>();
+    words.store(bench.pool.next_number() << 20 | 2, Ordering::Relaxed);
+    assert!(bench.pool.requeue_run(before[0], seen, Class::Main).unwrap());
+    assert_eq!(bench.get(b"first"), None, "it was flushed");
+    assert_eq!(runs(), [before[1], before[0]], "it went to the end of the queue");
+    // Of a run that is used again nothing is changed by who is late.
+    bench.pool.retire_run(before[0], bench.pool.state(before[0]).unwrap()).unwrap();
+    assert!(!bench.pool.requeue_run(before[0], seen, Class::Small).unwrap());
+}

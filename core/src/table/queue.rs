@@ -198,11 +198,9 @@ impl Table {
             if descriptor.u32::<{ at::OBJECT }>().load(Ordering::Relaxed) != self.object {
                 continue;
             }
-            let (sequence, dead) = (
-                descriptor.u64::<{ at::SEQ }>().load(Ordering::Relaxed),
-                u64::from(Dead(descriptor.u64::<{ at::DEAD }>().load(Ordering::Relaxed)).bytes()),
-            );
-            let found = Remembered { chunk, generation: state.generation(), key: sequence };
+            let dead = u64::from(Dead(descriptor.u64::<{ at::DEAD }>().load(Ordering::Relaxed)).bytes());
+            let key = self.pool.queue_number(chunk, state)?;
+            let found = Remembered { chunk, generation: state.generation(), key };
             // A run that goes into another use just now may show a tail that fits neither: it is found by the next search.
             let Ok(tail) = self.pool.tail(chunk) else { continue };
             // Below its position a chunk is dead because it was evicted from: that goes on as it began. What was never filled,
