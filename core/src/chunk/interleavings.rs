@@ -135,7 +135,10 @@ fn a_chunk_that_is_filled_on_is_not_freed_for_what_was_dead_before() {
         };
         pool.give_up(&old).unwrap();
         if let Some(fresh) = other.join().unwrap() {
-            assert!(pool.state(fresh.chunk).unwrap().is(Kind::Sealed), "a chunk was freed with what is live in it");
+            assert!(
+                pool.state(fresh.chunk).unwrap().is(Kind::Sealed),
+                "a chunk was freed with what is live in it"
+            );
         } else {
             assert!(pool.state(old.chunk).unwrap().is(Kind::Free));
         }

@@ -9,7 +9,7 @@ use super::Table;
 use super::layout::{BUCKET_BYTES, SLOT_COUNT, STRIPE_COUNT, bucket_of, control};
 use super::slot::{Slot, SlotKind};
 use crate::chunk::layout::{Dead, State, at};
-use crate::chunk::record::{self, Head, record_bytes};
+use crate::chunk::record::{Head, record_bytes};
 use crate::chunk::{Actor, ChunkId, Class, Kind};
 use crate::error::{Error, ErrorCode, Result};
 use crate::shm::atomic::{AtomicU64, Ordering};
@@ -23,11 +23,13 @@ pub(super) struct CapacityCache {
     room: AtomicU64,
     /// Writes that still rest from looking for a chunk to clean.
     rest: AtomicU64,
+    /// New entries that still rest from counting anew.
+    recount_rest: AtomicU64,
 }
 
 impl CapacityCache {
     pub fn new() -> CapacityCache {
-        CapacityCache { room: AtomicU64::new(0), rest: AtomicU64::new(0) }
+        CapacityCache { room: AtomicU64::new(0), rest: AtomicU64::new(0), recount_rest: AtomicU64::new(0) }
     }
 
     // ORDER Relaxed: private to the process, and only a hint.
@@ -36,12 +38,26 @@ impl CapacityCache {
     }
 
     pub fn resting(&self) -> bool {
-        let left = self.rest.load(Ordering::Relaxed);
-        if left > 0 {
-            self.rest.store(left - 1, Ordering::Relaxed);
-        }
-        left > 0
+        count_down(&self.rest)
     }
+
+    pub fn rest_from_recounting(&self, entries: u64) {
+        self.recount_rest.store(entries, Ordering::Relaxed);
+    }
+
+    pub fn recount_rests(&self) -> bool {
+        count_down(&self.recount_rest)
+    }
+}
+
+/// Whether there was something left.
+fn count_down(left: &AtomicU64) -> bool {
+    // ORDER Relaxed: private to the process, and only a hint.
+    let seen = left.load(Ordering::Relaxed);
+    if seen > 0 {
+        left.store(seen - 1, Ordering::Relaxed);
+    }
+    seen > 0
 }
 
 /// What a table says of itself.
@@ -64,7 +80,7 @@ pub struct TableStats {
 }
 
 impl Table {
-    fn stripe_word(&self, stripe: usize, set: usize, field: usize) -> &AtomicU64 {
+    pub(super) fn stripe_word(&self, stripe: usize, set: usize, field: usize) -> &AtomicU64 {
         let at = stripe % STRIPE_COUNT * 64 + (set & 1) * control::SET + field;
         self.control().u64_at::<{ control::STRIPES }>(at / 8)
     }
@@ -120,11 +136,6 @@ impl Table {
     fn sum(&self, field: usize) -> u64 {
         let sum = self.sum_exact(field);
         if sum as i64 >= 0 { sum } else { 0 }
-    }
-
-    /// The count of entries of a cache with a limit of them.
-    pub(super) fn entries_word(&self) -> &AtomicU64 {
-        self.stripe_word(0, self.parity(), control::ENTRIES)
     }
 
     /// Entries as counted.
@@ -275,33 +286,9 @@ impl Table {
     /// Entries of the table. After a death they are counted in the index.
     pub fn len(&self) -> Result<u64> {
         if self.counts_are_due(control::COUNTED) && self.pool.shm().writable() {
-            self.count_entries_anew()?;
+            self.recount_entries()?;
         }
         Ok(self.sum(control::ENTRIES))
-    }
-
-    /// Counts the entries in the index, and corrects the stripes if nobody changed entries meanwhile; otherwise a later
-    /// call tries again.
-    fn count_entries_anew(&self) -> Result<()> {
-        // ORDER Acquire [deaths]: as in `counts_are_due`.
-        let deaths = self.control().u64::<{ control::DEATHS }>().load(Ordering::Acquire);
-        for _ in 0..4 {
-            let before = self.sum_exact(control::ENTRIES);
-            let mut counted = 0u64;
-            self.each_slot(&mut |word, _| {
-                let head = record::head_at(self.pool.shm(), word.offset())?;
-                counted += u64::from(!head.is_tombstone() && !self.is_flushed(&head, word.offset()));
-                Ok(())
-            })?;
-            if self.sum_exact(control::ENTRIES) == before {
-                // ORDER Relaxed: a sum.
-                self.stripe_word(0, self.parity(), control::ENTRIES)
-                    .fetch_add(counted.wrapping_sub(before), Ordering::Relaxed);
-                self.control().u64::<{ control::COUNTED }>().store(deaths, Ordering::Relaxed);
-                break;
-            }
-        }
-        Ok(())
     }
 
     fn sum_exact(&self, field: usize) -> u64 {

@@ -15,13 +15,13 @@ use loom::sync::Mutex;
 #[cfg(not(memora_loom))]
 use std::sync::Mutex;
 
-use super::layout::{BUCKET_BYTES, Bucket, SLOT_COUNT, bucket, bucket_of, control};
+use super::layout::{BUCKET_BYTES, Bucket, SLOT_COUNT, bucket, bucket_of};
 use super::queue::{Purpose, Queues, Victim};
 use super::slot::{Slot, SlotKind};
 use super::{Count, EventKind, Table, too_many_tries};
 use crate::chunk::record;
 use crate::chunk::{Account, Actor, ChunkId, Class, Effort, Kind, Need, Walked};
-use crate::error::{Error, ErrorCode, Result};
+use crate::error::{ErrorCode, Result};
 use crate::shm::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// Records that are looked at together: their buckets are fetched while the next are read.
@@ -34,7 +34,7 @@ const URGENT_STEP: usize = 128;
 /// Writes that do not look for victims after a search found none.
 const REST: u32 = 32;
 /// Records that may be kept in a row before one goes, whatever it is worth.
-const KEEP_MAX: usize = 256;
+pub(super) const KEEP_MAX: usize = 256;
 /// One of so many entries, or chunks, may be a young one.
 const SMALL_SHARE: u64 = 5;
 
@@ -707,67 +707,6 @@ impl Table {
             }
         }
         Ok(false)
-    }
-
-    /// Before a new key comes into a cache with a limit of entries: counts it, and evicts one for it if it is one too many.
-    pub(super) fn reserve_entry(&self, me: Actor<'_>) -> Result<()> {
-        if self.entries_limit == 0 {
-            return Ok(());
-        }
-        // ORDER Relaxed: a count, taken anew after a death.
-        if self.entries_word().fetch_add(1, Ordering::Relaxed) < self.entries_limit {
-            return Ok(());
-        }
-        let full = || -> Result<()> {
-            self.withdraw_entry();
-            let most = self.entries_limit;
-            Err(Error::new(ErrorCode::Full, format!("The cache holds {most} entries, as many as it may.")))
-        };
-        let fits = || self.entries_word().load(Ordering::Relaxed) <= self.entries_limit;
-        if !self.evicts {
-            return if self.expire_until(me, || Ok(fits()))? && fits() { Ok(()) } else { full() };
-        }
-        let mut effort = Effort::new(&self.pool);
-        for _ in 0..1000 {
-            // Others may hold what there is: they give it back, or it is taken from them when they seem to be stopped.
-            let mut waits = true;
-            while waits
-                && !fits()
-                && self.evict(me, 2 * KEEP_MAX, 1).inspect_err(|_| self.withdraw_entry())? == 0
-            {
-                waits = self.pool.wait(&mut effort);
-            }
-            if fits() {
-                return Ok(());
-            }
-            if !waits {
-                break;
-            }
-        }
-        full()
-    }
-
-    /// The key did not come in.
-    pub(super) fn withdraw_entry(&self) {
-        if self.entries_limit != 0 {
-            // ORDER Relaxed: a count.
-            self.entries_word().fetch_sub(1, Ordering::Relaxed);
-        }
-    }
-
-    /// Young entries of a cache with a limit of entries.
-    fn small_entries(&self) -> u64 {
-        // ORDER Relaxed: a count that decides which queue is evicted from.
-        let count = self.control().u64::<{ control::SMALL_ENTRIES }>().load(Ordering::Relaxed);
-        if count as i64 >= 0 { count } else { 0 }
-    }
-
-    /// Counts young entries of a cache with a limit of entries.
-    pub(super) fn count_small(&self, delta: i64) {
-        if delta != 0 && self.entries_limit != 0 {
-            // ORDER Relaxed: as above.
-            self.control().u64::<{ control::SMALL_ENTRIES }>().fetch_add(delta as u64, Ordering::Relaxed);
-        }
     }
 
     /// A record was moved to a chunk of another class.

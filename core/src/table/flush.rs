@@ -140,8 +140,18 @@ impl Table {
     /// The set of counts of what is there.
     #[inline]
     pub(super) fn parity(&self) -> usize {
+        Table::set_of(self.settled_flush())
+    }
+
+    /// The word without the mark of a flush that is not done yet.
+    pub(super) fn settled_flush(&self) -> u64 {
         // ORDER Relaxed: only which count is changed.
-        usize::from(self.flush_word().load(Ordering::Relaxed) & PARITY != 0)
+        self.flush_word().load(Ordering::Relaxed) & !PENDING
+    }
+
+    /// The set of counts of what is there, when that was the word.
+    pub(super) fn set_of(flush: u64) -> usize {
+        usize::from(flush & PARITY != 0)
     }
 
     /// Makes everything gone that is there.
@@ -176,6 +186,12 @@ impl Table {
         let old = usize::from(pending & PARITY != 0);
         let left = self.sums_of(1 - old);
         let next = number << NUMBER_SHIFT | (pending & PARITY ^ PARITY);
+        // Who unlinks what is gone just now may count it where the other set is by then, and who is stopped before it has moved
+        // the counts moves them late: they are taken anew.
+        let leaves = left != [0, 0];
+        if leaves {
+            self.note_death();
+        }
         kill_point!("table.flush.before_done");
         // DIES BEFORE: the next writer completes it. DIES AFTER: everything is gone; counts are taken anew after the death.
         // ORDER AcqRel [flush]: this is the moment of the flush.
@@ -183,6 +199,9 @@ impl Table {
             Ok(_) => {
                 kill_point!("table.flush.done");
                 self.move_counts(1 - old, old, left);
+                if leaves {
+                    self.note_death();
+                }
                 Ok(Epoch(next))
             }
             Err(now) if now & PENDING == 0 => Ok(Epoch(now)),

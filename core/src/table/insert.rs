@@ -8,6 +8,7 @@
 use super::evict::set_frequency;
 use super::layout::{ALTERNATIVES, Bucket, Entry, IN_STASH, SLOT_COUNT, bucket, bucket_of};
 use super::lookup::{Attempt, frozen};
+use super::places::Place;
 use super::slot::{Slot, SlotKind, tag_of};
 use super::update::Changed;
 use super::{RecordClass, Table, too_many_tries};
@@ -30,6 +31,15 @@ const PATIENCE: u32 = 200;
 const PATIENCE: u32 = 1;
 /// Rounds of waiting for a lock: many holders may come and go before.
 const TRIES: u32 = 1_000_000;
+
+/// An appended record that is to be inserted.
+pub(super) struct Coming {
+    pub record: Appended,
+    /// Its place among a limited number of entries.
+    pub place: Option<Place>,
+    /// Whether it is a tombstone, which is no entry.
+    pub lease: bool,
+}
 
 /// A held insert lock.
 pub(super) struct Lock<'a> {
@@ -67,7 +77,7 @@ impl Lock<'_> {
 }
 
 impl Table {
-    /// Inserts an appended record for a key that was not found. The answer `Again` means that the record was given up.
+    /// Inserts an appended record for a key that was not found. Unless the answer is `Done`, the record was given up.
     pub(super) fn insert_into(
         &self,
         me: Actor<'_>,
@@ -75,19 +85,26 @@ impl Table {
         entry: Entry,
         hash: u64,
         key: &[u8],
-        appended: &Appended,
+        coming: &Coming,
     ) -> Result<Attempt<Changed>> {
         let chunk = ChunkId(entry.chunk() as u32);
-        let pinned = Guard::pin(me, chunk)?;
-        // The second look of the pin: as long as the entry stands, the chunk is in use, and now it stays.
-        // ORDER Acquire [directory]: as in `Table::entry`.
-        if self.directory_word(index)?.load(Ordering::Acquire) != entry.0 {
-            self.withdraw_entry();
-            self.pool.give_up(appended)?;
-            return Ok(Attempt::Again);
-        }
-        let done = self.insert_locked(me, chunk, hash, key, appended)?;
-        drop(pinned);
+        let pinned = Guard::pin(me, chunk).and_then(|pinned| {
+            // The second look of the pin: as long as the entry stands, the chunk is in use, and now it stays.
+            // ORDER Acquire [directory]: as in `Table::entry`.
+            let stands = self.directory_word(index)?.load(Ordering::Acquire) == entry.0;
+            Ok(stands.then_some(pinned))
+        });
+        let done = match pinned {
+            Ok(Some(_pinned)) => self.insert_locked(me, chunk, hash, key, coming)?,
+            Ok(None) => {
+                self.give_up(coming)?;
+                Attempt::Again
+            }
+            Err(error) => {
+                self.give_up(coming)?;
+                return Err(error);
+            }
+        };
         if let Attempt::Split = done {
             self.make_slot(me, hash)?;
             return Ok(Attempt::Again);
@@ -103,20 +120,40 @@ impl Table {
         chunk: ChunkId,
         hash: u64,
         key: &[u8],
-        appended: &Appended,
+        coming: &Coming,
+    ) -> Result<Attempt<Changed>> {
+        let done = self.insert_in_turn(me, chunk, hash, key, coming);
+        if !matches!(done, Ok(Attempt::Done(_))) {
+            self.give_up(coming)?;
+        }
+        done
+    }
+
+    /// Inserts when it is the caller's turn.
+    fn insert_in_turn(
+        &self,
+        me: Actor<'_>,
+        chunk: ChunkId,
+        hash: u64,
+        key: &[u8],
+        coming: &Coming,
     ) -> Result<Attempt<Changed>> {
         let span = self.pool.span(chunk)?;
         let home = bucket_of(span, self.shape.home(hash))?;
         let lock = self.lock(me, span, self.shape.home(hash))?;
         kill_point!("table.insert.locked");
-        let done = self.insert_held(me, span, home, hash, key, appended, &lock);
+        let done = self.insert_held(me, span, home, hash, key, coming, &lock);
         lock.release();
         kill_point!("table.insert.unlocked");
-        if !matches!(done, Ok(Attempt::Done(_))) {
-            self.withdraw_entry();
-            self.pool.give_up(appended)?;
-        }
         done
+    }
+
+    /// The record was not inserted, and never will be.
+    fn give_up(&self, coming: &Coming) -> Result<()> {
+        if let Some(place) = coming.place {
+            self.withdraw(place);
+        }
+        self.pool.give_up(&coming.record)
     }
 
     /// Inserts while the lock of the home is held.
@@ -128,9 +165,10 @@ impl Table {
         home: Bucket<'_>,
         hash: u64,
         key: &[u8],
-        appended: &Appended,
+        coming: &Coming,
         lock: &Lock<'_>,
     ) -> Result<Attempt<Changed>> {
+        let appended = &coming.record;
         // Somebody may have inserted it before the lock was taken, or the buckets are being moved to a child.
         if !matches!(self.find(span, hash, key)?, Attempt::Done(None)) {
             return Ok(Attempt::Again);
@@ -172,26 +210,30 @@ impl Table {
                 return Ok(Attempt::Again);
             }
             kill_point!("table.insert.published");
-            if appended.run {
-                self.pool.seal_run(appended)?;
-            }
-            let head = Head { id: appended.number << 20, ..Head::default() };
-            self.count_record(
-                me,
-                &head,
-                appended.offset,
-                appended.bytes as i64,
-                i64::from(self.entries_limit == 0),
-            );
-            if self.evicts {
-                set_frequency(bucket, slot_number, 0);
-                self.count_small(i64::from(
-                    self.entries_limit != 0 && self.class_at(appended.offset)? == Class::Small,
-                ));
-            }
+            // It is there: what is damaged about counting it is for others to meet.
+            let _ = self.note_inserted(me, coming, bucket, slot_number);
             return Ok(Attempt::Done(Changed { id: appended.id, offset: appended.offset, changed: true }));
         }
         Ok(Attempt::Split)
+    }
+
+    /// Seals and counts what was inserted into a slot of a pinned index chunk.
+    fn note_inserted(&self, me: Actor<'_>, coming: &Coming, bucket: Bucket<'_>, slot: usize) -> Result<()> {
+        let appended = &coming.record;
+        if appended.run {
+            self.pool.seal_run(appended)?;
+        }
+        let head = Head { id: appended.number << 20, ..Head::default() };
+        // With a limit of entries it was counted when it got its place.
+        let entries = i64::from(!coming.lease && self.entries_limit == 0);
+        self.count_record(me, &head, appended.offset, appended.bytes as i64, entries);
+        if self.evicts {
+            set_frequency(bucket, slot, 0);
+            self.count_small(i64::from(
+                self.entries_limit != 0 && self.class_at(appended.offset)? == Class::Small,
+            ));
+        }
+        Ok(())
     }
 
     /// Takes the insert lock of a home bucket in a pinned index chunk.

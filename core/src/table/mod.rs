@@ -24,6 +24,7 @@
 //! | `queue` | the queues of its chunks |
 //! | `ghost` | which keys were evicted lately |
 //! | `count` | live bytes, entries, what still fits; taking the counts anew |
+//! | `places` | keeping a limit of entries |
 //! | `expire` | taking out what has expired, a little at a time |
 //! | `flush` | making everything gone at one moment |
 //! | `lease` | who makes the value of a key that is not there |
@@ -70,6 +71,9 @@ pub mod layout;
 mod lease;
 mod lookup;
 mod observe;
+mod places;
+#[cfg(all(test, not(memora_loom)))]
+mod places_tests;
 mod queue;
 mod quick;
 mod scan;

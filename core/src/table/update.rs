@@ -4,6 +4,7 @@
 //! one compare-and-swap from the word that was seen publishes it. If somebody was faster, the function is asked again.
 
 use super::flush::Epoch;
+use super::insert::Coming;
 use super::lookup::{Attempt, Found};
 use super::slot::tag_of;
 use super::{Count, EventKind, RecordClass, Table, too_many_tries};
@@ -254,10 +255,8 @@ impl Table {
                         Ok(if still { Attempt::Done(Changed::NOTHING) } else { Attempt::Again })
                     }
                     Attempt::Done(Outcome::Changed(changed)) => Ok(Attempt::Done(changed)),
-                    Attempt::Done(Outcome::Insert(appended, lease)) => {
-                        let done = self.insert_into(me, index, entry, hash, key, &appended)?;
-                        self.uncount_lease(me, lease, &appended, &done);
-                        Ok(done)
+                    Attempt::Done(Outcome::Insert(coming)) => {
+                        self.insert_into(me, index, entry, hash, key, &coming)
                     }
                     _ => Ok(Attempt::Again),
                 }
@@ -283,10 +282,8 @@ impl Table {
         let done = match self.attempt(me, hash, key, found, leases, decide)? {
             Attempt::Done(Outcome::Kept) => Attempt::Done(Changed::NOTHING),
             Attempt::Done(Outcome::Changed(changed)) => Attempt::Done(changed),
-            Attempt::Done(Outcome::Insert(appended, lease)) => {
-                let done = self.insert_locked(me, split.child, hash, key, &appended)?;
-                self.uncount_lease(me, lease, &appended, &done);
-                done
+            Attempt::Done(Outcome::Insert(coming)) => {
+                self.insert_locked(me, split.child, hash, key, &coming)?
             }
             _ => Attempt::Again,
         };
@@ -318,11 +315,10 @@ impl Table {
                 Action::Put(update) => self.draft(key, &update, None, &mut scratch)?,
                 Action::Lease(owner) => Draft::lease(key, owner),
             };
-            let Some(appended) = self.append_new(me, hash, key, &draft, epoch)? else {
+            let Some(coming) = self.append_new(me, hash, key, &draft, epoch)? else {
                 return Ok(Attempt::Again);
             };
-            let lease = draft.head.is_tombstone();
-            return Ok(Attempt::Done(Outcome::Insert(appended, lease)));
+            return Ok(Attempt::Done(Outcome::Insert(coming)));
         };
         let current = self.current(&found, key.len(), leases, epoch)?;
         let visible = current.is_some() && !found.head.is_tombstone();
@@ -494,15 +490,20 @@ impl Table {
         key: &[u8],
         draft: &Draft<'_>,
         epoch: Epoch,
-    ) -> Result<Option<Appended>> {
+    ) -> Result<Option<Coming>> {
         self.admit(me, key.len(), draft.value.len(), 0)?;
         let class = self.class_of_new(hash)?;
-        self.reserve_entry(me)?;
-        let appended = self.append(me, class, Need::Growth, key, draft, None, epoch);
-        if !matches!(appended, Ok(Some(_))) {
-            self.withdraw_entry();
+        let lease = draft.head.is_tombstone();
+        let place = if lease { None } else { Some(self.take_place(me)?) };
+        match self.append(me, class, Need::Growth, key, draft, None, epoch) {
+            Ok(Some(record)) => Ok(Some(Coming { record, place, lease })),
+            other => {
+                if let Some(place) = place {
+                    self.withdraw(place);
+                }
+                other.map(|_| None)
+            }
         }
-        appended
     }
 
     /// Appends the record of a draft to the caller's open chunk, which changes if it is full.
@@ -582,15 +583,27 @@ impl Table {
         }
         let dead = self.dead_token(found.offset)?;
         let old_class = self.class_at(found.offset)?;
-        let Some(appended) = self.append(me, old_class, need, key, draft, Some(found), epoch)? else {
-            return Ok(Attempt::Again);
-        };
         let was_flushed = self.was_flushed(epoch, &found.head, found.offset);
+        // In place of what is no entry one more comes.
+        let comes = !draft.head.is_tombstone() && (was_flushed || found.head.is_tombstone());
+        let place = if comes && self.entries_limit != 0 { Some(self.take_place(me)?) } else { None };
+        let appended = match self.append(me, old_class, need, key, draft, Some(found), epoch) {
+            Ok(Some(appended)) => appended,
+            other => {
+                if let Some(place) = place {
+                    self.withdraw(place);
+                }
+                return other.map(|_| Attempt::Again);
+            }
+        };
         kill_point!("table.replace.before_publish");
         // DIES BEFORE: a record that nothing points to. DIES AFTER: the entry is changed; the old bytes are not counted dead.
         // ORDER AcqRel [slot]: releases the record to those who load the slot.
         let next = found.word.publish(tag_of(hash), appended.offset);
         if found.slot.compare_exchange(found.word.0, next.0, Ordering::AcqRel, Ordering::Relaxed).is_err() {
+            if let Some(place) = place {
+                self.withdraw(place);
+            }
             self.pool.give_up(&appended)?;
             return Ok(Attempt::Again);
         }
@@ -600,7 +613,7 @@ impl Table {
         }
         self.pool.add_dead(dead.0, dead.1, old_bytes)?;
         let fresh = Head { id: appended.number << 20, ..Head::default() };
-        let come = i64::from(!draft.head.is_tombstone());
+        let come = i64::from(!draft.head.is_tombstone() && place.is_none());
         let gone = i64::from(!found.head.is_tombstone());
         if was_flushed {
             self.count_record(me, &found.head, found.offset, -(old_bytes as i64), -gone);
@@ -643,14 +656,6 @@ impl Table {
             self.lease_ended(hash)?;
         }
         Ok(Attempt::Done(Outcome::Changed(Changed { changed: visible, ..Changed::NOTHING })))
-    }
-
-    /// Whoever inserts counts an entry: a lease is none.
-    fn uncount_lease(&self, me: Actor<'_>, lease: bool, appended: &Appended, done: &Attempt<Changed>) {
-        if lease && matches!(done, Attempt::Done(_)) {
-            let head = Head { id: appended.number << 20, ..Head::default() };
-            self.count_record(me, &head, appended.offset, 0, -1);
-        }
     }
 
     /// The chunk of a record and the generation under which its dead bytes are counted: taken before the record is
@@ -706,7 +711,7 @@ impl Table {
                     return Ok(false);
                 }
                 Attempt::Done(None) => match self.append_new(me, hash, key, &draft, self.epoch()?)? {
-                    Some(appended) => self.insert_into(me, index, entry, hash, key, &appended)?,
+                    Some(coming) => self.insert_into(me, index, entry, hash, key, &coming)?,
                     None => Attempt::Again,
                 },
                 Attempt::Split => {
@@ -718,9 +723,6 @@ impl Table {
                 Attempt::Again => Attempt::Again,
             };
             if let Attempt::Done(_) = attempt {
-                if restored.value.is_none() {
-                    self.count(me, 0, -1);
-                }
                 return Ok(true);
             }
         }
@@ -739,8 +741,8 @@ enum Sight {
 enum Outcome {
     Kept,
     Changed(Changed),
-    /// The key is not there: the appended record is to be inserted. The second part says that it is a lease.
-    Insert(Appended, bool),
+    /// The key is not there: the appended record is to be inserted.
+    Insert(Coming),
 }
 
 /// The mark of a record whose id is the user's.

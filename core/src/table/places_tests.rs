@@ -1,0 +1,127 @@
+//! A limit of entries is kept whatever comes in whatever way, and what the dead leave of it is found again.
+
+use super::tests::Bench;
+use super::*;
+use crate::chunk::Guard;
+
+const CHUNK: u64 = 1 << 14;
+
+fn limited(entries: u64, evict: bool) -> Bench {
+    let options = TableOptions { cache: true, entries, evict, ..TableOptions::default() };
+    Bench::with(2, 128, CHUNK, RecordClass::Cache, &options)
+}
+
+fn key(kind: u8, number: u64) -> [u8; 9] {
+    let mut key = [kind; 9];
+    key[1..].copy_from_slice(&number.to_le_bytes());
+    key
+}
+
+/// Entries that can be read, of those that may be there.
+fn seen(bench: &Bench, kinds: &[u8], many: u64) -> u64 {
+    let keys = kinds.iter().flat_map(|kind| (0..many).map(|number| key(*kind, number)));
+    keys.filter(|key| bench.get(key).is_some()).count() as u64
+}
+
+#[test]
+fn values_for_leases_take_places_as_all_do() {
+    for evict in [false, true] {
+        let bench = limited(10, evict);
+        let me = bench.me(1);
+        let mut lease = |number| match bench.table.lease(me, &key(b'l', number), &mut |_| Ok(())).unwrap() {
+            Asked::Taken(ticket) => ticket,
+            other => panic!("{other:?}"),
+        };
+        let tickets: Vec<u64> = (0..5).map(&mut lease).collect();
+        assert_eq!(bench.table.len().unwrap(), 0, "leases are no entries");
+        for number in 0..10 {
+            bench.set(me, &key(b'k', number), b"value").unwrap();
+        }
+        let update = Update { value: Value::Bytes(b"value"), expiry: 0, client: 0, marks: 0, id: 0 };
+        for (number, ticket) in tickets.into_iter().enumerate() {
+            let filled = bench.table.end_lease(me, &key(b'l', number as u64), ticket, End::Fill(update));
+            match evict {
+                true => assert!(filled.unwrap().changed),
+                false => assert_eq!(filled.unwrap_err().code(), ErrorCode::Full),
+            }
+            assert_eq!((bench.table.len().unwrap(), seen(&bench, b"kl", 10)), (10, 10));
+        }
+        bench.assert_sound();
+    }
+}
+
+#[test]
+fn values_in_place_of_flushed_ones_take_places_as_all_do() {
+    for evict in [false, true] {
+        let bench = limited(100, evict);
+        let me = bench.me(1);
+        let set = |kind, number| bench.set(me, &key(kind, number), b"value");
+        let fill = |kind| assert!((0..100).all(|number| set(kind, number).is_ok()));
+        fill(b'a');
+        bench.table.flush(me).unwrap();
+        fill(b'b');
+        for number in 0..100 {
+            assert_eq!(set(b'a', number).is_ok(), evict);
+            assert_eq!((bench.table.len().unwrap(), seen(&bench, b"ab", 100)), (100, 100));
+        }
+        bench.assert_sound();
+    }
+}
+
+#[test]
+fn places_of_the_dead_are_found_again() {
+    for evict in [false, true] {
+        let bench = limited(10, evict);
+        let me = bench.me(1);
+        for _ in 0..10 {
+            // Killed before its entry was published.
+            bench.table.take_place(bench.me(2)).unwrap();
+        }
+        bench.table.count_small(7);
+        inherit(&bench.table, true).unwrap();
+        for number in 0..10 {
+            bench.set(me, &key(b'k', number), b"value").unwrap();
+        }
+        assert_eq!(seen(&bench, b"k", 10), 10);
+        assert_eq!(bench.table.small_entries(), if evict { 10 } else { 0 });
+        assert_eq!(bench.set(me, &key(b'k', 10), b"value").is_ok(), evict);
+        assert_eq!((bench.table.len().unwrap(), seen(&bench, b"k", 11)), (10, 10));
+        bench.assert_sound();
+    }
+}
+
+#[test]
+fn a_place_is_given_back_where_it_was_taken_however_many_flushes_come_between() {
+    for flushes in 0..4 {
+        let bench = limited(10, false);
+        let me = bench.me(1);
+        bench.set(me, b"k", b"value").unwrap();
+        let place = bench.table.take_place(me).unwrap();
+        for _ in 0..flushes {
+            bench.table.flush(me).unwrap();
+        }
+        bench.table.withdraw(place);
+        let there = u64::from(flushes == 0);
+        let sets = [0, 1].map(|set| bench.table.sums_of(set)[1]);
+        assert_eq!(sets[bench.table.parity()], there, "{sets:?} after {flushes} flushes");
+        assert_eq!(sets[1 - bench.table.parity()], 1 - there, "{sets:?} after {flushes} flushes");
+    }
+}
+
+#[test]
+fn an_error_in_the_middle_gives_back_place_and_record() {
+    let bench = limited(3, false);
+    let me = bench.me(1);
+    bench.set(me, b"k", b"value").unwrap();
+    let live = || bench.pool.chunks().map(|chunk| bench.pool.live_bytes(chunk).unwrap()).sum::<u64>();
+    let before = live();
+    let pins: Vec<_> = (0..crate::chunk::PIN_COUNT).map(|_| Guard::pin(me, ChunkId(1)).unwrap()).collect();
+    for _ in 0..10 {
+        assert!(bench.set(me, b"another", b"value").is_err(), "no pin is left for the index");
+    }
+    drop(pins);
+    assert_eq!((bench.table.len_now(), live()), (1, before));
+    bench.set(me, b"another", b"value").unwrap();
+    bench.set(me, b"third", b"value").unwrap();
+    bench.assert_sound();
+}
