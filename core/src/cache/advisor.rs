@@ -12,7 +12,8 @@ const FACTORS: [f64; 7] = [0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0];
 pub struct Advice {
     /// The part of all reads so far that found their key.
     pub hit_ratio: f64,
-    /// Reads in the sample: with thousands of them the estimates are good to two or three points.
+    /// Reads in the sample: with thousands of them the estimates are good to two or three points, those of a size that has few keys
+    /// of the sample (less than 64, of one key of 64 or fewer) to twice as much.
     pub sampled_reads: u64,
     /// What to expect, from the least memory to the most.
     pub points: Vec<AdvicePoint>,

@@ -145,3 +145,20 @@ fn a_token_of_another_cache_is_refused() {
     assert_eq!(error.code(), ErrorCode::InvalidArgument);
     assert_eq!(bench.cache(1).len().unwrap(), 0);
 }
+
+#[test]
+fn what_is_made_while_the_key_is_invalidated_is_not_stored() {
+    let bench = Bench::new(2, 100, 0);
+    let (one, two) = (bench.cache(1), bench.cache(2));
+    let late = token(&one, b"k");
+    assert_eq!(two.invalidate_with(b"k", None, Some(Version(5)), None).unwrap(), CasOutcome::NotFound);
+    assert_eq!(refused(&two, b"k"), ErrorCode::TimedOut, "only of that version");
+    assert_eq!(two.invalidate(b"k", None).unwrap(), None);
+    let next = token(&two, b"k");
+    assert_eq!(one.fill(late, b"out of date", &SetOptions::default()).unwrap(), None);
+    assert_eq!(two.get(b"k").unwrap(), None);
+    assert!(two.fill(next, b"new", &SetOptions::default()).unwrap().is_some());
+    assert_eq!(one.get(b"k").unwrap(), Some(b"new".to_vec()));
+    assert_eq!(one.len().unwrap(), 1);
+    assert_eq!(bench.problems(false), Vec::<String>::new());
+}

@@ -104,7 +104,8 @@ pub enum SetOutcome {
 impl Cache {
     /// Marks an entry as out of date: it may be shown for `stale_for_ms` more (`None`: as long as it would have lived), and the
     /// first who reads it by [`Cache::get_meta`] or [`Cache::lease`] is told to make it anew. It gets a new version, so that what
-    /// was computed from the old one cannot be stored by compare-and-swap. `None` if there is no such entry.
+    /// was computed from the old one cannot be stored by compare-and-swap. `None` if there is no such entry; then the right to
+    /// make it, which somebody may have by [`Cache::lease`], ends, and the next who asks gets it.
     pub fn invalidate(&self, key: &[u8], stale_for_ms: Option<u64>) -> Result<Option<Version>> {
         Ok(match self.invalidate_with(key, stale_for_ms, None, None)? {
             CasOutcome::Stored(version) => Some(version),
@@ -127,7 +128,12 @@ impl Cache {
         };
         let end = stale_for_ms.map(|ttl_ms| self.expiry(Some(ttl_ms)));
         let mut found = None;
-        let changed = self.table.update(me, key, |current| {
+        let changed = self.table.update_leased(me, key, true, |current| {
+            found = None;
+            if current.as_ref().is_some_and(|current| current.head.is_tombstone()) {
+                // What is being made may be made from what is out of date by now.
+                return Ok(if expected.is_none() { Action::Remove } else { Action::Keep });
+            }
             found = current.as_ref().map(|current| Version(current.head.id));
             let Some(current) = current.filter(|_| expected.is_none() || expected == found) else {
                 return Ok(Action::Keep);

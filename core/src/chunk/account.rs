@@ -18,6 +18,9 @@ use super::{ChunkId, Pool};
 use crate::error::Result;
 use crate::shm::atomic::{AtomicU64, Ordering};
 
+/// How often chunks are counted anew while they change.
+const RECOUNTS: u32 = if cfg!(memora_loom) { 1 } else { 16 };
+
 /// The account of an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Account {
@@ -107,23 +110,18 @@ impl Pool {
     /// Charges a chunk that was just opened. False if that is one too many: then the caller gives it back.
     pub(super) fn charge(&self, descriptor: Descriptor<'_>, class: Class, object: u32) -> Result<bool> {
         let account = self.account(object);
-        // ORDER Relaxed: the owner's, until the chunk is reachable.
-        let name = |head: u32| descriptor.u32::<{ at::ACCOUNT }>().store(head, Ordering::Relaxed);
-        let Some(account) = account else {
-            name(0);
-            return Ok(true);
-        };
+        let Some(account) = account else { return Ok(true) };
         let head = self.descriptor(account.head)?;
         if add(head.u64::<{ at::HELD }>(), 1) > account.limit {
             add(head.u64::<{ at::HELD }>(), -1);
-            name(0);
             return Ok(false);
         }
         if class == Class::Small {
             add(head.u64::<{ at::HELD_SMALL }>(), 1);
         }
         kill_point!("chunk.charge.charged");
-        name(account.head.0);
+        // ORDER Relaxed: the owner's, until the chunk is reachable.
+        descriptor.u32::<{ at::ACCOUNT }>().store(account.head.0, Ordering::Relaxed);
         Ok(true)
     }
 
@@ -215,27 +213,38 @@ impl Pool {
         Ok(self.descriptor(chunk)?.u32::<{ at::ACCOUNT }>().load(Ordering::Relaxed) != 0)
     }
 
-    /// Counts the chunks of an account anew. Does nothing if they change meanwhile.
+    /// Counts the chunks of an account anew, unless they change each time.
     pub fn recount_held(&self, object: u32, head: ChunkId) -> Result<()> {
         let words = self.descriptor(head)?;
-        let word = words.u64::<{ at::HELD }>();
-        // ORDER Acquire [held]: the states are read after the word.
-        let before = word.load(Ordering::Acquire);
-        let (mut chunks, mut small) = (0u32, 0u32);
-        for chunk in self.used_chunks() {
-            let state = self.state(chunk)?;
-            // ORDER Relaxed: a chunk that was just opened is charged by its owner.
-            let own = self.descriptor(chunk)?.u32::<{ at::OBJECT }>().load(Ordering::Relaxed) == object;
-            if own && !state.is(Kind::Free) && !state.is(Kind::Virgin) {
-                chunks += 1;
-                small += u32::from(state.class() == Some(Class::Small));
+        let (word, small_word) = (words.u64::<{ at::HELD }>(), words.u64::<{ at::HELD_SMALL }>());
+        for _ in 0..RECOUNTS {
+            // ORDER Acquire [held]: the states are read after the word.
+            let (before, small_before) = (word.load(Ordering::Acquire), small_word.load(Ordering::Relaxed));
+            let (mut chunks, mut small) = (0u32, 0u32);
+            for chunk in self.used_chunks() {
+                let state = self.state(chunk)?;
+                // One that was just opened is charged by its owner.
+                let is_used = !state.is(Kind::Free) && !state.is(Kind::Virgin);
+                let is_new = state.is(Kind::Open) && !self.is_described(chunk, state)?;
+                // ORDER Relaxed: written before the chunk was described.
+                let of = self.descriptor(chunk)?.u32::<{ at::OBJECT }>().load(Ordering::Relaxed);
+                if is_used && !is_new && of == object {
+                    chunks += 1;
+                    small += u32::from(state.class() == Some(Class::Small));
+                }
             }
-        }
-        let after = pair(chunks, unpair(before).1.wrapping_add(1));
-        // ORDER AcqRel [held]: fails if a chunk was charged or discharged since; pairs with itself.
-        if word.compare_exchange(before, after, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
-            // ORDER Relaxed: a hint.
-            words.u64::<{ at::HELD_SMALL }>().store(u64::from(small), Ordering::Relaxed);
+            let after = pair(chunks, unpair(before).1.wrapping_add(1));
+            // ORDER AcqRel [held]: fails if a chunk was charged or discharged since; pairs with itself.
+            if word.compare_exchange(before, after, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+                // ORDER Relaxed: it only decides which queue is evicted from.
+                let _ = small_word.compare_exchange(
+                    small_before,
+                    u64::from(small),
+                    Ordering::Relaxed,
+                    Ordering::Relaxed,
+                );
+                break;
+            }
         }
         Ok(())
     }

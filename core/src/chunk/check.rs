@@ -13,7 +13,7 @@ pub fn check(pool: &Pool, live: bool, report: &mut dyn FnMut(String, String)) ->
     for chunk in pool.chunks() {
         let seen = pool.state(chunk)?;
         let mut problems = Vec::new();
-        taken += u32::from(!matches!(seen.kind(), Some(Kind::Free | Kind::Virgin)));
+        taken += u32::from(!seen.is_free());
         check_chunk(pool, chunk, seen, live, &mut problems)?;
         // A chunk that changed meanwhile was in order when it was looked at by its new rules, or will be looked at later.
         if pool.state(chunk)? == seen {
@@ -48,7 +48,8 @@ fn check_chunk(
         problems.push(format!("{seen:?}: the owner is dead and its chunk was not taken over"));
     }
     let fits = match kind {
-        Kind::Virgin | Kind::Free => class == Class::None,
+        Kind::Virgin => class == Class::None,
+        Kind::Free => matches!(class, Class::None | Class::Buckets),
         Kind::Sealed | Kind::Evicting => class.has_records(),
         Kind::Index => matches!(class, Class::Control | Class::Buckets),
         Kind::Lane => class == Class::Lane,

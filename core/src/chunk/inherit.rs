@@ -18,6 +18,11 @@ pub fn inherit(pool: &Pool, thread: u16, referenced: &dyn Fn(ChunkId) -> bool) -
         let descriptor = pool.descriptor(chunk)?;
         match kind {
             Kind::Open => {
+                if !pool.is_described(chunk, seen)? {
+                    // It was not charged to anybody yet: the account is that of its last use.
+                    // ORDER Relaxed: the dead owner's; only one takes over from it.
+                    descriptor.u32::<{ at::ACCOUNT }>().store(0, Ordering::Relaxed);
+                }
                 let settle = match class {
                     // An empty one goes straight back, and one whose descriptor is still that of its last use.
                     class if class.has_records() => {

@@ -72,7 +72,7 @@ const _: () = assert!(at::TAIL == 64, "the tail has a line of its own");
 pub enum Kind {
     /// Never used: its pages are not reserved yet.
     Virgin = 0,
-    /// Free, pages reserved.
+    /// Free, pages reserved. With class `Buckets` it is kept for buckets, and counts as taken.
     Free = 1,
     /// Exclusively its owner's, who alone writes into it.
     Open = 2,
@@ -189,6 +189,17 @@ impl State {
 
     pub fn is(self, kind: Kind) -> bool {
         self.kind() == Some(kind)
+    }
+
+    /// Whether anybody may take the chunk for anything.
+    pub fn is_free(self) -> bool {
+        self.is(Kind::Virgin) || (self.is(Kind::Free) && !self.is_kept())
+    }
+
+    /// Whether the chunk is free, but for buckets only, because it held some: readers note in a bucket how often an entry was
+    /// read, and one that was stopped in between does so however late.
+    pub fn is_kept(self) -> bool {
+        self.is(Kind::Free) && self.class() == Some(Class::Buckets)
     }
 }
 

@@ -244,7 +244,7 @@ impl Pool {
         let mut taken = 0u32;
         for chunk in self.used_chunks() {
             let state = self.state(chunk)?;
-            taken += u32::from(!state.is(Kind::Free) && !state.is(Kind::Virgin));
+            taken += u32::from(!state.is_free());
         }
         let after = before & !0xffff_ffff | taken as u64;
         // ORDER AcqRel [pool-taken]: fails if a chunk was counted since; pairs with itself.
@@ -312,6 +312,15 @@ impl Pool {
         let Some(class) = seen.class() else {
             return Err(Error::new(ErrorCode::Corrupt, format!("Chunk {} has state {seen:?}.", chunk.0)));
         };
+        self.retire_as(chunk, seen, class)
+    }
+
+    /// As [`Pool::retire`], for a chunk of buckets, also for one that was one of the control area's run.
+    pub(crate) fn retire_buckets(&self, chunk: ChunkId, seen: State) -> Result<()> {
+        self.retire_as(chunk, seen, Class::Buckets)
+    }
+
+    fn retire_as(&self, chunk: ChunkId, seen: State, class: Class) -> Result<()> {
         let quiet = State::new(Kind::Quiesce, class, 0, seen.generation());
         kill_point!("chunk.retire.before");
         if self.transition(self.descriptor(chunk)?, seen, quiet) {
@@ -342,13 +351,17 @@ impl Pool {
 
     /// Frees a chunk that nothing points to and no pin holds, unless somebody else did.
     pub(super) fn free_one(&self, chunk: ChunkId, seen: State) -> Result<()> {
-        let free = State::new(Kind::Free, Class::None, 0, seen.generation().wrapping_add(1));
+        let kept = seen.class() == Some(Class::Buckets);
+        let class = if kept { Class::Buckets } else { Class::None };
+        let free = State::new(Kind::Free, class, 0, seen.generation().wrapping_add(1));
         let charged = self.charged(self.descriptor(chunk)?);
-        self.count_taken(-1);
+        // What is kept for buckets counts as taken.
+        let freed = i64::from(!kept);
+        self.count_taken(-freed);
         // DIES BEFORE: the count of taken chunks is one too low until the next recount, which the reaper does.
         kill_point!("chunk.free.before");
         if !self.transition(self.descriptor(chunk)?, seen, free) {
-            self.count_taken(1);
+            self.count_taken(freed);
         } else {
             kill_point!("chunk.free.after");
             self.discharge(charged, seen.class().unwrap_or(Class::None))?;

@@ -79,7 +79,7 @@ impl Pool {
         need: Need,
         own: Option<&dyn Cleaner>,
     ) -> Result<Option<ChunkId>> {
-        if self.free_count() <= self.must_stay(need) {
+        if self.free_count() <= self.must_stay(need) || self.kept_buckets(class)?.is_some() {
             return Ok(None);
         }
         for number in 1..self.low_end().min(self.geometry().chunk_count) {
@@ -162,7 +162,7 @@ impl Pool {
         // What the caller fills can be put away.
         let mine = state.is(Kind::Open) && state.owner() == me.index;
         Ok(match (state.kind(), state.class()) {
-            (Some(Kind::Free | Kind::Virgin), _) => Cost::Nothing,
+            _ if state.is_free() => Cost::Nothing,
             (Some(kind), Some(class))
                 if (kind == Kind::Sealed || mine)
                     && class.has_records()

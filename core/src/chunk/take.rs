@@ -104,6 +104,13 @@ impl Pool {
         if !self.may_hold(object, count) {
             return Ok(None);
         }
+        // One that is kept for this leaves as many free as there were.
+        if count == 1
+            && let Some(chunk) = self.kept_buckets(class)?
+            && self.open_run(me, class, object, chunk, 1)?
+        {
+            return Ok(Some(chunk));
+        }
         for attempt in 0..2 {
             if self.leaves_enough(count, need)
                 && let Some(first) = self.find_run(me, class, object, count)?
@@ -154,6 +161,18 @@ impl Pool {
         1 + self.geometry().chunk_count / 8
     }
 
+    /// A chunk that is kept for what is wanted.
+    pub(super) fn kept_buckets(&self, class: Class) -> Result<Option<ChunkId>> {
+        if class == Class::Buckets {
+            for chunk in self.used_chunks() {
+                if self.state(chunk)?.is_kept() {
+                    return Ok(Some(chunk));
+                }
+            }
+        }
+        Ok(None)
+    }
+
     fn find_run(&self, me: Actor<'_>, class: Class, object: u32, count: u32) -> Result<Option<ChunkId>> {
         let total = self.geometry().chunk_count;
         // ORDER Relaxed: hints.
@@ -175,7 +194,7 @@ impl Pool {
                 let chunk = ChunkId(word.load(Ordering::Relaxed));
                 if chunk.0 >= low && chunk.0 < self.geometry().chunk_count {
                     word.store(0, Ordering::Relaxed);
-                    if self.state(chunk)?.is(Kind::Free) && self.open_run(me, class, object, chunk, 1)? {
+                    if self.state(chunk)?.is_free() && self.open_run(me, class, object, chunk, 1)? {
                         return Ok(Some(chunk));
                     }
                 }
@@ -185,7 +204,7 @@ impl Pool {
             let mut found = 0;
             for number in from..to {
                 let state = self.state(ChunkId(number))?;
-                found = if state.is(Kind::Free) || state.is(Kind::Virgin) { found + 1 } else { 0 };
+                found = if state.is_free() { found + 1 } else { 0 };
                 if found == count {
                     let first = ChunkId(number + 1 - count);
                     if self.open_run(me, class, object, first, count)? {
@@ -241,7 +260,8 @@ impl Pool {
         let descriptor = self.descriptor(chunk)?;
         // ORDER Acquire [chunk-state]: as in `state`.
         let seen = State(descriptor.u64::<{ at::STATE }>().load(Ordering::Acquire));
-        if !seen.is(Kind::Free) && !seen.is(Kind::Virgin) || !self.may_hold(object, 1) {
+        let kept = seen.is_kept() && class == Class::Buckets;
+        if !(seen.is_free() || kept) || !self.may_hold(object, 1) {
             return Ok(false);
         }
         // Pages first: if there are none, nothing has changed.
@@ -262,7 +282,7 @@ impl Pool {
         kill_point!("chunk.allocate.opened");
         self.describe(chunk, object, seen.generation())?;
         if !self.charge(descriptor, class, object)? {
-            self.count_taken(1);
+            self.count_taken(i64::from(!kept));
             self.retire(chunk, State::new(Kind::Open, class, me.index, seen.generation()))?;
             return Ok(false);
         }
@@ -282,6 +302,7 @@ impl Pool {
         descriptor.u32::<{ at::OBJECT }>().store(object, Ordering::Relaxed);
         descriptor.u64::<{ at::OPENED }>().store(crate::shm::time::boot_ms(), Ordering::Relaxed);
         descriptor.u32::<{ at::RUN_LEN }>().store(1, Ordering::Relaxed);
+        descriptor.u32::<{ at::ACCOUNT }>().store(0, Ordering::Relaxed);
         for word in [
             descriptor.u64::<{ at::AUX }>(),
             descriptor.u64::<{ at::FLUSHED }>(),
@@ -331,6 +352,9 @@ impl Pool {
                 }
                 // ORDER Relaxed: the owner's; only a hint for others.
                 descriptor.u64::<{ at::AUX }>().store(0, Ordering::Relaxed);
+                // Who looks just now for what has expired notes nothing then: it does not know what comes.
+                let first_end = descriptor.u64::<{ at::FIRST_END }>();
+                first_end.store(first_end.load(Ordering::Relaxed).saturating_sub(1), Ordering::Relaxed);
                 self.put_entry_chunk(me, class, object, chunk)?;
                 return Ok(true);
             }

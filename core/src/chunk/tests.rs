@@ -183,3 +183,79 @@ fn many_threads_take_and_give_back_without_losing_a_chunk() {
     pool.recount().unwrap();
     assert_eq!(pool.free_count(), 39);
 }
+
+#[test]
+fn what_held_buckets_is_kept_for_buckets() {
+    let (stage, pool) = Stage::pool(1, 16, BYTES);
+    let me = stage.actor(1);
+    let take = |class| pool.take(me, class, 1, 1, Need::Clean).unwrap();
+    let index = take(Class::Buckets).unwrap();
+    pool.settle(me, index).unwrap();
+    pool.release(me, index).unwrap();
+    let state = pool.state(index).unwrap();
+    assert!(state.is(Kind::Free) && !state.is_free());
+    assert_eq!(pool.free_count(), 14);
+    pool.recount().unwrap();
+    assert_eq!(pool.free_count(), 14);
+    // A reader may still note in it that an entry was read, however late: nothing else may be there.
+    while let Some(chunk) = take(Class::Main) {
+        assert_ne!(chunk, index);
+    }
+    assert_eq!(pool.free_count(), 0);
+    assert_eq!(pool.allocate_run(me, Class::Control, 1, 1, Need::Clean).unwrap_err().code(), ErrorCode::Full);
+    assert_eq!(take(Class::Buckets), Some(index), "it is the last one");
+    pool.settle(me, index).unwrap();
+    pool.recount().unwrap();
+    assert_eq!(pool.free_count(), 0);
+    let mut problems = Vec::new();
+    check(&pool, false, &mut |place, what| problems.push(format!("{place}: {what}"))).unwrap();
+    assert_eq!(problems, Vec::<String>::new());
+}
+
+#[test]
+fn who_dies_before_a_chunk_is_described_gives_nothing_back_to_the_account_of_its_last_use() {
+    let (stage, pool) = Stage::pool(2, 16, BYTES);
+    let (dead, me) = (stage.actor(1), stage.actor(2));
+    let head = pool.allocate(me, Class::Control, 7, Need::Object).unwrap();
+    pool.begin_account(head, 1).unwrap();
+    pool.settle(me, head).unwrap();
+    pool.open_account(7, Account { head, limit: 3 });
+    let held = || pool.held(head).chunks;
+    let used = pool.take(me, Class::Main, 7, 1, Need::Clean).unwrap().unwrap();
+    assert_eq!(held(), 2);
+    pool.release(me, used).unwrap();
+    assert_eq!(held(), 1);
+    // Opened for another object, and not described.
+    let free = pool.state(used).unwrap();
+    let open = layout::State::new(Kind::Open, Class::Main, dead.index, free.generation());
+    assert!(pool.transition(pool.descriptor(used).unwrap(), free, open));
+    assert_eq!(held(), 1);
+    // Whoever counts anew meanwhile takes it for nobody's.
+    pool.recount_held(7, head).unwrap();
+    assert_eq!(held(), 1);
+    stage.kill(1);
+    inherit(&pool, 1, &|_| false).unwrap();
+    assert!(pool.state(used).unwrap().is(Kind::Free));
+    assert_eq!(held(), 1);
+}
+
+#[test]
+fn a_chunk_that_is_filled_on_is_not_taken_for_one_without_ends_by_who_looked_before() {
+    let (stage, pool) = Stage::pool(1, 16, BYTES);
+    let me = stage.actor(1);
+    pool.next_chunk(me, Class::Main, 3, Need::Growth).unwrap();
+    let head = Head { key_len: 4, value_len: 4, expiry: 500, ..Head::default() };
+    let place = pool.room(me, Class::Main, 3, 48).unwrap().unwrap();
+    let chunk = pool.append(place, &head, None, b"abcd", b"wxyz").unwrap().chunk;
+    pool.put_away(me, 3).unwrap();
+    let word = pool.descriptor(chunk).unwrap().u64::<{ layout::at::FIRST_END }>();
+    let seen = word.load(std::sync::atomic::Ordering::Relaxed);
+    assert_eq!(seen, 500);
+    assert!(pool.adopt(me, Class::Main, 3, 48, 0).unwrap());
+    let later = Head { expiry: 900, ..head };
+    pool.append(pool.room(me, Class::Main, 3, 48).unwrap().unwrap(), &later, None, b"abce", b"wxyz").unwrap();
+    // Whoever had seen all records but the last found none that ends later.
+    use std::sync::atomic::Ordering::Relaxed;
+    assert!(word.compare_exchange(seen, 0, Relaxed, Relaxed).is_err());
+    assert!(word.load(Relaxed) != 0);
+}

@@ -405,6 +405,20 @@ impl Table {
         true
     }
 
+    /// The holder of a thread entry is dead: the next one in its entry would keep the lock for ever. A sample that was being
+    /// changed begins anew, as its mark says.
+    pub(super) fn unlock_sample(&self, thread: u16) {
+        if let Some(sample) = self.advisor_area().ok().and_then(Sample::new) {
+            // ORDER Release [advisor]: as its holder would have done; all that the dead stored is seen.
+            let _ = sample.word(at::LOCK).compare_exchange(
+                u64::from(thread),
+                0,
+                Ordering::Release,
+                Ordering::Relaxed,
+            );
+        }
+    }
+
     /// All reads so far that were counted.
     fn reads(&self) -> u64 {
         let counts = self.counts();
@@ -482,38 +496,53 @@ mod tests {
             .collect()
     }
 
-    fn hash(key: u32) -> u64 {
-        rapidhash::v3::rapidhash_v3(&key.to_le_bytes())
+    /// As a table with this seed hashes a key.
+    fn hash(key: u32, seed: u64) -> u64 {
+        rapidhash::v3::rapidhash_v3(&(u64::from(key) | seed << 32).to_le_bytes())
     }
 
-    fn estimate(area: Span<'_>, trace: &[u32]) -> Option<Curve> {
+    fn estimate(area: Span<'_>, trace: &[u32], seed: u64) -> Option<Curve> {
         let sample = Sample::new(area).unwrap();
         sample.reset(0, DENSE);
         for (time, key) in trace.iter().enumerate() {
-            if is_sampled(hash(*key), sample.threshold()) {
-                sample.read(hash(*key), || time as u64);
+            let hash = hash(*key, seed);
+            if is_sampled(hash, sample.threshold()) {
+                sample.read(hash, || time as u64);
             }
         }
         sample.curve(trace.len() as u64)
     }
 
+    /// Which keys are in a sample is chance, so one sample proves little: the same reads are sampled with 16 seeds. A size of which
+    /// the sample has only a few keys is guessed: with 24 of them, as of 1562 entries at one key of 64, by four points on average
+    /// where popularity falls with the rank. So what must hold for each one is asked where the sample has 64 of its keys.
     #[test]
     fn estimates_are_a_few_points_off_the_exact_hit_ratios_at_most() {
+        const SEEDS: u64 = 16;
         let shm = Shm::heap(128 << 10).unwrap();
         let area = shm.span(0, 66 << 10).unwrap();
         for (keys, power) in [(200_000, 0.8), (100_000, 1.0), (400_000, 0.6)] {
             let trace = zipf(keys, power, 1_000_000);
             let sizes: Vec<f64> = (0..7).map(|step| keys as f64 / f64::from(1 << step)).collect();
             let exact = exact(&trace, keys, &sizes);
-            let curve = estimate(area, &trace).expect("there were many");
-            let errors: Vec<f64> = sizes
-                .iter()
-                .zip(&exact)
-                .map(|(size, exact)| (curve.hit_ratio(*size) - exact).abs())
-                .collect();
-            let mean = errors.iter().sum::<f64>() / errors.len() as f64;
-            assert!(mean < 0.035, "{keys} keys, power {power}: {errors:.4?} from {exact:.4?}");
-            assert!(errors.iter().all(|error| *error < 0.06), "{keys} keys, power {power}: {errors:.4?}");
+            let mut errors: Vec<Vec<f64>> = vec![Vec::new(); sizes.len()];
+            for seed in 0..SEEDS {
+                let curve = estimate(area, &trace, seed).expect("there were many");
+                let rate = rate(Sample::new(area).unwrap().threshold());
+                for ((size, exact), errors) in sizes.iter().zip(&exact).zip(&mut errors) {
+                    let error = curve.hit_ratio(*size) - exact;
+                    let what = format!("{keys} keys, power {power}, {size} entries, seed {seed}: {error:.4}");
+                    assert!(error.abs() < 0.05 || size * rate < 64.0, "{what}");
+                    errors.push(error);
+                }
+            }
+            let many = (SEEDS as usize * sizes.len()) as f64;
+            let mean = errors.iter().flatten().map(|error| error.abs()).sum::<f64>() / many;
+            assert!(mean < 0.02, "{keys} keys, power {power}: {mean:.4} off {exact:.4?}");
+            for errors in &errors {
+                let bias = errors.iter().sum::<f64>() / SEEDS as f64;
+                assert!(bias.abs() < 0.02, "{keys} keys, power {power}: {bias:.4} in {errors:.4?}");
+            }
         }
     }
 
@@ -523,7 +552,7 @@ mod tests {
         for bytes in [2 << 10, 3000, 8 << 10, 17 << 10] {
             let area = shm.span(0, bytes).unwrap();
             let trace = zipf(300_000, 0.4, 400_000);
-            estimate(area, &trace);
+            estimate(area, &trace, 0);
             let sample = Sample::new(area).unwrap();
             let keys = sample.ordered();
             assert!(keys.len() as u64 <= sample.cells / 4 * 3 && !keys.is_empty());
@@ -549,7 +578,7 @@ mod tests {
             }
             let sample = Sample::new(area).unwrap();
             for key in 0..3000 {
-                sample.read(hash(key), || 5);
+                sample.read(hash(key, 0), || 5);
             }
             if let Some(curve) = sample.curve(1000) {
                 assert!((0.0..=1.0).contains(&curve.hit_ratio(100.0)));

@@ -23,7 +23,7 @@ pub fn inherit(table: &Table, died: bool) -> Result<()> {
     }
     for (chunk, state) in table.unreachable_index_chunks()? {
         kill_point!("table.inherit.before_retire");
-        table.pool.retire(chunk, state)?;
+        table.pool.retire_buckets(chunk, state)?;
     }
     Ok(())
 }

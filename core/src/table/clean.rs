@@ -241,6 +241,7 @@ impl Table {
             let entries = -i64::from(!head.is_tombstone());
             self.count_record(me, head, walked.offset, -(walked.bytes as i64), entries);
             self.count_small(-i64::from(class == Class::Small));
+            self.note_dropped(me, head, walked.offset)?;
             return Ok(Some(Moved::Dead));
         }
         let place = match self.room(me, class, walked.bytes)? {

@@ -273,7 +273,8 @@ impl Table {
                         foreign += self.pool.live_bytes(chunk)?;
                     }
                 }
-                Some(Kind::Virgin | Kind::Free | Kind::Quiesce) => {}
+                Some(Kind::Quiesce) => {}
+                _ if state.is_free() => {}
                 _ => taken += 1,
             }
         }

@@ -594,8 +594,8 @@ impl Table {
         bytes: u64,
     ) -> Result<(ChunkId, u64)> {
         let mut effort = Effort::new(&self.pool);
-        // Each round that goes on has gained something or waited for others.
-        loop {
+        // Each round that goes on has gained something or waited for others, unless content is damaged.
+        for _ in 0..self.rounds_max() {
             let shares = self.shares_chunks();
             if shares
                 && self.pool.adopt(me, class, self.object, bytes, self.lowest_number()?)?
@@ -632,6 +632,13 @@ impl Table {
                 return Err(error);
             }
         }
+        Err(too_many_tries("Making room for an entry"))
+    }
+
+    /// Rounds in which all records that fit the fabric are looked at a few times.
+    fn rounds_max(&self) -> u64 {
+        let geometry = self.pool.geometry();
+        1000 + u64::from(geometry.chunk_count) * (geometry.chunk_bytes / 8 / URGENT_STEP as u64 + 8)
     }
 
     /// Evicts until the table may take `count` chunks in a row.

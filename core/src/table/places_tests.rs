@@ -125,3 +125,75 @@ fn an_error_in_the_middle_gives_back_place_and_record() {
     bench.set(me, b"third", b"value").unwrap();
     bench.assert_sound();
 }
+
+/// Remembers what it is told.
+#[derive(Default)]
+struct Heard(std::sync::Mutex<Vec<(EventKind, Vec<u8>)>>);
+
+impl Observer for Heard {
+    fn tell(&self, kind: EventKind, _version: u64, key: &[u8]) -> u64 {
+        self.0.lock().unwrap().push((kind, key.to_vec()));
+        0
+    }
+}
+
+#[test]
+fn what_expired_is_told_and_counted_whoever_takes_it_out() {
+    let options = TableOptions { cache: true, events: true, ..TableOptions::default() };
+    let bench = Bench::with(2, 128, CHUNK, RecordClass::Cache, &options);
+    let heard = Arc::new(Heard::default());
+    bench.table.observe(heard.clone());
+    let me = bench.me(1);
+    for number in 0..100 {
+        // The clock of the bench stands at 1000.
+        bench.set_until(me, &key(b'k', number), &[1; 60], if number % 4 == 0 { 0 } else { 500 }).unwrap();
+    }
+    assert!(!bench.delete(me, &key(b'k', 1)).unwrap(), "it has expired");
+    bench.pool.put_away(me, bench.table.object).unwrap();
+    let chunks: Vec<ChunkId> =
+        bench.pool.chunks().filter(|chunk| bench.table.is_sealed_record_chunk(*chunk).unwrap()).collect();
+    for chunk in chunks {
+        let seen = bench.pool.state(chunk).unwrap();
+        assert!(bench.pool.take_dirty(me, chunk, seen).unwrap());
+        assert!(bench.table.clean_records(me, chunk, usize::MAX).unwrap());
+    }
+    let heard = heard.0.lock().unwrap();
+    let expired: std::collections::HashSet<_> =
+        heard.iter().filter(|(kind, _)| *kind == EventKind::Expire).map(|(_, key)| key.clone()).collect();
+    let wanted = (0..100).filter(|number| number % 4 != 0).map(|number| key(b'k', number).to_vec()).collect();
+    assert_eq!(expired, wanted);
+    assert_eq!(heard.iter().filter(|(kind, _)| *kind == EventKind::Expire).count(), 75);
+    assert_eq!(bench.table.counts().of(Count::Expire), 75);
+    assert_eq!(bench.table.len().unwrap(), 25);
+    bench.assert_sound();
+}
+
+#[test]
+fn a_damaged_word_of_the_flush_ends_in_an_error_not_in_a_loop() {
+    for entries in [0, 10] {
+        let bench = limited(entries, true);
+        let me = bench.me(1);
+        bench.set(me, b"k", b"value").unwrap();
+        let word = bench.table.control().u64::<{ layout::control::FLUSH }>();
+        word.store(!1, Ordering::Relaxed);
+        for number in 0..3 {
+            assert!(bench.set(me, &key(b'k', number), b"value").is_err(), "every chunk is flushed");
+        }
+        assert_eq!(bench.get(b"k"), None);
+        bench.table.flush(me).unwrap();
+        bench.set(me, b"k", b"value").unwrap();
+        assert_eq!(bench.get(b"k").as_deref(), Some(&b"value"[..]));
+    }
+}
+
+#[test]
+fn the_dead_leave_the_sample_of_reads_to_the_next() {
+    let bench = limited(0, true);
+    let lock = bench.table.advisor_area().unwrap().u64(0).unwrap();
+    lock.store(2, Ordering::Relaxed);
+    bench.table.close_line(1);
+    assert_eq!(lock.load(Ordering::Relaxed), 2, "it is another one's");
+    // Its entry may have a living holder before anybody looks.
+    bench.table.close_line(2);
+    assert_eq!(lock.load(Ordering::Relaxed), 0);
+}

@@ -256,7 +256,7 @@ impl Table {
         let (parent, state) = (split.parent, self.pool.state(split.parent)?);
         drop(split);
         if state.is(Kind::Index) && state.generation() & 0xf_ffff == entry.generation() {
-            self.pool.retire(parent, state)?;
+            self.pool.retire_buckets(parent, state)?;
         }
         Ok(())
     }

@@ -106,8 +106,9 @@ impl Table {
         Counts(words.map(|word| word.load(Ordering::Relaxed)))
     }
 
-    /// The entry's holder leaves, or is dead: what it did is told apart from what the next one does.
+    /// The entry's holder leaves, or is dead: what it did is told apart from what the next one does, and it holds nothing.
     pub fn close_line(&self, thread: u16) {
+        self.unlock_sample(thread);
         if let (Some(line), Some(base)) = (self.line(thread, false), self.line(thread, true)) {
             for (counted, base) in line.into_iter().zip(base) {
                 kill_point!("table.stats.before_close");

@@ -173,7 +173,7 @@ impl Table {
     }
 
     /// As [`Table::update`], but `decide` sees a lease as well: a tombstone. `tell` says whether a change is one of an entry.
-    pub(super) fn update_leased<'v>(
+    pub fn update_leased<'v>(
         &self,
         me: Actor<'_>,
         key: &[u8],
@@ -654,6 +654,8 @@ impl Table {
         self.count_small(-i64::from(small));
         if found.head.is_tombstone() {
             self.lease_ended(hash)?;
+        } else if !visible {
+            self.note_dropped(me, &found.head, found.offset)?;
         }
         Ok(Attempt::Done(Outcome::Changed(Changed { changed: visible, ..Changed::NOTHING })))
     }
