@@ -70,6 +70,12 @@ fn work(place: &Place, who: &str, count: u64) {
             }),
         };
         stored.unwrap_or_else(|error| panic!("{who}: {key} of {len} bytes: {error}"));
+        // Long ones are few: some of them are worth keeping.
+        for _ in 0..if len > 10_000 { 3 } else { 0 } {
+            if let Some(found) = cache.get(key.as_bytes()).expect("readable") {
+                assert_right(&key, &found);
+            }
+        }
     }
 }
 
