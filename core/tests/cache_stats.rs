@@ -20,8 +20,6 @@ fn entry() {
     work(&fabric.cache("cache").expect("opened"), "worker");
     tell("done");
     // Stays until it is killed.
-    let mut line = String::new();
-    std::io::stdin().read_line(&mut line).expect("readable");
     loop {
         std::thread::park();
     }

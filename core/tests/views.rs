@@ -129,6 +129,7 @@ fn a_stopped_process_finds_the_bytes_of_its_views_when_it_goes_on() {
         fill(&cache, round);
     }
     holder.resume();
+    holder.end_input();
     holder.expect_line("end");
     holder.expect_success();
     assert_sound(&fabric);

@@ -76,7 +76,7 @@ impl Worker {
     }
 
     fn start(command: &mut Command, name: &str) -> Worker {
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap_or_else(|error| panic!("cannot start {name}: {error}"));
         let (sender, lines) = channel();
         let stdout = child.stdout.take().expect("piped");
@@ -193,6 +193,11 @@ impl Worker {
         if matches!(self.child.try_wait(), Ok(None)) {
             self.signal(Signal::SIGCONT);
         }
+    }
+
+    /// Ends its standard input: a worker that reads it goes on.
+    pub fn end_input(&mut self) {
+        self.child.stdin = None;
     }
 
     /// Waits until it stops (by itself or by a signal) or ends.
