@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::append::CLEANING;
 use super::clean::Wish;
-use super::layout::Kind;
+use super::layout::{Kind, State};
 use super::{Actor, ChunkId, Pool};
 use crate::error::{Error, ErrorCode, Result};
 
@@ -21,6 +21,9 @@ pub trait Cleaner: Send + Sync {
     fn clean(&self, me: Actor<'_>, chunk: ChunkId, count: usize) -> Result<bool>;
     /// Counts dead bytes anew if somebody died who may not have counted all. Whether it did.
     fn recount(&self, me: Actor<'_>) -> Result<bool>;
+    /// Evicts every entry of a chunk that the caller has taken, or of a run, as long as that is in the state `seen`. Only who
+    /// gives way is asked.
+    fn empty(&self, me: Actor<'_>, chunk: ChunkId, seen: State) -> Result<()>;
     /// Whether it evicts what is live for whoever is short.
     fn gives_way(&self) -> bool {
         false
@@ -224,6 +227,22 @@ impl Pool {
         match own.filter(|own| own.object() == object) {
             Some(own) => own.clean(me, chunk, records),
             None => self.cleaner(object)?.clean(me, chunk, records),
+        }
+    }
+
+    /// Evicts what is in a chunk that the caller has taken, or in a run, by whoever knows its object. False for damage in
+    /// another object, which is not the caller's affair.
+    pub(super) fn empty_taken(
+        &self,
+        me: Actor<'_>,
+        own: Option<&dyn Cleaner>,
+        chunk: ChunkId,
+        seen: State,
+        object: u32,
+    ) -> Result<bool> {
+        match own.filter(|own| own.object() == object) {
+            Some(own) => own.empty(me, chunk, seen).map(|()| true),
+            None => Ok(self.cleaner(object).and_then(|cleaner| cleaner.empty(me, chunk, seen)).is_ok()),
         }
     }
 

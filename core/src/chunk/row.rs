@@ -2,14 +2,15 @@
 //!
 //! Of all rows that could be made free the one with the fewest live bytes is chosen. All its chunks are taken first, so that
 //! nobody takes one of them meanwhile: the free ones are opened, the others are taken as cleaners take them. Then what is
-//! live is moved out; and when no pin holds them the chunks go straight from being cleaned to being open. Who fails gives
-//! everything back, and tries another row a few times. Who is killed leaves what any cleaner and any owner leaves.
+//! live is moved out, or evicted where that may be; and when no pin holds them the chunks go straight from being cleaned to
+//! being open. Who fails gives everything back, and tries another row a few times. Who is killed leaves what any cleaner and any
+//! owner leaves.
 
 use std::cell::Cell;
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 
 use super::append::CLEANING;
-use super::layout::{Class, Kind, State, at};
+use super::layout::{Class, Kind, State, at, unpair};
 use super::relief::Cleaner;
 use super::{Actor, ChunkId, Need, Pool};
 use crate::error::Result;
@@ -30,14 +31,60 @@ enum Cost {
     Nothing,
     /// So many live bytes must be moved.
     Move(u64),
+    /// So many live bytes of a cache that evicts must go.
+    Evict(u64),
     /// It is in use by others.
     Never,
+}
+
+/// The costs of the last chunks that were looked at, as many as a row has.
+#[derive(Default)]
+struct Window {
+    costs: VecDeque<Cost>,
+    /// Bytes that must be moved or evicted, and those that must be moved.
+    live: u64,
+    moving: u64,
+    /// Chunks that are free, and that are evicted from.
+    free: u32,
+    evicting: u32,
+}
+
+impl Window {
+    fn push(&mut self, cost: Cost, count: u32) {
+        match cost {
+            Cost::Nothing => self.free += 1,
+            Cost::Move(bytes) => (self.live, self.moving) = (self.live + bytes, self.moving + bytes),
+            Cost::Evict(bytes) => (self.live, self.evicting) = (self.live + bytes, self.evicting + 1),
+            Cost::Never => {
+                *self = Window::default();
+                return;
+            }
+        }
+        self.costs.push_back(cost);
+        if self.costs.len() as u32 <= count {
+            return;
+        }
+        match self.costs.pop_front() {
+            Some(Cost::Nothing) => self.free -= 1,
+            Some(Cost::Move(bytes)) => (self.live, self.moving) = (self.live - bytes, self.moving - bytes),
+            Some(Cost::Evict(bytes)) => (self.live, self.evicting) = (self.live - bytes, self.evicting - 1),
+            Some(Cost::Never) | None => {}
+        }
+    }
 }
 
 /// A row that could be made free.
 struct Row {
     first: ChunkId,
     count: u32,
+    /// Whether what evicts is evicted; else it is moved as well.
+    evict: bool,
+}
+
+impl Row {
+    fn chunks(&self) -> impl Iterator<Item = ChunkId> + use<> {
+        (self.first.0..self.first.0 + self.count).map(ChunkId)
+    }
 }
 
 /// The chunks of a row that were taken so far.
@@ -60,10 +107,16 @@ impl Pool {
         need: Need,
         own: Option<&dyn Cleaner>,
     ) -> Result<Option<ChunkId>> {
+        if !self.may_hold(object, count) {
+            return Ok(None);
+        }
+        // Chunks that could not be had: others are at work there.
+        let mut avoided = Vec::new();
         for _ in 0..ROWS {
-            let Some(row) = self.cheapest_row(me, count, need, own)? else { return Ok(None) };
-            if self.have_row(me, class, object, &row, own)? {
-                return Ok(Some(row.first));
+            let Some(row) = self.cheapest_row(me, count, need, own, &avoided)? else { return Ok(None) };
+            match self.have_row(me, class, object, &row, own)? {
+                None => return Ok(Some(row.first)),
+                Some(lost) => avoided.push(lost),
             }
         }
         Ok(None)
@@ -79,24 +132,61 @@ impl Pool {
         need: Need,
         own: Option<&dyn Cleaner>,
     ) -> Result<Option<ChunkId>> {
-        if self.free_count() <= self.must_stay(need) || self.kept_buckets(class)?.is_some() {
+        if self.free_count() <= self.must_stay(need) {
             return Ok(None);
         }
-        for number in 1..self.low_end().min(self.geometry().chunk_count) {
-            match self.cost_of(me, ChunkId(number), own)? {
+        self.lowest(me, class, object, own, self.low_end(), false)
+    }
+
+    /// As `make_low`, for the index of a cache that evicts: wherever the lowest chunk is, and if nothing is free to move its
+    /// records to, they are evicted. An index grows with the number of entries, so what is left lies behind it in one piece.
+    pub fn take_low(
+        &self,
+        me: Actor<'_>,
+        class: Class,
+        object: u32,
+        need: Need,
+        own: &dyn Cleaner,
+    ) -> Result<Option<ChunkId>> {
+        let full = self.free_count() <= self.must_stay(need);
+        let end = self.geometry().chunk_count;
+        match self.lowest(me, class, object, Some(own), end, full)? {
+            Some(chunk) => Ok(Some(chunk)),
+            None => self.take(me, class, object, 1, need),
+        }
+    }
+
+    /// The lowest chunk below `end` that is not free and can be made so.
+    fn lowest(
+        &self,
+        me: Actor<'_>,
+        class: Class,
+        object: u32,
+        own: Option<&dyn Cleaner>,
+        end: u32,
+        evict: bool,
+    ) -> Result<Option<ChunkId>> {
+        if self.kept_buckets(class)?.is_some() || !self.may_hold(object, 1) {
+            return Ok(None);
+        }
+        for number in 1..end.min(self.geometry().chunk_count) {
+            let row = Row { first: ChunkId(number), count: 1, evict };
+            match self.cost_of(me, row.first, own)? {
                 Cost::Nothing => return Ok(None),
+                // A long value is worth more than a place that is a little lower.
+                Cost::Evict(_) if self.evicting_run_of(row.first)?.is_some() => {}
+                Cost::Move(_) if evict => {}
                 Cost::Never => {}
-                Cost::Move(_) => {
-                    let row = Row { first: ChunkId(number), count: 1 };
-                    let done = self.have_row(me, class, object, &row, own)?;
-                    return Ok(done.then_some(row.first));
+                Cost::Move(_) | Cost::Evict(_) => {
+                    let lost = self.have_row(me, class, object, &row, own)?;
+                    return Ok(lost.is_none().then_some(row.first));
                 }
             }
         }
         Ok(None)
     }
 
-    /// Takes all chunks of a row as one run, or none.
+    /// Takes all chunks of a row as one run, or none. The answer is the chunk that could not be had.
     fn have_row(
         &self,
         me: Actor<'_>,
@@ -104,15 +194,15 @@ impl Pool {
         object: u32,
         row: &Row,
         own: Option<&dyn Cleaner>,
-    ) -> Result<bool> {
+    ) -> Result<Option<ChunkId>> {
         let mut taken = Taken::default();
-        let done = self.clear_row(me, class, object, row, own, &mut taken);
-        if let Ok(true) = done {
+        let lost = self.clear_row(me, class, object, row, own, &mut taken);
+        if let Ok(None) = lost {
             self.describe_run(row.first, row.count)?;
-            return Ok(true);
+        } else {
+            self.give_back_row(me, &taken)?;
         }
-        self.give_back_row(me, &taken)?;
-        done
+        lost
     }
 
     /// The row with the fewest live bytes, if what is free besides it is enough to move them to.
@@ -122,39 +212,45 @@ impl Pool {
         count: u32,
         need: Need,
         own: Option<&dyn Cleaner>,
+        avoided: &[ChunkId],
     ) -> Result<Option<Row>> {
-        let chunk_bytes = self.geometry().chunk_bytes;
-        let mut costs = std::collections::VecDeque::new();
-        let (mut sum, mut free, mut best) = (0, 0, None);
+        let (mut window, mut best) = (Window::default(), None);
         let all_free = self.free_count();
         for chunk in self.chunks() {
-            let cost = self.cost_of(me, chunk, own)?;
-            costs.push_back(cost);
-            match cost {
-                Cost::Nothing => free += 1,
-                Cost::Move(bytes) => sum += bytes,
-                Cost::Never => {
-                    costs.clear();
-                    (sum, free) = (0, 0);
-                }
-            }
-            if costs.len() as u32 > count {
-                match costs.pop_front() {
-                    Some(Cost::Nothing) => free -= 1,
-                    Some(Cost::Move(bytes)) => sum -= bytes,
-                    _ => {}
-                }
+            let cost = if avoided.contains(&chunk) { Cost::Never } else { self.cost_of(me, chunk, own)? };
+            window.push(cost, count);
+            let least = best.map_or(u64::MAX, |(least, _)| least);
+            if window.costs.len() as u32 != count || window.live >= least {
+                continue;
             }
             // Records do not fill the chunks that they are moved to, and the last of these stays open.
-            let moved = if sum == 0 { 0 } else { (sum + sum / 8).div_ceil(chunk_bytes) as u32 + 1 };
-            if costs.len() as u32 == count
-                && all_free.saturating_sub(free) >= moved + self.must_stay(need)
-                && best.is_none_or(|(least, _)| sum < least)
-            {
-                best = Some((sum, ChunkId(chunk.0 + 1 - count)));
+            let moved = match window.moving {
+                0 => 0,
+                bytes => (bytes + bytes / 8).div_ceil(self.geometry().chunk_bytes) as u32 + 1,
+            };
+            // Where nothing is moved the reserve is not needed, and what evicts makes it anew.
+            let need = if moved == 0 && window.evicting > 0 { Need::Overwrite } else { need };
+            if all_free.saturating_sub(window.free) >= moved + self.must_stay(need) {
+                best = Some((window.live, ChunkId(chunk.0 + 1 - count)));
             }
         }
-        Ok(best.map(|(_, first)| Row { first, count }))
+        Ok(best.map(|(_, first)| Row { first, count, evict: true }))
+    }
+
+    /// Whether a row of a cache can come yet, because enough is free or evicts and nothing that stays lies between: others may
+    /// stand in its way for a moment.
+    pub(super) fn row_may_come(&self, class: Class, count: u32) -> Result<bool> {
+        let (mut could, mut evicting, mut row, mut longest) = (0, 0, 0, 0);
+        for chunk in self.chunks() {
+            let state = self.state(chunk)?;
+            let evicts = state.class().is_some_and(Class::has_records) && self.gives_way(chunk)?;
+            let goes = evicts || state.is_free() || state.is(Kind::Quiesce);
+            (could, row) = if goes { (could + 1, row + 1) } else { (could, 0) };
+            evicting += u32::from(evicts);
+            longest = longest.max(row);
+        }
+        let enough = longest >= count && could >= count + self.must_stay(Need::Overwrite);
+        Ok(class.has_records() && evicting > 0 && enough)
     }
 
     fn cost_of(&self, me: Actor<'_>, chunk: ChunkId, own: Option<&dyn Cleaner>) -> Result<Cost> {
@@ -168,8 +264,14 @@ impl Pool {
                     && class.has_records()
                     && self.may_be_cleaned(chunk, class)? =>
             {
+                if self.gives_way(chunk)? {
+                    return Ok(Cost::Evict(self.live_bytes(chunk)?));
+                }
                 let known = self.has_relief() || own.map(Cleaner::object) == Some(self.object_of(chunk)?);
                 if known { Cost::Move(self.live_bytes(chunk)?) } else { Cost::Never }
+            }
+            (Some(Kind::RunHead | Kind::RunContinued), _) if self.evicting_run_of(chunk)?.is_some() => {
+                Cost::Evict(self.geometry().chunk_bytes)
             }
             _ => Cost::Never,
         })
@@ -181,7 +283,7 @@ impl Pool {
         Ok(self.descriptor(chunk)?.u32::<{ at::OBJECT }>().load(Ordering::Relaxed))
     }
 
-    /// Takes and empties the chunks of a row. False when one of them cannot be had.
+    /// Takes and empties the chunks of a row. The answer is the one that cannot be had.
     fn clear_row(
         &self,
         me: Actor<'_>,
@@ -190,38 +292,82 @@ impl Pool {
         row: &Row,
         own: Option<&dyn Cleaner>,
         taken: &mut Taken,
-    ) -> Result<bool> {
+    ) -> Result<Option<ChunkId>> {
         // The entry has one place for a chunk that its thread cleans: what stands there is for later.
         while let Some((chunk, object)) = self.being_cleaned(me)? {
             self.put_back(me, chunk)?;
             self.set_entry_chunk(me, object | CLEANING, None)?;
         }
         self.reserve_pages(row.first, row.count)?;
-        for number in row.first.0..row.first.0 + row.count {
-            if !self.take_for_row(me, class, object, ChunkId(number), taken)? {
-                return Ok(false);
+        // Runs last: they are not taken but evicted, which is for nothing if another chunk cannot be had.
+        let (mut runs, mut rest) = (Vec::new(), Vec::new());
+        for chunk in row.chunks() {
+            match self.evicting_run_of(chunk)? {
+                Some(run) => {
+                    rest.push(chunk);
+                    if runs.last() != Some(&run) {
+                        runs.push(run);
+                    }
+                }
+                None if !self.take_for_row(me, class, object, chunk, taken)? => return Ok(Some(chunk)),
+                None => {}
+            }
+        }
+        for (first, seen) in runs {
+            if !self.empty_taken(me, own, first, seen, self.object_of(first)?)? {
+                return Ok(Some(first));
+            }
+        }
+        for chunk in rest {
+            if !self.take_for_row(me, class, object, chunk, taken)? {
+                return Ok(Some(chunk));
             }
         }
         for (chunk, of) in &taken.cleaning {
             self.set_entry_chunk(me, of | CLEANING, Some(*chunk))?;
-            KEPT.set(chunk.0);
-            let cleaned = self.clean_taken(me, own, *chunk, *of, usize::MAX);
-            KEPT.set(0);
-            if !cleaned? {
-                return Ok(false);
+            let emptied = if row.evict && self.gives_way(*chunk)? {
+                self.empty_taken(me, own, *chunk, self.state(*chunk)?, *of)?
+            } else {
+                KEPT.set(chunk.0);
+                let cleaned = self.clean_taken(me, own, *chunk, *of, usize::MAX);
+                KEPT.set(0);
+                cleaned?
+            };
+            if !emptied {
+                return Ok(Some(*chunk));
             }
             kill_point!("chunk.row.emptied");
         }
-        if self.any_pinned(row) {
-            return Ok(false);
+        let pinned = self.pinned(row);
+        if pinned.is_some() {
+            return Ok(pinned);
         }
         while let Some((chunk, _)) = taken.cleaning.pop() {
             if !self.open_emptied(me, class, object, chunk)? {
-                return Ok(false);
+                return Ok(Some(chunk));
             }
             taken.opened.push(chunk);
         }
-        Ok(true)
+        Ok(None)
+    }
+
+    /// The first chunk of the settled run that a chunk belongs to, with its state, if its object evicts.
+    fn evicting_run_of(&self, chunk: ChunkId) -> Result<Option<(ChunkId, State)>> {
+        let seen = self.state(chunk)?;
+        let first = match seen.kind() {
+            Some(Kind::RunHead) => chunk,
+            // ORDER Relaxed: written before the chunk became a part.
+            Some(Kind::RunContinued) => {
+                ChunkId(unpair(self.descriptor(chunk)?.u64::<{ at::PARENT }>().load(Ordering::Relaxed)).0)
+            }
+            _ => return Ok(None),
+        };
+        if first.0 == 0 || self.descriptor(first).is_err() {
+            return Ok(None);
+        }
+        let state = self.state(first)?;
+        let part = first == chunk || self.is_part_of(chunk, seen, first, state.generation())?;
+        Ok((part && state.is(Kind::RunHead) && self.gives_way(first)?).then_some((first, state)))
     }
 
     fn take_for_row(
@@ -246,7 +392,11 @@ impl Pool {
             }
             Some(Kind::Sealed) => {
                 let of = self.object_of(chunk)?;
-                if !self.take_dirty(me, chunk, seen)? {
+                let cleanable = match seen.class() {
+                    Some(class) if class.has_records() => self.may_be_cleaned(chunk, class)?,
+                    _ => false,
+                };
+                if !cleanable || !self.take_dirty(me, chunk, seen)? {
                     return Ok(false);
                 }
                 taken.cleaning.push((chunk, of));
@@ -261,14 +411,17 @@ impl Pool {
         KEPT.get() == chunk.0
     }
 
-    fn any_pinned(&self, row: &Row) -> bool {
+    /// A chunk of the row that is pinned.
+    fn pinned(&self, row: &Row) -> Option<ChunkId> {
         // ORDER SeqCst [pin]: as in `Pool::free_if_unpinned`.
         fence(Ordering::SeqCst);
-        let mut any = false;
+        let mut pinned = None;
         self.ground().each_pin(&mut |chunk| {
-            any |= (row.first.0..row.first.0 + row.count).contains(&chunk);
+            if (row.first.0..row.first.0 + row.count).contains(&chunk) {
+                pinned = Some(ChunkId(chunk));
+            }
         });
-        any
+        pinned
     }
 
     /// An emptied chunk, of which no pin was seen, becomes the caller's.

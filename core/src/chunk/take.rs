@@ -79,7 +79,26 @@ impl Pool {
             {
                 return Ok(first);
             }
-            if need == Need::Clean || !self.relieve(me, own, self.geometry().chunk_bytes, &mut effort)? {
+            if need == Need::Clean {
+                break;
+            }
+            // What evicts gives up its own before others have to, when it is it that may have no more.
+            if step < count.saturating_mul(16).saturating_add(64)
+                && !self.may_hold(object, count)
+                && let Some(own) = own.filter(|own| own.gives_way())
+                && own.give(me)?
+            {
+                continue;
+            }
+            if self.relieve(me, own, self.geometry().chunk_bytes, &mut effort)? {
+                continue;
+            }
+            if count == 1 || !self.row_may_come(class, count)? {
+                break;
+            }
+            // Others who wait for a row need it in one piece as well: nothing of the caller's stands in their way.
+            self.put_away_others(me, None)?;
+            if !self.wait(&mut effort) {
                 break;
             }
         }
@@ -129,11 +148,6 @@ impl Pool {
             }
         }
         Ok(None)
-    }
-
-    /// Whether the object may take `count` chunks now.
-    pub fn may_take(&self, object: u32, count: u32, need: Need) -> bool {
-        self.may_hold(object, count) && self.leaves_enough(count, need)
     }
 
     /// Whether enough chunks stay free when `count` more are taken.

@@ -10,6 +10,7 @@ use super::lookup::frozen;
 use super::slot::{Slot, SlotKind, tag_of};
 use super::split::Split;
 use super::{RecordClass, Table, too_many_tries};
+use crate::chunk::layout::State;
 use crate::chunk::record::{self, Head};
 use crate::chunk::{Actor, ChunkId, Class, Cleaner, Effort, Need, Walked};
 use crate::error::{Error, ErrorCode, Result};
@@ -38,6 +39,10 @@ impl Cleaner for Table {
 
     fn clean(&self, me: Actor<'_>, chunk: ChunkId, count: usize) -> Result<bool> {
         self.clean_records(me, chunk, count)
+    }
+
+    fn empty(&self, me: Actor<'_>, chunk: ChunkId, seen: State) -> Result<()> {
+        self.empty_chunk(me, chunk, seen)
     }
 
     fn gives_way(&self) -> bool {

@@ -288,12 +288,13 @@ impl Table {
             true => [Purpose::Clean, Purpose::Small, Purpose::Main],
             false => [Purpose::Clean, Purpose::Main, Purpose::Small],
         };
-        let due = order[1];
-        let order = if clean { &order[..] } else { &order[1..] };
+        let (due, both) = (order[1], &order[1..]);
+        let order = if clean { &order[..] } else { both };
         // The queue that it should be, then what is remembered; a search; the caller's own open chunks; the other queue.
         for attempt in 0..3 {
-            let queued = if attempt < 2 { order.len() - 1 } else { order.len() };
-            for purpose in &order[..queued] {
+            // What was just put away is not cleaned: its few records would only go to the caller's next chunk, for ever.
+            let queued = if attempt < 2 { &order[..order.len() - 1] } else { both };
+            for purpose in queued {
                 if let Some(victim) = self.take_victim(me, &mut queues, *purpose)? {
                     return Ok(Some(victim));
                 }
@@ -464,7 +465,7 @@ impl Table {
     }
 
     /// Unlinks a live record. `None` if somebody changed the slot.
-    fn drop_record(
+    pub(super) fn drop_record(
         &self,
         me: Actor<'_>,
         walked: &Walked,
@@ -641,22 +642,10 @@ impl Table {
         1000 + u64::from(geometry.chunk_count) * (geometry.chunk_bytes / 8 / URGENT_STEP as u64 + 8)
     }
 
-    /// Evicts until the table may take `count` chunks in a row.
-    pub(super) fn make_room_for_run(&self, me: Actor<'_>, count: u32, need: Need) -> Result<()> {
-        let mut left = self.pool.geometry().chunk_count;
-        while left > 0 && !self.pool.may_take(self.object, count, need) {
-            if self.evict(me, URGENT_STEP, usize::MAX)? == 0 {
-                break;
-            }
-            left -= 1;
-        }
-        Ok(())
-    }
-
     /// Takes a chunk for the index of a cache that evicts.
     pub(super) fn index_chunk_by_evicting(&self, me: Actor<'_>) -> Result<Option<ChunkId>> {
         for _ in 0..64 {
-            match self.pool.take(me, Class::Buckets, self.object, 1, Need::Overwrite) {
+            match self.pool.take_low(me, Class::Buckets, self.object, Need::Overwrite, self) {
                 Ok(Some(chunk)) => return Ok(Some(chunk)),
                 Ok(None) => {}
                 Err(error) if error.code() == ErrorCode::NoSpace => {}

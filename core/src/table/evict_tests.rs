@@ -4,8 +4,8 @@ use std::collections::{HashMap, HashSet, VecDeque};
 
 use super::tests::Bench;
 use super::*;
-use crate::chunk::Kind;
 use crate::chunk::layout::at;
+use crate::chunk::{Kind, Need};
 
 const CHUNK: u64 = 1 << 14;
 
@@ -375,6 +375,44 @@ fn the_index_of_a_full_cache_grows_by_evicting() {
     let after = bench.table.stats().unwrap();
     assert!(after.index_chunks > before.index_chunks && after.entries > before.entries * 10, "{after:?}");
     assert!(held(&bench) <= 150);
+    // It lies together in front, so that long rows can be made behind it.
+    let kind = |chunk: &ChunkId| bench.pool.state(*chunk).unwrap().kind();
+    let index: Vec<_> = bench.pool.chunks().filter(|chunk| kind(chunk) == Some(Kind::Index)).collect();
+    let last = index.last().unwrap().0 as usize;
+    assert!(last <= index.len() + 4, "{} chunks stay, the last one is {last}", index.len());
+    bench.assert_sound();
+}
+
+#[test]
+fn a_chunk_is_emptied_only_in_the_state_in_which_it_was_seen() {
+    let bench = Bench::with(1, 64, CHUNK, RecordClass::Cache, &evicting(0, 0));
+    let me = bench.me(1);
+    for number in 0..500 {
+        bench.set(me, &key_of(number), &value_of(number, 0, 100)).unwrap();
+    }
+    let state = |chunk: ChunkId| bench.pool.state(chunk).unwrap();
+    let chunk = bench.pool.chunks().find(|chunk| state(*chunk).is(Kind::Sealed)).unwrap();
+    let (sealed, live) = (state(chunk), bench.pool.live_bytes(chunk).unwrap());
+    assert!(live > 0 && bench.pool.take_dirty(me, chunk, sealed).unwrap());
+    // Who looked before it was taken, and comes late.
+    bench.table.empty_chunk(me, chunk, sealed).unwrap();
+    assert_eq!(bench.pool.live_bytes(chunk).unwrap(), live);
+    bench.table.empty_chunk(me, chunk, state(chunk)).unwrap();
+    assert_eq!(bench.pool.live_bytes(chunk).unwrap(), 0);
+    bench.pool.put_back(me, chunk).unwrap();
+    bench.assert_sound();
+}
+
+#[test]
+fn a_table_that_holds_only_what_it_fills_gives_that_up_for_a_chunk_of_the_other_class() {
+    let bench = Bench::with(1, 64, CHUNK, RecordClass::Cache, &evicting(0, 0));
+    let me = bench.me(1);
+    for number in 0..20 {
+        bench.set(me, &key_of(number), &value_of(number, 0, 100)).unwrap();
+    }
+    // Others hold everything else.
+    while bench.pool.take(me, Class::Lane, 99, 1, Need::Growth).unwrap().is_some() {}
+    bench.table.make_room_by_evicting(me, Class::Main, Need::Growth, 128).unwrap();
     bench.assert_sound();
 }
 

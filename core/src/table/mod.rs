@@ -58,6 +58,7 @@ mod advisor;
 mod check;
 mod clean;
 mod count;
+mod empty;
 pub mod entry;
 mod evict;
 #[cfg(all(test, not(memora_loom)))]

@@ -524,9 +524,6 @@ impl Table {
         if self.class == RecordClass::Cache
             && let Some(chunks) = self.pool.run_chunks(bytes)
         {
-            if self.evicts {
-                self.make_room_for_run(me, chunks, need)?;
-            }
             let first = self.pool.take_record_run(me, class, self.object, chunks, need, Some(self))?;
             let appended = self.pool.append_run(first, &draft.head, key, draft.value)?;
             if self.is_epoch(epoch) {
