@@ -32,10 +32,11 @@ impl Heir for Inner {
         chunk::inherit(&self.pool, thread, &referenced)?;
         for object in &objects {
             if object.kind != ObjectKind::Channel {
-                // Who leaves by itself is in the middle of nothing: what it did is counted.
                 let table = self.table(object)?;
-                crate::table::inherit(&table, self.registry.is_dead(thread))?;
+                // Before the death is known: who counts anew then finds that the dead has no place any more.
                 table.close_line(thread);
+                // Who leaves by itself is in the middle of nothing: what it did is counted.
+                crate::table::inherit(&table, self.registry.is_dead(thread))?;
                 if object.kind == ObjectKind::Store {
                     crate::store::object::inherit(&self.pool, object.offset, thread)?;
                 }

@@ -97,11 +97,11 @@ impl Table {
         let done = match pinned {
             Ok(Some(_pinned)) => self.insert_locked(me, chunk, hash, key, coming)?,
             Ok(None) => {
-                self.give_up(coming)?;
+                self.give_up(me, coming)?;
                 Attempt::Again
             }
             Err(error) => {
-                self.give_up(coming)?;
+                self.give_up(me, coming)?;
                 return Err(error);
             }
         };
@@ -124,7 +124,7 @@ impl Table {
     ) -> Result<Attempt<Changed>> {
         let done = self.insert_in_turn(me, chunk, hash, key, coming);
         if !matches!(done, Ok(Attempt::Done(_))) {
-            self.give_up(coming)?;
+            self.give_up(me, coming)?;
         }
         done
     }
@@ -149,9 +149,9 @@ impl Table {
     }
 
     /// The record was not inserted, and never will be.
-    fn give_up(&self, coming: &Coming) -> Result<()> {
+    fn give_up(&self, me: Actor<'_>, coming: &Coming) -> Result<()> {
         if let Some(place) = coming.place {
-            self.withdraw(place);
+            self.withdraw(me, place);
         }
         self.pool.give_up(&coming.record)
     }
@@ -210,6 +210,9 @@ impl Table {
                 return Ok(Attempt::Again);
             }
             kill_point!("table.insert.published");
+            if coming.place.is_some() {
+                self.use_place(me);
+            }
             // It is there: what is damaged about counting it is for others to meet.
             let _ = self.note_inserted(me, coming, bucket, slot_number);
             return Ok(Attempt::Done(Changed { id: appended.id, offset: appended.offset, changed: true }));

@@ -2,7 +2,8 @@
 //!
 //! The limit is kept by one word, that of the first stripe: it is counted up before an entry comes, and down after one went. So
 //! it shows too many for a moment, never too few; and what a thread leaves that is killed in between is found by counting the
-//! slots anew.
+//! slots anew. Whoever lives and has taken a place for what is not yet in a slot says so in its own line of counts, however long
+//! it is stopped: that place is counted as well.
 
 use super::evict::KEEP_MAX;
 use super::layout::control;
@@ -10,7 +11,7 @@ use super::{Count, Table};
 use crate::chunk::record;
 use crate::chunk::{Actor, Class, Effort};
 use crate::error::{Error, ErrorCode, Result};
-use crate::shm::atomic::{AtomicU64, Ordering};
+use crate::shm::atomic::{AtomicU64, Ordering, fence};
 
 /// Entries that come in after one found no quiet moment to count anew, until another one tries.
 const REST: u64 = 4096;
@@ -27,6 +28,8 @@ struct Trace {
     flush: u64,
     entries: u64,
     changes: u64,
+    /// Places that threads have taken and not yet used or given back.
+    taken: u64,
 }
 
 impl Table {
@@ -39,22 +42,22 @@ impl Table {
         if self.counts_are_due(control::COUNTED) && !self.capacity.recount_rests() {
             self.recount_entries()?;
         }
-        let (place, word) = self.count_place();
+        let (place, word) = self.count_place(me);
         // ORDER Relaxed: a count, taken anew after a death.
         let fits = || word.load(Ordering::Relaxed) as i64 <= self.most_entries();
         let made = if fits() { Ok(true) } else { self.make_place(me, &fits) };
         if let Ok(true) = made {
             return Ok(place);
         }
-        self.withdraw(place);
+        self.withdraw(me, place);
         made?;
         // Those that died in between may have left some.
         if self.pool.reap() && self.recount_entries()? {
-            let (place, word) = self.count_place();
+            let (place, word) = self.count_place(me);
             if word.load(Ordering::Relaxed) as i64 <= self.most_entries() {
                 return Ok(place);
             }
-            self.withdraw(place);
+            self.withdraw(me, place);
         }
         let most = self.entries_limit;
         Err(Error::new(ErrorCode::Full, format!("The cache holds {most} entries, as many as it may.")))
@@ -64,11 +67,12 @@ impl Table {
         i64::try_from(self.entries_limit).unwrap_or(i64::MAX)
     }
 
-    fn count_place(&self) -> (Place, &AtomicU64) {
+    fn count_place(&self, me: Actor<'_>) -> (Place, &AtomicU64) {
+        self.hold_place(me.index, true);
         let flush = self.settled_flush();
         let word = self.stripe_word(0, Table::set_of(flush), control::ENTRIES);
-        // ORDER Relaxed: a count, taken anew after a death.
-        word.fetch_add(1, Ordering::Relaxed);
+        // ORDER Release [places]: who counts anew and sees this place in the sum sees that it is taken.
+        word.fetch_add(1, Ordering::Release);
         (Place(flush), word)
     }
 
@@ -96,14 +100,22 @@ impl Table {
         Ok(false)
     }
 
+    /// The entry is in a slot.
+    pub(super) fn use_place(&self, me: Actor<'_>) {
+        if self.entries_limit != 0 {
+            self.hold_place(me.index, false);
+        }
+    }
+
     /// The entry did not come.
-    pub(super) fn withdraw(&self, place: Place) {
+    pub(super) fn withdraw(&self, me: Actor<'_>, place: Place) {
         if self.entries_limit != 0 {
             let now = self.settled_flush();
             // A flush since then exchanged the sets, and took the place to that of what is gone.
             let set = Table::set_of(now) ^ usize::from(now != place.0);
             // ORDER Relaxed: a count.
             self.stripe_word(0, set, control::ENTRIES).fetch_sub(1, Ordering::Relaxed);
+            self.hold_place(me.index, false);
         }
     }
 
@@ -138,8 +150,10 @@ impl Table {
             })?;
             if self.trace() == before {
                 // ORDER Relaxed: sums.
-                self.stripe_word(0, Table::set_of(before.flush), control::ENTRIES)
-                    .fetch_add(counted.wrapping_sub(before.entries), Ordering::Relaxed);
+                self.stripe_word(0, Table::set_of(before.flush), control::ENTRIES).fetch_add(
+                    counted.wrapping_add(before.taken).wrapping_sub(before.entries),
+                    Ordering::Relaxed,
+                );
                 if self.entries_limit != 0 {
                     self.control().u64::<{ control::SMALL_ENTRIES }>().store(small, Ordering::Relaxed);
                 }
@@ -154,10 +168,13 @@ impl Table {
     fn trace(&self) -> Trace {
         let flush = self.settled_flush();
         let [_, entries] = self.sums_of(Table::set_of(flush));
+        // ORDER Acquire [places]: the places in the sum are seen as taken.
+        fence(Ordering::Acquire);
+        let taken = self.places_held();
         let counts = self.counts();
         let all =
             [Count::Set, Count::Delete, Count::EvictSmall, Count::EvictMain, Count::Expire, Count::Flush];
         let changes = all.into_iter().fold(0u64, |sum, count| sum.wrapping_add(counts.of(count)));
-        Trace { flush, entries, changes }
+        Trace { flush, entries, changes, taken }
     }
 }

@@ -78,6 +78,7 @@ fn places_of_the_dead_are_found_again() {
             bench.table.take_place(bench.me(2)).unwrap();
         }
         bench.table.count_small(7);
+        bench.table.close_line(2);
         inherit(&bench.table, true).unwrap();
         for number in 0..10 {
             bench.set(me, &key(b'k', number), b"value").unwrap();
@@ -100,7 +101,7 @@ fn a_place_is_given_back_where_it_was_taken_however_many_flushes_come_between() 
         for _ in 0..flushes {
             bench.table.flush(me).unwrap();
         }
-        bench.table.withdraw(place);
+        bench.table.withdraw(me, place);
         let there = u64::from(flushes == 0);
         let sets = [0, 1].map(|set| bench.table.sums_of(set)[1]);
         assert_eq!(sets[bench.table.parity()], there, "{sets:?} after {flushes} flushes");
@@ -196,4 +197,24 @@ fn the_dead_leave_the_sample_of_reads_to_the_next() {
     // Its entry may have a living holder before anybody looks.
     bench.table.close_line(2);
     assert_eq!(lock.load(Ordering::Relaxed), 0);
+}
+
+#[test]
+fn the_place_of_one_who_lives_and_is_stopped_stays_taken_when_entries_are_counted_anew() {
+    for evict in [false, true] {
+        let bench = limited(10, evict);
+        let me = bench.me(1);
+        // Stopped between its place and its slot; meanwhile another one dies, so that entries are counted anew.
+        let place = bench.table.take_place(bench.me(2)).unwrap();
+        inherit(&bench.table, true).unwrap();
+        for number in 0..9 {
+            bench.set(me, &key(b'k', number), b"value").unwrap();
+        }
+        assert_eq!(bench.set(me, &key(b'k', 9), b"value").is_ok(), evict);
+        assert_eq!(seen(&bench, b"k", 10), 9, "one of ten places is that of the stopped one");
+        bench.table.withdraw(bench.me(2), place);
+        bench.set(me, &key(b'k', 10), b"value").unwrap();
+        assert_eq!((bench.table.len().unwrap(), seen(&bench, b"k", 11)), (10, 10));
+        bench.assert_sound();
+    }
 }

@@ -15,6 +15,8 @@ use crate::shm::atomic::{AtomicU64, Ordering};
 
 /// Words of a line.
 const WORDS: usize = 8;
+/// In the word of [`Count::Set`]: the holder has taken a place for an entry that is not yet in a slot.
+const PLACE: u64 = 1 << 63;
 /// Bytes of both lines of a thread entry.
 pub const LINES_BYTES: u64 = 2 * 8 * WORDS as u64;
 /// An offset that lies in no space: where a table has no lines.
@@ -103,7 +105,25 @@ impl Table {
 
     fn load(words: [&AtomicU64; WORDS]) -> Counts {
         // ORDER Relaxed: figures that change meanwhile.
-        Counts(words.map(|word| word.load(Ordering::Relaxed)))
+        Counts(words.map(|word| word.load(Ordering::Relaxed) & !PLACE))
+    }
+
+    /// The holder of a thread entry has taken a place among a limited number of entries, or has used it or given it back.
+    pub(super) fn hold_place(&self, thread: u16, taken: bool) {
+        let Some(line) = self.line(thread, false).filter(|_| thread != 0) else { return };
+        let word = line[Count::Set as usize];
+        // ORDER Relaxed: only the entry's holder stores it.
+        let counted = word.load(Ordering::Relaxed) & !PLACE;
+        // ORDER Release [places]: the entry is in its slot, or its place was given back, before it says so.
+        word.store(if taken { counted | PLACE } else { counted }, Ordering::Release);
+    }
+
+    /// Places that holders of thread entries have taken and not yet used or given back.
+    pub(super) fn places_held(&self) -> u64 {
+        let threads = self.pool.ground().thread_limit() as u16;
+        let lines = (1..threads).filter_map(|thread| self.line(thread, false));
+        // ORDER Acquire [places]: who is seen to have none any more has its entry in a slot, or gave its place back.
+        lines.filter(|line| line[Count::Set as usize].load(Ordering::Acquire) & PLACE != 0).count() as u64
     }
 
     /// The entry's holder leaves, or is dead: what it did is told apart from what the next one does, and it holds nothing.
@@ -113,7 +133,9 @@ impl Table {
             for (counted, base) in line.into_iter().zip(base) {
                 kill_point!("table.stats.before_close");
                 // ORDER Relaxed: nobody stores to either while the entry is being given up; its state orders them.
-                base.store(counted.load(Ordering::Relaxed), Ordering::Relaxed);
+                let seen = counted.load(Ordering::Relaxed) & !PLACE;
+                base.store(seen, Ordering::Relaxed);
+                counted.store(seen, Ordering::Relaxed);
             }
         }
     }

@@ -499,7 +499,7 @@ impl Table {
             Ok(Some(record)) => Ok(Some(Coming { record, place, lease })),
             other => {
                 if let Some(place) = place {
-                    self.withdraw(place);
+                    self.withdraw(me, place);
                 }
                 other.map(|_| None)
             }
@@ -588,7 +588,7 @@ impl Table {
             Ok(Some(appended)) => appended,
             other => {
                 if let Some(place) = place {
-                    self.withdraw(place);
+                    self.withdraw(me, place);
                 }
                 return other.map(|_| Attempt::Again);
             }
@@ -599,12 +599,15 @@ impl Table {
         let next = found.word.publish(tag_of(hash), appended.offset);
         if found.slot.compare_exchange(found.word.0, next.0, Ordering::AcqRel, Ordering::Relaxed).is_err() {
             if let Some(place) = place {
-                self.withdraw(place);
+                self.withdraw(me, place);
             }
             self.pool.give_up(&appended)?;
             return Ok(Attempt::Again);
         }
         kill_point!("table.replace.published");
+        if place.is_some() {
+            self.use_place(me);
+        }
         if appended.run {
             self.pool.seal_run(&appended)?;
         }
