@@ -22,6 +22,8 @@ use memora_testkit::{linearizability, queue_history};
 const FABRIC: &str = "storm";
 /// A storm goes on until it killed so many, however slow the machine is.
 const KILLS_MIN: u64 = 8;
+/// ... and, with caches that evict, until each of them evicted so many.
+const EVICTED_MIN: u64 = 1000;
 /// And until all stood still so many times.
 const STANDSTILLS_MIN: u64 = 2;
 
@@ -220,16 +222,21 @@ impl Storm {
     }
 
     fn rage(&mut self, time: Duration) {
-        self.rage_and_look(time, &mut |_| {});
+        self.rage_and_look(time, &|| true, &mut |_| {});
     }
 
-    /// Rages; now and then, while all workers are stopped, wherever they are, calls `look` with their number.
-    fn rage_and_look(&mut self, time: Duration, look: &mut dyn FnMut(usize)) {
+    /// Rages until it is `enough`, however slow the machine is, but no longer than [`PATIENCE`]; now and then, while all workers are
+    /// stopped, wherever they are, calls `look` with their number.
+    fn rage_and_look(&mut self, time: Duration, enough: &dyn Fn() -> bool, look: &mut dyn FnMut(usize)) {
         let seed = std::env::var("MEMORA_STORM_SEED").unwrap_or_else(|_| format!("{}", monotonic_ns()));
         println!("{}: MEMORA_STORM_SEED={seed}", self.role);
         let mut random = Random::new(&seed);
         let end = Instant::now() + time;
-        while Instant::now() < end || self.kills < KILLS_MIN || self.standstills < STANDSTILLS_MIN {
+        while Instant::now() < end
+            || self.kills < KILLS_MIN
+            || self.standstills < STANDSTILLS_MIN
+            || !enough() && Instant::now() < end + PATIENCE
+        {
             std::thread::sleep(Duration::from_millis(random.draw(60)));
             let index = random.draw(self.members.len() as u64) as usize;
             // A JVM needs time to come to its first operation.
@@ -371,7 +378,12 @@ fn storm_of_evicting_caches() {
     let path = storm.home().join("watcher.jsonl");
     let recorder = Recorder::open(&path, "watcher").expect("writable");
     let mut watcher = EvictClient::with(caches.clone(), recorder, "watcher");
-    storm.rage_and_look(Duration::from_secs(3), &mut |workers| {
+    let evicted = || -> Vec<u64> {
+        let counts = caches.each().iter().map(|cache| cache.stats().expect("readable").counts);
+        counts.map(|counts| counts.evicted_small + counts.evicted_main).collect()
+    };
+    let enough = || evicted().iter().all(|&count| count > EVICTED_MIN);
+    storm.rage_and_look(Duration::from_secs(3), &enough, &mut |workers| {
         // Each may be about to take a chunk.
         within_limits(&fabric, &caches, workers as u64);
         for _ in 0..300 {
@@ -389,28 +401,20 @@ fn storm_of_evicting_caches() {
     storm.nothing_is_left(&fabric);
     storm.histories.push(path);
     let operations = storm.operations();
-    let evicted: Vec<u64> = caches
-        .each()
-        .iter()
-        .map(|cache| cache.stats().expect("readable").counts)
-        .map(|counts| counts.evicted_small + counts.evicted_main)
-        .collect();
     println!(
-        "{} operations, {} kills, {} stops, {} standstills, {evicted:?} evicted",
+        "{} operations, {} kills, {} stops, {} standstills, {:?} evicted",
         operations.len(),
         storm.kills,
         storm.stops,
-        storm.standstills
+        storm.standstills,
+        evicted()
     );
     let verdict = linearizability::check_evicting(&operations, linearizability::Budget::default())
         .expect("can be judged");
     if verdict != linearizability::Verdict::Linearizable {
         panic!("{verdict:?}\nhistories kept in {}", storm.keep().display());
     }
-    assert!(
-        operations.len() > 10_000 && storm.kills >= KILLS_MIN && evicted.iter().all(|&count| count > 1000),
-        "this was no storm"
-    );
+    assert!(operations.len() > 10_000 && storm.kills >= KILLS_MIN && enough(), "this was no storm");
 }
 
 /// Nobody works now: what is there is what counts. `taking`: workers that may be about to take a chunk.
