@@ -2,6 +2,8 @@
 //!
 //! Run with `RUSTFLAGS="--cfg memora_loom" cargo test -p memora --lib --release --target-dir target/loom interleavings`.
 
+use std::sync::Arc;
+
 use super::testing::Stage;
 use super::*;
 use crate::shm::atomic::{AtomicU64, Ordering};
@@ -18,20 +20,36 @@ fn name(pool: &Pool) -> &AtomicU64 {
     pool.shm().block::<128>(pool.geometry().table_offset).unwrap().u64::<120>()
 }
 
+/// A chunk of 7s that the word names, in a pool that has no other free one: so it is the next to be used when it is given back.
+fn named() -> (Arc<Stage>, Arc<Pool>, ChunkId) {
+    let (stage, pool) = Stage::pool(2, 3, 64);
+    stage.touch(pool.geometry(), &[]);
+    let me = stage.actor(1);
+    let chunk = pool.allocate(me, Class::Lane, 1, Need::Clean).unwrap();
+    pool.allocate(me, Class::Lane, 1, Need::Clean).unwrap();
+    pool.span(chunk).unwrap().u64(0).unwrap().store(7, Ordering::Relaxed);
+    pool.settle(me, chunk).unwrap();
+    name(&pool).store(chunk.0 as u64, Ordering::Release);
+    (stage, pool, chunk)
+}
+
+/// Makes the word name nothing, gives the chunk back, takes it for another object if it can be had, and writes into it.
+fn reuse(stage: &Stage, pool: &Pool, chunk: ChunkId) {
+    let me = stage.actor(1);
+    name(pool).compare_exchange(chunk.0 as u64, 0, Ordering::AcqRel, Ordering::Relaxed).unwrap();
+    pool.release(me, chunk).unwrap();
+    if let Ok(next) = pool.allocate(me, Class::Lane, 2, Need::Clean) {
+        assert_eq!(next, chunk);
+        pool.span(next).unwrap().u64(0).unwrap().store(8, Ordering::Relaxed);
+    }
+}
+
 /// One thread pins a chunk that a word names, and looks again; the other makes the word name nothing, gives the chunk back,
 /// takes a chunk and writes into it. Who saw the word unchanged after the pin finds the old bytes.
 #[test]
 fn a_pinned_chunk_is_not_reused() {
     model(3, || {
-        let (stage, pool) = Stage::pool(2, 3, 64);
-        stage.touch(pool.geometry(), &[]);
-        let me = stage.actor(1);
-        let chunk = pool.allocate(me, Class::Lane, 1, Need::Clean).unwrap();
-        // The last free chunk is taken as well, so that the one that is given back is the next to be used.
-        pool.allocate(me, Class::Lane, 1, Need::Clean).unwrap();
-        pool.span(chunk).unwrap().u64(0).unwrap().store(7, Ordering::Relaxed);
-        pool.settle(me, chunk).unwrap();
-        name(&pool).store(chunk.0 as u64, Ordering::Release);
+        let (stage, pool, chunk) = named();
         let reader = {
             let (stage, pool) = (stage.clone(), pool.clone());
             loom::thread::spawn(move || {
@@ -47,12 +65,7 @@ fn a_pinned_chunk_is_not_reused() {
                 }
             })
         };
-        name(&pool).compare_exchange(chunk.0 as u64, 0, Ordering::AcqRel, Ordering::Relaxed).unwrap();
-        pool.release(me, chunk).unwrap();
-        if let Ok(next) = pool.allocate(me, Class::Lane, 2, Need::Clean) {
-            assert_eq!(next, chunk);
-            pool.span(next).unwrap().u64(0).unwrap().store(8, Ordering::Relaxed);
-        }
+        reuse(&stage, &pool, chunk);
         reader.join().unwrap();
         // Nothing is lost: without the pin the chunk can be had, if it was not already.
         pool.free_quiet().unwrap();
@@ -65,14 +78,7 @@ fn a_pinned_chunk_is_not_reused() {
 #[test]
 fn a_chunk_that_views_hold_is_not_reused() {
     model(2, || {
-        let (stage, pool) = Stage::pool(2, 3, 64);
-        stage.touch(pool.geometry(), &[]);
-        let me = stage.actor(1);
-        let chunk = pool.allocate(me, Class::Lane, 1, Need::Clean).unwrap();
-        pool.allocate(me, Class::Lane, 1, Need::Clean).unwrap();
-        pool.span(chunk).unwrap().u64(0).unwrap().store(7, Ordering::Relaxed);
-        pool.settle(me, chunk).unwrap();
-        name(&pool).store(chunk.0 as u64, Ordering::Release);
+        let (stage, pool, chunk) = named();
         let look = |stage: &Stage, pool: &Pool| {
             let seen = name(pool).load(Ordering::Acquire);
             if seen != 0 && stage.hold(ChunkId(seen as u32)).unwrap() {
@@ -90,12 +96,7 @@ fn a_chunk_that_views_hold_is_not_reused() {
                 loom::thread::spawn(move || look(&stage, &pool))
             })
             .collect();
-        name(&pool).compare_exchange(chunk.0 as u64, 0, Ordering::AcqRel, Ordering::Relaxed).unwrap();
-        pool.release(me, chunk).unwrap();
-        if let Ok(next) = pool.allocate(me, Class::Lane, 2, Need::Clean) {
-            assert_eq!(next, chunk);
-            pool.span(next).unwrap().u64(0).unwrap().store(8, Ordering::Relaxed);
-        }
+        reuse(&stage, &pool, chunk);
         for viewer in viewers {
             viewer.join().unwrap();
         }
