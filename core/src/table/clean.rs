@@ -5,7 +5,7 @@
 //! those who write, when few chunks are free; only when none is left does a writer clean a whole chunk at once.
 
 use super::evict::Owner;
-use super::layout::{IN_STASH, SLOT_COUNT, bucket, bucket_of, control};
+use super::layout::{BUCKET_BYTES, IN_STASH, SLOT_COUNT, bucket, bucket_of, control};
 use super::lookup::frozen;
 use super::slot::{Slot, SlotKind, tag_of};
 use super::split::Split;
@@ -18,7 +18,7 @@ use crate::shm::Span;
 use crate::shm::atomic::Ordering;
 
 /// Records that are looked at together: their buckets are fetched while the next are read.
-const BATCH: usize = 8;
+pub(super) const BATCH: usize = 8;
 /// Records that one write looks at when few chunks are free.
 const STEP: usize = 16;
 /// Writes that do not look for a chunk to clean after a search found none.
@@ -107,18 +107,7 @@ impl Table {
         let state = self.pool.state(chunk)?;
         let (generation, class) = (state.generation(), state.class().unwrap_or(self.class.class()));
         while done < count {
-            let mut walk =
-                self.pool.walk(chunk, self.header, self.pool.clean_position(chunk, generation)?)?;
-            let mut batch: [Option<(Walked, u64)>; BATCH] = [const { None }; BATCH];
-            let mut len = 0;
-            while len < BATCH {
-                let Some(walked) = walk.next()? else { break };
-                let hash = self.hash_of_record(walked.offset, &walked.head, &mut scratch)?;
-                let (_, entry) = self.entry(hash)?;
-                self.index_span(entry)?.prefetch(self.shape.home(hash) * super::layout::BUCKET_BYTES);
-                batch[len] = Some((walked, hash));
-                len += 1;
-            }
+            let (batch, len) = self.next_batch(chunk, generation, BATCH, &mut scratch)?;
             for (walked, hash) in batch.into_iter().flatten() {
                 if let Moved::NoRoom = self.move_record(me, class, &walked, hash)? {
                     return Ok(false);
@@ -132,6 +121,28 @@ impl Table {
             done += len;
         }
         Ok(true)
+    }
+
+    /// The next records of a chunk from the position to which it was cleaned, `most` of them, with their hashes, and how many they
+    /// are. Their buckets are fetched while the next are read.
+    pub(super) fn next_batch(
+        &self,
+        chunk: ChunkId,
+        generation: u32,
+        most: usize,
+        scratch: &mut Vec<u8>,
+    ) -> Result<([Option<(Walked, u64)>; BATCH], usize)> {
+        let mut walk = self.pool.walk(chunk, self.header, self.pool.clean_position(chunk, generation)?)?;
+        let (mut batch, mut len) = ([const { None }; BATCH], 0);
+        while len < most.min(BATCH) {
+            let Some(walked) = walk.next()? else { break };
+            let hash = self.hash_of_record(walked.offset, &walked.head, scratch)?;
+            let (_, entry) = self.entry(hash)?;
+            self.index_span(entry)?.prefetch(self.shape.home(hash) * BUCKET_BYTES);
+            batch[len] = Some((walked, hash));
+            len += 1;
+        }
+        Ok((batch, len))
     }
 
     /// The slot that points to the record at `offset`, in the index chunk at `span`. The second answer says whether a bucket

@@ -15,7 +15,8 @@ use loom::sync::Mutex;
 #[cfg(not(memora_loom))]
 use std::sync::Mutex;
 
-use super::layout::{BUCKET_BYTES, Bucket, SLOT_COUNT, bucket, bucket_of};
+use super::clean::BATCH;
+use super::layout::{Bucket, SLOT_COUNT, bucket, bucket_of};
 use super::queue::{Purpose, Queues, Victim};
 use super::slot::{Slot, SlotKind};
 use super::{Count, EventKind, Table, too_many_tries};
@@ -24,8 +25,6 @@ use crate::chunk::{Account, Actor, ChunkId, Class, Effort, Kind, Need, Walked};
 use crate::error::{ErrorCode, Result};
 use crate::shm::atomic::{AtomicU32, AtomicU64, Ordering};
 
-/// Records that are looked at together: their buckets are fetched while the next are read.
-const BATCH: usize = 8;
 /// Records that one write looks at when little is spare, and when very little is.
 const STEP: usize = 16;
 const HURRIED_STEP: usize = 48;
@@ -354,18 +353,7 @@ impl Table {
         let class = victim.state.class().unwrap_or(Class::Main);
         let batch_len = if budget.drops < BATCH { 1 } else { BATCH };
         while !budget.is_used_up() && !finished {
-            let from = self.pool.clean_position(victim.chunk, generation)?;
-            let mut walk = self.pool.walk(victim.chunk, self.header, from)?;
-            let mut batch: [Option<(Walked, u64)>; BATCH] = [const { None }; BATCH];
-            let mut len = 0;
-            while len < batch_len {
-                let Some(walked) = walk.next()? else { break };
-                let hash = self.hash_of_record(walked.offset, &walked.head, &mut scratch)?;
-                let (_, entry) = self.entry(hash)?;
-                self.index_span(entry)?.prefetch(self.shape.home(hash) * BUCKET_BYTES);
-                batch[len] = Some((walked, hash));
-                len += 1;
-            }
+            let (batch, len) = self.next_batch(victim.chunk, generation, batch_len, &mut scratch)?;
             for (walked, hash) in batch.into_iter().flatten() {
                 let hurry = if budget.kept >= KEEP_MAX { 2 } else { self.hurry() };
                 let dropped = self.evict_record(me, &walked, hash, &mut |read| {
