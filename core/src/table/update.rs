@@ -507,7 +507,6 @@ impl Table {
     }
 
     /// Appends the record of a draft to the caller's open chunk, which changes if it is full.
-    #[allow(clippy::too_many_arguments)]
     #[inline]
     #[allow(clippy::too_many_arguments)]
     fn append(
