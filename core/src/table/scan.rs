@@ -96,7 +96,13 @@ impl Table {
             // ORDER Relaxed: ordered by the fence.
             if self.directory_word(index)?.load(Ordering::Relaxed) == entry.0 {
                 outcome?;
-                return Ok(self.range(index, entry).end);
+                let range = self.range(index, entry);
+                // While a split swings the directory, the child of the lower half stands there already and the divided chunk
+                // still behind it: what the child gave is not given again.
+                if index > range.start {
+                    entries.retain(|record| self.hasher.hash(&record.key) >> self.shift >= index);
+                }
+                return Ok(range.end);
             }
         }
         Err(too_many_tries("Scanning a bucket"))

@@ -28,7 +28,7 @@ pub(super) struct Split<'a> {
     parent: ChunkId,
     entry: Entry,
     index: u64,
-    children: [ChunkId; 2],
+    pub children: [ChunkId; 2],
     /// The child of the writer's key.
     pub child: ChunkId,
     /// Whether all buckets were given out to helpers: then somebody must finish, who may be dead.

@@ -131,6 +131,56 @@ fn thousands_of_keys_split_the_index_and_are_all_there() {
 }
 
 #[test]
+fn a_scan_gives_each_entry_once_while_half_of_the_directory_names_the_children_of_a_split() {
+    let bench = Bench::new(1, 64, 1 << 14, RecordClass::Cache);
+    let (me, table) = (bench.me(1), &bench.table);
+    let count = 300u64;
+    for number in 0..count {
+        bench.set(me, &number.to_le_bytes(), b"stays").unwrap();
+    }
+    let hash = table.hasher.hash(&0u64.to_le_bytes());
+    let (index, parent) = table.entry(hash).unwrap();
+    table.begin_split(me, hash).unwrap();
+    let split = loop {
+        let split = table.enter_split(me, hash).unwrap().unwrap();
+        if split.exhausted {
+            break split;
+        }
+    };
+    let range = table.range(index, parent);
+    let half = range.start + (range.end - range.start) / 2;
+    assert!(half > range.start);
+    let given = || {
+        let (mut cursor, mut given) = (0, Vec::new());
+        loop {
+            let visit = |key: &[u8], _: &_, _: &[u8]| {
+                given.push(key.to_vec());
+                Ok(())
+            };
+            cursor = table.scan(cursor, 1, visit).unwrap();
+            if cursor == 0 {
+                given.sort();
+                return given;
+            }
+        }
+    };
+    let whole = given();
+    assert_eq!(whole.len() as u64, count);
+    // What `finish_split` does, broken off after each entry of the directory.
+    let [left, right] = split.children;
+    for index in range {
+        let child = if index < half { left } else { right };
+        let generation = bench.pool.state(child).unwrap().generation();
+        let next = Entry::new(child.0, generation, parent.depth() + 1);
+        table.directory_word(index).unwrap().store(next.0, Ordering::Relaxed);
+        assert!(given() == whole, "entries are given twice or not at all at {index}");
+    }
+    table.finish_split(split).unwrap();
+    assert!(given() == whole, "entries are given twice or not at all behind the split");
+    bench.assert_sound();
+}
+
+#[test]
 fn endless_overwriting_in_a_full_table_never_fails() {
     let bench = Bench::new(4, 64, 1 << 14, RecordClass::Cache);
     let me = bench.me(1);
