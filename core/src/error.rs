@@ -83,6 +83,8 @@ error_table! {
     38 LibraryMissing "LIBRARY_MISSING" "The native library could not be loaded." "Set the property memora.library.path to the library, or java.io.tmpdir to a directory without noexec.";
     39 Internal "INTERNAL" "A bug in Memora was stopped at the border." "Please report it with the message.";
     40 Stale "STALE" "The entry has another version by now; nothing was stored." "Read the entry again and decide anew.";
+    41 NotHeld "NOT_HELD" "The consumer does not hold the message any more: its time was over and another has it, or it was acknowledged or given back." "Acknowledge in time, extend the time of long work, or make the queue with a longer visibility.";
+    42 TooManyHeld "TOO_MANY_HELD" "The consumer holds as many messages as it can without acknowledging." "Acknowledge or give back messages before taking more, or make the queue with larger lanes.";
 }
 
 /// An error: its code, what happened with the values, and the remedy.

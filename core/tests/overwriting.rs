@@ -119,7 +119,7 @@ fn garbage_of_a_cache_is_room_for_rings_and_control_areas() {
         assert!(cache.delete(&key(number)).unwrap());
     }
     let options =
-        ChannelOptions { kind: ChannelKind::Stream, overrun: OverrunPolicy::Block, lane_bytes: 128 << 10 };
+        ChannelOptions { kind: ChannelKind::Stream, overrun: OverrunPolicy::Block, lane_bytes: 128 << 10, ..ChannelOptions::default() };
     let channel = fabric.channel("channel", &options).unwrap();
     let mut publisher = channel.publisher().unwrap();
     publisher.send(b"there was room").unwrap();

@@ -7,8 +7,9 @@ use super::lane::Lane;
 use super::layout::{
     LaneKind, LaneState, POSITION_MAX, Shape, SubKind, SubState, check_lane_bytes, control, lane, place, sub,
 };
+use super::queue::{self, Part};
 use super::wait::WaitWord;
-use super::{ChannelKind, OverrunPolicy};
+use super::{ChannelKind, ChannelOptions, OverrunPolicy};
 use crate::error::{Error, ErrorCode, Result};
 use crate::shm::atomic::{AtomicU64, Ordering, fence};
 use crate::shm::fork::Origin;
@@ -29,6 +30,8 @@ pub trait Ground: Send + Sync {
     fn keep_ring(&self, ring: u64, len: u64) -> Result<()>;
     /// The ring was not named by any lane.
     fn give_back_ring(&self, ring: u64, len: u64) -> Result<()>;
+    /// Another channel of the same fabric: the one for dead letters.
+    fn channel(self: Arc<Self>, name: &str) -> Result<Area>;
 }
 
 /// An open channel.
@@ -38,6 +41,8 @@ pub struct Area {
     pub shape: Shape,
     pub kind: ChannelKind,
     pub overrun: OverrunPolicy,
+    /// What it has beside its lanes if it is a queue.
+    pub queue: Option<Part>,
     pub name: Box<str>,
     /// Bytes of the longest message.
     pub message_len_max: u64,
@@ -84,31 +89,31 @@ fn header(shm: &Shm, offset: u64) -> Result<Block<'_, { control::BYTES }>> {
 }
 
 /// Lays out a new control area in private memory of the caller.
-pub fn create(
-    area: Span<'_>,
-    kind: ChannelKind,
-    overrun: OverrunPolicy,
-    lane_bytes: u64,
-    object: u32,
-) -> Result<()> {
+pub fn create(area: Span<'_>, options: &ChannelOptions, object: u32) -> Result<()> {
+    let lane_bytes = u64::from(options.lane_bytes);
     check_lane_bytes(lane_bytes)?;
-    let (lanes, subs) = Shape::counts(area.len()).ok_or_else(|| {
+    let is_queue = options.kind == ChannelKind::Queue;
+    let counts = if is_queue { queue::layout::counts } else { Shape::counts };
+    let (lanes, members) = counts(area.len()).ok_or_else(|| {
         Error::new(
             ErrorCode::LimitTooSmall,
             format!("A channel needs a chunk of 16 KiB, there are {} bytes.", area.len()),
         )
     })?;
+    let subs = if is_queue { 0 } else { members };
     let shape = Shape { offset: area.offset(), lane_bytes, lanes, subs };
-    area.zero(0, Shape::bytes(lanes, subs))?;
+    let bytes = if is_queue { queue::layout::bytes(lanes, members) } else { Shape::bytes(lanes, subs) };
+    area.zero(0, bytes)?;
     let header = header(area.shm(), area.offset())?;
     // ORDER Relaxed: private until the directory shows the object.
-    header.u32::<{ control::KIND }>().store(kind as u32, Ordering::Relaxed);
-    header.u32::<{ control::OVERRUN }>().store(overrun as u32, Ordering::Relaxed);
+    header.u32::<{ control::KIND }>().store(options.kind as u32, Ordering::Relaxed);
+    header.u32::<{ control::OVERRUN }>().store(options.overrun as u32, Ordering::Relaxed);
     header.u64::<{ control::LANE_BYTES }>().store(lane_bytes, Ordering::Relaxed);
     header.u32::<{ control::LANES }>().store(lanes, Ordering::Relaxed);
-    header.u32::<{ control::SUBS }>().store(subs, Ordering::Relaxed);
+    header.u32::<{ control::SUBS }>().store(members, Ordering::Relaxed);
     header.u32::<{ control::OBJECT }>().store(object, Ordering::Relaxed);
-    if kind == ChannelKind::Stream {
+    Part::write(header, options.acknowledge.as_ref())?;
+    if options.kind == ChannelKind::Stream {
         // A stream has one subscription, which waits for its first holder: nothing that is sent before is lost.
         let away = SubState::new(SubKind::Away, 0, 0, 1);
         // ORDER Relaxed: private until the directory shows the object.
@@ -132,11 +137,25 @@ impl Area {
         let kind = ChannelKind::from_number(kind).ok_or_else(|| damaged("its kind"))?;
         let overrun = OverrunPolicy::from_number(overrun).ok_or_else(|| damaged("its overrun policy"))?;
         check_lane_bytes(lane_bytes).map_err(|_| damaged("its lane size"))?;
-        if Shape::counts(len) != Some((lanes, subs)) {
+        let is_queue = kind == ChannelKind::Queue;
+        let counts = if is_queue { queue::layout::counts(len) } else { Shape::counts(len) };
+        if counts != Some((lanes, subs)) {
             return Err(damaged("the number of its entries"));
         }
-        let shape = Shape { offset, lane_bytes, lanes, subs };
-        Area::with_shape(shm, ground, shape, kind, overrun, name)
+        if !is_queue {
+            let shape = Shape { offset, lane_bytes, lanes, subs };
+            return Area::with_shape(shm, ground, shape, kind, overrun, name);
+        }
+        if overrun != OverrunPolicy::Block {
+            return Err(damaged("its overrun policy"));
+        }
+        let acknowledge = Part::read(header).ok_or_else(|| damaged("how it is acknowledged"))?;
+        shm.span(offset, queue::layout::bytes(lanes, subs))?;
+        let shape = Shape { offset, lane_bytes, lanes, subs: 0 };
+        let part = Part::new(shape.lane(lanes), lanes, subs, acknowledge);
+        let mut area = Area::with_shape(shm, ground, shape, kind, overrun, name)?;
+        area.queue = Some(part);
+        Ok(area)
     }
 
     /// The channel whose parts lie as `shape` says.
@@ -161,6 +180,7 @@ impl Area {
             shape,
             kind,
             overrun,
+            queue: None,
             name: name.into(),
             object,
         })
@@ -216,6 +236,11 @@ impl Area {
     pub fn sub_changed(&self) {
         // ORDER Release [sub-epoch]: the state that changed.
         self.header().u32::<{ control::SUB_EPOCH }>().fetch_add(1, Ordering::Release);
+    }
+
+    /// Number of the object that the chunks of rings are marked with.
+    pub fn object(&self) -> u32 {
+        self.object
     }
 
     #[inline(always)]
@@ -328,6 +353,9 @@ impl Area {
                 ));
             }
             lowest = lowest.min(seen);
+        }
+        if self.queue.is_some() {
+            lowest = lowest.min(self.head(lane)?.position());
         }
         // ORDER Release [eject]: whoever reads bytes that are overwritten from here on also sees the states that were seen
         // before; pairs with the fence in `Subscriber::still_mine`.

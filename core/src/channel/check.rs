@@ -3,6 +3,7 @@
 use super::area::Area;
 use super::lane::{Next, Place};
 use super::layout::{LaneKind, NAMED, SubKind};
+use super::queue;
 use crate::error::Result;
 
 /// Frames of a lane that are read at most: a ring full of the smallest.
@@ -13,7 +14,7 @@ fn frames_max(area: &Area) -> u64 {
 /// Says what is wrong with the channel by calling `problem` with what and where. On a live channel what changes while it is
 /// looked at is not wrong.
 pub(crate) fn check(area: &Area, problem: &mut dyn FnMut(String, String)) -> Result<()> {
-    let mut rings: Vec<(u64, u32)> = Vec::new();
+    let mut rings: Vec<(u64, String)> = Vec::new();
     for index in 0..area.shape.lanes {
         let place = || format!("channel `{}` lane {index}", area.name);
         let before = match area.lane_state(index) {
@@ -43,16 +44,17 @@ pub(crate) fn check(area: &Area, problem: &mut dyn FnMut(String, String)) -> Res
             }
             continue;
         };
-        rings.push((reference.ring, index));
+        rings.push((reference.ring, format!("lane {index}")));
         if !area.overruns() {
             check_frames(area, index, problem)?;
         }
     }
+    queue::check::check(area, &mut rings, problem)?;
     rings.sort_unstable();
     for pair in rings.windows(2) {
         if pair[1].0 - pair[0].0 < area.shape.lane_bytes {
             problem(
-                format!("the rings of lanes {} and {} overlap", pair[0].1, pair[1].1),
+                format!("the rings of {} and {} overlap", pair[0].1, pair[1].1),
                 format!("channel `{}`", area.name),
             );
         }
@@ -62,6 +64,7 @@ pub(crate) fn check(area: &Area, problem: &mut dyn FnMut(String, String)) -> Res
 
 /// Says what the dead hold still, and what they left unfinished. Nobody else is at work, and the dead were reaped.
 pub(crate) fn check_taken_over(area: &Area, problem: &mut dyn FnMut(String, String)) -> Result<()> {
+    queue::check::check_taken_over(area, problem)?;
     for index in 0..area.shape.lanes {
         let place = || format!("channel `{}` lane {index}", area.name);
         let Ok(state) = area.lane_state(index) else { continue };

@@ -2,7 +2,7 @@
 
 use super::inherit::inherit;
 use super::layout::{FrameKind, FrameWord, LaneKind, lane};
-use super::testing::{act_as, channel};
+use super::testing::{CONTROL_BYTES, act_as, channel};
 use super::tests::block;
 use super::*;
 use crate::error::ErrorCode;
@@ -32,9 +32,9 @@ fn any_content_of_a_lane_or_control_area_gives_an_error_or_messages_and_never_a_
         for _ in 0..1 + next() % 40 {
             // Mostly the parts that are used, all of them sometimes.
             let at = match next() % 4 {
-                0 => next() % 256,
-                1 => 256 + next() % 192,
-                2 => 256 + 64 * 192 + next() % 128,
+                0 => next() % 384,
+                1 => 384 + next() % 192,
+                2 => 384 + 64 * 192 + next() % 128,
                 _ => next() % all.len(),
             } & !7;
             let value = match next() % 4 {
@@ -54,7 +54,7 @@ fn any_content_of_a_lane_or_control_area_gives_an_error_or_messages_and_never_a_
         errors += u32::from(channel.stats().is_err());
         errors += u32::from(channel.subscribe("s").is_err());
         errors += u32::from(channel.publisher().is_err());
-        let bytes = super::layout::Shape::bytes(64, 32);
+        let bytes = CONTROL_BYTES;
         errors += u32::from(Area::open(stage.shm.clone(), stage.clone(), 256, bytes, "t").is_err());
     }
     assert!(errors > 600, "{errors}");
@@ -63,7 +63,7 @@ fn any_content_of_a_lane_or_control_area_gives_an_error_or_messages_and_never_a_
 #[test]
 fn a_control_area_that_cannot_be_is_refused() {
     let (stage, channel) = block(ChannelKind::Stream);
-    let bytes = super::layout::Shape::bytes(64, 32);
+    let bytes = CONTROL_BYTES;
     let header = channel.area.header();
     for (at, value) in [(0, 9u64), (8, 5000), (8, u64::MAX), (16, 3)] {
         let word = channel.area.shm.block::<32>(256).unwrap().u64_at::<0>(at / 8);
@@ -77,7 +77,7 @@ fn a_control_area_that_cannot_be_is_refused() {
     for lane_bytes in [0, 100, 2048, 5000, 1 << 31] {
         let (_stage, other) = block(ChannelKind::Stream);
         let area = other.area.shm.span(256, bytes).unwrap();
-        let error = create(area, ChannelKind::Stream, OverrunPolicy::Block, lane_bytes, 1).unwrap_err();
+        let error = create(area, &ChannelOptions { lane_bytes, ..ChannelOptions::default() }, 1).unwrap_err();
         assert_eq!(error.code(), ErrorCode::InvalidArgument);
     }
 }

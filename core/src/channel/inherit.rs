@@ -2,10 +2,11 @@
 
 use super::area::Area;
 use super::layout::{LaneKind, LaneState, SubKind};
+use super::queue::join;
 use crate::error::Result;
 
 /// Takes over everything that the entry `thread` held: its lanes are closed with whole frames, its named subscriptions are
-/// away, its anonymous ones forgotten, its sleepers' wakes are paid. Repeating it is harmless, also at the same time. What is
+/// away, its anonymous ones forgotten, what it held of a queue is for anybody, its sleepers' wakes are paid. Repeating it is harmless, also at the same time. What is
 /// damaged is left, and told when everything else is done.
 pub(crate) fn inherit(area: &Area, thread: u16) -> Result<()> {
     let mut damage = Ok(());
@@ -18,6 +19,12 @@ pub(crate) fn inherit(area: &Area, thread: u16) -> Result<()> {
     }
     for index in 0..area.shape.subs {
         match inherit_subscription(area, index, thread) {
+            Ok(was_held) => held |= was_held,
+            Err(error) => damage = damage.and(Err(error)),
+        }
+    }
+    for index in 0..area.queue.as_ref().map_or(0, |queue| queue.consumers()) {
+        match join::inherit(area, index, thread) {
             Ok(was_held) => held |= was_held,
             Err(error) => damage = damage.and(Err(error)),
         }
@@ -65,7 +72,7 @@ pub(super) fn inherit_lane(area: &Area, index: u32, thread: u16) -> Result<bool>
     Ok(true)
 }
 
-/// Whether some lane of the channel names the ring that contains the byte at `offset`: what the pool asks about open chunks
+/// Whether some lane or consumer of the channel names the ring that contains the byte at `offset`: what the pool asks about open chunks
 /// of the dead.
 pub(crate) fn names_ring(area: &Area, offset: u64) -> Result<bool> {
     for index in 0..area.shape.lanes {
@@ -75,5 +82,5 @@ pub(crate) fn names_ring(area: &Area, offset: u64) -> Result<bool> {
             return Ok(true);
         }
     }
-    Ok(false)
+    join::names_ring(area, offset)
 }

@@ -152,7 +152,7 @@ fn small(overrun: OverrunPolicy) -> Channel {
     let bytes = Shape::bytes(1, 2);
     let shm = Arc::new(Shm::heap(bytes + RING).unwrap());
     touch(&shm, 0, bytes + RING);
-    for at in [16u64, 20, 24, 64, 68, 128, 192] {
+    for at in [16u64, 20, 24, 28, 64, 68, 72, 128, 192] {
         shm.span(0, bytes).unwrap().u32(at).unwrap().store(0, Ordering::Relaxed);
     }
     shape_ring(&shm, &shape, bytes);

@@ -52,6 +52,19 @@ pub enum Next {
     Lapped,
 }
 
+/// A message that stands in a lane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Peeked {
+    /// Position of its payload.
+    pub at: u64,
+    /// Bytes of its payload.
+    pub len: u64,
+    /// The position behind it.
+    pub behind: u64,
+    /// It may have been sent before.
+    pub again: bool,
+}
+
 /// Bytes in front of the payload.
 #[inline(always)]
 pub const fn header(overrun: bool) -> u64 {
@@ -144,6 +157,12 @@ impl<'a> Lane<'a> {
     /// Commits the frame that was begun, with its payload of `len` bytes written. Gives the position behind it.
     #[inline(always)]
     pub fn commit<const OVERRUN: bool>(self, head: &mut Head, len: u64) -> u64 {
+        self.commit_marked::<OVERRUN, false>(head, len)
+    }
+
+    /// As [`Lane::commit`]; says of the message that it may have been sent before if `AGAIN`.
+    #[inline(always)]
+    pub fn commit_marked<const OVERRUN: bool, const AGAIN: bool>(self, head: &mut Head, len: u64) -> u64 {
         let len = header(OVERRUN) + len;
         let need = align8(len);
         if OVERRUN {
@@ -152,10 +171,10 @@ impl<'a> Lane<'a> {
         }
         // DIES BEFORE: the word here is still 0, nobody sees the frame; the next producer of the lane overwrites it.
         kill_point!("channel.frame.before_commit");
+        let word = FrameWord::new(len, FrameKind::Data, head.position);
+        let word = if AGAIN { word.marked_again() } else { word };
         // ORDER Release [frame]: payload and the zero behind it; pairs with the load in `next`.
-        self.ring
-            .word(head.position)
-            .store(FrameWord::new(len, FrameKind::Data, head.position).0, Ordering::Release);
+        self.ring.word(head.position).store(word.0, Ordering::Release);
         // DIES AFTER: the message is published; the tail is moved over it by whoever takes over.
         kill_point!("channel.frame.committed");
         head.messages += u64::from(OVERRUN);
@@ -346,6 +365,29 @@ impl<'a> Lane<'a> {
             ErrorCode::Corrupt,
             format!("Padding follows padding in front of position {}.", place.position),
         ))
+    }
+
+    /// Lanes that block: the message at `position`, behind padding if there is some, without copying it. What this says, and what
+    /// is copied afterwards, is good if the reader finds that its place has not moved meanwhile.
+    #[inline(always)]
+    pub fn peek(self, mut position: u64) -> Result<Option<Peeked>> {
+        // As in `next`: twice is enough.
+        for _ in 0..2 {
+            // ORDER Acquire [frame]: as in `next`.
+            let word = FrameWord(self.ring.word(position).load(Ordering::Acquire));
+            if word.0 == 0 {
+                return Ok(None);
+            }
+            let Some(kind) = word.kind_at(position) else { return Err(corrupt(position, word)) };
+            let len = self.check(position, word, kind, WORD)?;
+            let behind = position.wrapping_add(align8(len));
+            if kind == FrameKind::Data {
+                let at = position + WORD;
+                return Ok(Some(Peeked { at, len: len - WORD, behind, again: word.is_again() }));
+            }
+            position = behind;
+        }
+        Err(Error::new(ErrorCode::Corrupt, format!("Padding follows padding in front of position {position}.")))
     }
 
     /// Overrun: whether bytes at `position` may have been overwritten by now. What was loaded before this call is good

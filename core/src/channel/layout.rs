@@ -2,16 +2,22 @@
 //!
 //! ```text
 //! control area (after the object header, in one chunk)
-//!   0 kind       u32  1 stream, 2 broadcast
+//!   0 kind       u32  1 stream, 2 broadcast, 3 queue
 //!   4 overrun    u32  1 block, 2 overrun
 //!   8 lane_bytes u64  bytes of each ring, a power of two
 //!  16 lanes      u32  lane entries, a multiple of 8
-//!  20 subs       u32  subscription entries
+//!  20 subs       u32  subscription entries; of a queue: consumer entries
 //!  24 object     u32  number of the object that the chunks of rings are marked with
+//!  28 acknowledge u32 queue: 1 if messages are acknowledged    32 visibility u64  queue: ms after which others get a message; 0 never
+//!  40 letters_after u32  queue: deliveries after which a message is a dead letter; 0 never   44 letters_len u32  bytes of the name at 256
 //!  64 lane_epoch u32  grows when a lane gets its ring          68 sub_epoch u32  grows when a subscription comes or goes
+//!  72 returned   u32  queue: grows when messages are given back
 //! 128 data       u32  wait word of the subscribers
 //! 192 space      u32  wait word of the publishers
-//! 256 lane entries, 192 B each; then subscription entries, 128 B each; then for each subscription one place for each lane
+//! 256 letters    64 B queue: name of the channel for dead letters
+//! 320 redelivered u64 queue: messages that were delivered again  328 dead_letters u64  queue: messages that became dead letters
+//! 384 lane entries, 192 B each; then subscription entries, 128 B each; then for each subscription one place for each lane.
+//!     A queue has heads and consumer entries behind the lane entries instead: see `queue::layout`
 //!
 //! lane entry (line 0 is written once in a sixteenth of the ring, line 1 at each message, line 2 once in an eighth)
 //!   0 state  u64  {kind 8 | 0 8 | owner thread 12 | 0 4 | generation 32}, lowest bits first
@@ -30,7 +36,8 @@
 //!   8 handled  u64  overrun: {messages 48 | position / 8 : 16}, stored before `position`
 //!
 //! frame: at position p of a lane, in the ring at p modulo lane_bytes; begins at a multiple of 8, never crosses the ring's end
-//!   0 word    u64  {length with header 32 | kind 8 | flags 8 | position / 8 : 16}; 0 = not yet committed
+//!   0 word    u64  {length with header 32 | kind 8 | flags 8 | position / 8 : 16}; 0 = not yet committed; flags 1 first and 2 last
+//!                  frame of a message, 4 it may have been sent before
 //!   8 number  u64  overrun only: how many messages of the lane came before this one
 //!   8 or 16 payload, filled up to 8 bytes
 //! ```
@@ -47,12 +54,20 @@ pub mod control {
     pub const LANES: usize = 16;
     pub const SUBS: usize = 20;
     pub const OBJECT: usize = 24;
+    pub const ACKNOWLEDGE: usize = 28;
+    pub const VISIBILITY: usize = 32;
+    pub const LETTERS_AFTER: usize = 40;
+    pub const LETTERS_LEN: usize = 44;
     pub const LANE_EPOCH: usize = 64;
     pub const SUB_EPOCH: usize = 68;
+    pub const RETURNED: usize = 72;
     pub const DATA: usize = 128;
     pub const SPACE: usize = 192;
+    pub const LETTERS: usize = 256;
+    pub const REDELIVERED: usize = 320;
+    pub const DEAD_LETTERS: usize = 328;
     /// Bytes in front of the lane entries.
-    pub const BYTES: usize = 256;
+    pub const BYTES: usize = 384;
 }
 
 /// Field offsets in a lane entry.
@@ -85,6 +100,7 @@ pub mod place {
 
 const _: () = assert!(lane::MARKS + lane::MARK_COUNT as usize * 8 == lane::BYTES as usize);
 const _: () = assert!(sub::NAME + crate::limits::NAME_LEN_MAX as u64 == sub::BYTES);
+const _: () = assert!(control::LETTERS + crate::limits::NAME_LEN_MAX == control::REDELIVERED);
 
 /// Bytes of the smallest ring.
 pub const LANE_BYTES_MIN: u64 = 4096;
@@ -113,6 +129,8 @@ pub enum FrameKind {
 
 /// First and last frame of a message: always both, until messages may span frames.
 const WHOLE: u64 = 3;
+/// Flag of a frame: whoever sent it may have sent it before, and died before it knew.
+const AGAIN: u64 = 1 << 42;
 
 /// The first word of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -131,6 +149,18 @@ impl FrameWord {
         self.0 & 0xffff_ffff
     }
 
+    /// The same word with the mark that the message may have been sent before.
+    #[inline]
+    pub const fn marked_again(self) -> FrameWord {
+        FrameWord(self.0 | AGAIN)
+    }
+
+    /// Whether the message may have been sent before.
+    #[inline]
+    pub const fn is_again(self) -> bool {
+        self.0 & AGAIN != 0
+    }
+
     /// None for a number that is no kind, or a word that belongs to another position: damaged or overwritten.
     #[inline]
     pub const fn kind_at(self, position: u64) -> Option<FrameKind> {
@@ -138,7 +168,7 @@ impl FrameWord {
             return None;
         }
         match self.0 >> 32 & 0xffff {
-            0x301 => Some(FrameKind::Data),
+            0x301 | 0x701 => Some(FrameKind::Data),
             0x302 => Some(FrameKind::Padding),
             _ => None,
         }
@@ -345,6 +375,8 @@ pub const FACTS: &[u64] = &[
     control::LANE_BYTES as u64,
     control::DATA as u64,
     control::SPACE as u64,
+    control::RETURNED as u64,
+    control::LETTERS as u64,
 ];
 
 #[cfg(test)]
@@ -356,6 +388,9 @@ mod tests {
         let word = FrameWord::new(64, FrameKind::Data, 0x12345678);
         assert_eq!((word.len(), word.kind_at(0x12345678)), (64, Some(FrameKind::Data)));
         assert_eq!(word.kind_at(0x12345680), None, "of another position");
+        let again = word.marked_again();
+        assert_eq!((again.len(), again.kind_at(0x12345678)), (64, Some(FrameKind::Data)));
+        assert!(again.is_again() && !word.is_again());
         assert_eq!(FrameWord(7 << 32).kind_at(0), None);
         let state = SubState::new(SubKind::Away, NAMED, 0xabc, 0xdead_beef);
         assert_eq!(

@@ -1,15 +1,16 @@
-//! Channels: messages from many publishers to one subscriber (stream) or to each subscriber (broadcast).
+//! Channels: messages from many publishers to one subscriber (stream), to each subscriber (broadcast), or each to one of many consumers
+//! (queue).
 //!
 //! Each publisher writes into a ring of its own, its *lane*, so no publisher waits for another, and nothing that a dead or
 //! stopped one left can stand in anybody's way. A message is visible by one store. Its order is that of its publisher; between
 //! publishers there is none.
 //!
-//! | | stream | broadcast |
-//! |---|---|---|
-//! | who gets a message | the one subscriber | each subscriber |
-//! | sent before the first subscriber | waits in the lane | is for nobody |
-//! | an anonymous subscriber closes or dies | as for broadcast | it is forgotten and blocks nobody |
-//! | a named one closes or dies | as for broadcast | its place stays: nothing is lost, and its lanes may fill up |
+//! | | stream | broadcast | queue |
+//! |---|---|---|---|
+//! | who gets a message | the one subscriber | each subscriber | one of the consumers |
+//! | sent before the first subscriber | waits in the lane | is for nobody | waits in the lane |
+//! | an anonymous subscriber closes or dies | as for broadcast | it is forgotten and blocks nobody | what it did not acknowledge goes to others |
+//! | a named one closes or dies | as for broadcast | its place stays: nothing is lost, and its lanes may fill up | there are none |
 //!
 //! With [`OverrunPolicy::Block`] a publisher never overwrites what a subscriber still has to read: `send` waits, `try_send` says
 //! `BackPressure`. With [`OverrunPolicy::Overrun`] it never waits, and a subscriber that is too slow learns how many messages it lost.
@@ -28,6 +29,7 @@
 //! | `area` | checked views on the control area; taking a lane, letting a subscription go |
 //! | `subscription` | joining, coming back, leaving, ejecting |
 //! | `publisher`, `subscriber` | the two ends |
+//! | `queue` | many consumers: heads, hands, acknowledgement, redelivery |
 //! | `ring` | memory for rings from the pool |
 //! | `wait` | spin, yield, park |
 //! | `inherit`, `check` | what a dead thread leaves; every invariant |
@@ -38,6 +40,7 @@ mod inherit;
 mod lane;
 pub mod layout;
 mod publisher;
+pub mod queue;
 pub(crate) mod ring;
 mod subscriber;
 mod subscription;
@@ -60,6 +63,8 @@ pub(crate) use area::{Area, Ground, create};
 pub(crate) use check::{check, check_taken_over};
 pub(crate) use inherit::{inherit, names_ring};
 pub use publisher::{Claim, Publisher};
+pub(crate) use queue::check_options;
+pub use queue::{Acknowledge, Consumer, ConsumerInfo, DeadLetters, Delivery, QueueStats, Receipt};
 pub use subscriber::Subscriber;
 pub use subscription::SubscriptionInfo;
 
@@ -75,11 +80,13 @@ pub enum ChannelKind {
     Stream = 1,
     /// Many publishers, each subscriber gets each message.
     Broadcast = 2,
+    /// Many publishers, many consumers, each message goes to one of them.
+    Queue = 3,
 }
 
 impl ChannelKind {
     pub(crate) fn from_number(number: u32) -> Option<ChannelKind> {
-        [ChannelKind::Stream, ChannelKind::Broadcast].into_iter().find(|kind| *kind as u32 == number)
+        [ChannelKind::Stream, ChannelKind::Broadcast, ChannelKind::Queue].into_iter().find(|kind| *kind as u32 == number)
     }
 }
 
@@ -101,7 +108,7 @@ impl OverrunPolicy {
 }
 
 /// How a channel is made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChannelOptions {
     /// Who gets a message.
     pub kind: ChannelKind,
@@ -109,6 +116,8 @@ pub struct ChannelOptions {
     pub overrun: OverrunPolicy,
     /// Bytes of each publisher's ring: a power of two from 4 KiB to 1 GiB. A message takes at most an eighth of it.
     pub lane_bytes: u32,
+    /// A queue whose messages are acknowledged: each is delivered at least once. `None`: at most once. Other kinds have none.
+    pub acknowledge: Option<Acknowledge>,
 }
 
 impl Default for ChannelOptions {
@@ -117,6 +126,7 @@ impl Default for ChannelOptions {
             kind: ChannelKind::default(),
             overrun: OverrunPolicy::default(),
             lane_bytes: layout::LANE_BYTES_DEFAULT,
+            acknowledge: None,
         }
     }
 }
@@ -143,6 +153,8 @@ pub struct ChannelStats {
     pub published_bytes: u64,
     /// All subscriptions.
     pub subscriptions: Vec<SubscriptionInfo>,
+    /// What a queue counts beside.
+    pub queue: Option<QueueStats>,
 }
 
 /// A named channel of a fabric.
@@ -167,6 +179,7 @@ impl Channel {
             kind: self.area.kind,
             overrun: self.area.overrun,
             lane_bytes: self.area.shape.lane_bytes as u32,
+            acknowledge: self.area.queue.as_ref().and_then(|queue| queue.acknowledge.clone()),
         }
     }
 
@@ -192,6 +205,14 @@ impl Channel {
     /// [`Channel::unsubscribe`].
     pub fn subscribe(&self, name: &str) -> Result<Subscriber> {
         Subscriber::new(self.area.clone(), Some(name))
+    }
+
+    /// A new consumer of a queue. `WrongKind` on a channel of another kind.
+    ///
+    /// With acknowledgement it has a ring of [`ChannelOptions::lane_bytes`] for what it holds, which the channel keeps for later
+    /// consumers; `TooManySubscribers` if all entries are held.
+    pub fn consumer(&self) -> Result<Consumer> {
+        Consumer::new(self.area.clone())
     }
 
     /// Ends a named subscription whose holder is away. False if there is none of that name.
@@ -223,6 +244,7 @@ impl Channel {
             lanes: 0,
             published_bytes: 0,
             subscriptions: self.subscriptions()?,
+            queue: self.area.queue_stats()?,
         };
         for index in 0..self.area.shape.lanes {
             stats.publishers += u32::from(self.area.lane_state(index)?.is(LaneKind::Live));

@@ -102,15 +102,29 @@ impl Publisher {
 
     #[inline(always)]
     fn put_as<const OVERRUN: bool>(&mut self, message: &[u8], wait: Wait) -> Result<u64> {
+        self.put_marked::<OVERRUN, false>(message, wait)
+    }
+
+    #[inline(always)]
+    fn put_marked<const OVERRUN: bool, const AGAIN: bool>(&mut self, message: &[u8], wait: Wait) -> Result<u64> {
         let len = message.len() as u64;
         self.make_room::<OVERRUN>(len, wait)?;
         let lane = self.lane.view();
         let at = lane.begin::<OVERRUN>(&mut self.head, len);
         lane.ring().copy_in(at, message)?;
-        let position = lane.commit::<OVERRUN>(&mut self.head, len);
+        let position = lane.commit_marked::<OVERRUN, AGAIN>(&mut self.head, len);
         self.area.data().notify();
         lane.prefetch(position);
         Ok(position)
+    }
+
+    /// Sends a message if there is room, with the mark that it may have been sent before if `again`.
+    pub(super) fn try_letter(&mut self, message: &[u8], again: bool) -> Result<u64> {
+        match (self.area.overruns(), again) {
+            (_, false) => self.put(message, Wait::Never),
+            (true, true) => self.put_marked::<true, true>(message, Wait::Never),
+            (false, true) => self.put_marked::<false, true>(message, Wait::Never),
+        }
     }
 
     /// Claims room for a message of `len` bytes, to be written in place; waits as [`Publisher::send`] does.

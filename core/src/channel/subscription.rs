@@ -48,7 +48,7 @@ pub(super) fn check_name(name: &str) -> Result<()> {
     if good {
         return Ok(());
     }
-    Err(Error::new(ErrorCode::InvalidName, format!("`{name}` is no name for a subscription.")))
+    Err(Error::new(ErrorCode::InvalidName, format!("`{name}` is no name.")))
 }
 
 impl Area {
@@ -69,11 +69,17 @@ impl Area {
         if let Some(name) = name {
             check_name(name)?;
         }
+        if self.queue.is_some() {
+            return Err(Error::new(
+                ErrorCode::WrongKind,
+                format!("Channel `{}` is a queue: it has consumers, not subscribers.", self.name),
+            ));
+        }
         for _ in 0..ROUNDS {
             let done = match (self.kind, name) {
                 (ChannelKind::Stream, _) => self.hold_stream(me, name)?,
-                (ChannelKind::Broadcast, None) => Some(self.join_free(me)?),
-                (ChannelKind::Broadcast, Some(name)) => match self.hold_named(me, name)? {
+                (_, None) => Some(self.join_free(me)?),
+                (_, Some(name)) => match self.hold_named(me, name)? {
                     Some(held) => Some(held),
                     None if self.find(name, None)?.is_none() => self.create_named(me, name)?,
                     None => None,

@@ -5,8 +5,7 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
 
 use super::area::{Area, Ground, create};
-use super::layout::Shape;
-use super::{Channel, ChannelKind, OverrunPolicy};
+use super::{Channel, ChannelKind, ChannelOptions, OverrunPolicy};
 use crate::error::{ErrorCode, Result};
 use crate::shm::Shm;
 
@@ -26,7 +25,12 @@ pub struct Stage {
     pub control: u64,
     dead: Mutex<HashSet<u16>>,
     rings: Mutex<Rings>,
+    /// The channel for dead letters: a stage of its own.
+    letters: Mutex<Option<Arc<Stage>>>,
 }
+
+/// Bytes of a control area in tests.
+pub const CONTROL_BYTES: u64 = (64 << 10) - 256;
 
 #[derive(Default)]
 struct Rings {
@@ -37,8 +41,13 @@ struct Rings {
 impl Stage {
     /// A space with room for a control area and `rings` rings.
     pub fn new(shm: Arc<Shm>, control: u64) -> Arc<Stage> {
-        let rings = Rings { next: control + Shape::bytes(64, 32).div_ceil(64) * 64, ..Rings::default() };
-        Arc::new(Stage { shm, control, dead: Mutex::default(), rings: Mutex::new(rings) })
+        let rings = Rings { next: control + CONTROL_BYTES, ..Rings::default() };
+        Arc::new(Stage { shm, control, dead: Mutex::default(), rings: Mutex::new(rings), letters: Mutex::default() })
+    }
+
+    /// Dead letters go there.
+    pub fn send_letters_to(&self, other: &Arc<Stage>) {
+        *self.letters.lock().unwrap() = Some(Arc::clone(other));
     }
 
     /// From now on the kernel says that this thread is dead.
@@ -81,19 +90,30 @@ impl Ground for Stage {
         self.rings.lock().unwrap().free.push(ring);
         Ok(())
     }
+
+    fn channel(self: Arc<Self>, _name: &str) -> Result<Area> {
+        let stage = self.letters.lock().unwrap().clone().ok_or(ErrorCode::NotFound)?;
+        Area::open(stage.shm.clone(), stage.clone(), stage.control, CONTROL_BYTES, "letters")
+    }
 }
 
-/// A channel with 64 lanes on a stage of its own.
+/// A channel on a stage of its own, as in a chunk of 64 KiB.
 pub fn channel(
     kind: ChannelKind,
     overrun: OverrunPolicy,
     lane_bytes: u64,
     rings: u64,
 ) -> (Arc<Stage>, Channel) {
+    let lane_bytes = lane_bytes as u32;
+    channel_with(&ChannelOptions { kind, overrun, lane_bytes, ..ChannelOptions::default() }, rings)
+}
+
+/// As [`channel`], with any options.
+pub fn channel_with(options: &ChannelOptions, rings: u64) -> (Arc<Stage>, Channel) {
     let control = 256;
-    let bytes = Shape::bytes(64, 32);
-    let shm = Arc::new(Shm::heap(control + bytes.div_ceil(64) * 64 + rings * lane_bytes).unwrap());
-    create(shm.span(control, bytes).unwrap(), kind, overrun, lane_bytes, 1).unwrap();
+    let len = control + CONTROL_BYTES + rings * u64::from(options.lane_bytes);
+    let shm = Arc::new(Shm::heap(len).unwrap());
+    create(shm.span(control, CONTROL_BYTES).unwrap(), options, 1).unwrap();
     let stage = Stage::new(shm.clone(), control);
     let channel = reopen(&stage);
     (stage, channel)
@@ -102,7 +122,6 @@ pub fn channel(
 /// The channel as another process opens it.
 pub fn reopen(stage: &Arc<Stage>) -> Channel {
     crate::shm::fork::begin();
-    let area =
-        Area::open(stage.shm.clone(), stage.clone(), stage.control, Shape::bytes(64, 32), "test").unwrap();
+    let area = Area::open(stage.shm.clone(), stage.clone(), stage.control, CONTROL_BYTES, "test").unwrap();
     Channel::from_area(area)
 }

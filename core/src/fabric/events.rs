@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::Inner;
 use super::directory::{HEADER_BYTES, ObjectKind, Plan};
 use crate::cache::{Event, EventSource};
-use crate::channel::{self, Channel, ChannelKind, OverrunPolicy, Publisher, Subscriber};
+use crate::channel::{self, Channel, ChannelKind, ChannelOptions, OverrunPolicy, Publisher, Subscriber};
 use crate::error::{ErrorCode, Result};
 use crate::table::{EventKind, Observer, Table};
 
@@ -190,6 +190,10 @@ impl channel::Ground for OwnGround {
     fn give_back_ring(&self, ring: u64, len: u64) -> Result<()> {
         self.with(|inner| inner.give_back_ring(ring, len))
     }
+
+    fn channel(self: Arc<Self>, _name: &str) -> Result<channel::Area> {
+        Err(ErrorCode::Internal.into())
+    }
 }
 
 /// The events of a cache, as messages.
@@ -217,6 +221,12 @@ impl Inner {
     /// The channel of a cache's events, made now if there is none.
     fn event_channel(&self, cache: u32, ground: Arc<dyn channel::Ground>) -> Result<Channel> {
         let lane_bytes = self.event_lane_bytes();
+        let options = ChannelOptions {
+            kind: ChannelKind::Broadcast,
+            overrun: OverrunPolicy::Overrun,
+            lane_bytes: lane_bytes as u32,
+            ..ChannelOptions::default()
+        };
         let object = self.open_or_create_any(&Plan {
             kind: ObjectKind::Channel,
             name: &format!(".events-{cache}"),
@@ -233,7 +243,7 @@ impl Inner {
             chunks: 1,
             lay_out: &|run, id| {
                 let area = run.sub(HEADER_BYTES, run.len() - HEADER_BYTES)?;
-                channel::create(area, ChannelKind::Broadcast, OverrunPolicy::Overrun, lane_bytes, id)
+                channel::create(area, &options, id)
             },
         })?;
         Ok(Channel::from_area(self.area(&object, ground)?))

@@ -239,6 +239,11 @@ impl channel::Ground for Inner {
     fn give_back_ring(&self, ring: u64, _len: u64) -> Result<()> {
         channel::ring::give_back(&self.pool, self.me()?, ring)
     }
+
+    fn channel(self: Arc<Self>, name: &str) -> Result<channel::Area> {
+        let object = self.channel_object(name)?;
+        self.area(&object, Arc::clone(&self) as Arc<dyn channel::Ground>)
+    }
 }
 
 /// What a channel may ask of whoever takes over from a dead thread: nothing that needs an entry of its own.
@@ -266,6 +271,10 @@ impl channel::Ground for Undertaker {
     }
 
     fn give_back_ring(&self, _ring: u64, _len: u64) -> Result<()> {
+        Err(ErrorCode::Internal.into())
+    }
+
+    fn channel(self: Arc<Self>, _name: &str) -> Result<channel::Area> {
         Err(ErrorCode::Internal.into())
     }
 }

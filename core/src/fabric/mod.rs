@@ -96,6 +96,7 @@ pub(crate) const FINGERPRINT: Fingerprint = Fingerprint {
         let hash = fold(hash, crate::chunk::layout::FACTS);
         let hash = fold(hash, crate::table::layout::FACTS);
         let hash = fold(hash, crate::channel::layout::FACTS);
+        let hash = fold(hash, crate::channel::queue::layout::FACTS);
         let hash = fold(hash, crate::store::layout::FACTS);
         fold(hash, directory::FACTS)
     },

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::directory::{HEADER_BYTES, Object, ObjectKind, Plan};
 use super::{Fabric, Inner};
 use crate::cache::{Cache, CacheOptions, WhenFull};
-use crate::channel::{self, Area, Channel, ChannelOptions};
+use crate::channel::{self, Acknowledge, Area, Channel, ChannelKind, ChannelOptions};
 use crate::error::{Error, ErrorCode, Result};
 use crate::segment::home::check_name;
 use crate::shm::time;
@@ -35,6 +35,19 @@ impl Inner {
     pub(super) fn area(&self, object: &Object, ground: Arc<dyn channel::Ground>) -> Result<Area> {
         let len = u64::from(object.chunks) * self.pool.geometry().chunk_bytes - HEADER_BYTES;
         Area::open(Arc::clone(self.segment.shm()), ground, object.offset + HEADER_BYTES, len, &object.name)
+    }
+
+    /// The channel of that name; an error if there is none.
+    pub(super) fn channel_object(&self, name: &str) -> Result<Object> {
+        self.registry.enter()?;
+        match self.directory.find(&self.pool, name)? {
+            Some(object) if object.kind == ObjectKind::Channel => Ok(object),
+            Some(object) => Err(Error::new(
+                ErrorCode::WrongKind,
+                format!("`{name}` exists as a {}, not as a channel.", object.kind.name()),
+            )),
+            None => Err(Error::new(ErrorCode::NotFound, format!("There is no channel `{name}`."))),
+        }
     }
 
     fn open_or_create(&self, plan: &Plan<'_>) -> Result<Object> {
@@ -100,9 +113,15 @@ impl Fabric {
         Ok(Cache::new(self.inner.table(object)?, Arc::clone(&self.inner) as Arc<dyn crate::cache::Host>))
     }
 
-    /// Opens the channel `name`, or makes it with these options. `WrongOptions` if it exists with others.
+    /// Opens the channel `name`, or makes it with these options. `WrongOptions` if it exists with others. Where messages go to a channel for
+    /// dead letters, that one is made first, as a queue with acknowledgement, if there is none.
     pub fn channel(&self, name: &str, options: &ChannelOptions) -> Result<Channel> {
         channel::layout::check_lane_bytes(u64::from(options.lane_bytes))?;
+        channel::check_options(name, options)?;
+        if let Some(letters) = options.acknowledge.as_ref().and_then(|acknowledge| acknowledge.dead_letters.as_ref())
+        {
+            self.channel_for_letters(&letters.channel, options.lane_bytes)?;
+        }
         let object = self.inner.open_or_create(&Plan {
             kind: ObjectKind::Channel,
             name,
@@ -110,7 +129,7 @@ impl Fabric {
                 options.kind as u64,
                 options.overrun as u64,
                 u64::from(options.lane_bytes),
-                0,
+                u64::from(options.acknowledge.is_some()),
                 0,
                 0,
                 0,
@@ -119,7 +138,7 @@ impl Fabric {
             chunks: 1,
             lay_out: &|run, id| {
                 let area = run.sub(HEADER_BYTES, run.len() - HEADER_BYTES)?;
-                channel::create(area, options.kind, options.overrun, u64::from(options.lane_bytes), id)
+                channel::create(area, options, id)
             },
         })?;
         let channel = self.existing(&object)?;
@@ -132,17 +151,31 @@ impl Fabric {
         Ok(channel)
     }
 
+    /// Makes sure that there is a channel of that name.
+    fn channel_for_letters(&self, name: &str, lane_bytes: u32) -> Result<()> {
+        match self.inner.channel_object(name) {
+            Ok(_) => Ok(()),
+            Err(error) if error.code() == ErrorCode::NotFound => {
+                let options = ChannelOptions {
+                    kind: ChannelKind::Queue,
+                    lane_bytes,
+                    acknowledge: Some(Acknowledge::default()),
+                    ..ChannelOptions::default()
+                };
+                match self.channel(name, &options) {
+                    // Somebody made it just now, in another way.
+                    Err(error) if error.code() == ErrorCode::WrongOptions => Ok(()),
+                    made => made.map(|_| ()),
+                }
+            }
+            Err(error) => Err(error),
+        }
+    }
+
     /// Opens the channel `name`, however it was made. `NotFound` if there is none.
     pub fn open_channel(&self, name: &str) -> Result<Channel> {
-        self.inner.registry.enter()?;
-        match self.inner.directory.find(&self.inner.pool, name)? {
-            Some(object) if object.kind == ObjectKind::Channel => self.existing(&object),
-            Some(object) => Err(Error::new(
-                ErrorCode::WrongKind,
-                format!("`{name}` exists as a {}, not as a channel.", object.kind.name()),
-            )),
-            None => Err(Error::new(ErrorCode::NotFound, format!("There is no channel `{name}`."))),
-        }
+        let object = self.inner.channel_object(name)?;
+        self.existing(&object)
     }
 
     fn existing(&self, object: &Object) -> Result<Channel> {

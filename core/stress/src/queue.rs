@@ -43,6 +43,7 @@ pub fn queue(options: &Options, queue: &QueueOptions) -> Result<(), Failure> {
             kind: ChannelKind::Broadcast,
             overrun: OverrunPolicy::Block,
             lane_bytes: LANE_BYTES,
+            ..ChannelOptions::default()
         },
     )?;
     let mut subscriber = match queue.role {

@@ -26,7 +26,7 @@ const LANE_BYTES: u32 = 16 << 10;
 fn open(fabric: &Fabric, index: usize) -> Channel {
     let (name, kind, overrun) = CHANNELS[index];
     fabric
-        .channel(name, &ChannelOptions { kind, overrun, lane_bytes: LANE_BYTES })
+        .channel(name, &ChannelOptions { kind, overrun, lane_bytes: LANE_BYTES, ..ChannelOptions::default() })
         .unwrap_or_else(|error| panic!("channel {name} does not open: {error}"))
 }
 

@@ -34,5 +34,6 @@ pub fn channel_options() -> ChannelOptions {
         kind: ChannelKind::Broadcast,
         overrun: OverrunPolicy::Block,
         lane_bytes: names::LANE_BYTES,
+        ..ChannelOptions::default()
     }
 }
