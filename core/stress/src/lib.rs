@@ -8,6 +8,7 @@ pub mod history;
 pub mod kv;
 pub mod queue;
 pub mod random;
+pub mod work;
 
 use std::fmt;
 use std::io;

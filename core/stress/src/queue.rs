@@ -94,11 +94,11 @@ fn pad(random: &mut Random) -> usize {
 /// A client that records each question and answer; at most one publisher and one subscriber.
 #[derive(Debug)]
 pub struct QueueClient {
-    recorder: Recorder,
+    pub(crate) recorder: Recorder,
     channel: String,
     /// The number of the next message.
     seq: u64,
-    buffer: Vec<u8>,
+    pub(crate) buffer: Vec<u8>,
     /// The number that comes next from each producer that was heard.
     next: HashMap<String, u64>,
     /// How many lost messages the library reported, and how many of them are recorded as gaps.
@@ -120,7 +120,7 @@ impl QueueClient {
         })
     }
 
-    fn line(&self, op: &str) -> Line {
+    pub(crate) fn line(&self, op: &str) -> Line {
         let mut line = Line::new(self.recorder.client(), op);
         line.q = Some(self.channel.clone());
         line
@@ -244,7 +244,7 @@ impl QueueClient {
 }
 
 /// Producer and number from the head of a payload.
-fn parse(payload: &[u8]) -> Option<(String, u64)> {
+pub(crate) fn parse(payload: &[u8]) -> Option<(String, u64)> {
     let text = printable(payload);
     let mut parts = text.splitn(3, ' ');
     let (p, seq) = (parts.next()?, parts.next()?);

@@ -7,4 +7,5 @@ pub mod kill_point;
 pub mod linearizability;
 pub mod process;
 pub mod queue_history;
+pub mod work_history;
 pub use memora_stress::history;

@@ -1,7 +1,7 @@
 //! Every named kill point, killed and frozen in a real process: the survivors go on at once, what was acknowledged is there, and the
 //! fabric passes its own check; a frozen victim then goes on as if nothing had happened.
 //!
-//! Six scenarios reach the points: `cache`, `evict`, `store`, `channel`, `fabric` (creation, attaching, objects) and `heir` (taking over from the dead
+//! Seven scenarios reach the points: `cache`, `evict`, `store`, `channel`, `queue`, `fabric` (creation, attaching, objects) and `heir` (taking over from the dead
 //! and from the stopped). A scenario is a random mix of everything that its objects can do, so a new kill point is covered when it is named.
 //!
 //! `MEMORA_KILL_ONLY=text` narrows a run to the points whose names contain the text, and tries more of their occurrences.
@@ -11,6 +11,7 @@ mod channel;
 mod evict;
 mod fabric;
 mod heir;
+mod queue;
 mod store;
 
 use std::collections::BTreeMap;
@@ -42,6 +43,8 @@ fn entry() {
         "cache" => cache::victim(&place),
         "store" => store::victim(&place),
         "channel" => channel::victim(&place),
+        "queue" => queue::victim(&place),
+        "taker" => queue::taker(&place),
         "fabric" => fabric::victim(&place),
         "evict" => evict::victim(&place),
         "heir" => heir::victim(&place),
@@ -128,8 +131,15 @@ impl Blow {
     }
 }
 
-const SCENARIOS: [Scenario; 6] =
-    [cache::SCENARIO, evict::SCENARIO, channel::SCENARIO, store::SCENARIO, fabric::SCENARIO, heir::SCENARIO];
+const SCENARIOS: [Scenario; 7] = [
+    cache::SCENARIO,
+    evict::SCENARIO,
+    channel::SCENARIO,
+    queue::SCENARIO,
+    store::SCENARIO,
+    fabric::SCENARIO,
+    heir::SCENARIO,
+];
 
 /// Points of the harness itself, which no operation reaches.
 fn is_own(name: &str) -> bool {
@@ -290,6 +300,11 @@ fn survivors_of_caches_that_evict_find_room_and_right_values() {
 #[test]
 fn survivors_of_a_channel_go_on_and_nothing_acknowledged_is_lost() {
     run_all(&channel::SCENARIO);
+}
+
+#[test]
+fn survivors_of_a_queue_go_on_and_each_message_is_taken_or_marked() {
+    run_all(&queue::SCENARIO);
 }
 
 #[test]

@@ -236,15 +236,10 @@ impl Consumer {
         let Some(holding) = holding else { return Err(ErrorCode::Internal.into()) };
         let source = &lanes[*turn];
         holding.make_room(area)?;
-        let due = holding.due();
-        let mut held = 0;
-        for found in batch.iter_mut() {
-            let bytes = &scratch[found.at..found.at + found.len];
-            match holding.grip.prepare(&holding.hand, found.name, found.word, due, bytes)? {
-                Some(word) => (found.word, found.number) = (word, holding.grip.next - 1),
-                None => break,
-            }
-            held += 1;
+        let mut held = holding.prepare_batch(batch, scratch)?;
+        if held == 0 {
+            holding.tidy(area)?;
+            held = holding.prepare_batch(batch, scratch)?;
         }
         batch.truncate(held);
         let Some(last) = batch.last() else { return Err(holding.full(&area.name)) };
@@ -485,12 +480,28 @@ impl Holding {
         if self.visibility_ms == 0 { 0 } else { time::boot_ms().saturating_add(self.visibility_ms) }
     }
 
+    /// Writes messages into the next cells, as many as there is room for. Gives how many.
+    #[inline(always)]
+    fn prepare_batch(&mut self, batch: &mut [Found], scratch: &[u8]) -> Result<usize> {
+        let due = self.due();
+        let mut held = 0;
+        for found in batch {
+            let bytes = &scratch[found.at..found.at + found.len];
+            match self.grip.prepare::<false>(&self.hand, found.name, found.word, due, bytes)? {
+                Some(word) => (found.word, found.number) = (word, self.grip.next - 1),
+                None => break,
+            }
+            held += 1;
+        }
+        Ok(held)
+    }
+
     /// Makes room in the hand where messages are done or gone.
     #[inline(always)]
     pub fn make_room(&mut self, area: &Area) -> Result<()> {
         let Holding { grip, hand, .. } = self;
         grip.reclaim(hand, |number, word| take::help(area, word.taker(), hand.word_offset(number)?, word.0))?;
-        if self.grip.is_tight(&self.hand) { self.tidy(area) } else { Ok(()) }
+        if self.grip.is_tight(&self.hand) && self.moved.is_time(self.grip.tail) { self.tidy(area) } else { Ok(()) }
     }
 
     #[cold]

@@ -175,15 +175,28 @@ impl Grip {
         Ok(grip)
     }
 
-    /// Writes a message into the next cell, which nobody sees yet, with a word like `word`. None if there is no room.
+    /// Writes a message into the next cell, which nobody sees yet, with a word like `word`. None if there is no room: some is kept for
+    /// moving cells within the hand, which may use `ALL`.
     #[inline(always)]
-    pub fn prepare(&mut self, hand: &Hand, name: Name, word: CellWord, due: u64, bytes: &[u8]) -> Result<Option<CellWord>> {
+    pub fn prepare<const ALL: bool>(
+        &mut self,
+        hand: &Hand,
+        name: Name,
+        word: CellWord,
+        due: u64,
+        bytes: &[u8],
+    ) -> Result<Option<CellWord>> {
         let need = align8(bytes.len() as u64);
         let ring = hand.payload.ring();
         let rest = ring.len() - ring.at(self.next_end);
         // Payload does not cross the ring's end.
         let place = if need > rest { self.next_end + rest } else { self.next_end };
-        if self.next - self.floor >= hand.count() || place + need - self.start > ring.len() {
+        let (cells, room) = if ALL {
+            (hand.count(), ring.len())
+        } else {
+            (hand.count() / 8 * 7, ring.len() / 4 * 3)
+        };
+        if self.next - self.floor >= cells || place + need - self.start > room {
             return Ok(None);
         }
         ring.copy_in(place, bytes)?;

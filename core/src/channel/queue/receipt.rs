@@ -34,6 +34,11 @@ impl Moved {
         self.now.get(&receipt.word.0).copied().unwrap_or((receipt.number, receipt.word))
     }
 
+    /// Whether so many were taken since the hand was tidied that it is worth the trouble.
+    pub fn is_time(&self, tail: u64) -> bool {
+        tail >= self.next
+    }
+
     fn put(&mut self, old: CellWord, new: (u64, CellWord)) {
         let key = self.now.iter().find(|(_, (_, word))| *word == old).map_or(old.0, |(key, _)| *key);
         self.now.insert(key, new);
@@ -143,35 +148,41 @@ impl Holding {
         if done { Ok(()) } else { Err(ErrorCode::NotHeld.into()) }
     }
 
-    /// Moves the few messages that are held long behind the others, so that they do not keep the room of all that came after them.
+    /// Moves messages that are held long behind the others, so that they do not keep the room of all that came after them.
     #[cold]
     #[inline(never)]
     pub fn tidy(&mut self, area: &Area) -> Result<()> {
-        if self.grip.tail < self.moved.next {
-            return Ok(());
-        }
         let count = self.hand.count();
         self.moved.next = self.grip.tail + count / 16 + 1;
-        let open = self.hand.shown().filter(|number| {
-            let kind = self.hand.look(*number).and_then(CellWord::kind);
-            matches!(kind, Some(CellKind::Held | CellKind::Back | CellKind::Left))
-        });
-        let open: Vec<u64> = open.collect();
-        // Moving many, or much, again and again costs more than waiting for their acknowledgement.
-        let bytes: u64 = open.iter().map(|number| self.hand.content(*number).data.len()).sum();
-        if open.len() as u64 > count / 4 || bytes > area.shape.lane_bytes / 8 {
-            return Ok(());
-        }
         let mut scratch = Vec::new();
-        for number in open {
-            if !self.move_cell(area, number, &mut scratch)? {
+        // Each round frees at least what stood in front of the first one that it moves.
+        for _ in 0..8 {
+            let open = |number: &u64| {
+                let kind = self.hand.look(*number).and_then(CellWord::kind);
+                matches!(kind, Some(CellKind::Held | CellKind::Back | CellKind::Left))
+            };
+            let open: Vec<u64> = self.hand.shown().filter(open).collect();
+            // Moving much again and again costs more than waiting for its acknowledgement.
+            let bytes: u64 = open.iter().map(|number| self.hand.content(*number).data.len()).sum();
+            if open.is_empty() || open.len() as u64 > count / 2 || bytes > area.shape.lane_bytes / 4 {
+                break;
+            }
+            let before = self.grip.tail;
+            for number in open {
+                if !self.move_cell(area, number, &mut scratch)? {
+                    break;
+                }
+            }
+            let Holding { grip, hand, .. } = self;
+            grip.reclaim(hand, |number, word| take::help(area, word.taker(), hand.word_offset(number)?, word.0))?;
+            if grip.tail == before || !grip.is_tight(hand) {
                 break;
             }
         }
-        let Holding { grip, hand, moved, .. } = self;
-        // What others took meanwhile is not moved any more.
+        let Holding { hand, moved, .. } = self;
+        // What others took meanwhile is not found any more.
         moved.now.retain(|_, (number, word)| hand.look(*number) == Some(*word));
-        grip.reclaim(hand, |number, word| take::help(area, word.taker(), hand.word_offset(number)?, word.0))
+        Ok(())
     }
 
     /// Moves one cell to the end of the hand, as if it were taken from another's. False if there is no room.
@@ -183,7 +194,7 @@ impl Holding {
         let content = self.hand.content(number);
         let len = self.hand.copy(content.data, scratch)?;
         let Some(new) =
-            self.grip.prepare(&self.hand, content.name, word, content.due, &scratch[..len])?
+            self.grip.prepare::<true>(&self.hand, content.name, word, content.due, &scratch[..len])?
         else {
             return Ok(false);
         };

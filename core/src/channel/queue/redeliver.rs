@@ -176,7 +176,7 @@ impl Consumer {
             (number, held)
         } else {
             holding.make_room(area)?;
-            let Some(held) = holding.grip.prepare(&holding.hand, content.name, held, due, &scratch[..len])? else {
+            let Some(held) = holding.grip.prepare::<false>(&holding.hand, content.name, held, due, &scratch[..len])? else {
                 return Ok(None);
             };
             let to = holding.grip.next - 1;
