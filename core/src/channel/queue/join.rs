@@ -142,7 +142,7 @@ pub fn inherit(area: &Area, index: u32, thread: u16) -> Result<bool> {
         area.change_consumer(index, seen, SubState::new(SubKind::Free, 0, 0, seen.generation()))?;
         return Ok(true);
     };
-    take::settle(area, index, hand.count())?;
+    take::settle(area, index, seen, hand.count())?;
     area.leave(index, seen)?;
     Ok(true)
 }

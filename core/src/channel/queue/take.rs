@@ -14,6 +14,7 @@
 //! under another number, or the word changed.
 
 use super::super::area::Area;
+use super::super::layout::SubState;
 use super::EntryBlock;
 use super::layout::{Intent, Phase, consumer};
 use crate::error::{Error, ErrorCode, Result};
@@ -107,9 +108,9 @@ pub fn help(area: &Area, taker: u8, source: u64, value: u64) -> Result<()> {
     Ok(())
 }
 
-/// Finishes the taking that a dead consumer was at: shows what it took, or forgets it. Repeating it is harmless, also at the same time,
-/// and also when the entry has another owner by then. `cells` is how many a hand has.
-pub fn settle(area: &Area, index: u32, cells: u64) -> Result<()> {
+/// Finishes the taking that a dead consumer was at, whose entry has the state `dead`: shows what it took, or forgets it. Repeating it is
+/// harmless, also at the same time, and also when the entry has another owner by then. `cells` is how many a hand has.
+pub fn settle(area: &Area, index: u32, dead: SubState, cells: u64) -> Result<()> {
     let entry = area.entry(index)?;
     // Each round that fails is one step of another who settles: open, taken, closed.
     for _ in 0..4 {
@@ -117,7 +118,8 @@ pub fn settle(area: &Area, index: u32, cells: u64) -> Result<()> {
         let phase = seen.phase().ok_or_else(|| {
             Error::new(ErrorCode::Corrupt, format!("Consumer {index} has the intent {:#x}.", seen.0))
         })?;
-        if phase == Phase::None {
+        // The intent was loaded before: an intent of a later owner stands there only after the state has changed.
+        if phase == Phase::None || area.consumer_state(index)? != dead {
             return Ok(());
         }
         let Some(plan) = read(entry, seen) else { continue };

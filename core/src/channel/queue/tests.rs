@@ -466,7 +466,13 @@ fn a_late_heir_changes_nothing_of_the_next_owner() {
     assert_eq!(held[0].0.deliveries, 2);
     // The heir was stopped after it had found the first owner dead.
     assert!(!channel.area.leave(index, seen).unwrap());
-    take::settle(&channel.area, index, u64::from(LANE) / 64).unwrap();
+    // Nor does it close what the next one has opened, so that nobody could tell what that one took.
+    let holding = second.holding.as_mut().unwrap();
+    let plan = take::Plan { source: 256, target: 1, until: holding.grip.next };
+    holding.intent = take::open(holding.hand.entry.block(), holding.intent, plan);
+    take::settle(&channel.area, index, seen, u64::from(LANE) / 64).unwrap();
+    assert_eq!(take::current(holding.hand.entry.block()), holding.intent);
+    holding.intent = take::close(holding.hand.entry.block(), holding.intent);
     second.ack(&held[0].0.receipt).unwrap();
     assert_sound(&channel);
 }

@@ -1,0 +1,197 @@
+//! Queues under a storm: producers and consumers in processes of their own are killed, stopped, continued and replaced at random.
+//! Afterwards nothing is lost, nothing came twice without a mark, and the fabric passes its check.
+//!
+//! `MEMORA_TORTURE=N` makes it longer.
+
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use memora::{
+    Acknowledge, Channel, ChannelKind, ChannelOptions, DeadLetters, ErrorCode, Fabric, FabricOptions,
+};
+use memora_stress::queue::QueueClient;
+use memora_stress::random::Random;
+use memora_testkit::history::{operations, read};
+use memora_testkit::kill_point::torture;
+use memora_testkit::process::{self, PATIENCE, Worker};
+use memora_testkit::work_history::{self, Queue, Summary};
+
+const HOME: &str = "MEMORA_QUEUE_HOME";
+const VISIBILITY: Duration = Duration::from_millis(60);
+
+fn fabric(home: &Path) -> Fabric {
+    FabricOptions::new().home(home.join("home")).limit(8 << 20).open("queues").expect("the fabric opens")
+}
+
+fn queue(name: &str) -> Queue<'_> {
+    let acknowledged = name != "once";
+    Queue { name, acknowledged, letters: acknowledged.then_some("letters") }
+}
+
+fn open(fabric: &Fabric, name: &str) -> Channel {
+    let letters = DeadLetters { after: 20, channel: "letters".into() };
+    let acknowledge = Acknowledge { visibility: Some(VISIBILITY), dead_letters: Some(letters) };
+    let options = ChannelOptions {
+        kind: ChannelKind::Queue,
+        lane_bytes: 16 << 10,
+        acknowledge: (name != "once").then_some(acknowledge),
+        ..ChannelOptions::default()
+    };
+    fabric.channel(name, &options).expect("the queue opens")
+}
+
+fn client(home: &Path, role: &str, queue: &str) -> QueueClient {
+    let who = format!("{role}.{}", std::process::id());
+    QueueClient::open(&home.join(format!("{who}.{queue}.jsonl")), &who, queue).expect("the place is writable")
+}
+
+/// Plays the workers; a plain run has none.
+#[test]
+fn entry() {
+    let Some(role) = process::role() else {
+        assert!(std::env::var_os(HOME).is_none());
+        return;
+    };
+    let home = PathBuf::from(std::env::var_os(HOME).expect("the parent gives a place"));
+    let (role, name) = role.split_once(' ').expect("what to do on which queue");
+    let fabric = fabric(&home);
+    let channel = open(&fabric, name);
+    let mut client = client(&home, role, name);
+    process::tell("ready");
+    let mut random = Random::new(&format!("{role}{}", std::process::id()));
+    if role == "produce" {
+        let mut publisher = channel.publisher().expect("a lane");
+        loop {
+            let sent = client.send_by(random.draw(200) as usize, |payload| {
+                publisher.send_timeout(payload, Duration::from_millis(20))
+            });
+            sent.expect("sent, or told that there is no room");
+            if random.draw(20) == 0 {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        }
+    }
+    let mut consumer = channel.consumer().expect("a consumer");
+    loop {
+        let wait = (random.draw(3) == 0).then_some(Duration::from_millis(20));
+        let Some(taken) = client.take(&mut consumer, wait).expect("taken, or told that there is nothing") else {
+            continue;
+        };
+        if name == "once" {
+            continue;
+        }
+        match random.draw(20) {
+            0 => drop(client.back(&mut consumer, &taken, Duration::from_millis(random.draw(5))).expect("told")),
+            1 => {}
+            _ => drop(client.ack(&mut consumer, &taken).expect("told")),
+        }
+    }
+}
+
+struct Storm {
+    dir: tempfile::TempDir,
+    name: &'static str,
+    workers: Vec<(&'static str, Worker)>,
+    kills: u64,
+}
+
+impl Storm {
+    fn new(name: &'static str) -> Storm {
+        let dir = tempfile::Builder::new().prefix("memora-queue-").tempdir_in("/dev/shm").expect("writable");
+        open(&fabric(dir.path()), name);
+        let mut storm = Storm { dir, name, workers: Vec::new(), kills: 0 };
+        for role in ["produce", "produce", "consume", "consume", "consume"] {
+            let worker = storm.spawn(role);
+            storm.workers.push((role, worker));
+        }
+        storm
+    }
+
+    fn spawn(&self, role: &str) -> Worker {
+        let home: OsString = self.dir.path().into();
+        let environment: [(&str, &OsStr); 1] = [(HOME, &home)];
+        let mut worker = Worker::spawn("entry", &format!("{role} {}", self.name), &environment);
+        worker.expect_line("ready");
+        worker
+    }
+
+    /// Kills one and starts another in its place, or stops one for a while.
+    fn blow(&mut self, random: &mut Random) {
+        let which = random.draw(self.workers.len() as u64) as usize;
+        let role = self.workers[which].0;
+        if random.draw(3) == 0 {
+            assert!(self.workers[which].1.stop(), "it ended by itself: {}", self.workers[which].1.errors());
+            std::thread::sleep(Duration::from_millis(random.draw(200)));
+            self.workers[which].1.resume();
+            return;
+        }
+        let status = self.workers[which].1.kill();
+        assert!(Worker::was_killed(status), "{role} ended by itself: {}", self.workers[which].1.errors());
+        self.kills += 1;
+        self.workers[which].1 = self.spawn(role);
+    }
+
+    /// Empties the queue, checks the fabric and judges the histories.
+    fn judge(mut self) -> (u64, Summary) {
+        for (role, worker) in &mut self.workers {
+            assert!(Worker::was_killed(worker.kill()), "{role} ended by itself: {}", worker.errors());
+        }
+        let home = self.dir.path();
+        let fabric = fabric(home);
+        for name in [self.name, "letters"] {
+            let channel = match fabric.open_channel(name) {
+                Ok(channel) => channel,
+                Err(error) => {
+                    assert_eq!((error.code(), name), (ErrorCode::NotFound, "letters"));
+                    continue;
+                }
+            };
+            let mut client = client(home, "end", name);
+            let mut consumer = channel.consumer().expect("a consumer");
+            let end = Instant::now() + PATIENCE;
+            while let Some(taken) = client.take(&mut consumer, Some(VISIBILITY * 3)).expect("taken") {
+                if channel.options().acknowledge.is_some() {
+                    client.ack(&mut consumer, &taken).expect("acknowledged");
+                }
+                assert!(Instant::now() < end, "{name} does not come to an end");
+            }
+        }
+        fabric.reap().expect("reaped");
+        let report = fabric.check().expect("checked");
+        assert!(report.problems.is_empty(), "{:#?}", report.problems);
+        let entries = std::fs::read_dir(home).expect("readable").map(|entry| entry.expect("readable").path());
+        let paths: Vec<PathBuf> =
+            entries.filter(|path| path.extension() == Some(OsStr::new("jsonl"))).collect();
+        let operations = operations(&read(&paths).expect("readable")).expect("well formed");
+        match work_history::check(&operations, &queue(self.name)) {
+            Ok(summary) => (self.kills, summary),
+            Err(error) => panic!("{error}\nhistories kept in {}", self.dir.keep().display()),
+        }
+    }
+}
+
+fn storm(name: &'static str) -> Summary {
+    let mut random = Random::new(name);
+    let mut storm = Storm::new(name);
+    for _ in 0..25 * torture() {
+        std::thread::sleep(Duration::from_millis(random.draw(80)));
+        storm.blow(&mut random);
+    }
+    let (kills, summary) = storm.judge();
+    println!("{name}: {kills} kills, {summary:?}");
+    assert!(kills > 0 && summary.sent > 100, "{summary:?}");
+    summary
+}
+
+#[test]
+fn a_storm_loses_no_message_of_a_queue_with_acknowledgement_and_marks_what_comes_again() {
+    let summary = storm("least");
+    assert!(summary.redelivered > 0 && summary.acknowledged > 100, "{summary:?}");
+}
+
+#[test]
+fn a_storm_loses_of_a_queue_without_acknowledgement_what_the_killed_were_taking_and_repeats_nothing() {
+    let summary = storm("once");
+    assert_eq!(summary.redelivered, 0, "{summary:?}");
+}
