@@ -21,8 +21,12 @@ fn open(home: &Path) -> Fabric {
 
 /// Its publisher waits for its slowest subscriber: until that is proven dead.
 fn news(fabric: &Fabric) -> Channel {
-    let options =
-        ChannelOptions { kind: ChannelKind::Broadcast, overrun: OverrunPolicy::Block, lane_bytes: 16 << 10, ..ChannelOptions::default() };
+    let options = ChannelOptions {
+        kind: ChannelKind::Broadcast,
+        overrun: OverrunPolicy::Block,
+        lane_bytes: 16 << 10,
+        ..ChannelOptions::default()
+    };
     fabric.channel("news", &options).expect("a channel")
 }
 

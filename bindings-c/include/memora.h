@@ -326,6 +326,18 @@
 #define MEMORA_STALE -4136
 
 /**
+ * The consumer does not hold the message any more: its time was over and another has it, or it was acknowledged or given back.
+ * Acknowledge in time, extend the time of long work, or make the queue with a longer visibility.
+ */
+#define MEMORA_NOT_HELD -4137
+
+/**
+ * The consumer holds as many messages as it can without acknowledging.
+ * Acknowledge or give back messages before taking more, or make the queue with larger lanes.
+ */
+#define MEMORA_TOO_MANY_HELD -4138
+
+/**
  * Backend of a fabric: a file in the home directory (the default).
  */
 #define MEMORA_BACKEND_FILE 0

@@ -31,8 +31,8 @@ pub use cache::{
     SetOutcome, Token, Ttl, View, WhenFull,
 };
 pub use channel::{
-    Acknowledge, Channel, ChannelKind, ChannelOptions, ChannelStats, Claim, Consumer, ConsumerInfo, DeadLetters,
-    Delivery, Message, OverrunPolicy, Publisher, QueueStats, Receipt, Subscriber,
+    Acknowledge, Channel, ChannelKind, ChannelOptions, ChannelStats, Claim, Consumer, ConsumerInfo,
+    DeadLetters, Delivery, Message, OverrunPolicy, Publisher, QueueStats, Receipt, Subscriber,
     SubscriptionInfo,
 };
 pub use error::{Error, ErrorCode, Result};

@@ -17,7 +17,12 @@ fn options(home: &TempDir) -> FabricOptions {
 }
 
 fn broadcast() -> ChannelOptions {
-    ChannelOptions { kind: ChannelKind::Broadcast, overrun: OverrunPolicy::Block, lane_bytes: 64 << 10, ..ChannelOptions::default() }
+    ChannelOptions {
+        kind: ChannelKind::Broadcast,
+        overrun: OverrunPolicy::Block,
+        lane_bytes: 64 << 10,
+        ..ChannelOptions::default()
+    }
 }
 
 fn assert_sound(fabric: &Fabric) {

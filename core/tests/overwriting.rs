@@ -118,8 +118,12 @@ fn garbage_of_a_cache_is_room_for_rings_and_control_areas() {
     for number in (0..all).filter(|number| number % 4 == 0) {
         assert!(cache.delete(&key(number)).unwrap());
     }
-    let options =
-        ChannelOptions { kind: ChannelKind::Stream, overrun: OverrunPolicy::Block, lane_bytes: 128 << 10, ..ChannelOptions::default() };
+    let options = ChannelOptions {
+        kind: ChannelKind::Stream,
+        overrun: OverrunPolicy::Block,
+        lane_bytes: 128 << 10,
+        ..ChannelOptions::default()
+    };
     let channel = fabric.channel("channel", &options).unwrap();
     let mut publisher = channel.publisher().unwrap();
     publisher.send(b"there was room").unwrap();

@@ -75,14 +75,17 @@ fn entry() {
     let mut consumer = channel.consumer().expect("a consumer");
     loop {
         let wait = (random.draw(3) == 0).then_some(Duration::from_millis(20));
-        let Some(taken) = client.take(&mut consumer, wait).expect("taken, or told that there is nothing") else {
+        let Some(taken) = client.take(&mut consumer, wait).expect("taken, or told that there is nothing")
+        else {
             continue;
         };
         if name == "once" {
             continue;
         }
         match random.draw(20) {
-            0 => drop(client.back(&mut consumer, &taken, Duration::from_millis(random.draw(5))).expect("told")),
+            0 => {
+                drop(client.back(&mut consumer, &taken, Duration::from_millis(random.draw(5))).expect("told"))
+            }
             1 => {}
             _ => drop(client.ack(&mut consumer, &taken).expect("told")),
         }

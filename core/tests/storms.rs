@@ -83,7 +83,12 @@ fn sleep_and_wake(options: &Options, subscription: Option<&str>) -> Result<(), F
 }
 
 fn channel_options() -> ChannelOptions {
-    ChannelOptions { kind: ChannelKind::Broadcast, overrun: OverrunPolicy::Block, lane_bytes: LANE_BYTES, ..ChannelOptions::default() }
+    ChannelOptions {
+        kind: ChannelKind::Broadcast,
+        overrun: OverrunPolicy::Block,
+        lane_bytes: LANE_BYTES,
+        ..ChannelOptions::default()
+    }
 }
 
 /// How a worker is started.

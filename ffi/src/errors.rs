@@ -128,6 +128,12 @@ pub const MEMORA_INTERNAL: c_int = -4135;
 /// The entry has another version by now; nothing was stored.
 /// Read the entry again and decide anew.
 pub const MEMORA_STALE: c_int = -4136;
+/// The consumer does not hold the message any more: its time was over and another has it, or it was acknowledged or given back.
+/// Acknowledge in time, extend the time of long work, or make the queue with a longer visibility.
+pub const MEMORA_NOT_HELD: c_int = -4137;
+/// The consumer holds as many messages as it can without acknowledging.
+/// Acknowledge or give back messages before taking more, or make the queue with larger lanes.
+pub const MEMORA_TOO_MANY_HELD: c_int = -4138;
 
 /// What the code of an error is to C.
 pub(crate) fn to_c(code: ErrorCode) -> c_int {

@@ -387,7 +387,10 @@ impl<'a> Lane<'a> {
             }
             position = behind;
         }
-        Err(Error::new(ErrorCode::Corrupt, format!("Padding follows padding in front of position {position}.")))
+        Err(Error::new(
+            ErrorCode::Corrupt,
+            format!("Padding follows padding in front of position {position}."),
+        ))
     }
 
     /// Overrun: whether bytes at `position` may have been overwritten by now. What was loaded before this call is good

@@ -86,7 +86,9 @@ pub enum ChannelKind {
 
 impl ChannelKind {
     pub(crate) fn from_number(number: u32) -> Option<ChannelKind> {
-        [ChannelKind::Stream, ChannelKind::Broadcast, ChannelKind::Queue].into_iter().find(|kind| *kind as u32 == number)
+        [ChannelKind::Stream, ChannelKind::Broadcast, ChannelKind::Queue]
+            .into_iter()
+            .find(|kind| *kind as u32 == number)
     }
 }
 

@@ -106,7 +106,11 @@ impl Publisher {
     }
 
     #[inline(always)]
-    fn put_marked<const OVERRUN: bool, const AGAIN: bool>(&mut self, message: &[u8], wait: Wait) -> Result<u64> {
+    fn put_marked<const OVERRUN: bool, const AGAIN: bool>(
+        &mut self,
+        message: &[u8],
+        wait: Wait,
+    ) -> Result<u64> {
         let len = message.len() as u64;
         self.make_room::<OVERRUN>(len, wait)?;
         let lane = self.lane.view();

@@ -42,7 +42,13 @@ impl Stage {
     /// A space with room for a control area and `rings` rings.
     pub fn new(shm: Arc<Shm>, control: u64) -> Arc<Stage> {
         let rings = Rings { next: control + CONTROL_BYTES, ..Rings::default() };
-        Arc::new(Stage { shm, control, dead: Mutex::default(), rings: Mutex::new(rings), letters: Mutex::default() })
+        Arc::new(Stage {
+            shm,
+            control,
+            dead: Mutex::default(),
+            rings: Mutex::new(rings),
+            letters: Mutex::default(),
+        })
     }
 
     /// Dead letters go there.

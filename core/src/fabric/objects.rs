@@ -118,7 +118,8 @@ impl Fabric {
     pub fn channel(&self, name: &str, options: &ChannelOptions) -> Result<Channel> {
         channel::layout::check_lane_bytes(u64::from(options.lane_bytes))?;
         channel::check_options(name, options)?;
-        if let Some(letters) = options.acknowledge.as_ref().and_then(|acknowledge| acknowledge.dead_letters.as_ref())
+        if let Some(letters) =
+            options.acknowledge.as_ref().and_then(|acknowledge| acknowledge.dead_letters.as_ref())
         {
             self.channel_for_letters(&letters.channel, options.lane_bytes)?;
         }

@@ -23,7 +23,11 @@ pub struct Taken {
 
 impl QueueClient {
     /// Takes one message; waits for it if `wait` is given. None if there was none.
-    pub fn take(&mut self, consumer: &mut Consumer, wait: Option<Duration>) -> Result<Option<Taken>, Failure> {
+    pub fn take(
+        &mut self,
+        consumer: &mut Consumer,
+        wait: Option<Duration>,
+    ) -> Result<Option<Taken>, Failure> {
         let line = self.line("take");
         let mut line = self.recorder.ask(line)?;
         let answer = match wait {

@@ -130,7 +130,8 @@ fn judge(fate: &Fate<'_>, queue: &Queue<'_>, summary: &mut Summary) -> Result<()
         if !fate.sends.iter().any(|send| same(&send)) {
             return Err(format!("never sent in this form: {}", show(line)));
         }
-        let good = |send: &&&Operation| !(send.answered && send.line.ok != Some(true)) && send.line.t0 <= take.end;
+        let good =
+            |send: &&&Operation| !(send.answered && send.line.ok != Some(true)) && send.line.t0 <= take.end;
         if !fate.sends.iter().filter(same).any(|send| good(&send)) {
             return Err(format!("the send was refused, or comes later: {}", show(line)));
         }
@@ -163,7 +164,10 @@ fn judge(fate: &Fate<'_>, queue: &Queue<'_>, summary: &mut Summary) -> Result<()
     let maybe = fate.acks.iter().any(|ack| !ack.answered);
     if queue.acknowledged {
         if fate.acknowledged_at().is_none() && fate.letters.is_empty() && !maybe {
-            return Err(format!("lost: {}", fate.sends.last().map_or(String::new(), |send| show(&send.line))));
+            return Err(format!(
+                "lost: {}",
+                fate.sends.last().map_or(String::new(), |send| show(&send.line))
+            ));
         }
     } else {
         summary.lost += u64::from(fate.takes.is_empty());

@@ -2,9 +2,7 @@
 
 use std::time::Duration;
 
-use memora::{
-    Acknowledge, Channel, ChannelKind, ChannelOptions, Consumer, DeadLetters, Fabric,
-};
+use memora::{Acknowledge, Channel, ChannelKind, ChannelOptions, Consumer, DeadLetters, Fabric};
 use memora_stress::queue::QueueClient;
 use memora_stress::random::Random;
 use memora_stress::work::Taken;
@@ -36,7 +34,18 @@ const OTHERS: [(&str, u64); 4] = [
 
 fn covers(name: &str) -> bool {
     [
-        "return", "ack", "extend", "consume", "take", "help", "settle", "hand", "enter", "quit", "redeliver", "letter",
+        "return",
+        "ack",
+        "extend",
+        "consume",
+        "take",
+        "help",
+        "settle",
+        "hand",
+        "enter",
+        "quit",
+        "redeliver",
+        "letter",
     ]
     .iter()
     .any(|part| name.strip_prefix("channel.").is_some_and(|rest| rest.starts_with(&format!("{part}."))))
@@ -44,7 +53,12 @@ fn covers(name: &str) -> bool {
 }
 
 fn options(acknowledge: Option<Acknowledge>) -> ChannelOptions {
-    ChannelOptions { kind: ChannelKind::Queue, lane_bytes: LANE_BYTES, acknowledge, ..ChannelOptions::default() }
+    ChannelOptions {
+        kind: ChannelKind::Queue,
+        lane_bytes: LANE_BYTES,
+        acknowledge,
+        ..ChannelOptions::default()
+    }
 }
 
 fn fabric(place: &Place) -> Fabric {
@@ -113,7 +127,8 @@ fn work(fabric: &Fabric, place: &Place, who: &str, random: &mut Random, count: u
     for queue in QUEUES {
         let channel = open(fabric, queue.name);
         let mut client = client(place, who, queue.name);
-        let mut publisher = channel.publisher().unwrap_or_else(|error| panic!("{who} cannot publish: {error}"));
+        let mut publisher =
+            channel.publisher().unwrap_or_else(|error| panic!("{who} cannot publish: {error}"));
         let consumer = || channel.consumer().unwrap_or_else(|error| panic!("{who} cannot consume: {error}"));
         let mut consumers = [consumer(), consumer()];
         let mut held: [Vec<Taken>; 2] = [Vec::new(), Vec::new()];

@@ -10,7 +10,11 @@ use super::take;
 use crate::error::Result;
 
 /// Says what is wrong with heads, consumers and their hands. On a live queue what changes while it is looked at is not wrong.
-pub fn check(area: &Area, rings: &mut Vec<(u64, String)>, problem: &mut dyn FnMut(String, String)) -> Result<()> {
+pub fn check(
+    area: &Area,
+    rings: &mut Vec<(u64, String)>,
+    problem: &mut dyn FnMut(String, String),
+) -> Result<()> {
     let Some(queue) = &area.queue else { return Ok(()) };
     for lane in 0..area.shape.lanes {
         check_head(area, lane, problem)?;
@@ -78,7 +82,12 @@ fn check_head(area: &Area, lane: u32, problem: &mut dyn FnMut(String, String)) -
             match view.peek(position) {
                 Ok(Some(peeked)) => position = peeked.behind,
                 // Padding may stand right in front of the tail.
-                Ok(None) if tail - position < area.shape.lane_bytes && tail.is_multiple_of(area.shape.lane_bytes) => break,
+                Ok(None)
+                    if tail - position < area.shape.lane_bytes
+                        && tail.is_multiple_of(area.shape.lane_bytes) =>
+                {
+                    break;
+                }
                 Ok(None) => {
                     wrong = Some(format!("no frame at position {position}, the tail is {tail}"));
                     break;
@@ -134,7 +143,10 @@ fn check_hand(area: &Area, hand: &Hand, problem: &mut dyn FnMut(String, String))
                     // The head afterwards: it only grows.
                     let head = area.head(content.name.lane())?.position();
                     (content.name.position() > head).then(|| {
-                        format!("cell {number} holds {:?}, which was not taken: the head is at {head}", content.name)
+                        format!(
+                            "cell {number} holds {:?}, which was not taken: the head is at {head}",
+                            content.name
+                        )
                     })
                 }
             },

@@ -199,7 +199,8 @@ impl Consumer {
     #[inline(always)]
     fn take_batch(&mut self, limit: usize) -> Result<Option<usize>> {
         // ORDER Acquire [queue-head]: who moved it has copied what is in front of it, and its intent came before.
-        let head = HeadWord(self.lanes[self.turn].head.block().u64::<{ head::WORD }>().load(Ordering::Acquire));
+        let head =
+            HeadWord(self.lanes[self.turn].head.block().u64::<{ head::WORD }>().load(Ordering::Acquire));
         let gathered = self.gather(head, limit);
         let word = self.lanes[self.turn].head.block().u64::<{ head::WORD }>();
         let behind = match gathered {
@@ -220,7 +221,8 @@ impl Consumer {
         }
         kill_point!("channel.consume.before_claim");
         // ORDER AcqRel [queue-head]: what was copied comes before; who wants the room, or takes next, acquires it.
-        let claimed = word.compare_exchange(head.0, HeadWord::new(behind, 0).0, Ordering::AcqRel, Ordering::Relaxed);
+        let claimed =
+            word.compare_exchange(head.0, HeadWord::new(behind, 0).0, Ordering::AcqRel, Ordering::Relaxed);
         if claimed.is_err() {
             return Ok(None);
         }
@@ -305,7 +307,10 @@ impl Consumer {
         if lost < ROUNDS {
             return Ok(0);
         }
-        Err(Error::new(ErrorCode::Busy, format!("The heads of the queue `{}` change too fast.", self.area.name)))
+        Err(Error::new(
+            ErrorCode::Busy,
+            format!("The heads of the queue `{}` change too fast.", self.area.name),
+        ))
     }
 
     #[inline]
@@ -454,7 +459,8 @@ impl Holding {
     #[inline(always)]
     fn is_held_here(&self) -> bool {
         // ORDER Relaxed: of our own thread's writing, or ordered by the move to this thread.
-        let state = self.hand.entry.block().u64::<{ super::layout::consumer::STATE }>().load(Ordering::Relaxed);
+        let state =
+            self.hand.entry.block().u64::<{ super::layout::consumer::STATE }>().load(Ordering::Relaxed);
         thread::marker() == self.marker && state == self.state.0
     }
 
@@ -501,7 +507,11 @@ impl Holding {
     pub fn make_room(&mut self, area: &Area) -> Result<()> {
         let Holding { grip, hand, .. } = self;
         grip.reclaim(hand, |number, word| take::help(area, word.taker(), hand.word_offset(number)?, word.0))?;
-        if self.grip.is_tight(&self.hand) && self.moved.is_time(self.grip.tail) { self.tidy(area) } else { Ok(()) }
+        if self.grip.is_tight(&self.hand) && self.moved.is_time(self.grip.tail) {
+            self.tidy(area)
+        } else {
+            Ok(())
+        }
     }
 
     #[cold]

@@ -90,7 +90,10 @@ impl Hand {
     pub fn copy(&self, data: Data, into: &mut Vec<u8>) -> Result<usize> {
         let len = data.len() as usize;
         if data.len() > self.room() {
-            return Err(Error::new(ErrorCode::Corrupt, format!("A consumer holds a message of {len} bytes.")));
+            return Err(Error::new(
+                ErrorCode::Corrupt,
+                format!("A consumer holds a message of {len} bytes."),
+            ));
         }
         if into.len() < len {
             into.resize(len, 0);
@@ -112,7 +115,9 @@ impl Hand {
     /// How many messages it holds.
     pub fn count_held(&self) -> u64 {
         let open = [CellKind::Held, CellKind::Back, CellKind::Left];
-        let held = |number: &u64| self.look(*number).and_then(CellWord::kind).is_some_and(|kind| open.contains(&kind));
+        let held = |number: &u64| {
+            self.look(*number).and_then(CellWord::kind).is_some_and(|kind| open.contains(&kind))
+        };
         self.shown().filter(held).count() as u64
     }
 
@@ -191,11 +196,8 @@ impl Grip {
         let rest = ring.len() - ring.at(self.next_end);
         // Payload does not cross the ring's end.
         let place = if need > rest { self.next_end + rest } else { self.next_end };
-        let (cells, room) = if ALL {
-            (hand.count(), ring.len())
-        } else {
-            (hand.count() / 8 * 7, ring.len() / 4 * 3)
-        };
+        let (cells, room) =
+            if ALL { (hand.count(), ring.len()) } else { (hand.count() / 8 * 7, ring.len() / 4 * 3) };
         if self.next - self.floor >= cells || place + need - self.start > room {
             return Ok(None);
         }

@@ -96,7 +96,11 @@ fn take(area: &Area, index: u32, hand: &Hand, grip: &mut Grip, steps: u32) -> bo
     if steps == 2 {
         return claimed;
     }
-    if claimed { grip.show(hand) } else { grip.forget() }
+    if claimed {
+        grip.show(hand)
+    } else {
+        grip.forget()
+    }
     if steps > 3 {
         take::close(entry, intent);
     }
@@ -218,13 +222,19 @@ fn a_message_is_acknowledged_or_taken_by_one() {
                 let Some(word) = from.look(0).filter(|word| word.is(CellKind::Held)) else { return false };
                 let content = from.content(0);
                 let len = from.copy(content.data, &mut scratch).unwrap();
-                grip.prepare::<true>(&hand, content.name, word.delivered(), 0, &scratch[..len]).unwrap().unwrap();
+                grip.prepare::<true>(&hand, content.name, word.delivered(), 0, &scratch[..len])
+                    .unwrap()
+                    .unwrap();
                 let entry = hand.entry.block();
                 let gone = word.gone(taker(index));
                 let plan = Plan { source: from.word_offset(0).unwrap(), target: gone.0, until: 1 };
                 let intent = take::open(entry, take::current(entry), plan);
                 let taken = from.change(0, word, gone);
-                if taken { grip.show(&hand) } else { grip.forget() }
+                if taken {
+                    grip.show(&hand)
+                } else {
+                    grip.forget()
+                }
                 take::close(entry, intent);
                 taken
             }
@@ -241,7 +251,16 @@ fn a_message_is_acknowledged_or_taken_by_one() {
         let (one, two) = (one.join().unwrap(), two.join().unwrap());
         assert_eq!([acknowledged, one, two].iter().filter(|done| **done).count(), 1);
         let place = places(&area, 3, 1)[0];
-        assert_eq!(place, if one { Some(1) } else if two { Some(2) } else { None });
+        assert_eq!(
+            place,
+            if one {
+                Some(1)
+            } else if two {
+                Some(2)
+            } else {
+                None
+            }
+        );
     });
 }
 
@@ -263,7 +282,9 @@ fn what_was_taken_from_a_hand_survives_the_use_of_its_cell() {
                 let content = from.content(0);
                 let len = from.copy(content.data, &mut scratch).unwrap();
                 let mut grip = Grip::default();
-                grip.prepare::<true>(&hand, content.name, word.delivered(), 0, &scratch[..len]).unwrap().unwrap();
+                grip.prepare::<true>(&hand, content.name, word.delivered(), 0, &scratch[..len])
+                    .unwrap()
+                    .unwrap();
                 let entry = hand.entry.block();
                 let gone = word.gone(taker(1));
                 let plan = Plan { source: from.word_offset(0).unwrap(), target: gone.0, until: 1 };

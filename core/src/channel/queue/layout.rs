@@ -371,7 +371,10 @@ mod tests {
         assert_eq!((elsewhere.taker(), elsewhere.deliveries(), elsewhere.is_letter()), (0, 8, true));
         assert!(elsewhere.is_of(9) && elsewhere.is(CellKind::Gone));
         let intent = Intent(0).next();
-        assert_eq!((intent.phase(), intent.to(Phase::Taken).phase()), (Some(Phase::Open), Some(Phase::Taken)));
+        assert_eq!(
+            (intent.phase(), intent.to(Phase::Taken).phase()),
+            (Some(Phase::Open), Some(Phase::Taken))
+        );
         assert_eq!(intent.to(Phase::Taken).next(), intent.to(Phase::None).next());
         assert_ne!(intent.next(), intent);
         assert_eq!(Intent(3).phase(), None);

@@ -82,7 +82,9 @@ pub(crate) fn check_options(name: &str, options: &ChannelOptions) -> Result<()> 
     if options.kind != ChannelKind::Queue {
         return match &options.acknowledge {
             None => Ok(()),
-            Some(_) => refuse(format!("Channel `{name}` is a {:?}: only a queue has `acknowledge`.", options.kind)),
+            Some(_) => {
+                refuse(format!("Channel `{name}` is a {:?}: only a queue has `acknowledge`.", options.kind))
+            }
         };
     }
     if options.overrun != OverrunPolicy::Block {
@@ -90,9 +92,14 @@ pub(crate) fn check_options(name: &str, options: &ChannelOptions) -> Result<()> 
     }
     let Some(acknowledge) = &options.acknowledge else { return Ok(()) };
     if let Some(time) = acknowledge.visibility
-        && (time.as_millis() == 0 || time.as_millis() > u128::from(u32::MAX) || time.subsec_nanos() % 1_000_000 != 0)
+        && (time.as_millis() == 0
+            || time.as_millis() > u128::from(u32::MAX)
+            || time.subsec_nanos() % 1_000_000 != 0)
     {
-        return refuse(format!("`visibility` is {time:?}: it must be whole milliseconds from 1 to {}.", u32::MAX));
+        return refuse(format!(
+            "`visibility` is {time:?}: it must be whole milliseconds from 1 to {}.",
+            u32::MAX
+        ));
     }
     let Some(letters) = &acknowledge.dead_letters else { return Ok(()) };
     check_name(&letters.channel)?;
@@ -194,7 +201,10 @@ impl Area {
         self.queue.as_ref().ok_or_else(|| {
             Error::new(
                 ErrorCode::WrongKind,
-                format!("Channel `{}` is a {:?}, not a queue: it has subscribers, not consumers.", self.name, self.kind),
+                format!(
+                    "Channel `{}` is a {:?}, not a queue: it has subscribers, not consumers.",
+                    self.name, self.kind
+                ),
             )
         })
     }
@@ -231,7 +241,8 @@ impl Area {
     /// Changes who holds a consumer entry. False if somebody else was first.
     fn change_consumer(&self, consumer: u32, from: SubState, to: SubState) -> Result<bool> {
         // ORDER AcqRel [consumer-state]: hands over the hand; takes over what the last holder left in it.
-        let changed = self.consumer_word(consumer)?.compare_exchange(from.0, to.0, Ordering::AcqRel, Ordering::Acquire);
+        let changed =
+            self.consumer_word(consumer)?.compare_exchange(from.0, to.0, Ordering::AcqRel, Ordering::Acquire);
         Ok(changed.is_ok())
     }
 

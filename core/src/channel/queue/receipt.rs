@@ -174,7 +174,9 @@ impl Holding {
                 }
             }
             let Holding { grip, hand, .. } = self;
-            grip.reclaim(hand, |number, word| take::help(area, word.taker(), hand.word_offset(number)?, word.0))?;
+            grip.reclaim(hand, |number, word| {
+                take::help(area, word.taker(), hand.word_offset(number)?, word.0)
+            })?;
             if grip.tail == before || !grip.is_tight(hand) {
                 break;
             }

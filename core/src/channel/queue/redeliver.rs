@@ -117,10 +117,14 @@ impl Consumer {
                 *known = Hand::of(area, index)?;
             }
         }
-        let hand = if mine { &holding.hand } else { match &holding.others[index as usize] {
-            Some(hand) => hand,
-            None => return Ok(None),
-        } };
+        let hand = if mine {
+            &holding.hand
+        } else {
+            match &holding.others[index as usize] {
+                Some(hand) => hand,
+                None => return Ok(None),
+            }
+        };
         let shown = hand.shown();
         for number in shown.start.max(holding.round.number)..shown.end {
             let Some(word) = hand.look(number) else { continue };
@@ -146,10 +150,12 @@ impl Consumer {
     fn take_again(&mut self, index: u32, number: u64, word: CellWord) -> Result<Option<Found>> {
         let Consumer { area, holding, scratch, .. } = self;
         let Some(holding) = holding else { return Ok(None) };
-        let letters = area.queue()?.acknowledge.as_ref().and_then(|acknowledge| acknowledge.dead_letters.as_ref());
+        let letters =
+            area.queue()?.acknowledge.as_ref().and_then(|acknowledge| acknowledge.dead_letters.as_ref());
         let is_letter = word.is_letter() || letters.is_some_and(|letters| word.deliveries() >= letters.after);
         let mine = holding.hand.index == index;
-        let Some(hand) = (if mine { Some(&holding.hand) } else { holding.others[index as usize].as_ref() }) else {
+        let Some(hand) = (if mine { Some(&holding.hand) } else { holding.others[index as usize].as_ref() })
+        else {
             return Ok(None);
         };
         let content = hand.content(number);
@@ -176,7 +182,9 @@ impl Consumer {
             (number, held)
         } else {
             holding.make_room(area)?;
-            let Some(held) = holding.grip.prepare::<false>(&holding.hand, content.name, held, due, &scratch[..len])? else {
+            let Some(held) =
+                holding.grip.prepare::<false>(&holding.hand, content.name, held, due, &scratch[..len])?
+            else {
                 return Ok(None);
             };
             let to = holding.grip.next - 1;
@@ -186,7 +194,9 @@ impl Consumer {
             };
             let me = taker(holding.hand.index);
             let taken = holding.take_cell(area, source, word, |holding| {
-                holding.others[index as usize].as_ref().is_some_and(|hand| hand.change(number, word, word.gone(me)))
+                holding.others[index as usize]
+                    .as_ref()
+                    .is_some_and(|hand| hand.change(number, word, word.gone(me)))
             })?;
             if !taken {
                 return Ok(None);
@@ -243,7 +253,10 @@ impl Consumer {
         if full {
             return Ok(());
         }
-        Err(Error::new(error.code(), format!("A dead letter of the queue `{}`: {}", area.name, error.detail())))
+        Err(Error::new(
+            error.code(),
+            format!("A dead letter of the queue `{}`: {}", area.name, error.detail()),
+        ))
     }
 }
 
@@ -253,7 +266,10 @@ impl super::Area {
         let acknowledge = self.queue()?.acknowledge.as_ref();
         let letters = acknowledge.and_then(|acknowledge| acknowledge.dead_letters.as_ref());
         let letters = letters.ok_or_else(|| {
-            Error::new(ErrorCode::Corrupt, format!("The queue `{}` has a dead letter and no channel for it.", self.name))
+            Error::new(
+                ErrorCode::Corrupt,
+                format!("The queue `{}` has a dead letter and no channel for it.", self.name),
+            )
         })?;
         Publisher::new(Arc::new(Arc::clone(&self.ground).channel(&letters.channel)?))
     }

@@ -148,8 +148,10 @@ pub fn settle(area: &Area, index: u32, dead: SubState, cells: u64) -> Result<()>
                 ));
             }
             kill_point!("channel.settle.before_tail");
-            // ORDER AcqRel [hand]: the cells that the dead one prepared. A failure means that another has settled.
-            let _ = tail.compare_exchange(now, plan.until, Ordering::AcqRel, Ordering::Relaxed);
+            if now != plan.until {
+                // ORDER AcqRel [hand]: the cells that the dead one prepared. A failure means that another has settled.
+                let _ = tail.compare_exchange(now, plan.until, Ordering::AcqRel, Ordering::Relaxed);
+            }
             kill_point!("channel.settle.tail");
         }
         // ORDER AcqRel [intent]: the tail. A failure means that another has settled, or has noted that it was taken.

@@ -161,7 +161,10 @@ fn kinds_are_not_mixed_up_and_wrong_options_are_told() {
         let error = check_options("self", &options).unwrap_err();
         assert_eq!(error.code(), ErrorCode::InvalidArgument, "{options:?}");
     }
-    assert_eq!(check_options("self", &options(letters(3, "../x"))).unwrap_err().code(), ErrorCode::InvalidName);
+    assert_eq!(
+        check_options("self", &options(letters(3, "../x"))).unwrap_err().code(),
+        ErrorCode::InvalidName
+    );
     for good in [options(letters(1, "dead")), options(visible(Duration::from_millis(1))), options(None)] {
         check_options("self", &good).unwrap();
         let (stage, channel) = channel_with(&good, 2);
@@ -240,7 +243,8 @@ fn a_consumer_that_leaves_or_gives_back_leaves_its_messages_to_others() {
 
 #[test]
 fn a_message_that_is_held_too_long_goes_to_another_and_the_late_acknowledgement_is_refused() {
-    let (_stage, channel) = with(Acknowledge { visibility: Some(Duration::from_millis(20)), dead_letters: None });
+    let (_stage, channel) =
+        with(Acknowledge { visibility: Some(Duration::from_millis(20)), dead_letters: None });
     let mut publisher = channel.publisher().unwrap();
     let (mut slow, mut other) = (channel.consumer().unwrap(), channel.consumer().unwrap());
     let mut buffer = Vec::new();
@@ -252,7 +256,10 @@ fn a_message_that_is_held_too_long_goes_to_another_and_the_late_acknowledgement_
     let again = other.recv(&mut buffer, SOON).unwrap().unwrap();
     assert!(again.redelivered && again.position == held.position && buffer == b"work");
     assert_eq!(slow.ack(&held.receipt).unwrap_err().code(), ErrorCode::NotHeld);
-    assert_eq!(slow.extend(&mut held.receipt, Duration::from_secs(1)).unwrap_err().code(), ErrorCode::NotHeld);
+    assert_eq!(
+        slow.extend(&mut held.receipt, Duration::from_secs(1)).unwrap_err().code(),
+        ErrorCode::NotHeld
+    );
     // Nobody else is there: it comes to the one who holds it already, who has to begin anew.
     drop(slow);
     let third = other.recv(&mut buffer, SOON).unwrap().unwrap();
@@ -405,11 +412,16 @@ fn whoever_dies_in_the_midst_of_taking_has_taken_or_not() {
             let offset = area.queue().unwrap().head_offset(0);
             let head = area.head(0).unwrap();
             let holding = victim.holding.as_mut().unwrap();
-            let behind = area.lane(area.lane_ref(0).unwrap().unwrap()).unwrap().peek(0).unwrap().unwrap().behind;
+            let behind =
+                area.lane(area.lane_ref(0).unwrap().unwrap()).unwrap().peek(0).unwrap().unwrap().behind;
             let target = hand::moved_head(behind, holding.hand.index);
             if step > 0 {
                 let word = layout::CellWord::held(0, 1, false);
-                holding.grip.prepare::<false>(&holding.hand, layout::Name::new(0, behind), word, 0, b"0").unwrap().unwrap();
+                holding
+                    .grip
+                    .prepare::<false>(&holding.hand, layout::Name::new(0, behind), word, 0, b"0")
+                    .unwrap()
+                    .unwrap();
             }
             let plan = take::Plan { source: offset, target: target.0, until: 1 };
             if step > 1 {

@@ -164,7 +164,15 @@ public enum ErrorCode {
     /** The entry has another version by now; nothing was stored. */
     STALE(40,
             "The entry has another version by now; nothing was stored.",
-            "Read the entry again and decide anew.");
+            "Read the entry again and decide anew."),
+    /** The consumer does not hold the message any more: its time was over and another has it, or it was acknowledged or given back. */
+    NOT_HELD(41,
+            "The consumer does not hold the message any more: its time was over and another has it, or it was acknowledged or given back.",
+            "Acknowledge in time, extend the time of long work, or make the queue with a longer visibility."),
+    /** The consumer holds as many messages as it can without acknowledging. */
+    TOO_MANY_HELD(42,
+            "The consumer holds as many messages as it can without acknowledging.",
+            "Acknowledge or give back messages before taking more, or make the queue with larger lanes.");
 
     private static final ErrorCode[] BY_NUMBER = new ErrorCode[64];
 
