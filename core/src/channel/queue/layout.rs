@@ -91,13 +91,13 @@ pub struct HeadWord(pub u64);
 impl HeadWord {
     #[inline(always)]
     pub const fn new(position: u64, taker: u8) -> HeadWord {
-        HeadWord(position / 8 << 8 | taker as u64)
+        HeadWord((position / 8) << 8 | taker as u64)
     }
 
     /// Everything in front of it was taken.
     #[inline(always)]
     pub const fn position(self) -> u64 {
-        self.0 >> 8 << 3
+        (self.0 >> 8) << 3
     }
 
     /// Number of the consumer + 1; 0 for nobody.
@@ -114,7 +114,7 @@ pub struct Name(pub u64);
 impl Name {
     #[inline(always)]
     pub const fn new(lane: u32, position: u64) -> Name {
-        Name(position / 8 << 8 | (lane & 0xff) as u64)
+        Name((position / 8) << 8 | (lane & 0xff) as u64)
     }
 
     #[inline(always)]
@@ -124,7 +124,7 @@ impl Name {
 
     #[inline(always)]
     pub const fn position(self) -> u64 {
-        self.0 >> 8 << 3
+        (self.0 >> 8) << 3
     }
 }
 
@@ -281,7 +281,7 @@ impl Data {
 
     #[inline(always)]
     pub const fn place(self) -> u64 {
-        self.0 >> 24 << 3
+        (self.0 >> 24) << 3
     }
 
     #[inline(always)]

@@ -38,6 +38,8 @@ mod take;
 #[cfg(all(test, memora_loom))]
 mod interleavings;
 #[cfg(all(test, not(memora_loom)))]
+mod model_tests;
+#[cfg(all(test, not(memora_loom)))]
 mod tests;
 
 use std::time::Duration;
