@@ -157,16 +157,17 @@ fn settle(client: &mut QueueClient, consumer: &mut Consumer, held: &mut Vec<Take
         return;
     }
     let mut taken = held.swap_remove(random.draw(held.len() as u64) as usize);
-    match random.draw(8) {
-        0 => drop(client.back(consumer, &taken, Duration::ZERO).expect("given back")),
-        1 => drop(client.back(consumer, &taken, Duration::from_millis(3)).expect("given back")),
+    // It may have gone to another meanwhile.
+    let _held = match random.draw(8) {
+        0 => client.back(consumer, &taken, Duration::ZERO).expect("given back"),
+        1 => client.back(consumer, &taken, Duration::from_millis(3)).expect("given back"),
         2 => {
-            // It may have gone to another already.
-            let _ = consumer.extend(&mut taken.delivery.receipt, VISIBILITY * 2);
+            let extended = consumer.extend(&mut taken.delivery.receipt, VISIBILITY * 2).is_ok();
             held.push(taken);
+            extended
         }
-        _ => drop(client.ack(consumer, &taken).expect("acknowledged")),
-    }
+        _ => client.ack(consumer, &taken).expect("acknowledged"),
+    };
 }
 
 /// More dead letters than their channel has room for.
