@@ -139,12 +139,25 @@ fn channel(stats: &ChannelStats) -> Figures {
             })
         })
         .collect();
-    vec![
+    let mut figures: Figures = vec![
         ("publishers", stats.publishers.into()),
         ("lanes", stats.lanes.into()),
         ("published_bytes", stats.published_bytes.into()),
-        ("subscriptions", subscriptions.into()),
-    ]
+    ];
+    let Some(queue) = &stats.queue else {
+        figures.push(("subscriptions", subscriptions.into()));
+        return figures;
+    };
+    let consumers: Vec<_> = queue
+        .consumers
+        .iter()
+        .map(|it| json!({ "id": it.id, "held": it.held, "unacknowledged": it.unacknowledged }))
+        .collect();
+    figures.push(("waiting_bytes", queue.waiting_bytes.into()));
+    figures.push(("redelivered", queue.redelivered.into()));
+    figures.push(("dead_letters", queue.dead_letters.into()));
+    figures.push(("consumers", consumers.into()));
+    figures
 }
 
 fn store(fabric: &Fabric, name: &str) -> Result<Figures, Failure> {

@@ -16,6 +16,7 @@ use super::hand::{Hand, taker};
 use super::join;
 use super::layout::{CellKind, CellWord};
 use crate::error::{Error, ErrorCode, Result};
+use crate::limits::WAIT_SLICE_MS;
 use crate::shm::atomic::Ordering;
 use crate::shm::time;
 
@@ -38,17 +39,13 @@ pub struct Round {
     notice: u32,
     soonest_ms: u64,
     others: bool,
-    /// Whether others held something at the last look round.
-    others_hold: bool,
 }
 
 impl Consumer {
     /// How long a sleeper may sleep until it must look round.
     pub(super) fn until_next_look(&self) -> Option<Duration> {
         let round = &self.holding.as_ref()?.round;
-        let now = time::boot_ms();
-        let soon = round.others_hold || round.next_ms < now.saturating_add(LOOK_MS);
-        soon.then(|| Duration::from_millis(round.next_ms.saturating_sub(now).clamp(1, LOOK_MS)))
+        Some(Duration::from_millis(round.next_ms.saturating_sub(time::boot_ms()).max(1)))
     }
 
     /// Takes one message that was delivered before and is for anybody now, into the scratch buffer.
@@ -90,8 +87,10 @@ impl Consumer {
         if let Some(holding) = &mut self.holding {
             let round = &mut holding.round;
             (round.consumer, round.number) = (0, 0);
-            (round.seen, round.others_hold) = (Some(round.notice), round.others);
-            round.next_ms = round.soonest_ms.min(now.saturating_add(LOOK_MS)).max(now + 1);
+            round.seen = Some(round.notice);
+            // Who sleeps while nobody holds anything wakes no oftener for this than it does anyway.
+            let pause = if round.others { LOOK_MS } else { WAIT_SLICE_MS };
+            round.next_ms = round.soonest_ms.min(now.saturating_add(pause)).max(now.saturating_add(1));
         }
         Ok(None)
     }

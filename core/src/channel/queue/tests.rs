@@ -533,6 +533,39 @@ fn a_sleeping_consumer_is_woken_by_a_message_and_by_one_given_back() {
 }
 
 #[test]
+fn a_consumer_may_move_to_another_thread_as_long_as_nobody_took_over_from_the_last() {
+    let (_stage, channel) = least_once();
+    let mut publisher = channel.publisher().unwrap();
+    for text in ["a", "b", "c"] {
+        publisher.send(text.as_bytes()).unwrap();
+    }
+    let receive = |thread: u16, mut consumer: Consumer| {
+        std::thread::spawn(move || {
+            act_as(thread);
+            let delivery = consumer.try_recv(&mut Vec::new());
+            (consumer, delivery)
+        })
+        .join()
+        .unwrap()
+    };
+    let (consumer, first) = receive(5, channel.consumer().unwrap());
+    let (mut consumer, second) = receive(6, consumer);
+    act_as(7);
+    consumer.ack(&first.unwrap().unwrap().receipt).unwrap();
+    assert_eq!(consumer.ack_all().unwrap(), 1, "{second:?}");
+    let (consumer, third) = receive(8, consumer);
+    assert!(third.unwrap().is_some());
+    // The thread detaches, as it does at its end: what it held is for others.
+    inherit(&channel.area, 8).unwrap();
+    let (consumer, closed) = receive(9, consumer);
+    assert_eq!(closed.unwrap_err().code(), ErrorCode::Closed);
+    let again = drain(&mut channel.consumer().unwrap());
+    assert_eq!(texts(&again), ["c"]);
+    drop(consumer);
+    assert_sound(&channel);
+}
+
+#[test]
 fn many_threads_take_each_message_once() {
     const EACH: u64 = 20_000;
     for (_stage, channel) in [once(), least_once()] {
