@@ -197,3 +197,56 @@ fn a_storm_loses_of_a_queue_without_acknowledgement_what_the_killed_were_taking_
     let summary = storm("once");
     assert_eq!(summary.redelivered, 0, "{summary:?}");
 }
+
+#[test]
+fn a_queue_is_made_with_its_channel_for_dead_letters_and_what_is_wrong_is_told() {
+    let dir = tempfile::tempdir().expect("writable");
+    let first = fabric(dir.path());
+    let queue = open(&first, "least");
+    let letters = first.open_channel("letters").expect("made with the queue");
+    let made = letters.options();
+    assert_eq!((made.kind, made.acknowledge), (ChannelKind::Queue, Some(Acknowledge::default())));
+    assert_eq!(open(&first, "least").options(), queue.options(), "opened again");
+    let code = |error: memora::Error| error.code();
+    let other = ChannelOptions { acknowledge: None, ..queue.options() };
+    assert_eq!(first.channel("least", &other).map(|_| ()).map_err(code), Err(ErrorCode::WrongOptions));
+    let stream = first.channel("stream", &ChannelOptions::default()).expect("made");
+    assert_eq!(stream.consumer().map(|_| ()).map_err(code), Err(ErrorCode::WrongKind));
+    assert_eq!(queue.subscriber().map(|_| ()).map_err(code), Err(ErrorCode::WrongKind));
+    first.cache("cache").expect("made");
+    let letters = DeadLetters { after: 3, channel: "cache".into() };
+    let to_cache = ChannelOptions {
+        kind: ChannelKind::Queue,
+        acknowledge: Some(Acknowledge { visibility: None, dead_letters: Some(letters) }),
+        ..ChannelOptions::default()
+    };
+    assert_eq!(first.channel("other", &to_cache).map(|_| ()).map_err(code), Err(ErrorCode::WrongKind));
+    let mut publisher = queue.publisher().expect("a lane");
+    let too_long = vec![0; queue.message_len_max() + 1];
+    assert_eq!(publisher.try_send(&too_long).map_err(code), Err(ErrorCode::ValueTooLong));
+
+    let looking =
+        FabricOptions::new().home(dir.path().join("home")).read_only(true).open("queues").expect("opens");
+    let seen = looking.open_channel("least").expect("it exists");
+    assert!(seen.stats().expect("counted").queue.is_some());
+    assert_eq!(seen.consumer().map(|_| ()).map_err(code), Err(ErrorCode::ReadOnly));
+
+    // A dead letter finds its channel by name.
+    publisher.send(b"letter").expect("there is room");
+    let mut consumer = queue.consumer().expect("a consumer");
+    let mut buffer = Vec::new();
+    for delivery in 1..=20 {
+        let taken = consumer.recv(&mut buffer, Some(PATIENCE)).expect("taken").expect("it was sent");
+        assert_eq!((taken.deliveries, taken.redelivered), (delivery, delivery > 1));
+        consumer.nack(&taken.receipt, Duration::ZERO).expect("it is held");
+    }
+    assert!(consumer.try_recv(&mut buffer).expect("looked").is_none());
+    let mut reader = first.open_channel("letters").expect("it exists").consumer().expect("a consumer");
+    let letter = reader.recv(&mut buffer, Some(PATIENCE)).expect("taken").expect("it was sent");
+    assert_eq!((buffer.as_slice(), letter.redelivered), (b"letter".as_slice(), false));
+
+    first.close().expect("closed");
+    assert_eq!(reader.ack(&letter.receipt).map_err(code), Err(ErrorCode::Closed));
+    assert_eq!(consumer.try_recv(&mut buffer).map(|_| ()).map_err(code), Err(ErrorCode::Closed));
+    assert_eq!(consumer.poll(1, |_, _| {}).map_err(code), Err(ErrorCode::Closed));
+}

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use super::super::layout::{SubKind, control};
 use super::super::publisher::Publisher;
-use super::consumer::{Consumer, Found};
+use super::consumer::{Consumer, Found, Holding};
 use super::hand::{Hand, taker};
 use super::join;
 use super::layout::{CellKind, CellWord};
@@ -39,6 +39,17 @@ pub struct Round {
     notice: u32,
     soonest_ms: u64,
     others: bool,
+}
+
+impl Round {
+    /// All hands were looked at.
+    fn end(&mut self, now: u64) {
+        (self.consumer, self.number) = (0, 0);
+        self.seen = Some(self.notice);
+        // Who sleeps while nobody holds anything wakes no oftener for this than it does anyway.
+        let pause = if self.others { LOOK_MS } else { WAIT_SLICE_MS };
+        self.next_ms = self.soonest_ms.min(now.saturating_add(pause)).max(now.saturating_add(1));
+    }
 }
 
 impl Consumer {
@@ -70,7 +81,12 @@ impl Consumer {
                 (round.notice, round.soonest_ms, round.others) = (notice, u64::MAX, false);
             }
             if round.consumer >= count {
-                break;
+                round.end(now);
+                if round.seen == Some(notice) {
+                    break;
+                }
+                // It began before the last notice, and may have passed what that speaks of.
+                continue;
             }
             let index = round.consumer;
             if let Some((number, word)) = self.look_at(index, now)? {
@@ -83,14 +99,6 @@ impl Consumer {
             } else if let Some(holding) = &mut self.holding {
                 (holding.round.consumer, holding.round.number) = (index + 1, 0);
             }
-        }
-        if let Some(holding) = &mut self.holding {
-            let round = &mut holding.round;
-            (round.consumer, round.number) = (0, 0);
-            round.seen = Some(round.notice);
-            // Who sleeps while nobody holds anything wakes no oftener for this than it does anyway.
-            let pause = if round.others { LOOK_MS } else { WAIT_SLICE_MS };
-            round.next_ms = round.soonest_ms.min(now.saturating_add(pause)).max(now.saturating_add(1));
         }
         Ok(None)
     }
@@ -181,10 +189,18 @@ impl Consumer {
             (number, held)
         } else {
             holding.make_room(area)?;
-            let Some(held) =
-                holding.grip.prepare::<false>(&holding.hand, content.name, held, due, &scratch[..len])?
-            else {
-                return Ok(None);
+            let prepare = |holding: &mut Holding| {
+                holding.grip.prepare::<false>(&holding.hand, content.name, held, due, &scratch[..len])
+            };
+            let mut prepared = prepare(holding)?;
+            if prepared.is_none() {
+                holding.tidy(area)?;
+                prepared = prepare(holding)?;
+            }
+            let Some(held) = prepared else {
+                // The next call begins with this one.
+                (holding.round.consumer, holding.round.number) = (index, number);
+                return Err(holding.full(&area.name));
             };
             let to = holding.grip.next - 1;
             let source = match &holding.others[index as usize] {

@@ -128,9 +128,6 @@ pub fn settle(area: &Area, index: u32, dead: SubState, cells: u64) -> Result<()>
             // ORDER Acquire [intent]: who changed the source after the dead one noted that before.
             let value = area.shm.block::<8>(plan.source)?.u64::<0>().load(Ordering::Acquire);
             taken = value == plan.target;
-            if current(entry) != seen {
-                continue;
-            }
         }
         if taken {
             let tail = entry.u64::<{ consumer::TAIL }>();
@@ -138,6 +135,7 @@ pub fn settle(area: &Area, index: u32, dead: SubState, cells: u64) -> Result<()>
             let now = tail.load(Ordering::Acquire);
             // ORDER Relaxed: a bound for damaged content.
             let floor = entry.u64::<{ consumer::FLOOR }>().load(Ordering::Relaxed);
+            // The next owner of the entry may have aimed at the same target, and hit it.
             if current(entry) != seen {
                 continue;
             }
