@@ -506,6 +506,8 @@ impl Holding {
     #[inline(always)]
     pub fn make_room(&mut self, area: &Area) -> Result<()> {
         let Holding { grip, hand, .. } = self;
+        // What an error left behind.
+        grip.forget();
         grip.reclaim(hand, |number, word| take::help(area, word.taker(), hand.word_offset(number)?, word.0))?;
         if self.grip.is_tight(&self.hand) && self.moved.is_time(self.grip.tail) {
             self.tidy(area)

@@ -70,7 +70,8 @@ pub struct Acknowledge {
 pub struct DeadLetters {
     /// Deliveries after which a message that was not acknowledged is not delivered again: 1 to 1000.
     pub after: u32,
-    /// Name of the channel that it is sent to: made as a queue with acknowledgement if there is none.
+    /// Name of the channel that it is sent to: made as a queue with acknowledgement if there is none. It may be of any kind; that
+    /// a letter may have been sent twice, because its sender died in between, is seen in [`Delivery::redelivered`] of a queue.
     pub channel: String,
 }
 
