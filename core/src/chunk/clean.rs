@@ -158,9 +158,9 @@ impl Pool {
         Ok(true)
     }
 
-    /// Below this position nothing of the chunk is live. It was so when that was noted and stays so, because a record that was
-    /// unlinked or moved never becomes live again where it was: so whoever noted it, and however late the store comes, it is
-    /// right for its generation.
+    /// Below this position nothing of the chunk is live. It was so when that was noted, because all who had appended were ready
+    /// (see [`Pool::walk_taken`]), and stays so, because a record that was unlinked or moved never becomes live again where it was:
+    /// so whoever noted it, and however late the store comes, it is right for its generation.
     pub fn clean_position(&self, chunk: ChunkId, generation: u32) -> Result<u64> {
         // ORDER Acquire [clean-position]: the unlinking of what stands below is seen.
         let (position, of) = unpair(self.descriptor(chunk)?.u64::<{ at::CURSOR }>().load(Ordering::Acquire));

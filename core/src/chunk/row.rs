@@ -325,8 +325,12 @@ impl Pool {
         }
         for (chunk, of) in &taken.cleaning {
             self.set_entry_chunk(me, of | CLEANING, Some(*chunk))?;
+            let seen = self.state(*chunk)?;
+            if !seen.is(Kind::Evicting) || seen.owner() != me.index {
+                return Ok(Some(*chunk));
+            }
             let emptied = if row.evict && self.gives_way(*chunk)? {
-                self.empty_taken(me, own, *chunk, self.state(*chunk)?, *of)?
+                self.empty_taken(me, own, *chunk, seen, *of)?
             } else {
                 KEPT.set(chunk.0);
                 let cleaned = self.clean_taken(me, own, *chunk, *of, usize::MAX);

@@ -1,7 +1,8 @@
 //! All records of a chunk, in the order of their writing.
 
+use super::layout::Kind;
 use super::record::{self, HEADER_BYTES, Head, RECORD_ALIGN};
-use super::{ChunkId, Pool};
+use super::{Actor, ChunkId, Pool};
 use crate::error::Result;
 use crate::shm::{Shm, Span};
 
@@ -22,6 +23,22 @@ impl Pool {
         // The one record of a run goes beyond its first chunk.
         let chunks = end.div_ceil(self.geometry().chunk_bytes).max(1) as u32;
         Ok(Walk { shm: self.shm(), span: self.run_span(chunk, chunks)?, header, at: from, end })
+    }
+
+    /// As [`Pool::walk`], for a chunk that the caller has taken; `None` if somebody took it over. Its records are those that it
+    /// had when it was taken: what another thread appends that took it over and lets it be filled on, and has not published
+    /// yet, would look dead.
+    pub fn walk_taken(
+        &self,
+        me: Actor<'_>,
+        chunk: ChunkId,
+        header: u64,
+        from: u64,
+    ) -> Result<Option<Walk<'_>>> {
+        let walk = self.walk(chunk, header, from);
+        // Behind the load of the tail. Only the caller makes this state, so the chunk was in it all the while.
+        let state = self.state(chunk)?;
+        if state.is(Kind::Evicting) && state.owner() == me.index { walk.map(Some) } else { Ok(None) }
     }
 }
 

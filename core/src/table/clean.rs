@@ -107,7 +107,8 @@ impl Table {
         let state = self.pool.state(chunk)?;
         let (generation, class) = (state.generation(), state.class().unwrap_or(self.class.class()));
         while done < count {
-            let (batch, len) = self.next_batch(chunk, generation, BATCH, &mut scratch)?;
+            let next = self.next_batch(me, chunk, generation, BATCH, &mut scratch)?;
+            let Some((batch, len)) = next else { return Ok(true) };
             for (walked, hash) in batch.into_iter().flatten() {
                 if let Moved::NoRoom = self.move_record(me, class, &walked, hash)? {
                     return Ok(false);
@@ -123,16 +124,18 @@ impl Table {
         Ok(true)
     }
 
-    /// The next records of a chunk from the position to which it was cleaned, `most` of them, with their hashes, and how many they
-    /// are. Their buckets are fetched while the next are read.
+    /// The next records of a chunk that the caller has taken, from the position to which it was cleaned, `most` of them, with
+    /// their hashes, and how many they are; `None` if somebody took it over. Their buckets are fetched while the next are read.
     pub(super) fn next_batch(
         &self,
+        me: Actor<'_>,
         chunk: ChunkId,
         generation: u32,
         most: usize,
         scratch: &mut Vec<u8>,
-    ) -> Result<([Option<(Walked, u64)>; BATCH], usize)> {
-        let mut walk = self.pool.walk(chunk, self.header, self.pool.clean_position(chunk, generation)?)?;
+    ) -> Result<Option<([Option<(Walked, u64)>; BATCH], usize)>> {
+        let from = self.pool.clean_position(chunk, generation)?;
+        let Some(mut walk) = self.pool.walk_taken(me, chunk, self.header, from)? else { return Ok(None) };
         let (mut batch, mut len) = ([const { None }; BATCH], 0);
         while len < most.min(BATCH) {
             let Some(walked) = walk.next()? else { break };
@@ -142,7 +145,7 @@ impl Table {
             batch[len] = Some((walked, hash));
             len += 1;
         }
-        Ok((batch, len))
+        Ok(Some((batch, len)))
     }
 
     /// The slot that points to the record at `offset`, in the index chunk at `span`. The second answer says whether a bucket

@@ -353,7 +353,8 @@ impl Table {
         let class = victim.state.class().unwrap_or(Class::Main);
         let batch_len = if budget.drops < BATCH { 1 } else { BATCH };
         while !budget.is_used_up() && !finished {
-            let (batch, len) = self.next_batch(victim.chunk, generation, batch_len, &mut scratch)?;
+            let next = self.next_batch(me, victim.chunk, generation, batch_len, &mut scratch)?;
+            let Some((batch, len)) = next else { return Ok(true) };
             for (walked, hash) in batch.into_iter().flatten() {
                 let hurry = if budget.kept >= KEEP_MAX { 2 } else { self.hurry() };
                 let dropped = self.evict_record(me, &walked, hash, &mut |read| {

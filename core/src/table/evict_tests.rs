@@ -2,9 +2,12 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
+use super::evict::Budget;
+use super::queue::{Purpose, Victim};
 use super::tests::Bench;
 use super::*;
 use crate::chunk::layout::at;
+use crate::chunk::record::Head;
 use crate::chunk::{Kind, Need};
 
 const CHUNK: u64 = 1 << 14;
@@ -401,6 +404,65 @@ fn a_chunk_is_emptied_only_in_the_state_in_which_it_was_seen() {
     assert_eq!(bench.pool.live_bytes(chunk).unwrap(), 0);
     bench.pool.put_back(me, chunk).unwrap();
     bench.assert_sound();
+}
+
+/// A chunk with some entries and room for more, taken by thread 1, and its state then.
+fn taken_half_full(bench: &Bench) -> (ChunkId, crate::chunk::layout::State) {
+    let me = bench.me(1);
+    for number in 0..40 {
+        bench.set(me, &key_of(number), &value_of(number, 0, 100)).unwrap();
+    }
+    bench.pool.put_away(me, bench.table.object).unwrap();
+    let state = |chunk: ChunkId| bench.pool.state(chunk).unwrap();
+    let chunk = bench.pool.chunks().find(|chunk| state(*chunk).is(Kind::Sealed)).unwrap();
+    assert!(bench.pool.take_dirty(me, chunk, state(chunk)).unwrap());
+    (chunk, state(chunk))
+}
+
+/// The other thread has appended a record there and not published it yet: it is not dead.
+#[test]
+fn who_was_stopped_while_it_evicts_says_nothing_of_what_is_appended_after_another_took_the_chunk_over() {
+    let bench = Bench::with(2, 64, CHUNK, RecordClass::Cache, &evicting(0, 0));
+    let (stopped, other) = (bench.me(1), bench.me(2));
+    let (chunk, state) = taken_half_full(&bench);
+    let (generation, end) = (state.generation(), bench.pool.tail(chunk).unwrap());
+    assert!(bench.pool.take_dirty(other, chunk, state).unwrap());
+    bench.pool.put_back(other, chunk).unwrap();
+    let class = state.class().unwrap();
+    assert!(bench.pool.adopt(other, class, bench.table.object, 200, 0).unwrap());
+    let place = bench.pool.room(other, class, bench.table.object, 200).unwrap().unwrap();
+    assert_eq!(place, (chunk, end));
+    let head = Head { key_len: 16, value_len: 100, ..Head::default() };
+    bench.pool.append(place, &head, None, &key_of(77), &value_of(77, 0, 100)).unwrap();
+    for purpose in [Purpose::Clean, Purpose::Small] {
+        let victim = Victim { chunk, state, purpose };
+        bench.table.evict_from(stopped, &victim, &mut Budget::of(usize::MAX, usize::MAX)).unwrap();
+        assert!(bench.pool.clean_position(chunk, generation).unwrap() <= end, "{purpose:?}");
+    }
+    bench.table.clean_records(stopped, chunk, usize::MAX).unwrap();
+    assert!(bench.pool.clean_position(chunk, generation).unwrap() <= end);
+}
+
+/// What lies there now is of another object: nothing of the table's points to it, and yet it is live.
+#[test]
+fn who_was_stopped_before_it_cleans_says_nothing_of_the_next_use_of_a_chunk() {
+    let bench = Bench::with(2, 64, CHUNK, RecordClass::Cache, &evicting(0, 0));
+    let (stopped, other) = (bench.me(1), bench.me(2));
+    let (chunk, state) = taken_half_full(&bench);
+    assert!(bench.pool.take_dirty(other, chunk, state).unwrap());
+    bench.table.clean_records(other, chunk, usize::MAX).unwrap();
+    assert!(bench.pool.state(chunk).unwrap().is_free());
+    while !bench.pool.state(chunk).unwrap().is(Kind::Open) {
+        bench.pool.next_chunk(other, Class::Main, 99, Need::Growth).unwrap();
+    }
+    let place = bench.pool.room(other, Class::Main, 99, 200).unwrap().unwrap();
+    assert_eq!(place, (chunk, 0));
+    let head = Head { key_len: 16, value_len: 100, ..Head::default() };
+    bench.pool.append(place, &head, None, &key_of(77), &value_of(77, 0, 100)).unwrap();
+    bench.table.clean_records(stopped, chunk, usize::MAX).unwrap();
+    let now = bench.pool.state(chunk).unwrap();
+    assert_eq!(bench.pool.clean_position(chunk, now.generation()).unwrap(), 0);
+    assert!(now.is(Kind::Open) && now.owner() == 2);
 }
 
 #[test]
