@@ -338,6 +338,12 @@
 #define MEMORA_TOO_MANY_HELD -4138
 
 /**
+ * The subscription was taken away: it stood still for too long, somebody ended it, or the thread that used it last has ended.
+ * Subscribe again; read more often, or make the channel with larger lanes or a longer time.
+ */
+#define MEMORA_EJECTED -4152
+
+/**
  * Backend of a fabric: a file in the home directory (the default).
  */
 #define MEMORA_BACKEND_FILE 0

@@ -134,6 +134,9 @@ pub const MEMORA_NOT_HELD: c_int = -4137;
 /// The consumer holds as many messages as it can without acknowledging.
 /// Acknowledge or give back messages before taking more, or make the queue with larger lanes.
 pub const MEMORA_TOO_MANY_HELD: c_int = -4138;
+/// The subscription was taken away: it stood still for too long, somebody ended it, or the thread that used it last has ended.
+/// Subscribe again; read more often, or make the channel with larger lanes or a longer time.
+pub const MEMORA_EJECTED: c_int = -4152;
 
 /// What the code of an error is to C.
 pub(crate) fn to_c(code: ErrorCode) -> c_int {

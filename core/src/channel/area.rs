@@ -1,6 +1,7 @@
 //! The control area of an open channel: checked views on its entries, and the private copy of what never changes.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::inherit::inherit_lane;
 use super::lane::Lane;
@@ -23,6 +24,8 @@ pub trait Ground: Send + Sync {
     fn usable(&self) -> Result<()>;
     /// Whether the kernel proved the holder of this entry dead.
     fn thread_is_dead(&self, thread: u16) -> bool;
+    /// Pid of the process that this entry's holder is a thread of, for people.
+    fn pid_of(&self, thread: u16) -> Option<u32>;
     /// Takes memory for a ring of `len` bytes. It is the calling thread's alone until it is kept, and given back if the
     /// thread dies before some lane names it.
     fn take_ring(&self, object: u32, len: u64) -> Result<u64>;
@@ -41,6 +44,8 @@ pub struct Area {
     pub shape: Shape,
     pub kind: ChannelKind,
     pub overrun: OverrunPolicy,
+    /// How long a subscription may stand still while a publisher waits for it.
+    pub eject_after: Option<Duration>,
     /// What it has beside its lanes if it is a queue.
     pub queue: Option<Part>,
     pub name: Box<str>,
@@ -112,6 +117,8 @@ pub fn create(area: Span<'_>, options: &ChannelOptions, object: u32) -> Result<(
     header.u32::<{ control::LANES }>().store(lanes, Ordering::Relaxed);
     header.u32::<{ control::SUBS }>().store(members, Ordering::Relaxed);
     header.u32::<{ control::OBJECT }>().store(object, Ordering::Relaxed);
+    let eject_after = options.eject_after.map_or(0, |time| time.as_millis() as u64);
+    header.u64::<{ control::EJECT_AFTER }>().store(eject_after, Ordering::Relaxed);
     Part::write(header, options.acknowledge.as_ref())?;
     if options.kind == ChannelKind::Stream {
         // A stream has one subscription, which waits for its first holder: nothing that is sent before is lost.
@@ -142,9 +149,14 @@ impl Area {
         if counts != Some((lanes, subs)) {
             return Err(damaged("the number of its entries"));
         }
+        // ORDER Relaxed: as above.
+        let eject_after = header.u64::<{ control::EJECT_AFTER }>().load(Ordering::Relaxed);
+        let eject_after =
+            Area::eject_after_from(eject_after).ok_or_else(|| damaged("its time for ejecting"))?;
         if !is_queue {
             let shape = Shape { offset, lane_bytes, lanes, subs };
-            return Area::with_shape(shm, ground, shape, kind, overrun, name);
+            let area = Area::with_shape(shm, ground, shape, kind, overrun, name)?;
+            return Ok(Area { eject_after, ..area });
         }
         if overrun != OverrunPolicy::Block {
             return Err(damaged("its overrun policy"));
@@ -180,6 +192,7 @@ impl Area {
             shape,
             kind,
             overrun,
+            eject_after: None,
             queue: None,
             name: name.into(),
             object,

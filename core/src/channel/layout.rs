@@ -10,8 +10,9 @@
 //!  24 object     u32  number of the object that the chunks of rings are marked with
 //!  28 acknowledge u32 queue: 1 if messages are acknowledged    32 visibility u64  queue: ms after which others get a message; 0 never
 //!  40 letters_after u32  queue: deliveries after which a message is a dead letter; 0 never   44 letters_len u32  bytes of the name at 256
+//!  48 eject_after u64 ms that a subscription may stand still while a publisher waits for it; 0 for ever
 //!  64 lane_epoch u32  grows when a lane gets its ring          68 sub_epoch u32  grows when a subscription comes or goes
-//!  72 returned   u32  queue: grows when messages are given back
+//!  72 returned   u32  queue: grows when messages are given back     80 ejected u64  subscriptions that were ejected
 //! 128 data       u32  wait word of the subscribers
 //! 192 space      u32  wait word of the publishers
 //! 256 letters    64 B queue: name of the channel for dead letters
@@ -58,9 +59,11 @@ pub mod control {
     pub const VISIBILITY: usize = 32;
     pub const LETTERS_AFTER: usize = 40;
     pub const LETTERS_LEN: usize = 44;
+    pub const EJECT_AFTER: usize = 48;
     pub const LANE_EPOCH: usize = 64;
     pub const SUB_EPOCH: usize = 68;
     pub const RETURNED: usize = 72;
+    pub const EJECTED: usize = 80;
     pub const DATA: usize = 128;
     pub const SPACE: usize = 192;
     pub const LETTERS: usize = 256;
@@ -375,6 +378,7 @@ pub const FACTS: &[u64] = &[
     control::LANE_BYTES as u64,
     control::DATA as u64,
     control::SPACE as u64,
+    control::EJECT_AFTER as u64,
     control::RETURNED as u64,
     control::LETTERS as u64,
 ];

@@ -28,6 +28,7 @@
 //! | `lane` | one ring: frames, commit, padding, wrap, overrun |
 //! | `area` | checked views on the control area; taking a lane, letting a subscription go |
 //! | `subscription` | joining, coming back, leaving, ejecting |
+//! | `eject` | the time that publishers wait for one that stands still |
 //! | `publisher`, `subscriber` | the two ends |
 //! | `queue` | many consumers: heads, hands, acknowledgement, redelivery |
 //! | `ring` | memory for rings from the pool |
@@ -36,6 +37,7 @@
 
 mod area;
 mod check;
+mod eject;
 mod inherit;
 mod lane;
 pub mod layout;
@@ -58,12 +60,12 @@ mod testing;
 mod tests;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 pub(crate) use area::{Area, Ground, create};
 pub(crate) use check::{check, check_taken_over};
 pub(crate) use inherit::{inherit, names_ring};
 pub use publisher::{Claim, Publisher};
-pub(crate) use queue::check_options;
 pub use queue::{Acknowledge, Consumer, ConsumerInfo, DeadLetters, Delivery, QueueStats, Receipt};
 pub use subscriber::Subscriber;
 pub use subscription::SubscriptionInfo;
@@ -118,6 +120,9 @@ pub struct ChannelOptions {
     pub overrun: OverrunPolicy,
     /// Bytes of each publisher's ring: a power of two from 4 KiB to 1 GiB. A message takes at most an eighth of it.
     pub lane_bytes: u32,
+    /// How long a subscription of a stream or broadcast that blocks may stand still while a publisher waits for it, in whole
+    /// milliseconds: then it is ejected, and its holder's next call answers `Ejected`. `None`: publishers wait for ever.
+    pub eject_after: Option<Duration>,
     /// A queue whose messages are acknowledged: each is delivered at least once. `None`: at most once. Other kinds have none.
     pub acknowledge: Option<Acknowledge>,
 }
@@ -128,9 +133,16 @@ impl Default for ChannelOptions {
             kind: ChannelKind::default(),
             overrun: OverrunPolicy::default(),
             lane_bytes: layout::LANE_BYTES_DEFAULT,
+            eject_after: None,
             acknowledge: None,
         }
     }
+}
+
+/// Refuses options that cannot be together.
+pub(crate) fn check_options(name: &str, options: &ChannelOptions) -> Result<()> {
+    eject::check_options(name, options)?;
+    queue::check_options(name, options)
 }
 
 /// What came with a message.
@@ -155,6 +167,8 @@ pub struct ChannelStats {
     pub published_bytes: u64,
     /// All subscriptions.
     pub subscriptions: Vec<SubscriptionInfo>,
+    /// Subscriptions that were ejected so far.
+    pub ejected: u64,
     /// What a queue counts beside.
     pub queue: Option<QueueStats>,
 }
@@ -181,6 +195,7 @@ impl Channel {
             kind: self.area.kind,
             overrun: self.area.overrun,
             lane_bytes: self.area.shape.lane_bytes as u32,
+            eject_after: self.area.eject_after,
             acknowledge: self.area.queue.as_ref().and_then(|queue| queue.acknowledge.clone()),
         }
     }
@@ -224,7 +239,7 @@ impl Channel {
     }
 
     /// Takes a subscription away from its holder, dead, alive or stopped, so that it blocks nobody any more. The holder's next
-    /// call answers `Closed`. False if there is no such subscription.
+    /// call answers `Ejected`. False if there is no such subscription.
     pub fn eject(&self, id: u32) -> Result<bool> {
         self.area.same_process()?;
         if id >= self.area.shape.subs {
@@ -246,6 +261,7 @@ impl Channel {
             lanes: 0,
             published_bytes: 0,
             subscriptions: self.subscriptions()?,
+            ejected: self.area.ejected(),
             queue: self.area.queue_stats()?,
         };
         for index in 0..self.area.shape.lanes {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::area::{Area, HeldLane};
+use super::eject::Watch;
 use super::lane::{Head, header};
 use super::layout::{LaneKind, LaneState};
 use super::wait::{Backoff, Patience, Step};
@@ -29,6 +30,7 @@ pub struct Publisher {
     subs: Vec<u32>,
     sub_epoch: Option<u32>,
     patience: Patience,
+    watch: Watch,
     /// `!Sync`: one thread at a time.
     alone: std::marker::PhantomData<std::cell::Cell<()>>,
 }
@@ -55,6 +57,7 @@ impl Publisher {
             subs: Vec::new(),
             sub_epoch: None,
             patience: Patience::default(),
+            watch: Watch::default(),
             alone: std::marker::PhantomData,
         };
         publisher.find_head()?;
@@ -222,7 +225,8 @@ impl Publisher {
         }
         let timeout = match wait {
             Wait::Never => {
-                if self.area.release_dead(&self.subs)? && self.refill(need)? {
+                if self.gives_way(need)? && self.refill(need)? {
+                    self.watch.clear();
                     return Ok(());
                 }
                 return Err(ErrorCode::BackPressure.into());
@@ -245,7 +249,7 @@ impl Publisher {
                     if self.refill(need)? {
                         break;
                     }
-                    if !self.area.release_dead(&self.subs)? {
+                    if !self.gives_way(need)? {
                         space.sleep(armed, slice);
                     }
                 }
@@ -258,7 +262,14 @@ impl Publisher {
             }
         }
         backoff.done(&mut self.patience);
+        self.watch.clear();
         Ok(())
+    }
+
+    /// Lets subscriptions go that hold the publisher back and may not: of the dead, and of those that stand still for too long.
+    fn gives_way(&mut self, need: u64) -> Result<bool> {
+        let dead = self.area.release_dead(&self.subs)?;
+        Ok(self.watch.eject(&self.area, &self.subs, self.lane.index, self.head.position + need)? || dead)
     }
 }
 

@@ -140,7 +140,7 @@ impl Subscriber {
     #[inline(never)]
     fn gone(&self) -> Error {
         Error::new(
-            ErrorCode::Closed,
+            ErrorCode::Ejected,
             format!(
                 "The subscription of channel `{}` was ejected, or the thread that used it last has ended.",
                 self.area.name

@@ -36,6 +36,8 @@ pub struct SubscriptionInfo {
     pub name: String,
     /// Whether a thread holds it now, alive or not yet found dead.
     pub held: bool,
+    /// Pid of the process that holds it, in its own PID namespace; `None` if nobody does.
+    pub pid: Option<u32>,
     /// Bytes that were published and not yet handled.
     pub lag_bytes: u64,
 }
@@ -332,6 +334,7 @@ impl Area {
             return Ok(false);
         }
         kill_point!("channel.eject.after");
+        self.count_ejected();
         self.sub_changed();
         self.space().wake_all();
         Ok(true)
@@ -366,7 +369,9 @@ impl Area {
                 lag_bytes = u64::saturating_add(lag_bytes, end.saturating_sub(place));
             }
             let name = if seen.flags() & NAMED != 0 { self.sub_name(index)? } else { String::new() };
-            all.push(SubscriptionInfo { id: index, name, held: seen.is(SubKind::Live), lag_bytes });
+            let held = seen.is(SubKind::Live);
+            let pid = if held { self.ground.pid_of(seen.owner()) } else { None };
+            all.push(SubscriptionInfo { id: index, name, held, pid, lag_bytes });
         }
         Ok(all)
     }

@@ -75,6 +75,10 @@ impl Ground for Stage {
         self.dead.lock().unwrap().contains(&thread)
     }
 
+    fn pid_of(&self, thread: u16) -> Option<u32> {
+        Some(u32::from(thread))
+    }
+
     fn take_ring(&self, _object: u32, len: u64) -> Result<u64> {
         let mut rings = self.rings.lock().unwrap();
         if let Some(ring) = rings.free.pop() {

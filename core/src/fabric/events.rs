@@ -179,6 +179,10 @@ impl channel::Ground for OwnGround {
         self.with(|inner| Ok(channel::Ground::thread_is_dead(inner, thread))).unwrap_or(false)
     }
 
+    fn pid_of(&self, thread: u16) -> Option<u32> {
+        self.with(|inner| Ok(inner.registry.pid_of(thread))).ok().flatten()
+    }
+
     fn take_ring(&self, object: u32, len: u64) -> Result<u64> {
         self.with(|inner| inner.take_ring(object, len))
     }

@@ -228,6 +228,10 @@ impl channel::Ground for Inner {
         self.registry.is_dead(thread)
     }
 
+    fn pid_of(&self, thread: u16) -> Option<u32> {
+        self.registry.pid_of(thread)
+    }
+
     fn take_ring(&self, object: u32, len: u64) -> Result<u64> {
         channel::ring::take(&self.pool, self.me()?, object, len)
     }
@@ -260,6 +264,10 @@ impl channel::Ground for Undertaker {
 
     fn thread_is_dead(&self, thread: u16) -> bool {
         self.0.is_dead(thread)
+    }
+
+    fn pid_of(&self, thread: u16) -> Option<u32> {
+        self.0.pid_of(thread)
     }
 
     fn take_ring(&self, _object: u32, _len: u64) -> Result<u64> {

@@ -98,6 +98,15 @@ impl Registry {
         Ok(())
     }
 
+    /// Pid of the process of a thread entry, in its own PID namespace; for people.
+    pub fn pid_of(&self, thread: u16) -> Option<u32> {
+        let state = self.thread_state(thread).ok()?;
+        let known = matches!(state.kind(), Some(Kind::Live | Kind::Attaching));
+        let entry = self.process_entry(state.process()).ok().filter(|_| known)?;
+        // ORDER Relaxed: for people to read.
+        Some(entry.u32::<{ field::PID }>().load(Ordering::Relaxed))
+    }
+
     /// The attached processes.
     pub fn processes(&self) -> Result<Vec<ProcessInfo>> {
         Ok(self.processes_with_threads()?.into_iter().map(|(process, _)| process).collect())

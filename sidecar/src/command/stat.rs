@@ -135,6 +135,7 @@ fn channel(stats: &ChannelStats) -> Figures {
                 "id": subscription.id,
                 "name": subscription.name,
                 "held": subscription.held,
+                "pid": subscription.pid,
                 "lag_bytes": subscription.lag_bytes,
             })
         })
@@ -145,6 +146,7 @@ fn channel(stats: &ChannelStats) -> Figures {
         ("published_bytes", stats.published_bytes.into()),
     ];
     let Some(queue) = &stats.queue else {
+        figures.push(("ejected", stats.ejected.into()));
         figures.push(("subscriptions", subscriptions.into()));
         return figures;
     };

@@ -172,7 +172,11 @@ public enum ErrorCode {
     /** The consumer holds as many messages as it can without acknowledging. */
     TOO_MANY_HELD(42,
             "The consumer holds as many messages as it can without acknowledging.",
-            "Acknowledge or give back messages before taking more, or make the queue with larger lanes.");
+            "Acknowledge or give back messages before taking more, or make the queue with larger lanes."),
+    /** The subscription was taken away: it stood still for too long, somebody ended it, or the thread that used it last has ended. */
+    EJECTED(56,
+            "The subscription was taken away: it stood still for too long, somebody ended it, or the thread that used it last has ended.",
+            "Subscribe again; read more often, or make the channel with larger lanes or a longer time.");
 
     private static final ErrorCode[] BY_NUMBER = new ErrorCode[64];
 
