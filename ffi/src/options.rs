@@ -433,7 +433,7 @@ pub(crate) fn channel(
             other => return Err(unknown("overrun policy", other)),
         },
         lane_bytes: if options.lane_bytes == 0 { default.lane_bytes } else { options.lane_bytes },
-        acknowledge: None,
+        ..default
     })
 }
 
