@@ -33,8 +33,10 @@ pub use cache::{
 pub use channel::{
     Acknowledge, Channel, ChannelKind, ChannelOptions, ChannelStats, Claim, Consumer, ConsumerInfo,
     DeadLetters, Delivery, Message, OverrunPolicy, Publisher, QueueStats, Receipt, Subscriber,
-    SubscriptionInfo,
+    SubscriptionInfo, Waitable, wait_any,
 };
+#[cfg(not(memora_loom))]
+pub use channel::{Messages, Readiness};
 pub use error::{Error, ErrorCode, Result};
 #[cfg(not(memora_loom))]
 pub use fabric::{

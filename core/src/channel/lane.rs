@@ -367,6 +367,26 @@ impl<'a> Lane<'a> {
         ))
     }
 
+    /// Whether a reader that stands at `position` would find anything: a message, a loss or damage.
+    pub fn has_message<const OVERRUN: bool>(self, mut position: u64) -> bool {
+        // As in `next`: twice is enough.
+        for _ in 0..2 {
+            // ORDER Acquire [frame]: as in `next`.
+            let word = FrameWord(self.ring.word(position).load(Ordering::Acquire));
+            if OVERRUN && self.lapped(position) {
+                return true;
+            }
+            if word.0 == 0 {
+                return false;
+            }
+            if word.kind_at(position) != Some(FrameKind::Padding) {
+                return true;
+            }
+            position = position.wrapping_add(self.size() - self.at(position));
+        }
+        true
+    }
+
     /// Lanes that block: the message at `position`, behind padding if there is some, without copying it. What this says, and what
     /// is copied afterwards, is good if the reader finds that its place has not moved meanwhile.
     #[inline(always)]

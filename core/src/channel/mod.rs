@@ -32,7 +32,8 @@
 //! | `publisher`, `subscriber` | the two ends |
 //! | `queue` | many consumers: heads, hands, acknowledgement, redelivery |
 //! | `ring` | memory for rings from the pool |
-//! | `wait` | spin, yield, park |
+//! | `wait`, `watch` | spin, yield, park; on several channels at once |
+//! | `reactor`, `stream` | a thread that sleeps for event loops and tasks |
 //! | `inherit`, `check` | what a dead thread leaves; every invariant |
 
 mod area;
@@ -43,10 +44,15 @@ mod lane;
 pub mod layout;
 mod publisher;
 pub mod queue;
+#[cfg(not(memora_loom))]
+mod reactor;
 pub(crate) mod ring;
+#[cfg(not(memora_loom))]
+mod stream;
 mod subscriber;
 mod subscription;
 mod wait;
+mod watch;
 
 #[cfg(all(test, not(memora_loom)))]
 mod damage_tests;
@@ -58,6 +64,8 @@ mod model_tests;
 mod testing;
 #[cfg(all(test, not(memora_loom)))]
 mod tests;
+#[cfg(all(test, not(memora_loom)))]
+mod watch_tests;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -67,8 +75,13 @@ pub(crate) use check::{check, check_taken_over};
 pub(crate) use inherit::{inherit, names_ring};
 pub use publisher::{Claim, Publisher};
 pub use queue::{Acknowledge, Consumer, ConsumerInfo, DeadLetters, Delivery, QueueStats, Receipt};
+#[cfg(not(memora_loom))]
+pub use reactor::Readiness;
+#[cfg(not(memora_loom))]
+pub use stream::Messages;
 pub use subscriber::Subscriber;
 pub use subscription::SubscriptionInfo;
+pub use watch::{Waitable, wait_any};
 
 use crate::error::Result;
 use layout::LaneKind;

@@ -8,6 +8,8 @@ use super::area::{Area, HeldLane};
 use super::lane::{Next, Place};
 use super::layout::{Count, LaneKind, NAMED, STEP_MAX, SubKind, SubState, place, sub};
 use super::wait::{Backoff, Patience, Step};
+use super::watch::sealed::Sealed;
+use super::watch::{Target, Waitable, Wish};
 use crate::error::{Error, ErrorCode, Result};
 use crate::limits::WAIT_SLICE_MS;
 use crate::shm::atomic::{Ordering, fence};
@@ -53,6 +55,19 @@ struct Reading {
     shown: u64,
     /// Where it stands for publishers to see.
     stand: Kept<{ place::BYTES as usize }>,
+}
+
+impl Waitable for Subscriber {}
+
+impl Sealed for Subscriber {
+    fn target(&mut self) -> Result<Target> {
+        self.commit()?;
+        let wish = match self.pending {
+            Some(_) => Wish::Nothing,
+            None => Wish::Subscription(self.index, self.state),
+        };
+        Ok(Target::new(self.area.clone(), wish))
+    }
 }
 
 impl Subscriber {

@@ -30,6 +30,11 @@ impl<'a> WaitWord<'a> {
         WaitWord { word, registered }
     }
 
+    /// The word itself, for who sleeps on several.
+    pub fn word(self) -> &'a AtomicU32 {
+        self.word
+    }
+
     /// After the store that others wait for: wakes them if anybody sleeps. No system call and no fence otherwise.
     #[inline(always)]
     pub fn notify(self) {

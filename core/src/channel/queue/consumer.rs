@@ -7,6 +7,8 @@ use super::super::area::{Area, HeldLane};
 use super::super::layout::SubState;
 use super::super::publisher::Publisher;
 use super::super::wait::{Backoff, Patience, Step};
+use super::super::watch::sealed::Sealed;
+use super::super::watch::{Target, Waitable, Wish};
 use super::hand::{Grip, Hand, moved_head, taker};
 use super::layout::{CellWord, HeadWord, Intent, Name, head};
 use super::receipt::{Moved, Receipt};
@@ -95,6 +97,26 @@ pub struct Delivery {
     pub redelivered: bool,
     /// What it is acknowledged with; means nothing on a queue without acknowledgement.
     pub receipt: Receipt,
+}
+
+impl Waitable for Consumer {}
+
+impl Sealed for Consumer {
+    fn target(&mut self) -> Result<Target> {
+        self.area.ground.usable()?;
+        self.start()?;
+        // What was given back before the look round that this one has made is not new.
+        let notice = self.holding.as_ref().and_then(|holding| holding.round.seen());
+        let notice = notice.unwrap_or_else(|| self.area.returned());
+        let until = self
+            .until_next_look()
+            .map_or(u64::MAX, |time| time::boot_ms().saturating_add(time.as_millis() as u64));
+        Ok(Target::new(self.area.clone(), Wish::Queue(notice, until)))
+    }
+
+    fn look(&mut self) -> Result<bool> {
+        self.any_due()
+    }
 }
 
 impl Consumer {

@@ -262,7 +262,7 @@ impl Area {
 
     /// Grows when messages are given back.
     #[inline(always)]
-    fn returned(&self) -> u32 {
+    pub fn returned(&self) -> u32 {
         // ORDER Acquire [returned]: the cells that it speaks of.
         self.header().u32::<{ control::RETURNED }>().load(Ordering::Acquire)
     }

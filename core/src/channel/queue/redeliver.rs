@@ -42,6 +42,11 @@ pub struct Round {
 }
 
 impl Round {
+    /// The notice that the last look round began with.
+    pub fn seen(&self) -> Option<u32> {
+        self.seen
+    }
+
     /// All hands were looked at.
     fn end(&mut self, now: u64) {
         (self.consumer, self.number) = (0, 0);
@@ -74,6 +79,27 @@ impl Consumer {
     #[cold]
     #[inline(never)]
     fn look_round(&mut self, notice: u32, now: u64) -> Result<Option<Found>> {
+        while let Some((index, number, word)) = self.next_due(notice, now)? {
+            if let Some(holding) = &mut self.holding {
+                holding.round.number = number + 1;
+            }
+            if let Some(found) = self.take_again(index, number, word)? {
+                return Ok(Some(found));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether a message that was delivered before is for anybody now; takes none.
+    pub(super) fn any_due(&mut self) -> Result<bool> {
+        let (notice, now) = (self.area.returned(), time::boot_ms());
+        let Some(holding) = &self.holding else { return Ok(false) };
+        let rests = holding.round.seen == Some(notice) && now < holding.round.next_ms;
+        Ok(!rests && self.next_due(notice, now)?.is_some())
+    }
+
+    /// The next cell from where the look round is that is for anybody, with the consumer whose it is; `None` at the end of the round.
+    fn next_due(&mut self, notice: u32, now: u64) -> Result<Option<(u32, u64, CellWord)>> {
         let count = self.area.queue()?.consumers();
         while let Some(holding) = &mut self.holding {
             let round = &mut holding.round;
@@ -90,12 +116,7 @@ impl Consumer {
             }
             let index = round.consumer;
             if let Some((number, word)) = self.look_at(index, now)? {
-                if let Some(holding) = &mut self.holding {
-                    holding.round.number = number + 1;
-                }
-                if let Some(found) = self.take_again(index, number, word)? {
-                    return Ok(Some(found));
-                }
+                return Ok(Some((index, number, word)));
             } else if let Some(holding) = &mut self.holding {
                 (holding.round.consumer, holding.round.number) = (index + 1, 0);
             }
