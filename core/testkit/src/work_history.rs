@@ -264,6 +264,6 @@ mod tests {
         bad("c take p 1 a 1 5 6", false, "lost");
         bad("c take p 2 b 1 5 6\nc take p 1 a 1 7 8", false, "after 2");
         bad("c take 5 6\nc take p 1 a 1 7 8\nc take p 2 b 1 9 10", false, "answered empty");
-        bad("p send p 3 c 0 no 5 6\nc take p 3 c 1 7 8", false, "never sent");
+        bad("p send p 3 c 0 no 5 6\nc take p 3 c 1 7 8", false, "was refused");
     }
 }
