@@ -186,7 +186,8 @@ impl Area {
             registered: asymmetric::register(),
             origin: Origin::here(),
             header: Kept::new(&shm, shape.offset)?,
-            message_len_max: shape.message_len_max(),
+            message_len_max: shape
+                .message_len_max(overrun == OverrunPolicy::Block && kind != ChannelKind::Queue),
             shm,
             ground,
             shape,

@@ -349,10 +349,19 @@ impl Shape {
         self.sub(self.subs) + (sub as u64 * self.lanes as u64 + lane as u64) * place::BYTES
     }
 
-    /// Bytes of the longest message.
-    pub const fn message_len_max(&self) -> u64 {
+    /// Bytes of the longest message. A stream or broadcast that blocks (`waits`) takes half a ring: with its padding in front of
+    /// the ring's end that fits an empty one. Where readers may be lapped, or consumers hold copies, it is an eighth and at most
+    /// 256 KiB, so that many messages are on their way.
+    pub const fn message_len_max(&self, waits: bool) -> u64 {
         let eighth = self.lane_bytes / 8;
-        (if eighth < STEP_MAX { eighth } else { STEP_MAX }).saturating_sub(16)
+        let most = if waits {
+            self.lane_bytes / 2
+        } else if eighth < STEP_MAX {
+            eighth
+        } else {
+            STEP_MAX
+        };
+        most.saturating_sub(16)
     }
 }
 

@@ -131,7 +131,8 @@ pub struct ChannelOptions {
     pub kind: ChannelKind,
     /// What happens when a lane is full.
     pub overrun: OverrunPolicy,
-    /// Bytes of each publisher's ring: a power of two from 4 KiB to 1 GiB. A message takes at most an eighth of it.
+    /// Bytes of each publisher's ring: a power of two from 4 KiB to 1 GiB. A message of a stream or broadcast that blocks takes at
+    /// most half of it, any other an eighth and at most 256 KiB: [`Channel::message_len_max`].
     pub lane_bytes: u32,
     /// How long a subscription of a stream or broadcast that blocks may stand still while a publisher waits for it, in whole
     /// milliseconds: then it is ejected, and its holder's next call answers `Ejected`. `None`: publishers wait for ever.
@@ -215,7 +216,7 @@ impl Channel {
 
     /// Bytes of the longest message.
     pub fn message_len_max(&self) -> usize {
-        self.area.shape.message_len_max() as usize
+        self.area.message_len_max as usize
     }
 
     /// A new publisher, with a lane of its own: one that another has left, if there is one, else a new one with a ring of

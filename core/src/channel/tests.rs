@@ -55,6 +55,8 @@ fn messages_of_every_length_arrive_whole_at_every_offset_of_the_ring() {
                 let bytes: Vec<u8> = (0..len).map(|at| (at * 31 + len + round) as u8).collect();
                 let position = publisher.send(&bytes).unwrap();
                 let message = subscriber.try_recv(&mut buffer).unwrap().unwrap();
+                // Two of the longest do not always fit at once.
+                subscriber.commit().unwrap();
                 assert_eq!((message.position, message.len, message.lane), (position, len, publisher.lane()));
                 assert!(buffer == bytes, "length {len}");
                 assert!(position > last);
