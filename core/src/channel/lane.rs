@@ -182,6 +182,59 @@ impl<'a> Lane<'a> {
         head.position
     }
 
+    /// Bytes that messages of these lengths take at `position`, as [`Lane::room`]; padding lies in front of the one that does not
+    /// fit in front of the ring's end.
+    pub fn room_for_all<const OVERRUN: bool>(self, position: u64, messages: &[&[u8]]) -> u64 {
+        let mut end = position;
+        for message in messages {
+            end += self.room::<OVERRUN>(end, message.len() as u64) - WORD;
+        }
+        end - position + WORD
+    }
+
+    /// Commits messages that nobody sees one without the others. The caller has made sure of [`Lane::room_for_all`], which is no
+    /// more than a ring. Gives the position behind the last.
+    pub fn put_all<const OVERRUN: bool>(self, head: &mut Head, messages: &[&[u8]]) -> Result<u64> {
+        let total = self.room_for_all::<OVERRUN>(head.position, messages) - WORD;
+        if OVERRUN {
+            self.announce(head, head.position + total + WORD);
+        }
+        // ORDER Relaxed: bytes of the producer, all of them behind the first word, which is still 0; its commit orders them.
+        self.ring.word(head.position + total).store(0, Ordering::Relaxed);
+        let (mut position, mut number, mut first) = (head.position, head.messages, FrameWord(0));
+        let mut commit = |position: u64, word: FrameWord| {
+            if position == head.position {
+                first = word;
+            } else {
+                self.ring.word(position).store(word.0, Ordering::Relaxed);
+            }
+        };
+        for message in messages {
+            let len = header(OVERRUN) + message.len() as u64;
+            let rest = self.size() - self.at(position);
+            if align8(len) > rest {
+                commit(position, FrameWord::new(rest, FrameKind::Padding, position));
+                position += rest;
+            }
+            if OVERRUN {
+                self.ring.word(position + WORD).store(number, Ordering::Relaxed);
+                number += 1;
+            }
+            self.ring.copy_in(self.at(position) + header(OVERRUN), message)?;
+            commit(position, FrameWord::new(len, FrameKind::Data, position));
+            position += align8(len);
+        }
+        // DIES BEFORE: the first word is still 0, nobody sees any of them; the next producer of the lane overwrites them.
+        kill_point!("channel.batch.before_commit");
+        // ORDER Release [frame]: as in `commit`.
+        self.ring.word(head.position).store(first.0, Ordering::Release);
+        // DIES AFTER: all are published; the tail is moved over them by whoever takes over.
+        kill_point!("channel.batch.committed");
+        head.messages = number;
+        self.moved::<OVERRUN>(head, total);
+        Ok(head.position)
+    }
+
     /// Shows that the lane has grown by `need` bytes.
     #[inline(always)]
     fn moved<const OVERRUN: bool>(self, head: &mut Head, need: u64) {
@@ -240,8 +293,8 @@ impl<'a> Lane<'a> {
 
     /// Moves the tail over frames that are committed. Anybody may: the tail follows from the frames.
     pub fn repair<const OVERRUN: bool>(self) -> Result<()> {
-        // A producer dies at most one padding and one message behind its tail; the bound is for damaged content.
-        for _ in 0..4 {
+        // A producer dies at most one batch behind its tail; the bound is for damaged content.
+        for _ in 0..self.size() / WORD {
             let tail = self.tail();
             // ORDER Acquire [frame]: as in `next`.
             let word = FrameWord(self.ring.word(tail).load(Ordering::Acquire));

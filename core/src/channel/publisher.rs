@@ -10,7 +10,7 @@ use super::layout::{LaneKind, LaneState};
 use super::wait::{Backoff, Patience, Step};
 use crate::error::{Error, ErrorCode, Result};
 use crate::shm::atomic::{Ordering, fence};
-use crate::shm::thread;
+use crate::shm::{align8, thread};
 
 /// A waiting publisher looks at the life words of those it waits for this often.
 const LOOK_AT_LIFE: Duration = Duration::from_millis(1);
@@ -125,6 +125,46 @@ impl Publisher {
         Ok(position)
     }
 
+    /// Sends messages that subscribers get all or none of, in this order, also if this process dies meanwhile; waits as
+    /// [`Publisher::send`] does. Together they may take what one message may. Gives the position behind the last.
+    ///
+    /// Consumers of a queue share them like any others.
+    pub fn send_all(&mut self, messages: &[&[u8]]) -> Result<u64> {
+        self.put_all(messages, Wait::Until(None))
+    }
+
+    /// As [`Publisher::send_all`] if there is room; `BackPressure` if not.
+    pub fn try_send_all(&mut self, messages: &[&[u8]]) -> Result<u64> {
+        self.put_all(messages, Wait::Never)
+    }
+
+    fn put_all(&mut self, messages: &[&[u8]], wait: Wait) -> Result<u64> {
+        let header = header(self.area.overruns());
+        let frames = messages.iter().map(|message| align8(header + message.len() as u64));
+        let bytes = frames.fold(0u64, u64::saturating_add);
+        if bytes > align8(header + self.area.message_len_max) {
+            return Err(self.too_many(messages.len(), bytes));
+        }
+        // An empty message makes sure that the lane is this thread's.
+        if self.area.overruns() {
+            self.make_room::<true>(0, wait)?;
+            if !messages.is_empty() {
+                self.lane.view().put_all::<true>(&mut self.head, messages)?;
+            }
+        } else {
+            self.make_room::<false>(0, wait)?;
+            let need = self.lane.view().room_for_all::<false>(self.head.position, messages);
+            if self.head.position + need > self.limit {
+                self.wait_for_room(need, wait)?;
+            }
+            if !messages.is_empty() {
+                self.lane.view().put_all::<false>(&mut self.head, messages)?;
+            }
+        }
+        self.area.data().notify();
+        Ok(self.head.position)
+    }
+
     /// Sends a message if there is room, with the mark that it may have been sent before if `again`.
     pub(super) fn try_letter(&mut self, message: &[u8], again: bool) -> Result<u64> {
         match (self.area.overruns(), again) {
@@ -184,6 +224,21 @@ impl Publisher {
             format!(
                 "A message of {len} bytes does not fit channel `{}`: its lanes of {} bytes take messages up to {} bytes.",
                 self.area.name, self.area.shape.lane_bytes, self.area.message_len_max
+            ),
+        )
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn too_many(&self, count: usize, bytes: u64) -> Error {
+        Error::new(
+            ErrorCode::ValueTooLong,
+            format!(
+                "{count} messages that take {bytes} bytes with their headers cannot be sent together on channel `{}`: \
+                 its lanes of {} bytes take {} at once.",
+                self.area.name,
+                self.area.shape.lane_bytes,
+                align8(header(self.area.overruns()) + self.area.message_len_max)
             ),
         )
     }

@@ -69,6 +69,73 @@ fn messages_of_every_length_arrive_whole_at_every_offset_of_the_ring() {
 }
 
 #[test]
+fn batches_of_every_size_arrive_whole_at_every_offset_of_the_ring() {
+    for overrun in [OverrunPolicy::Block, OverrunPolicy::Overrun] {
+        let (_stage, channel) = channel(ChannelKind::Broadcast, overrun, 4096, 1);
+        let mut subscriber = channel.subscriber().unwrap();
+        let mut publisher = channel.publisher().unwrap();
+        let (header, most) =
+            (if overrun == OverrunPolicy::Block { 8 } else { 16 }, channel.message_len_max());
+        for round in 0..4000usize {
+            // Up to as much as goes in at once, and sometimes one long message among short ones.
+            let mut batch: Vec<Vec<u8>> = Vec::new();
+            let mut room = most + header;
+            for number in 0..round % 9 {
+                let len = if number == round % 5 { round * 7 % (most / 2) } else { (round + number) % 40 };
+                if room < len + header + 7 {
+                    break;
+                }
+                room -= (len + header + 7) & !7;
+                batch.push((0..len).map(|at| (at * 31 + number + round) as u8).collect());
+            }
+            let slices: Vec<&[u8]> = batch.iter().map(Vec::as_slice).collect();
+            let last = publisher.try_send_all(&slices).unwrap();
+            let got = drain(&mut subscriber);
+            assert!(got.iter().map(|(_, bytes)| bytes).eq(&batch), "round {round}");
+            assert!(got.last().is_none_or(|(message, _)| message.position == last));
+            subscriber.commit().unwrap();
+        }
+        let error = publisher.send_all(&[&vec![0; most], b"one more"]).unwrap_err();
+        assert_eq!(error.code(), ErrorCode::ValueTooLong);
+        assert!(drain(&mut subscriber).is_empty());
+        publisher.send_all(&[&vec![7; most]]).unwrap();
+        assert_eq!(drain(&mut subscriber).len(), 1);
+        assert_sound(&channel);
+    }
+}
+
+#[test]
+fn a_batch_waits_for_room_for_all_of_it_and_a_successor_overwrites_what_was_not_committed() {
+    let (stage, channel) = channel(ChannelKind::Broadcast, OverrunPolicy::Block, 4096, 1);
+    act_as(1);
+    let mut subscriber = channel.subscriber().unwrap();
+    act_as(2);
+    let mut publisher = channel.publisher().unwrap();
+    while publisher.try_send(&[1; 100]).is_ok() {}
+    let refused = publisher.try_send_all(&[b"a", b"b", b"c", b"d", b"e", b"f", b"g"]).unwrap_err();
+    assert_eq!(refused.code(), ErrorCode::BackPressure);
+    drain(&mut subscriber);
+    subscriber.commit().unwrap();
+    // All words but the first were stored when it died.
+    let view = channel.area.lane(channel.area.lane_ref(0).unwrap().unwrap()).unwrap();
+    let before = view.tail();
+    publisher.send_all(&[b"lost", b"too", b"and this"]).unwrap();
+    view.ring().word(before).store(0, Relaxed);
+    channel.area.shm.block::<192>(channel.area.shape.lane(0)).unwrap().u64::<64>().store(before, Relaxed);
+    assert!(drain(&mut subscriber).is_empty());
+    dies(&stage, 2, publisher);
+    inherit(&channel.area, 2).unwrap();
+    act_as(3);
+    let mut next = channel.publisher().unwrap();
+    assert_eq!(next.lane(), 0);
+    next.send(b"x").unwrap();
+    assert_eq!(texts(&drain(&mut subscriber)), ["x"]);
+    next.send_all(&[b"y", b"z"]).unwrap();
+    assert_eq!(texts(&drain(&mut subscriber)), ["y", "z"]);
+    assert_sound(&channel);
+}
+
+#[test]
 fn a_message_that_is_too_long_is_refused_and_nothing_is_lost() {
     let (_stage, channel) = block(ChannelKind::Stream);
     let mut publisher = channel.publisher().unwrap();

@@ -139,6 +139,8 @@ pub const NAMES: &[&str] = &[
     "channel.frame.announced",
     "channel.frame.before_commit",
     "channel.frame.committed",
+    "channel.batch.before_commit",
+    "channel.batch.committed",
     "channel.tail.counted",
     "channel.repair.before_tail",
     "channel.repair.moved",

@@ -1,9 +1,10 @@
 //! Victims on channels: both kinds and policies, claims, waits, named and anonymous subscriptions, rings that wrap.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use memora::shm::kill_point::hits;
-use memora::{Channel, ChannelKind, ChannelOptions, ErrorCode, Fabric, OverrunPolicy, Publisher};
+use memora::{Channel, ChannelKind, ChannelOptions, ErrorCode, Fabric, OverrunPolicy, Publisher, Subscriber};
 use memora_stress::queue::QueueClient;
 use memora_stress::random::Random;
 use memora_testkit::history::{operations, read};
@@ -35,7 +36,72 @@ fn prepare(place: &Place) -> Vec<Victim> {
     for index in 0..CHANNELS.len() {
         open(&fabric, index);
     }
+    // Near the end of its ring, so that some batches have padding in between.
+    for (channel, mut reader) in batched(&fabric) {
+        let mut publisher = channel.publisher().expect("a lane");
+        for _ in 0..13 {
+            publisher.send(&[0; 1000]).expect("sent");
+            while reader.poll(8, |_, _| {}).expect("polled") > 0 {}
+        }
+    }
     Vec::new()
+}
+
+/// The channels for batches, each with the subscription that keeps what is sent.
+fn batched(fabric: &Fabric) -> Vec<(Channel, Subscriber)> {
+    let channels = [("together", OverrunPolicy::Block), ("together-lossy", OverrunPolicy::Overrun)];
+    let open = |(name, overrun)| {
+        let options = ChannelOptions {
+            kind: ChannelKind::Broadcast,
+            overrun,
+            lane_bytes: LANE_BYTES,
+            ..ChannelOptions::default()
+        };
+        let channel = fabric.channel(name, &options).expect("opens");
+        let reader = channel.subscribe("reader").expect("subscribed");
+        (channel, reader)
+    };
+    channels.into_iter().map(open).collect()
+}
+
+/// Each message says which of how many it is.
+fn send_batches(fabric: &Fabric) {
+    for name in ["together", "together-lossy"] {
+        let channel = fabric.open_channel(name).expect("prepared");
+        let mut publisher = channel.publisher().expect("a lane");
+        for count in 1..30u8 {
+            let messages: Vec<_> = (0..count).map(|which| vec![which + 1, count, count]).collect();
+            let messages: Vec<_> = messages.iter().map(Vec::as_slice).collect();
+            match publisher.try_send_all(&messages) {
+                Ok(_) => {}
+                Err(error) => assert_eq!(error.code(), ErrorCode::BackPressure, "{error}"),
+            }
+        }
+    }
+}
+
+/// What others sent together is there together, or not at all.
+fn read_batches(fabric: &Fabric) {
+    for (channel, mut reader) in batched(fabric) {
+        // Each lane has batches of its own.
+        let mut expected: HashMap<u32, u8> = HashMap::new();
+        loop {
+            let polled = reader.poll(100, |message, bytes| {
+                let [which, count, _] = bytes else { panic!("{bytes:?} was not sent") };
+                let next = expected.entry(message.lane).or_insert(1);
+                assert_eq!(which, next, "a batch of {count} is not whole");
+                *next = if which == count { 1 } else { which + 1 };
+            });
+            match polled {
+                Ok(0) => break,
+                Ok(_) => {}
+                // A loss may begin and end inside of batches.
+                Err(error) if error.code() == ErrorCode::Overrun => panic!("nobody sends so much: {error}"),
+                Err(error) => panic!("{error}"),
+            }
+        }
+        assert!(expected.values().all(|next| *next == 1), "{}: half a batch is there", channel.name());
+    }
 }
 
 pub fn victim(place: &Place) {
@@ -72,7 +138,8 @@ pub fn victim(place: &Place) {
     channel.stats().expect("counted");
     assert!(channel.eject(subscriber.id()).expect("ejected"));
     let refused = subscriber.poll(8, |_, _| {}).expect_err("it was ejected");
-    assert_eq!(refused.code(), ErrorCode::Closed, "{refused}");
+    assert_eq!(refused.code(), ErrorCode::Ejected, "{refused}");
+    send_batches(&fabric);
 }
 
 /// What only those reach who sleep or wake others.
@@ -188,7 +255,10 @@ fn survive(place: &Place, blow: Blow) {
     within_patience("operations on the channels of the victim", move || {
         survivor(&history, "survivor", &mut Random::new(&format!("survivor {blow:?}")));
     });
-    within_patience("the check", move || check(&fabric, "with the victim"));
+    within_patience("the check", move || {
+        read_batches(&fabric);
+        check(&fabric, "with the victim");
+    });
 }
 
 pub fn conclude(place: &Place) {
@@ -198,6 +268,7 @@ pub fn conclude(place: &Place) {
         let name = (index == 0).then_some("keeper");
         work(&fabric, index, place, "last", name, &mut random, 200);
     }
+    read_batches(&fabric);
     check(&fabric, "after the victim");
     let mut lines = read(&place.histories()).expect("readable");
     lines.retain(|line| line.q.is_some());
