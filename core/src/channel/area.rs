@@ -46,6 +46,8 @@ pub struct Area {
     pub overrun: OverrunPolicy,
     /// How long a subscription may stand still while a publisher waits for it.
     pub eject_after: Option<Duration>,
+    /// Whether each payload begins with the time at which it was sent.
+    pub stamped: bool,
     /// What it has beside its lanes if it is a queue.
     pub queue: Option<Part>,
     pub name: Box<str>,
@@ -57,6 +59,9 @@ pub struct Area {
     registered: bool,
     origin: Origin,
 }
+
+/// Bytes of the time in front of a payload.
+pub const STAMP: usize = 8;
 
 /// The place of a subscription in a lane: position, and the count that belongs to it.
 pub type PlaceBlock<'a> = Block<'a, { place::BYTES as usize }>;
@@ -119,6 +124,7 @@ pub fn create(area: Span<'_>, options: &ChannelOptions, object: u32) -> Result<(
     header.u32::<{ control::OBJECT }>().store(object, Ordering::Relaxed);
     let eject_after = options.eject_after.map_or(0, |time| time.as_millis() as u64);
     header.u64::<{ control::EJECT_AFTER }>().store(eject_after, Ordering::Relaxed);
+    header.u32::<{ control::STAMPED }>().store(u32::from(options.timestamps), Ordering::Relaxed);
     Part::write(header, options.acknowledge.as_ref())?;
     if options.kind == ChannelKind::Stream {
         // A stream has one subscription, which waits for its first holder: nothing that is sent before is lost.
@@ -153,10 +159,15 @@ impl Area {
         let eject_after = header.u64::<{ control::EJECT_AFTER }>().load(Ordering::Relaxed);
         let eject_after =
             Area::eject_after_from(eject_after).ok_or_else(|| damaged("its time for ejecting"))?;
+        let stamped = match header.u32::<{ control::STAMPED }>().load(Ordering::Relaxed) {
+            0 => false,
+            1 => true,
+            _ => return Err(damaged("whether its messages bear their time")),
+        };
         if !is_queue {
             let shape = Shape { offset, lane_bytes, lanes, subs };
             let area = Area::with_shape(shm, ground, shape, kind, overrun, name)?;
-            return Ok(Area { eject_after, ..area });
+            return Ok(area.with_options(eject_after, stamped));
         }
         if overrun != OverrunPolicy::Block {
             return Err(damaged("its overrun policy"));
@@ -165,7 +176,8 @@ impl Area {
         shm.span(offset, queue::layout::bytes(lanes, subs))?;
         let shape = Shape { offset, lane_bytes, lanes, subs: 0 };
         let part = Part::new(shape.lane(lanes), lanes, subs, acknowledge);
-        let mut area = Area::with_shape(shm, ground, shape, kind, overrun, name)?;
+        let area = Area::with_shape(shm, ground, shape, kind, overrun, name)?;
+        let mut area = area.with_options(None, stamped);
         area.queue = Some(part);
         Ok(area)
     }
@@ -194,10 +206,31 @@ impl Area {
             kind,
             overrun,
             eject_after: None,
+            stamped: false,
             queue: None,
             name: name.into(),
             object,
         })
+    }
+
+    fn with_options(self, eject_after: Option<Duration>, stamped: bool) -> Area {
+        let message_len_max = self.message_len_max - if stamped { STAMP as u64 } else { 0 };
+        Area { eject_after, stamped, message_len_max, ..self }
+    }
+
+    /// A payload without its time, and that; 0 on channels whose messages bear none.
+    #[inline(always)]
+    pub fn unstamped<'p>(&self, payload: &'p [u8]) -> Result<(u64, &'p [u8])> {
+        if !self.stamped {
+            return Ok((0, payload));
+        }
+        match payload.split_first_chunk::<STAMP>() {
+            Some((stamp, rest)) => Ok((u64::from_le_bytes(*stamp), rest)),
+            None => Err(Error::new(
+                ErrorCode::Corrupt,
+                format!("A message of channel `{}` is too short for the time that it bears.", self.name),
+            )),
+        }
     }
 
     /// An error in a forked child. Cheap enough for every call.

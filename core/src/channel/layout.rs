@@ -11,6 +11,7 @@
 //!  28 acknowledge u32 queue: 1 if messages are acknowledged    32 visibility u64  queue: ms after which others get a message; 0 never
 //!  40 letters_after u32  queue: deliveries after which a message is a dead letter; 0 never   44 letters_len u32  bytes of the name at 256
 //!  48 eject_after u64 ms that a subscription may stand still while a publisher waits for it; 0 for ever
+//!  56 stamped    u32  1 if each payload begins with the time at which it was sent, 8 B, ns of the monotonic clock
 //!  64 lane_epoch u32  grows when a lane gets its ring          68 sub_epoch u32  grows when a subscription comes or goes
 //!  72 returned   u32  queue: grows when messages are given back     80 ejected u64  subscriptions that were ejected
 //! 128 data       u32  wait word of the subscribers
@@ -60,6 +61,7 @@ pub mod control {
     pub const LETTERS_AFTER: usize = 40;
     pub const LETTERS_LEN: usize = 44;
     pub const EJECT_AFTER: usize = 48;
+    pub const STAMPED: usize = 56;
     pub const LANE_EPOCH: usize = 64;
     pub const SUB_EPOCH: usize = 68;
     pub const RETURNED: usize = 72;
@@ -388,6 +390,7 @@ pub const FACTS: &[u64] = &[
     control::DATA as u64,
     control::SPACE as u64,
     control::EJECT_AFTER as u64,
+    control::STAMPED as u64,
     control::RETURNED as u64,
     control::LETTERS as u64,
 ];

@@ -134,6 +134,8 @@ pub struct ChannelOptions {
     /// Bytes of each publisher's ring: a power of two from 4 KiB to 1 GiB. A message of a stream or broadcast that blocks takes at
     /// most half of it, any other an eighth and at most 256 KiB: [`Channel::message_len_max`].
     pub lane_bytes: u32,
+    /// Each message bears the time at which it was sent: [`Message::sent_ns`]. It takes 8 more bytes, and its publisher reads a clock.
+    pub timestamps: bool,
     /// How long a subscription of a stream or broadcast that blocks may stand still while a publisher waits for it, in whole
     /// milliseconds: then it is ejected, and its holder's next call answers `Ejected`. `None`: publishers wait for ever.
     pub eject_after: Option<Duration>,
@@ -147,6 +149,7 @@ impl Default for ChannelOptions {
             kind: ChannelKind::default(),
             overrun: OverrunPolicy::default(),
             lane_bytes: layout::LANE_BYTES_DEFAULT,
+            timestamps: false,
             eject_after: None,
             acknowledge: None,
         }
@@ -168,6 +171,9 @@ pub struct Message {
     pub position: u64,
     /// Bytes of the message.
     pub len: usize,
+    /// When it was sent: nanoseconds of the host's monotonic clock (`CLOCK_MONOTONIC`, `System.nanoTime()`); 0 on a channel
+    /// without [`ChannelOptions::timestamps`].
+    pub sent_ns: u64,
 }
 
 /// Counts of a channel.
@@ -209,6 +215,7 @@ impl Channel {
             kind: self.area.kind,
             overrun: self.area.overrun,
             lane_bytes: self.area.shape.lane_bytes as u32,
+            timestamps: self.area.stamped,
             eject_after: self.area.eject_after,
             acknowledge: self.area.queue.as_ref().and_then(|queue| queue.acknowledge.clone()),
         }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::area::{Area, HeldLane};
+use super::area::{Area, HeldLane, STAMP};
 use super::eject::Watch;
 use super::lane::{Head, header};
 use super::layout::{LaneKind, LaneState};
@@ -114,11 +114,15 @@ impl Publisher {
         message: &[u8],
         wait: Wait,
     ) -> Result<u64> {
-        let len = message.len() as u64;
+        let stamp = self.stamp_len();
+        let len = message.len() as u64 + stamp;
         self.make_room::<OVERRUN>(len, wait)?;
         let lane = self.lane.view();
         let at = lane.begin::<OVERRUN>(&mut self.head, len);
-        lane.ring().copy_in(at, message)?;
+        if stamp != 0 {
+            lane.ring().copy_in(at, &now())?;
+        }
+        lane.ring().copy_in(at + stamp, message)?;
         let position = lane.commit_marked::<OVERRUN, AGAIN>(&mut self.head, len);
         self.area.data().notify();
         lane.prefetch(position);
@@ -139,10 +143,20 @@ impl Publisher {
     }
 
     fn put_all(&mut self, messages: &[&[u8]], wait: Wait) -> Result<u64> {
+        if self.area.stamped {
+            let stamp = now();
+            let stamped: Vec<_> = messages.iter().map(|message| [&stamp[..], message].concat()).collect();
+            let stamped: Vec<_> = stamped.iter().map(Vec::as_slice).collect();
+            return self.put_frames(&stamped, wait);
+        }
+        self.put_frames(messages, wait)
+    }
+
+    fn put_frames(&mut self, messages: &[&[u8]], wait: Wait) -> Result<u64> {
         let header = header(self.area.overruns());
         let frames = messages.iter().map(|message| align8(header + message.len() as u64));
         let bytes = frames.fold(0u64, u64::saturating_add);
-        if bytes > align8(header + self.area.message_len_max) {
+        if bytes > align8(header + self.area.message_len_max + self.stamp_len()) {
             return Err(self.too_many(messages.len(), bytes));
         }
         // An empty message makes sure that the lane is this thread's.
@@ -187,14 +201,22 @@ impl Publisher {
     }
 
     fn claim_as(&mut self, len: usize, wait: Wait) -> Result<Claim<'_>> {
+        let stamp = self.stamp_len();
+        let total = (len as u64).saturating_add(stamp);
         let at = if self.area.overruns() {
-            self.make_room::<true>(len as u64, wait)?;
-            self.lane.view().begin::<true>(&mut self.head, len as u64)
+            self.make_room::<true>(total, wait)?;
+            self.lane.view().begin::<true>(&mut self.head, total)
         } else {
-            self.make_room::<false>(len as u64, wait)?;
-            self.lane.view().begin::<false>(&mut self.head, len as u64)
+            self.make_room::<false>(total, wait)?;
+            self.lane.view().begin::<false>(&mut self.head, total)
         };
-        Ok(Claim { publisher: self, at, len: len as u64 })
+        Ok(Claim { publisher: self, at: at + stamp, len: len as u64, stamp })
+    }
+
+    /// Bytes of the time in front of each payload.
+    #[inline(always)]
+    fn stamp_len(&self) -> u64 {
+        if self.area.stamped { STAMP as u64 } else { 0 }
     }
 
     /// Makes sure that the lane is this thread's and that `len` bytes fit.
@@ -206,8 +228,8 @@ impl Publisher {
         if thread::marker() != self.marker || state != self.state.0 {
             self.adopt()?;
         }
-        if len > self.area.message_len_max {
-            return Err(self.too_long(len));
+        if len > self.area.message_len_max + self.stamp_len() {
+            return Err(self.too_long(len - self.stamp_len()));
         }
         if OVERRUN {
             return Ok(());
@@ -238,7 +260,7 @@ impl Publisher {
                  its lanes of {} bytes take {} at once.",
                 self.area.name,
                 self.area.shape.lane_bytes,
-                align8(header(self.area.overruns()) + self.area.message_len_max)
+                align8(header(self.area.overruns()) + self.area.message_len_max + self.stamp_len())
             ),
         )
     }
@@ -346,6 +368,8 @@ pub struct Claim<'a> {
     publisher: &'a mut Publisher,
     at: u64,
     len: u64,
+    /// Bytes of the time in front of it.
+    stamp: u64,
 }
 
 impl Claim<'_> {
@@ -382,10 +406,14 @@ impl Claim<'_> {
         let Publisher { area, lane, head, .. } = &mut *self.publisher;
         let view = lane.view();
         debug_assert!(self.at >= header(area.overruns()));
+        let total = self.len + self.stamp;
+        if self.stamp != 0 {
+            view.ring().copy_in(self.at - self.stamp, &now())?;
+        }
         let position = if area.overruns() {
-            view.commit::<true>(head, self.len)
+            view.commit::<true>(head, total)
         } else {
-            view.commit::<false>(head, self.len)
+            view.commit::<false>(head, total)
         };
         area.data().notify();
         Ok(position)
@@ -393,6 +421,11 @@ impl Claim<'_> {
 
     /// Gives the message up. Nobody has seen anything of it.
     pub fn abort(self) {}
+}
+
+/// The time as it stands in front of a payload.
+fn now() -> [u8; STAMP] {
+    crate::shm::time::monotonic_ns().to_le_bytes()
 }
 
 /// Writes fewer than 8 bytes that lie in one word.

@@ -279,7 +279,7 @@ impl Subscriber {
         end: usize,
         handler: &mut impl FnMut(&Message, &[u8]),
     ) -> Result<()> {
-        let Subscriber { lanes, scratch, turn, entry, state, .. } = self;
+        let Subscriber { area, lanes, scratch, turn, entry, state, .. } = self;
         let reading = &mut lanes[*turn];
         let lane = reading.lane.view();
         let start = *taken;
@@ -298,8 +298,9 @@ impl Subscriber {
                     if !OVERRUN && !Subscriber::still_mine(entry, *state) {
                         return Err(self.gone());
                     }
-                    let message = Message { lane: reading.lane.index, position: behind.position, len };
-                    handler(&message, &scratch[..len]);
+                    let (sent_ns, bytes) = area.unstamped(&scratch[..len])?;
+                    let (index, position, len) = (reading.lane.index, behind.position, bytes.len());
+                    handler(&Message { lane: index, position, len, sent_ns }, bytes);
                     // After the handler: if it panics, the message is handed out again.
                     reading.place = behind;
                     *taken += 1;

@@ -105,6 +105,58 @@ fn batches_of_every_size_arrive_whole_at_every_offset_of_the_ring() {
 }
 
 #[test]
+fn messages_bear_the_time_at_which_they_were_sent_where_that_is_asked_for() {
+    for (kind, overrun) in [
+        (ChannelKind::Stream, OverrunPolicy::Block),
+        (ChannelKind::Broadcast, OverrunPolicy::Overrun),
+        (ChannelKind::Queue, OverrunPolicy::Block),
+    ] {
+        let options =
+            ChannelOptions { kind, overrun, lane_bytes: 4096, timestamps: true, ..ChannelOptions::default() };
+        let (_stage, channel) = channel_with(&options, 2);
+        assert_eq!(channel.options(), options);
+        let mut got: Vec<(u64, usize, Vec<u8>)> = Vec::new();
+        let most = vec![7; channel.message_len_max()];
+        let mut publisher = channel.publisher().unwrap();
+        let mut take: Box<dyn FnMut() -> Vec<(u64, usize, Vec<u8>)>> = if kind == ChannelKind::Queue {
+            let mut consumer = channel.consumer().unwrap();
+            Box::new(move || {
+                let mut all = Vec::new();
+                let take = |got: &Delivery, bytes: &[u8]| all.push((got.sent_ns, got.len, bytes.to_vec()));
+                consumer.poll(9, take).unwrap();
+                all
+            })
+        } else {
+            let mut subscriber = channel.subscriber().unwrap();
+            Box::new(move || {
+                let all = drain(&mut subscriber);
+                all.into_iter().map(|(message, bytes)| (message.sent_ns, message.len, bytes)).collect()
+            })
+        };
+        let before = crate::shm::time::monotonic_ns();
+        publisher.send(b"").unwrap();
+        let mut claim = publisher.claim(5).unwrap();
+        claim.write(0, b"cl").unwrap();
+        claim.write(2, b"aim").unwrap();
+        claim.commit().unwrap();
+        got.extend(take());
+        publisher.send_all(&[b"one", b"two"]).unwrap();
+        got.extend(take());
+        publisher.send(&most).unwrap();
+        got.extend(take());
+        let after = crate::shm::time::monotonic_ns();
+        let error = publisher.send(&vec![7; most.len() + 1]).unwrap_err();
+        assert_eq!(error.code(), ErrorCode::ValueTooLong);
+        assert!(error.to_string().contains(&most.len().to_string()), "{error}");
+        let bytes: Vec<_> = got.iter().map(|(_, _, bytes)| bytes.as_slice()).collect();
+        assert_eq!(bytes, [&b""[..], b"claim", b"one", b"two", &most], "{kind:?}");
+        assert!(got.iter().all(|(sent, len, bytes)| *len == bytes.len() && (before..=after).contains(sent)));
+        assert!(got.is_sorted_by_key(|(sent, _, _)| *sent));
+        assert_sound(&channel);
+    }
+}
+
+#[test]
 fn a_batch_waits_for_room_for_all_of_it_and_a_successor_overwrites_what_was_not_committed() {
     let (stage, channel) = channel(ChannelKind::Broadcast, OverrunPolicy::Block, 4096, 1);
     act_as(1);

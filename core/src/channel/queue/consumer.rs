@@ -89,6 +89,8 @@ pub struct Delivery {
     pub lane: u32,
     /// Bytes of the lane up to the end of this message: `(lane, position)` names a message for ever.
     pub position: u64,
+    /// When it was sent, as in [`Message::sent_ns`](super::super::Message::sent_ns).
+    pub sent_ns: u64,
     /// Bytes of the message.
     pub len: usize,
     /// How often it was delivered, this time included; counted up to 1023.
@@ -357,11 +359,12 @@ impl Consumer {
         self.take(limit)
     }
 
-    fn delivery(found: &Found, owner: u64) -> Delivery {
+    fn delivery(found: &Found, owner: u64, len: usize, sent_ns: u64) -> Delivery {
         Delivery {
             lane: found.name.lane(),
             position: found.name.position(),
-            len: found.len,
+            len,
+            sent_ns,
             deliveries: found.deliveries,
             redelivered: found.again || found.deliveries > 1,
             receipt: Receipt { owner, number: found.number, word: found.word },
@@ -386,7 +389,9 @@ impl Consumer {
             };
             let owner = self.owner();
             for found in &self.batch {
-                handler(&Consumer::delivery(found, owner), &self.scratch[found.at..found.at + found.len]);
+                let raw = &self.scratch[found.at..found.at + found.len];
+                let (sent_ns, bytes) = self.area.unstamped(raw)?;
+                handler(&Consumer::delivery(found, owner, bytes.len(), sent_ns), bytes);
             }
             done += taken;
         }
@@ -406,9 +411,10 @@ impl Consumer {
             return Ok(None);
         }
         let Some(found) = self.batch.first() else { return Ok(None) };
+        let (sent_ns, bytes) = self.area.unstamped(&self.scratch[found.at..found.at + found.len])?;
         into.clear();
-        into.extend_from_slice(&self.scratch[found.at..found.at + found.len]);
-        Ok(Some(Consumer::delivery(found, self.owner())))
+        into.extend_from_slice(bytes);
+        Ok(Some(Consumer::delivery(found, self.owner(), bytes.len(), sent_ns)))
     }
 
     /// Waits for a message, at most `timeout`; without one, until there is one. None when the time is over.

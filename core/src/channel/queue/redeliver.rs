@@ -264,10 +264,12 @@ impl Consumer {
         }
         // DIES AFTER: the letter may have been sent: who finds the cell marks it.
         kill_point!("channel.letter.marked");
+        // The letter bears a time of its own, if the other channel's messages do.
+        let (_, bytes) = area.unstamped(&scratch[..len])?;
         let sent = match &mut holding.letters {
-            Some(publisher) => publisher.try_letter(&scratch[..len], word.is_letter()),
+            Some(publisher) => publisher.try_letter(bytes, word.is_letter()),
             None => area.letters().and_then(|mut publisher| {
-                let sent = publisher.try_letter(&scratch[..len], word.is_letter());
+                let sent = publisher.try_letter(bytes, word.is_letter());
                 holding.letters = Some(publisher);
                 sent
             }),
