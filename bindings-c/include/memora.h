@@ -37,7 +37,7 @@
  * was closed, closed twice, or never given out is answered MEMORA_CLOSED; one of another kind, or NULL, MEMORA_INVALID_ARGUMENT.
  * A process has up to 65536 handles.
  *
- * THREADS. Fabrics, caches, channels and stores may be used by any number of threads at once. Publishers and subscribers are for
+ * THREADS. Fabrics, caches, channels and stores may be used by any number of threads at once. Publishers, subscribers and consumers are for
  * one thread at a time; a second one is answered MEMORA_BUSY. Any thread may close any handle at any time: calls under way finish,
  * those that wait end within 50 ms with MEMORA_CLOSED. What is behind a closed handle goes when the last call that uses it ends.
  * Callbacks may call the library; 16 calls of a thread may be inside each other, one more is MEMORA_BUSY. Do not call the library
@@ -424,6 +424,11 @@
 #define MEMORA_CHANNEL_BROADCAST 1
 
 /**
+ * Kind of a channel: each message goes to one of the consumers, see memora_consumer_open().
+ */
+#define MEMORA_CHANNEL_QUEUE 2
+
+/**
  * A publisher whose ring is full waits, or is refused, until the subscribers have read (the default).
  */
 #define MEMORA_OVERRUN_BLOCK 0
@@ -504,6 +509,12 @@ typedef struct memora_cache_t memora_cache_t;
  * memora_channel_close(). May be used by any number of threads at once.
  */
 typedef struct memora_channel_t memora_channel_t;
+
+/**
+ * One of the consumers of a queue (MEMORA_CHANNEL_QUEUE): each message goes to one of them. Open it with
+ * memora_consumer_open(), close it with memora_consumer_close(). For one thread at a time: another one is answered MEMORA_BUSY.
+ */
+typedef struct memora_consumer_t memora_consumer_t;
 
 /**
  * Hears what happens to the entries of a cache. Open it with memora_events_open(), close it with memora_events_close(). For one
@@ -697,9 +708,22 @@ typedef struct memora_channel_options_t {
      */
     uint32_t lane_bytes;
     /**
-     * Must be 0.
+     * Not 0: a queue whose messages are acknowledged, so that each is delivered at least once. 0: at most once.
      */
-    uint32_t reserved;
+    uint32_t acknowledge;
+    /**
+     * With `acknowledge`: milliseconds that a consumer may hold a message before others get it too. 0: until it dies or closes.
+     */
+    uint32_t visibility_ms;
+    /**
+     * With `acknowledge`: deliveries after which a message that was not acknowledged goes to `dead_letters`: 1 to 1000. 0: it is
+     * delivered until somebody acknowledges it.
+     */
+    uint32_t deliveries_max;
+    /**
+     * With `deliveries_max`: the channel that such messages are sent to, made as a queue with acknowledgement if there is none.
+     */
+    const char *dead_letters;
 } memora_channel_options_t;
 
 /**
@@ -871,6 +895,59 @@ typedef void (*memora_message_fn)(void *context,
                                   const struct memora_message_t *message,
                                   const void *data,
                                   size_t len);
+
+/**
+ * What a message of a queue with acknowledgement is acknowledged with, by the consumer that it was handed to. Copy it as you
+ * like; what stands in it is nobody's business.
+ */
+typedef struct memora_receipt_t {
+    /**
+     * Three words of the library.
+     */
+    uint64_t words[3];
+} memora_receipt_t;
+
+/**
+ * What came with a message of a queue.
+ */
+typedef struct memora_delivery_t {
+    /**
+     * Bytes of its lane up to the end of this message: lane and position name a message for ever, also when it is seen again.
+     */
+    uint64_t position;
+    /**
+     * Bytes of the message.
+     */
+    size_t len;
+    /**
+     * The ring it came through; each publisher has one.
+     */
+    uint32_t lane;
+    /**
+     * How often it was delivered, this time included.
+     */
+    uint32_t deliveries;
+    /**
+     * 1 if somebody may have had it before, else 0.
+     */
+    uint32_t redelivered;
+    /**
+     * 0.
+     */
+    uint32_t reserved;
+    /**
+     * What it is acknowledged with; means nothing on a queue without acknowledgement.
+     */
+    struct memora_receipt_t receipt;
+} memora_delivery_t;
+
+/**
+ * Takes one message of a poll. `delivery` and `data` are valid only until the function returns.
+ */
+typedef void (*memora_delivery_fn)(void *context,
+                                   const struct memora_delivery_t *delivery,
+                                   const void *data,
+                                   size_t len);
 
 /**
  * One change of an entry.
@@ -1078,6 +1155,22 @@ typedef struct memora_channel_stats_t {
      * Subscriptions, named ones that nobody holds included.
      */
     uint64_t subscriptions;
+    /**
+     * Of a queue: bytes that were published and not yet taken by anybody, with headers and padding.
+     */
+    uint64_t waiting_bytes;
+    /**
+     * Of a queue with acknowledgement: messages that consumers hold, or left and nobody has taken yet.
+     */
+    uint64_t unacknowledged;
+    /**
+     * Of a queue with acknowledgement: messages that were delivered again.
+     */
+    uint64_t redelivered;
+    /**
+     * Of a queue with acknowledgement: messages that became dead letters.
+     */
+    uint64_t dead_letters;
 } memora_channel_stats_t;
 
 /**
@@ -1085,6 +1178,12 @@ typedef struct memora_channel_stats_t {
  * bytes that were published and not yet handled by it. The name is valid only until the function returns.
  */
 typedef void (*memora_subscription_fn)(void *context, const char *name, int held, uint64_t lag_bytes);
+
+/**
+ * Takes one consumer of a queue with acknowledgement: its number, whether a thread holds it now (1 or 0), and the messages that
+ * stand in its hand and were not acknowledged.
+ */
+typedef void (*memora_consumer_fn)(void *context, uint32_t consumer, int held, uint64_t unacknowledged);
 
 /**
  * Figures of a store.
@@ -1900,6 +1999,104 @@ int memora_subscriber_commit(struct memora_subscriber_t *subscriber);
 int memora_subscriber_lag(struct memora_subscriber_t *subscriber, uint64_t *bytes);
 
 /**
+ * Becomes a consumer of the queue.
+ *
+ * With acknowledgement it holds what it receives until that is acknowledged, given back, or its time is over; when it closes or
+ * dies, others get it. On a queue without, what was received is gone.
+ * On success `*consumer` is a new handle, to be closed with memora_consumer_close(); else it is NULL.
+ * Returns MEMORA_OK, MEMORA_WRONG_KIND (the channel is no queue), MEMORA_TOO_MANY_SUBSCRIBERS, MEMORA_FULL, MEMORA_NO_SPACE,
+ * MEMORA_READ_ONLY, MEMORA_INVALID_ARGUMENT, MEMORA_CLOSED, MEMORA_FORKED, MEMORA_CORRUPT.
+ */
+int memora_consumer_open(struct memora_channel_t *channel,
+                         struct memora_consumer_t **consumer);
+
+/**
+ * Closes the handle. NULL is allowed and does nothing. What it holds goes to others; on a queue without acknowledgement a
+ * message that did not fit a buffer and was not received again is lost. A thread that is waiting inside a recv is answered
+ * MEMORA_CLOSED within 50 ms.
+ *
+ * Returns MEMORA_OK, MEMORA_CLOSED, MEMORA_FORKED.
+ */
+int memora_consumer_close(struct memora_consumer_t *consumer);
+
+/**
+ * Takes the next message into `buffer`, which has room for `capacity` bytes, if there is one. Never waits. `*delivery`
+ * (may be NULL) tells its length and place, how often it was delivered, and what it is acknowledged with.
+ *
+ * Returns MEMORA_OK, MEMORA_NOT_FOUND (there is none now), MEMORA_BUFFER_TOO_SMALL (`delivery->len` and
+ * memora_last_error_amount() tell the bytes needed; the message stays for the next call of this consumer), MEMORA_TOO_MANY_HELD,
+ * MEMORA_BUSY, MEMORA_INVALID_ARGUMENT, MEMORA_CLOSED, MEMORA_FORKED, MEMORA_CORRUPT.
+ */
+int memora_consumer_try_recv(struct memora_consumer_t *consumer,
+                             void *buffer,
+                             size_t capacity,
+                             struct memora_delivery_t *delivery);
+
+/**
+ * As memora_consumer_try_recv(), but waits for a message for `timeout_ms` milliseconds at most; MEMORA_FOREVER: without end;
+ * 0: not at all.
+ *
+ * Returns what memora_consumer_try_recv() does, and MEMORA_TIMED_OUT instead of MEMORA_NOT_FOUND unless `timeout_ms` is 0.
+ */
+int memora_consumer_recv(struct memora_consumer_t *consumer,
+                         void *buffer,
+                         size_t capacity,
+                         int64_t timeout_ms,
+                         struct memora_delivery_t *delivery);
+
+/**
+ * Calls `function` for up to `limit` messages that are there now. Never waits. `*count` (may be NULL) becomes their number,
+ * 0 when there was none. The function may call the library, but not use this consumer (MEMORA_BUSY), throw or jump out:
+ * acknowledge after the poll, with copies of the receipts or with memora_consumer_ack_all().
+ *
+ * Messages are taken in batches: on a queue without acknowledgement those of a batch that the function has not seen yet are lost
+ * if the process dies.
+ * Returns MEMORA_OK, MEMORA_TOO_MANY_HELD, MEMORA_BUSY, MEMORA_INVALID_ARGUMENT, MEMORA_CLOSED, MEMORA_FORKED, MEMORA_CORRUPT.
+ */
+int memora_consumer_poll(struct memora_consumer_t *consumer,
+                         size_t limit,
+                         memora_delivery_fn function,
+                         void *context,
+                         size_t *count);
+
+/**
+ * Says that the message is handled: nobody gets it again.
+ *
+ * Returns MEMORA_OK, MEMORA_NOT_HELD (its time was over and another has it, or it was acknowledged or given back before),
+ * MEMORA_BUSY, MEMORA_INVALID_ARGUMENT (also on a queue without acknowledgement), MEMORA_CLOSED, MEMORA_FORKED, MEMORA_CORRUPT.
+ */
+int memora_consumer_ack(struct memora_consumer_t *consumer,
+                        const struct memora_receipt_t *receipt);
+
+/**
+ * Acknowledges everything that this consumer holds. `*count` (may be NULL) becomes the number of messages.
+ *
+ * Returns MEMORA_OK, MEMORA_BUSY (also while a message that did not fit its buffer waits), MEMORA_INVALID_ARGUMENT,
+ * MEMORA_CLOSED, MEMORA_FORKED, MEMORA_CORRUPT.
+ */
+int memora_consumer_ack_all(struct memora_consumer_t *consumer,
+                            uint64_t *count);
+
+/**
+ * Gives the message back: after `delay_ms` milliseconds it is delivered again, to this consumer or another.
+ *
+ * Returns what memora_consumer_ack() does.
+ */
+int memora_consumer_nack(struct memora_consumer_t *consumer,
+                         const struct memora_receipt_t *receipt,
+                         uint64_t delay_ms);
+
+/**
+ * Holds the message for `time_ms` milliseconds from now on, whatever was said before. `*receipt` is changed: the old one
+ * means nothing any more.
+ *
+ * Returns what memora_consumer_ack() does.
+ */
+int memora_consumer_extend(struct memora_consumer_t *consumer,
+                           struct memora_receipt_t *receipt,
+                           uint64_t time_ms);
+
+/**
  * Listens to the events of a cache from now on. The cache must have been made with the option `events`.
  *
  * Nobody waits for one who listens: if it is too slow, events are lost, and it is told how many. Two things are not events: what a
@@ -2178,6 +2375,17 @@ int memora_channel_stats(struct memora_channel_t *channel,
 int memora_channel_subscriptions(struct memora_channel_t *channel,
                                  memora_subscription_fn function,
                                  void *context);
+
+/**
+ * Calls `function` for each consumer of a queue with acknowledgement; those of other queues leave no trace. The function may
+ * call the library, but not throw or jump out.
+ *
+ * Returns MEMORA_OK, MEMORA_WRONG_KIND (the channel is no queue), MEMORA_INVALID_ARGUMENT, MEMORA_CLOSED, MEMORA_FORKED,
+ * MEMORA_CORRUPT.
+ */
+int memora_channel_consumers(struct memora_channel_t *channel,
+                             memora_consumer_fn function,
+                             void *context);
 
 /**
  * Fills `stats` with figures of the store. `struct_size` is sizeof *stats.

@@ -739,6 +739,75 @@ class Subscriber {
     detail::Handle<memora_subscriber_t, memora_subscriber_close> handle_;
 };
 
+/* A message of a queue with where it stood, how often it was delivered, and what it is acknowledged with. */
+struct Delivery {
+    std::string data;
+    memora_delivery_t about;
+};
+
+/* A consumer of a queue, for one thread at a time; see memora_consumer_open(). What it holds when it closes goes to others. */
+class Consumer {
+  public:
+    explicit Consumer(const Channel &channel) { detail::check(memora_consumer_open(channel.get(), handle_.place())); }
+
+    /* nullopt: none came in time. */
+    std::optional<Delivery> recv(std::chrono::milliseconds timeout) {
+        std::string data(1024, '\0');
+        memora_delivery_t about{};
+        int result = memora_consumer_recv(get(), data.data(), data.size(), detail::milliseconds(timeout), &about);
+        if (result == MEMORA_BUFFER_TOO_SMALL) {
+            data.resize(about.len);
+            result = memora_consumer_recv(get(), data.data(), data.size(), 0, &about);
+        }
+        if (result == MEMORA_NOT_FOUND || !detail::done_or(result, MEMORA_TIMED_OUT)) return std::nullopt;
+        data.resize(about.len);
+        return Delivery{std::move(data), about};
+    }
+    std::optional<Delivery> try_recv() { return recv(std::chrono::milliseconds(0)); }
+    /* Calls `function(const memora_delivery_t &, std::string_view)` for up to `limit` messages that are there; how many. When it
+     * throws, the messages after that one are passed over: with acknowledgement they are held and not acknowledged, else they are
+     * gone. */
+    template <class F> std::size_t poll(std::size_t limit, F &&function) {
+        using Taken = detail::Callback<std::remove_reference_t<F>>;
+        Taken callback(function);
+        std::size_t count = 0;
+        detail::check(memora_consumer_poll(
+            get(), limit,
+            [](void *context, const memora_delivery_t *delivery, const void *data, std::size_t len) {
+                static_cast<Taken *>(context)->call(*delivery, detail::view(data, len));
+            },
+            &callback, &count));
+        callback.rethrow();
+        return count;
+    }
+    /* False: it is not held any more. */
+    bool ack(const memora_receipt_t &receipt) {
+        return detail::done_or(memora_consumer_ack(get(), &receipt), MEMORA_NOT_HELD);
+    }
+    bool ack(const Delivery &delivery) { return ack(delivery.about.receipt); }
+    /* How many messages these were. */
+    std::uint64_t ack_all() {
+        std::uint64_t count = 0;
+        detail::check(memora_consumer_ack_all(get(), &count));
+        return count;
+    }
+    /* False: it is not held any more. */
+    bool nack(const Delivery &delivery, std::chrono::milliseconds delay = std::chrono::milliseconds(0)) {
+        const auto wait = static_cast<std::uint64_t>(delay.count() < 0 ? 0 : delay.count());
+        return detail::done_or(memora_consumer_nack(get(), &delivery.about.receipt, wait), MEMORA_NOT_HELD);
+    }
+    /* False: it is not held any more. */
+    bool extend(Delivery &delivery, std::chrono::milliseconds time) {
+        const auto more = static_cast<std::uint64_t>(time.count() < 0 ? 0 : time.count());
+        return detail::done_or(memora_consumer_extend(get(), &delivery.about.receipt, more), MEMORA_NOT_HELD);
+    }
+    memora_consumer_t *get() const noexcept { return handle_.get(); }
+    void close() { handle_.close(); }
+
+  private:
+    detail::Handle<memora_consumer_t, memora_consumer_close> handle_;
+};
+
 }  // namespace memora
 
 #endif

@@ -172,6 +172,48 @@ void messages(memora::Fabric &fabric) {
     waiting.join();
 }
 
+void queues(memora::Fabric &fabric) {
+    using namespace std::chrono_literals;
+    auto options = memora::Channel::options();
+    options.kind = MEMORA_CHANNEL_QUEUE;
+    options.acknowledge = 1;
+    options.lane_bytes = 64 << 10;
+    memora::Channel queue(fabric, "queue", options);
+    memora::Publisher publisher(queue);
+    memora::Consumer consumer(queue);
+    CHECK(!consumer.try_recv() && !consumer.recv(5ms));
+    const std::string large(4000, 'x');
+    publisher.send("one");
+    publisher.send(large);
+    auto one = consumer.recv(1s);
+    CHECK(one && one->data == "one" && one->about.deliveries == 1 && one->about.redelivered == 0);
+    CHECK(consumer.extend(*one, 1h) && consumer.nack(*one) && !consumer.ack(*one));
+    auto again = consumer.recv(1s);
+    CHECK(again && again->data == "one" && again->about.deliveries == 2 && again->about.redelivered == 1);
+    CHECK(consumer.ack(*again) && !consumer.ack(*again));
+    auto second = consumer.recv(1s);
+    CHECK(second && second->data == large);
+    CHECK(queue.stats().unacknowledged == 1 && queue.stats().redelivered == 1);
+    CHECK(consumer.ack_all() == 1 && queue.stats().unacknowledged == 0);
+    publisher.send("thrown");
+    bool thrown = false;
+    try {
+        consumer.poll(10, [](const memora_delivery_t &, std::string_view) { throw 7; });
+    } catch (int number) {
+        thrown = number == 7;
+    }
+    CHECK(thrown && consumer.ack_all() == 1);
+    publisher.send("polled");
+    CHECK(consumer.poll(10, [&](const memora_delivery_t &about, std::string_view data) {
+        CHECK(data == "polled" && about.len == data.size());
+    }) == 1);
+    consumer.close();
+    CHECK(code_of([&] { consumer.try_recv(); }) != MEMORA_OK);
+    memora::Consumer heir(queue);
+    const auto left = heir.recv(5s);
+    CHECK(left && left->data == "polled" && left->about.redelivered == 1 && heir.ack(*left));
+}
+
 }  // namespace
 
 int main() {
@@ -196,6 +238,7 @@ int main() {
         handles(fabric);
         operations(fabric);
         messages(fabric);
+        queues(fabric);
         CHECK(fabric.stat().processes == 1);
         CHECK(code_of([&] { fabric.memfd(); }) == MEMORA_UNSUPPORTED);
 

@@ -24,6 +24,7 @@ use memora_core::{Cache, Channel, Error, ErrorCode, Fabric, Result, Store};
 use crate::channel::{PublisherHandle, SubscriberHandle};
 use crate::compute::TokenHandle;
 use crate::events::EventsHandle;
+use crate::queue::ConsumerHandle;
 use crate::view::Looked;
 
 const INDEX_BITS: u32 = 16;
@@ -51,6 +52,7 @@ pub(crate) enum Object {
     View(Looked),
     Events(EventsHandle),
     Token(TokenHandle),
+    Consumer(ConsumerHandle),
     #[cfg(test)]
     Probe(tests::Probe),
 }
@@ -67,6 +69,7 @@ impl Object {
             Object::View(_) => "view",
             Object::Events(_) => "subscriber of events",
             Object::Token(_) => "token",
+            Object::Consumer(_) => "consumer",
             #[cfg(test)]
             Object::Probe(_) => "probe",
         }
@@ -120,6 +123,7 @@ kind!(SubscriberHandle, Subscriber, "subscriber", crate::channel::memora_subscri
 kind!(Store, Store, "store", crate::store::memora_store_t, Store::close);
 kind!(TokenHandle, Token, "token", crate::compute::memora_token_t, TokenHandle::end);
 kind!(Looked, View, "view", crate::view::memora_view_t);
+kind!(ConsumerHandle, Consumer, "consumer", crate::queue::memora_consumer_t, ConsumerHandle::end);
 kind!(EventsHandle, Events, "subscriber of events", crate::events::memora_events_t, EventsHandle::end);
 
 struct Place {

@@ -27,6 +27,7 @@ pub mod errors;
 pub mod events;
 pub mod fabric;
 pub mod options;
+pub mod queue;
 pub mod stats;
 pub mod store;
 pub mod update;

@@ -47,6 +47,9 @@ pub const MEMORA_CHANNEL_STREAM: u32 = 0;
 /// Kind of a channel: each message goes to every subscriber (the default).
 pub const MEMORA_CHANNEL_BROADCAST: u32 = 1;
 
+/// Kind of a channel: each message goes to one of the consumers, see memora_consumer_open().
+pub const MEMORA_CHANNEL_QUEUE: u32 = 2;
+
 /// A publisher whose ring is full waits, or is refused, until the subscribers have read (the default).
 pub const MEMORA_OVERRUN_BLOCK: u32 = 0;
 /// A publisher never waits: a subscriber that is too slow loses messages, and is told how many.
@@ -150,8 +153,15 @@ pub struct memora_channel_options_t {
     pub overrun: u32,
     /// Bytes of the ring of each publisher. 0: the default.
     pub lane_bytes: u32,
-    /// Must be 0.
-    pub reserved: u32,
+    /// Not 0: a queue whose messages are acknowledged, so that each is delivered at least once. 0: at most once.
+    pub acknowledge: u32,
+    /// With `acknowledge`: milliseconds that a consumer may hold a message before others get it too. 0: until it dies or closes.
+    pub visibility_ms: u32,
+    /// With `acknowledge`: deliveries after which a message that was not acknowledged goes to `dead_letters`: 1 to 1000. 0: it is
+    /// delivered until somebody acknowledges it.
+    pub deliveries_max: u32,
+    /// With `deliveries_max`: the channel that such messages are sent to, made as a queue with acknowledgement if there is none.
+    pub dead_letters: *const c_char,
 }
 
 /// Options of a store. Fill it with memora_store_options_init().
@@ -230,7 +240,10 @@ options!(
         kind: MEMORA_CHANNEL_BROADCAST,
         overrun: MEMORA_OVERRUN_BLOCK,
         lane_bytes: 0,
-        reserved: 0,
+        acknowledge: 0,
+        visibility_ms: 0,
+        deliveries_max: 0,
+        dead_letters: std::ptr::null(),
     }
 );
 options!(
@@ -419,12 +432,12 @@ pub(crate) fn channel(
     options: *const memora_channel_options_t,
 ) -> Result<core::ChannelOptions> {
     let options = border.options(options)?;
-    zero(options.reserved)?;
     let default = core::ChannelOptions::default();
     Ok(core::ChannelOptions {
         kind: match options.kind {
             MEMORA_CHANNEL_STREAM => core::ChannelKind::Stream,
             MEMORA_CHANNEL_BROADCAST => core::ChannelKind::Broadcast,
+            MEMORA_CHANNEL_QUEUE => core::ChannelKind::Queue,
             other => return Err(unknown("kind of channel", other)),
         },
         overrun: match options.overrun {
@@ -433,8 +446,31 @@ pub(crate) fn channel(
             other => return Err(unknown("overrun policy", other)),
         },
         lane_bytes: if options.lane_bytes == 0 { default.lane_bytes } else { options.lane_bytes },
+        acknowledge: acknowledge(border, &options)?,
         ..default
     })
+}
+
+/// How the messages of a queue are acknowledged.
+fn acknowledge(border: &Border, options: &memora_channel_options_t) -> Result<Option<core::Acknowledge>> {
+    let letters = border.optional_text(options.dead_letters, "dead_letters")?;
+    let wrong = |text: &str| Err(Error::new(ErrorCode::InvalidArgument, text));
+    let dead_letters = match (options.deliveries_max, letters) {
+        (0, None) => None,
+        (after, Some(channel)) if after != 0 => {
+            Some(core::DeadLetters { after, channel: channel.to_owned() })
+        }
+        _ => return wrong("`deliveries_max` and `dead_letters` belong together: set both, or none."),
+    };
+    if options.acknowledge != 0 {
+        let visibility = (options.visibility_ms != 0)
+            .then(|| std::time::Duration::from_millis(options.visibility_ms.into()));
+        return Ok(Some(core::Acknowledge { visibility, dead_letters }));
+    }
+    if options.visibility_ms != 0 || dead_letters.is_some() {
+        return wrong("`visibility_ms` and `dead_letters` need `acknowledge`.");
+    }
+    Ok(None)
 }
 
 /// Milliseconds between two syncs when the caller names none.
@@ -477,7 +513,7 @@ mod tests {
         assert_eq!(size_of::<memora_cache_options_t>(), 3 * 8 + 2 * 4);
         assert_eq!(size_of::<memora_counter_options_t>(), 3 * 8 + 4 * 4);
         assert_eq!(size_of::<memora_set_options_t>(), 2 * 8 + 2 * 4);
-        assert_eq!(size_of::<memora_channel_options_t>(), 8 + 4 * 4);
+        assert_eq!(size_of::<memora_channel_options_t>(), 2 * 8 + 6 * 4);
         assert_eq!(size_of::<memora_store_options_t>(), 3 * 8 + 2 * 4);
     }
 

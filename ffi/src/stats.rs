@@ -108,6 +108,14 @@ pub struct memora_channel_stats_t {
     pub published_bytes: u64,
     /// Subscriptions, named ones that nobody holds included.
     pub subscriptions: u64,
+    /// Of a queue: bytes that were published and not yet taken by anybody, with headers and padding.
+    pub waiting_bytes: u64,
+    /// Of a queue with acknowledgement: messages that consumers hold, or left and nobody has taken yet.
+    pub unacknowledged: u64,
+    /// Of a queue with acknowledgement: messages that were delivered again.
+    pub redelivered: u64,
+    /// Of a queue with acknowledgement: messages that became dead letters.
+    pub dead_letters: u64,
 }
 
 /// Figures of a store.
@@ -137,7 +145,7 @@ pub struct memora_store_stats_t {
 
 // SAFETY: repr(C), twenty fields of eight bytes.
 unsafe impl Answer for memora_cache_stats_t {}
-// SAFETY: repr(C), four fields of eight bytes.
+// SAFETY: repr(C), eight fields of eight bytes.
 unsafe impl Answer for memora_channel_stats_t {}
 // SAFETY: repr(C), nine fields of eight bytes.
 unsafe impl Answer for memora_store_stats_t {}
@@ -147,6 +155,12 @@ unsafe impl Answer for memora_store_stats_t {}
 #[allow(non_camel_case_types)]
 pub type memora_subscription_fn =
     Option<unsafe extern "C" fn(context: *mut c_void, name: *const c_char, held: c_int, lag_bytes: u64)>;
+
+/// Takes one consumer of a queue with acknowledgement: its number, whether a thread holds it now (1 or 0), and the messages that
+/// stand in its hand and were not acknowledged.
+#[allow(non_camel_case_types)]
+pub type memora_consumer_fn =
+    Option<unsafe extern "C" fn(context: *mut c_void, consumer: u32, held: c_int, unacknowledged: u64)>;
 
 /// Fills `stats` with figures of the cache. `struct_size` is sizeof *stats.
 ///
@@ -293,11 +307,17 @@ pub unsafe extern "C" fn memora_channel_stats(
     unsafe {
         call(|border| {
             let found = handles::with(handles::number(channel), |channel: &Channel| channel.stats())?;
+            let queue = found.queue.as_ref();
             let figures = memora_channel_stats_t {
                 publishers: found.publishers.into(),
                 lanes: found.lanes.into(),
                 published_bytes: found.published_bytes,
                 subscriptions: found.subscriptions.len() as u64,
+                waiting_bytes: queue.map_or(0, |queue| queue.waiting_bytes),
+                unacknowledged: queue
+                    .map_or(0, |queue| queue.consumers.iter().map(|consumer| consumer.unacknowledged).sum()),
+                redelivered: queue.map_or(0, |queue| queue.redelivered),
+                dead_letters: queue.map_or(0, |queue| queue.dead_letters),
             };
             border.put_sized(stats, struct_size, figures)
         })
@@ -322,6 +342,32 @@ pub unsafe extern "C" fn memora_channel_subscriptions(
                 let name = for_c(&subscription.name);
                 // Within the licence above: the caller's function, with a text that lives during the call.
                 function(context, name.as_ptr(), subscription.held.into(), subscription.lag_bytes);
+            }
+            Ok(())
+        })
+    }
+}
+
+/// Calls `function` for each consumer of a queue with acknowledgement; those of other queues leave no trace. The function may
+/// call the library, but not throw or jump out.
+///
+/// Returns MEMORA_OK, MEMORA_WRONG_KIND (the channel is no queue), MEMORA_INVALID_ARGUMENT, MEMORA_CLOSED, MEMORA_FORKED,
+/// MEMORA_CORRUPT.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn memora_channel_consumers(
+    channel: *mut memora_channel_t,
+    function: memora_consumer_fn,
+    context: *mut c_void,
+) -> c_int {
+    // SAFETY: the pointers are those of a caller who keeps to the header.
+    unsafe {
+        call(|border| {
+            let function = border.function(function)?;
+            let found = handles::with(handles::number(channel), |channel: &Channel| channel.stats())?;
+            let queue = found.queue.ok_or(ErrorCode::WrongKind)?;
+            for consumer in &queue.consumers {
+                // Within the licence above: the caller's function.
+                function(context, consumer.id, consumer.held.into(), consumer.unacknowledged);
             }
             Ok(())
         })

@@ -40,6 +40,8 @@ mod interleavings;
 #[cfg(all(test, not(memora_loom)))]
 mod model_tests;
 #[cfg(all(test, not(memora_loom)))]
+mod receipt_tests;
+#[cfg(all(test, not(memora_loom)))]
 mod tests;
 
 use std::time::Duration;

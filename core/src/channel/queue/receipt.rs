@@ -21,6 +21,18 @@ pub struct Receipt {
     pub(super) word: CellWord,
 }
 
+impl Receipt {
+    /// It as three words, for bindings to other languages.
+    pub fn words(&self) -> [u64; 3] {
+        [self.owner, self.number, self.word.0]
+    }
+
+    /// The receipt of these words. Words that come from nowhere else than [`Receipt::words`] are a receipt; any others are `NotHeld`.
+    pub fn from_words([owner, number, word]: [u64; 3]) -> Receipt {
+        Receipt { owner, number, word: CellWord(word) }
+    }
+}
+
 /// Cells that were moved within the hand since they were handed out: by the word on the receipt, where they stand now.
 #[derive(Debug, Default)]
 pub struct Moved {
@@ -63,13 +75,18 @@ impl Consumer {
                 format!("The queue `{}` is without acknowledgement.", self.area.name),
             ));
         };
-        if receipt.owner != owner {
+        if receipt.owner != owner || !receipt.word.is(CellKind::Held) {
             return Err(Error::new(
                 ErrorCode::NotHeld,
                 format!("The receipt is of another consumer of the queue `{}`.", self.area.name),
             ));
         }
         let (number, word) = holding.moved.find(receipt);
+        // Before anything is written: another message may stand in that cell by now.
+        if holding.hand.look(number) != Some(word) {
+            holding.moved.now.remove(&receipt.word.0);
+            return Err(ErrorCode::NotHeld.into());
+        }
         Ok((holding, number, word))
     }
 
