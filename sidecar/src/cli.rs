@@ -133,11 +133,13 @@ pub enum Command {
         /// Bytes of each producer's ring, if this command makes the channel
         #[arg(long, value_name = "SIZE", value_parser = lane_bytes)]
         lane_bytes: Option<u32>,
+        #[command(flatten)]
+        queue: QueueOptions,
         /// How long to wait for room
         #[arg(long, default_value = "5s", value_parser = humantime::parse_duration)]
         timeout: Duration,
     },
-    /// Print the messages of a channel, from now on or from the place of a named subscription
+    /// Print the messages of a channel, from now on or from the place of a named subscription; those of a queue only with --take
     Tail {
         /// Channel
         #[arg(value_parser = name)]
@@ -145,6 +147,9 @@ pub enum Command {
         /// Named subscription, which keeps its place between calls [default: anonymous, from now on]
         #[arg(long, value_name = "NAME", value_parser = name)]
         name: Option<String>,
+        /// Of a queue: take the messages, so that no other consumer gets them; acknowledged ones when they are printed
+        #[arg(long, conflicts_with = "name")]
+        take: bool,
         /// Go on for ever
         #[arg(long, short)]
         follow: bool,
@@ -346,6 +351,23 @@ pub enum Durable {
     Sync,
 }
 
+/// How a queue is made.
+#[derive(Debug, Args)]
+pub struct QueueOptions {
+    /// Messages of a queue are acknowledged: each is delivered at least once, if this command makes the channel
+    #[arg(long)]
+    pub acknowledge: bool,
+    /// How long a consumer may hold a message before others get it too [default: until it dies or leaves]
+    #[arg(long, value_name = "TIME", requires = "acknowledge", value_parser = humantime::parse_duration)]
+    pub visibility: Option<Duration>,
+    /// Where messages go that nobody acknowledged [default: they are delivered until somebody does]
+    #[arg(long, value_name = "CHANNEL", requires = "acknowledge", requires = "deliveries", value_parser = name)]
+    pub dead_letters: Option<String>,
+    /// Deliveries after which they go there
+    #[arg(long, value_name = "COUNT", requires = "dead_letters", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub deliveries: Option<u32>,
+}
+
 /// Kind of channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Kind {
@@ -353,6 +375,8 @@ pub enum Kind {
     Stream,
     /// Every message to every subscriber
     Broadcast,
+    /// Every message to one of the consumers
+    Queue,
 }
 
 /// What a producer meets when a subscriber is a whole ring behind.

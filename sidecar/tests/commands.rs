@@ -149,6 +149,36 @@ fn a_follower_prints_what_comes_and_ends_when_its_reader_goes() {
 }
 
 #[test]
+fn messages_of_a_queue_are_printed_only_by_who_takes_them() {
+    let home = Home::new();
+    home.stdout(&["send", "jobs", "first", "--kind", "queue", "--acknowledge", "--visibility", "1h"]);
+    let refused = home.command(&["tail", "jobs", "--wait", "1ms"]).output().unwrap();
+    assert_code(&refused, 3, &["tail"]);
+    let text = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(text.contains("WRONG_KIND") && text.contains("--take"), "{text}");
+    assert_eq!(home.stdout(&["tail", "jobs", "--take", "--wait", "10ms"]), b"first\n");
+    assert_eq!(home.stdout(&["tail", "jobs", "--take", "--wait", "10ms"]), b"", "it was acknowledged");
+    home.stdout(&["send", "jobs", "second"]);
+    let second = home.json(&["tail", "jobs", "--take", "-n", "1"]);
+    assert_eq!((&second["value"], &second["deliveries"]), (&"second".into(), &1.into()));
+    assert_eq!(second["redelivered"], false);
+    home.stdout(&["send", "once", "third", "--kind", "queue"]);
+    assert_eq!(home.stdout(&["tail", "once", "--take", "--wait", "10ms"]), b"third\n");
+    home.stdout(&["send", "news", "x"]);
+    let refused = home.command(&["tail", "news", "--take"]).output().unwrap();
+    assert_code(&refused, 3, &["tail"]);
+    for wrong in [
+        &["send", "no", "x", "--visibility", "1s"][..],
+        &["send", "no", "x", "--acknowledge", "--deliveries", "3"],
+        &["tail", "jobs", "--take", "--name", "reader"],
+    ] {
+        assert_code(&home.command(wrong).output().unwrap(), 2, wrong);
+    }
+    let wrong = ["send", "no", "x", "--kind", "stream", "--acknowledge"];
+    assert_code(&home.command(&wrong).output().unwrap(), 3, &wrong);
+}
+
+#[test]
 fn a_send_that_finds_no_room_gives_up_with_the_remedy() {
     let home = Home::new();
     let making = ["--lane-bytes", "64KiB", "--timeout", "50ms"];

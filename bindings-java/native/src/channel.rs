@@ -15,11 +15,50 @@ use crate::handles::{insert, with};
 use crate::object::{Kind, Object, OneAtATime};
 
 /// Answer for "nothing there" and "refused for now".
-const NONE: jint = -1;
+pub const NONE: jint = -1;
 /// Bytes of a message before its payload.
 const MESSAGE_HEADER: usize = 16;
 /// Messages of one poll at most: one batch is held outside the ring.
-const BATCH_MAX: usize = 4096;
+pub const BATCH_MAX: usize = 4096;
+
+/// A batch on its way to the JVM: in its memory as far as that goes, the end in a rest that it fetches.
+pub struct Packing<'a> {
+    out: &'a mut [u8],
+    used: usize,
+    rest: &'a mut Vec<u8>,
+    /// Messages so far.
+    pub count: u32,
+}
+
+impl<'a> Packing<'a> {
+    /// A batch without messages.
+    pub fn new(out: &'a mut [u8], rest: &'a mut Vec<u8>) -> Packing<'a> {
+        rest.clear();
+        Packing { out, used: 0, rest, count: 0 }
+    }
+
+    /// Where the next message goes, with so many bytes.
+    #[inline]
+    pub fn place(&mut self, len: usize) -> &mut [u8] {
+        let space = len.next_multiple_of(8);
+        self.count += 1;
+        // Once a message has gone to the rest, all later ones do, so that their order stays.
+        if self.rest.is_empty()
+            && let Some(place) = self.out.get_mut(self.used..self.used + space)
+        {
+            self.used += space;
+            return place;
+        }
+        let start = self.rest.len();
+        self.rest.resize(start + space, 0);
+        &mut self.rest[start..]
+    }
+
+    /// The number of messages, and in the upper half the bytes of the rest.
+    pub fn answer(&self) -> jlong {
+        ((self.rest.len() as u64) << 32 | u64::from(self.count)) as jlong
+    }
+}
 
 /// A subscriber with what it took out of the ring and the JVM has not fetched yet.
 pub struct Reader {
@@ -162,33 +201,19 @@ pub fn poll<'l>(
         with(handle, |object| {
             let reader = &mut *object.subscriber()?;
             reader.check()?;
-            reader.rest.clear();
-            let (mut count, mut used) = (0u32, 0usize);
-            let (out, rest) = (out.bytes_mut(), &mut reader.rest);
-            let polled = reader.subscriber.poll(limit, |message, payload| {
-                let space = (MESSAGE_HEADER + payload.len()).next_multiple_of(8);
-                // Once a message has gone to the rest, all later ones do, so that their order stays.
-                let place = match out.get_mut(used..used + space) {
-                    Some(place) if rest.is_empty() => {
-                        used += space;
-                        place
-                    }
-                    _ => {
-                        let start = rest.len();
-                        rest.resize(start + space, 0);
-                        &mut rest[start..]
-                    }
-                };
+            let Reader { subscriber, rest, trouble, .. } = reader;
+            let mut packing = Packing::new(out.bytes_mut(), rest);
+            let polled = subscriber.poll(limit, |message, payload| {
+                let place = packing.place(MESSAGE_HEADER + payload.len());
                 header(place, message, payload.len());
                 place[MESSAGE_HEADER..MESSAGE_HEADER + payload.len()].copy_from_slice(payload);
-                count += 1;
             });
             match polled {
                 Ok(_) => {}
-                Err(error) if count > 0 => reader.trouble = Some(error),
+                Err(error) if packing.count > 0 => *trouble = Some(error),
                 Err(error) => return Err(error.into()),
             }
-            Ok(((reader.rest.len() as u64) << 32 | u64::from(count)) as jlong)
+            Ok(packing.answer())
         })
     })
 }

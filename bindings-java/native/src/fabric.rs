@@ -2,13 +2,14 @@
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use jni::objects::{JClass, JString};
 use jni::sys::{jboolean, jint, jlong, jstring};
 use jni::{EnvUnowned, jni_mangle};
 use memora::{
-    Backend, CacheOptions, ChannelKind, ChannelOptions, Create, Durability, ErrorCode, Fabric, FabricOptions,
-    OverrunPolicy, StoreOptions, WhenFull,
+    Acknowledge, Backend, CacheOptions, ChannelKind, ChannelOptions, Create, DeadLetters, Durability,
+    ErrorCode, Fabric, FabricOptions, OverrunPolicy, StoreOptions, WhenFull,
 };
 
 use crate::guard::{Answer, Fault, Jvm, guard};
@@ -194,7 +195,7 @@ pub fn fabric_cache<'l>(
     })
 }
 
-/// A channel of a fabric; `lane_bytes` 0 is the default.
+/// A channel of a fabric; `lane_bytes` 0, `visibility_ms` 0 and `dead_letters` null are the defaults.
 #[jni_mangle("io.memora.internal.Native")]
 pub fn fabric_channel<'l>(
     env: EnvUnowned<'l>,
@@ -204,12 +205,26 @@ pub fn fabric_channel<'l>(
     kind: jint,
     overrun: jint,
     lane_bytes: jint,
+    acknowledge: jboolean,
+    visibility_ms: jlong,
+    deliveries_max: jint,
+    dead_letters: JString<'l>,
 ) -> jlong {
     guard(env, class, |jvm| {
         let channel = name(jvm, &channel)?;
+        let dead_letters = jvm
+            .text(&dead_letters)?
+            .map(|channel| DeadLetters { after: u32::try_from(deliveries_max).unwrap_or(0), channel });
+        let visibility = u64::try_from(visibility_ms).ok().filter(|ms| *ms > 0).map(Duration::from_millis);
         let mut options = ChannelOptions {
-            kind: if kind == 0 { ChannelKind::Stream } else { ChannelKind::Broadcast },
+            kind: match kind {
+                0 => ChannelKind::Stream,
+                1 => ChannelKind::Broadcast,
+                2 => ChannelKind::Queue,
+                _ => return Err(ErrorCode::InvalidArgument.into()),
+            },
             overrun: if overrun == 0 { OverrunPolicy::Block } else { OverrunPolicy::Overrun },
+            acknowledge: acknowledge.then_some(Acknowledge { visibility, dead_letters }),
             ..ChannelOptions::default()
         };
         if lane_bytes > 0 {

@@ -11,6 +11,7 @@ mod fabric;
 mod guard;
 mod handles;
 mod object;
+mod queue;
 mod stats;
 mod store;
 mod update;

@@ -13,6 +13,7 @@ use crate::cache::Entries;
 use crate::channel::Reader;
 use crate::compute::Filler;
 use crate::guard::{Answer, Fault};
+use crate::queue::Worker;
 
 /// An object with the handle that it was made from (0: none).
 pub struct Object {
@@ -34,6 +35,7 @@ pub enum Kind {
     },
     Events(OneAtATime<EventSubscriber>),
     Filler(OneAtATime<Filler>),
+    Consumer(OneAtATime<Worker>),
 }
 
 impl Object {
@@ -76,6 +78,13 @@ impl Object {
     pub fn filler(&self) -> Answer<Taken<'_, Filler>> {
         match &self.kind {
             Kind::Filler(filler) => filler.take(),
+            _ => Err(wrong()),
+        }
+    }
+
+    pub fn consumer(&self) -> Answer<Taken<'_, Worker>> {
+        match &self.kind {
+            Kind::Consumer(worker) => worker.take(),
             _ => Err(wrong()),
         }
     }
@@ -142,7 +151,7 @@ impl<T> OneAtATime<T> {
 fn busy() -> Fault {
     Error::new(
         ErrorCode::Busy,
-        "Another thread is inside this publisher or subscriber: give each thread its own.",
+        "Another thread is inside this publisher, subscriber or consumer: give each thread its own.",
     )
     .into()
 }

@@ -44,7 +44,8 @@ fn of_cache(stats: &CacheStats) -> String {
     )
 }
 
-/// Figures of a cache, store or channel; of a channel a further line for each subscription: whether it is held, lag, name.
+/// Figures of a cache, store or channel; of a channel a further line for each subscription: whether it is held, lag, name. The first line
+/// of a queue has three more: bytes waiting, delivered again, dead letters; its further lines are its consumers: number, held, unacknowledged.
 #[jni_mangle("io.memora.internal.Native")]
 pub fn stats<'l>(env: EnvUnowned<'l>, class: JClass<'l>, handle: jlong) -> jstring {
     guard(env, class, |jvm| {
@@ -66,6 +67,14 @@ pub fn stats<'l>(env: EnvUnowned<'l>, class: JClass<'l>, handle: jlong) -> jstri
             Kind::Channel(channel) => {
                 let stats = channel.stats()?;
                 let mut lines = line(&[stats.publishers.into(), stats.lanes.into(), stats.published_bytes]);
+                if let Some(queue) = &stats.queue {
+                    let figures = [queue.waiting_bytes, queue.redelivered, queue.dead_letters];
+                    lines.push_str(&format!("\t{}", line(&figures)));
+                    for it in &queue.consumers {
+                        let figures = [it.id.into(), it.held.into(), it.unacknowledged];
+                        lines.push_str(&format!("\n{}", line(&figures)));
+                    }
+                }
                 for it in &stats.subscriptions {
                     lines.push_str(&format!("\n{}\t{}\t{}", u8::from(it.held), it.lag_bytes, it.name));
                 }

@@ -40,12 +40,13 @@ pub fn run(cli: Cli, output: &mut Output) -> Outcome {
         Command::Incr { cache, key, by, down, initial } => {
             incr::run(&place, &cache.cache, &key, by, down, initial, output)
         }
-        Command::Send { channel, message, lines, kind, when_full, lane_bytes, timeout } => {
-            let making = send::Making { kind, when_full, lane_bytes };
+        Command::Send { channel, message, lines, kind, when_full, lane_bytes, queue, timeout } => {
+            let making = send::Making { kind, when_full, lane_bytes, queue };
             send::run(&place, &channel, message, lines, &making, timeout, output)
         }
-        Command::Tail { channel, name, follow, count, wait } => {
-            tail::run(&place, &channel, name.as_deref(), &tail::Ending { follow, count, wait }, output)
+        Command::Tail { channel, name, take, follow, count, wait } => {
+            let ending = tail::Ending { follow, count, wait };
+            tail::run(&place, &channel, name.as_deref(), take, &ending, output)
         }
         Command::Doctor { strict } => doctor::run(&home(cli.global.home), strict, output),
         Command::Store { store, command } => store::run(&place, store, command, output),

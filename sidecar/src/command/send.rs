@@ -4,11 +4,13 @@ use std::ffi::OsString;
 use std::io::BufRead;
 use std::time::Duration;
 
-use memora::{Channel, ChannelKind, ChannelOptions, ErrorCode, Fabric, OverrunPolicy};
+use memora::{
+    Acknowledge, Channel, ChannelKind, ChannelOptions, DeadLetters, ErrorCode, Fabric, OverrunPolicy,
+};
 use serde_json::json;
 
 use super::open::{Place, value};
-use crate::cli::{Kind, WhenFull};
+use crate::cli::{Kind, QueueOptions, WhenFull};
 use crate::output::{Answer, Failure, Outcome, Output};
 
 /// How the channel is made if it is not there yet.
@@ -16,6 +18,7 @@ pub struct Making {
     pub kind: Kind,
     pub when_full: WhenFull,
     pub lane_bytes: Option<u32>,
+    pub queue: QueueOptions,
 }
 
 pub fn run(
@@ -61,15 +64,26 @@ fn open_or_make(fabric: &Fabric, name: &str, making: &Making) -> Result<Channel,
         kind: match making.kind {
             Kind::Stream => ChannelKind::Stream,
             Kind::Broadcast => ChannelKind::Broadcast,
+            Kind::Queue => ChannelKind::Queue,
         },
         overrun: match making.when_full {
             WhenFull::Block => OverrunPolicy::Block,
             WhenFull::Overrun => OverrunPolicy::Overrun,
         },
+        acknowledge: acknowledge(&making.queue),
         ..ChannelOptions::default()
     };
     if let Some(lane_bytes) = making.lane_bytes {
         options.lane_bytes = lane_bytes;
     }
     Ok(fabric.channel(name, &options)?)
+}
+
+fn acknowledge(queue: &QueueOptions) -> Option<Acknowledge> {
+    let QueueOptions { acknowledge, visibility, dead_letters, deliveries } = queue;
+    let dead_letters = dead_letters.clone().zip(*deliveries);
+    acknowledge.then(|| Acknowledge {
+        visibility: *visibility,
+        dead_letters: dead_letters.map(|(channel, after)| DeadLetters { after, channel }),
+    })
 }

@@ -1,5 +1,6 @@
 package io.memora;
 
+import java.time.Duration;
 import java.util.Objects;
 
 /** How a channel is made. Immutable: each method gives a changed copy. */
@@ -9,7 +10,9 @@ public final class ChannelOptions {
         /** Many publishers, one subscriber. */
         STREAM,
         /** Each subscriber gets each message. */
-        BROADCAST
+        BROADCAST,
+        /** Each message goes to one of many consumers. */
+        QUEUE
     }
 
     /** What happens when a subscriber is slower than a publisher. */
@@ -21,37 +24,95 @@ public final class ChannelOptions {
     }
 
     final Kind kind;
-    final Overrun overrun;
-    final int laneBytes;
+    Overrun overrun = Overrun.BLOCK;
+    int laneBytes;
+    boolean acknowledge;
+    long visibilityMillis;
+    int deliveriesMax;
+    String deadLetters;
 
-    private ChannelOptions(Kind kind, Overrun overrun, int laneBytes) {
+    private ChannelOptions(Kind kind) {
         this.kind = kind;
-        this.overrun = overrun;
-        this.laneBytes = laneBytes;
+    }
+
+    private ChannelOptions copy() {
+        ChannelOptions copy = new ChannelOptions(kind);
+        copy.overrun = overrun;
+        copy.laneBytes = laneBytes;
+        copy.acknowledge = acknowledge;
+        copy.visibilityMillis = visibilityMillis;
+        copy.deliveriesMax = deliveriesMax;
+        copy.deadLetters = deadLetters;
+        return copy;
     }
 
     /** Many publishers, one subscriber, nothing lost. */
     public static ChannelOptions stream() {
-        return new ChannelOptions(Kind.STREAM, Overrun.BLOCK, 0);
+        return new ChannelOptions(Kind.STREAM);
     }
 
     /** Each subscriber gets each message, nothing lost. */
     public static ChannelOptions broadcast() {
-        return new ChannelOptions(Kind.BROADCAST, Overrun.BLOCK, 0);
+        return new ChannelOptions(Kind.BROADCAST);
+    }
+
+    /** Each message goes to one of many {@linkplain Consumer consumers}, at most once: see {@link #acknowledged()}. */
+    public static ChannelOptions queue() {
+        return new ChannelOptions(Kind.QUEUE);
     }
 
     /** What happens when a subscriber is slower than a publisher. */
     public ChannelOptions overrun(Overrun newOverrun) {
-        Objects.requireNonNull(newOverrun, "newOverrun");
-        return new ChannelOptions(kind, newOverrun, laneBytes);
+        ChannelOptions copy = copy();
+        copy.overrun = Objects.requireNonNull(newOverrun, "newOverrun");
+        return copy;
     }
 
     /** Bytes of each publisher's ring; 0 leaves it to the library. */
     public ChannelOptions laneBytes(int newLaneBytes) {
         if (newLaneBytes < 0) {
-            throw new MemoraException(ErrorCode.INVALID_ARGUMENT,
-                    "laneBytes is " + newLaneBytes + ": it must not be negative.", 0, null);
+            throw invalid("laneBytes is " + newLaneBytes + ": it must not be negative.");
         }
-        return new ChannelOptions(kind, overrun, newLaneBytes);
+        ChannelOptions copy = copy();
+        copy.laneBytes = newLaneBytes;
+        return copy;
+    }
+
+    /**
+     * A queue whose messages are acknowledged: each is delivered at least once. A consumer holds what it took until it acknowledges it,
+     * gives it back, closes or dies.
+     */
+    public ChannelOptions acknowledged() {
+        ChannelOptions copy = copy();
+        copy.acknowledge = true;
+        return copy;
+    }
+
+    /** As {@link #acknowledged()}, and others get a message too that a consumer has held for so long, in whole milliseconds. */
+    public ChannelOptions visibility(Duration time) {
+        if (time.isNegative() || time.isZero() || time.getNano() % 1_000_000 != 0) {
+            throw invalid("The visibility time is " + time + ": it must be whole milliseconds, at least one.");
+        }
+        ChannelOptions copy = acknowledged();
+        copy.visibilityMillis = time.toMillis();
+        return copy;
+    }
+
+    /**
+     * As {@link #acknowledged()}, and a message that was delivered {@code after} times (1 to 1000) and not acknowledged is not delivered
+     * again, but sent to another channel, which is made as a queue with acknowledgement if there is none.
+     */
+    public ChannelOptions deadLetters(int after, String channel) {
+        if (after < 1) {
+            throw invalid("`after` is " + after + ": it must be 1 to 1000.");
+        }
+        ChannelOptions copy = acknowledged();
+        copy.deliveriesMax = after;
+        copy.deadLetters = Objects.requireNonNull(channel, "channel");
+        return copy;
+    }
+
+    private static MemoraException invalid(String what) {
+        return MemoraException.of(ErrorCode.INVALID_ARGUMENT, what + " " + ErrorCode.INVALID_ARGUMENT.remedy(), 0);
     }
 }

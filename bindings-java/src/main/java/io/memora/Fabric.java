@@ -168,7 +168,8 @@ public final class Fabric implements AutoCloseable {
     public Channel channel(String channelName, ChannelOptions options) {
         Objects.requireNonNull(channelName, "channelName");
         long number = Native.fabricChannel(
-                handle.number(), channelName, options.kind.ordinal(), options.overrun.ordinal(), options.laneBytes);
+                handle.number(), channelName, options.kind.ordinal(), options.overrun.ordinal(), options.laneBytes,
+                options.acknowledge, options.visibilityMillis, options.deliveriesMax, options.deadLetters);
         return new Channel(this, channelName, number);
     }
 

@@ -21,6 +21,10 @@ final class Figures {
         return text.lines().map(Figures::of).toList();
     }
 
+    boolean more() {
+        return at < fields.length;
+    }
+
     long next() {
         return Long.parseUnsignedLong(fields[at++]);
     }

@@ -1,11 +1,9 @@
 package io.memora;
 
 import io.memora.internal.Handle;
-import io.memora.internal.Memory;
 import io.memora.internal.Native;
 import io.memora.internal.Scratch;
 import java.lang.ref.Reference;
-import java.nio.ByteBuffer;
 import java.time.Duration;
 import java.util.Objects;
 import java.util.concurrent.atomic.AtomicBoolean;
@@ -24,7 +22,6 @@ import java.util.concurrent.atomic.AtomicBoolean;
  * <p>A waiting virtual thread parks between looks and does not hold its carrier.
  */
 public final class Subscriber implements AutoCloseable {
-    private static final int BATCH_CAPACITY = 64 * 1024;
     private static final int HEADER = 16;
 
     private final Handle handle;
@@ -33,11 +30,18 @@ public final class Subscriber implements AutoCloseable {
     /** While a thread is inside: the batch below belongs to that call. */
     private final AtomicBoolean inside = new AtomicBoolean();
 
-    // A batch that was taken and not yet handed over, from `next` to `end`: it stays when a handler throws.
-    private Memory batch;
-    private ByteBuffer view;
-    private int next;
-    private int count;
+    /** What was taken and not yet handed over: it stays when a handler throws. */
+    private final Batch batch = new Batch(HEADER, new Batch.Source() {
+        @Override
+        public long poll(long address, int capacity, int limit) {
+            return Native.poll(handle().number(), address, capacity, limit);
+        }
+
+        @Override
+        public byte[] rest() {
+            return Native.rest(handle().number());
+        }
+    });
 
     Subscriber(Channel channel, long number) {
         this.channel = channel;
@@ -64,11 +68,16 @@ public final class Subscriber implements AutoCloseable {
             if (handed > 0 || limit <= 0) {
                 return handed;
             }
-            take(limit);
+            batch.take(limit);
             return handOver(handler, limit);
         } finally {
             inside.set(false);
+            Reference.reachabilityFence(this);
         }
+    }
+
+    private Handle handle() {
+        return handle;
     }
 
     private void enter() {
@@ -80,56 +89,12 @@ public final class Subscriber implements AutoCloseable {
 
     private int handOver(MessageHandler handler, int limit) {
         int handed = 0;
-        while (count > 0 && handed < limit) {
-            int at = next;
-            ByteBuffer bytes = batch.buffer();
-            int len = bytes.getInt(at + 12);
-            next = at + (HEADER + len + 7 & ~7);
-            count--;
+        while (batch.count() > 0 && handed < limit) {
+            int at = batch.advance();
             handed++;
-            view.limit(at + HEADER + len).position(at + HEADER);
-            handler.onMessage(bytes.getInt(at + 8), bytes.getLong(at), view);
+            handler.onMessage(batch.bytes().getInt(at + 8), batch.bytes().getLong(at), batch.payload(at));
         }
         return handed;
-    }
-
-    /** Fills the batch, which is empty. */
-    private void take(int limit) {
-        if (batch == null) {
-            use(new Memory(BATCH_CAPACITY));
-        }
-        Memory memory = batch;
-        long answer = Native.poll(handle.number(), memory.address(), memory.capacity(), limit);
-        int taken = (int) answer;
-        if (answer >>> 32 != 0) {
-            memory = larger(memory, taken, Native.rest(handle.number()));
-        }
-        next = 0;
-        count = taken;
-        Reference.reachabilityFence(memory);
-        Reference.reachabilityFence(this);
-    }
-
-    /** The messages that fitted the memory, followed by the rest of the batch. */
-    private Memory larger(Memory memory, int taken, byte[] rest) {
-        int restCount = 0;
-        ByteBuffer lens = ByteBuffer.wrap(rest).order(java.nio.ByteOrder.nativeOrder());
-        for (int at = 0; at < rest.length; at += HEADER + lens.getInt(at + 12) + 7 & ~7) {
-            restCount++;
-        }
-        int used = 0;
-        for (int i = restCount; i < taken; i++) {
-            used += HEADER + memory.buffer().getInt(used + 12) + 7 & ~7;
-        }
-        Memory grown = memory.grown(Math.max(2 * memory.capacity(), used + rest.length), used);
-        grown.buffer().put(used, rest);
-        use(grown);
-        return grown;
-    }
-
-    private void use(Memory memory) {
-        batch = memory;
-        view = memory.buffer().asReadOnlyBuffer();
     }
 
     /** Takes a message if there is one now, else gives null. */
@@ -192,9 +157,9 @@ public final class Subscriber implements AutoCloseable {
     public void commit() {
         enter();
         try {
-            if (count > 0) {
+            if (batch.count() > 0) {
                 throw new MemoraException(ErrorCode.BUSY,
-                        count + " messages were taken and not yet handed over: poll again first.", 0, null);
+                        batch.count() + " messages were taken and not yet handed over: poll again first.", 0, null);
             }
             Native.commit(handle.number());
         } finally {

@@ -70,7 +70,9 @@ public final class Native {
     public static native long fabricCache(
             long handle, String name, long limit, long entries, int whenFull, boolean events);
 
-    public static native long fabricChannel(long handle, String name, int kind, int overrun, int laneBytes);
+    public static native long fabricChannel(
+            long handle, String name, int kind, int overrun, int laneBytes, boolean acknowledge, long visibilityMs,
+            int deliveriesMax, String deadLetters);
 
     public static native long fabricOpenChannel(long handle, String name);
 
@@ -195,4 +197,25 @@ public final class Native {
     public static native void commit(long handle);
 
     public static native long lag(long handle);
+
+    // Queues
+
+    public static native long consumer(long channel);
+
+    public static native long consumerPoll(long handle, long out, int capacity, int limit);
+
+    public static native byte[] consumerRest(long handle);
+
+    public static native int consumerRecv(long handle, long out, int capacity, int waitMicros);
+
+    public static native byte[] consumerHeld(long handle);
+
+    public static native void consumerAck(long handle, long owner, long number, long word);
+
+    public static native long consumerAckAll(long handle);
+
+    public static native void consumerNack(long handle, long owner, long number, long word, long delayMs);
+
+    public static native void consumerExtend(
+            long handle, long owner, long number, long word, long timeMs, long out);
 }

@@ -25,6 +25,7 @@ class NativeArgumentsTest {
     private long channel;
     private long publisher;
     private long subscriber;
+    private long consumer;
     private final Memory memory = memory();
 
     private static Memory memory() {
@@ -37,9 +38,11 @@ class NativeArgumentsTest {
         directory = Testing.newHome();
         fabric = Native.fabricOpen("native", directory.resolve("home").toString(), 16 << 20, -1, -1, 0, false, 0);
         cache = Native.fabricCache(fabric, "cache", 0, 0, -1, false);
-        channel = Native.fabricChannel(fabric, "channel", 1, 0, 0);
+        channel = Native.fabricChannel(fabric, "channel", 1, 0, 0, false, 0, 0, null);
         publisher = Native.publisher(channel);
         subscriber = Native.subscriber(channel, null);
+        long queue = Native.fabricChannel(fabric, "queue", 2, 0, 0, true, 0, 0, null);
+        consumer = Native.consumer(queue);
     }
 
     @AfterEach
@@ -102,11 +105,17 @@ class NativeArgumentsTest {
             refused(() -> Native.send(publisher, address, 1, 0));
             refused(() -> Native.poll(subscriber, address, 8, 1));
             refused(() -> Native.recv(subscriber, address, 8, 0));
+            refused(() -> Native.consumerPoll(consumer, address, 8, 1));
+            refused(() -> Native.consumerRecv(consumer, address, 64, 0));
+            refused(() -> Native.consumerExtend(consumer, 1, 1, 1, 1, address));
         }
         refused(() -> Native.get(cache, memory.address(), -1, memory.address(), 8));
         refused(() -> Native.putAddress(cache, 0, memory.address(), 1, memory.address(), -1, -1, 0));
         refused(() -> Native.putAddress(cache, 5, memory.address(), 1, memory.address(), 1, -1, 0));
         refused(() -> Native.putAddress(cache, -1, memory.address(), 1, memory.address(), 1, -1, 0));
+        refused(() -> Native.consumerRecv(consumer, memory.address(), 47, 0));
+        refused(() -> Native.fabricChannel(fabric, "other", 3, 0, 0, false, 0, 0, null));
+        refused(() -> Native.fabricChannel(fabric, "other", 2, 0, 0, true, 0, -1, "letters"));
         refused(() -> Native.fabricCache(fabric, "other", 0, 0, 2, false));
         refused(() -> Native.countWith(cache, memory.address(), 1, 3, false, 1, false, 0, -1, false, memory.address()));
         refused(() -> Native.deleteIf(cache, memory.address(), 1, 1, 0));
