@@ -85,6 +85,8 @@ error_table! {
     40 Stale "STALE" "The entry has another version by now; nothing was stored." "Read the entry again and decide anew.";
     41 NotHeld "NOT_HELD" "The consumer does not hold the message any more: its time was over and another has it, or it was acknowledged or given back." "Acknowledge in time, extend the time of long work, or make the queue with a longer visibility.";
     42 TooManyHeld "TOO_MANY_HELD" "The consumer holds as many messages as it can without acknowledging." "Acknowledge or give back messages before taking more, or make the queue with larger lanes.";
+    43 WouldDeadlock "WOULD_DEADLOCK" "The calling thread would wait for itself: it holds the lock already, or permits without which there are never enough." "Let go first, or hand the guard on to the code that needs it: named locks are not recursive.";
+    44 NotOwner "NOT_OWNER" "The calling thread does not hold the lock, or not so many permits." "Let go once, in the thread that took it.";
     56 Ejected "EJECTED" "The subscription was taken away: it stood still for too long, somebody ended it, or the thread that used it last has ended." "Subscribe again; read more often, or make the channel with larger lanes or a longer time.";
 }
 

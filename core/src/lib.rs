@@ -21,8 +21,10 @@ mod journal;
 mod registry;
 #[cfg(not(memora_loom))]
 mod segment;
+mod signal;
 mod store;
 mod table;
+mod wait;
 
 #[cfg(not(memora_loom))]
 pub use cache::{
@@ -41,8 +43,12 @@ pub use error::{Error, ErrorCode, Result};
 #[cfg(not(memora_loom))]
 pub use fabric::{
     Backend, CheckReport, Create, Fabric, FabricInfo, FabricOptions, FabricStat, ObjectInfo, ObjectKind,
-    Problem, ProcessInfo, ReapReport,
+    Problem, ProcessInfo, ReapReport, SignalState,
 };
 pub use shm::{KernelFeatures, Viewed, ViewedMemory, kernel_features};
+pub use signal::{
+    LockGuard, LockState, NamedCounter, NamedEvent, NamedLock, NamedSemaphore, Notified, Permits,
+    SemaphoreState, SignalKind,
+};
 pub use store::{Durability, Store, StoreOptions, StoreStats};
 pub use table::entry::{CasOutcome, DeleteOutcome, Entry, SetOptions, Version};

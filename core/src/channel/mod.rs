@@ -32,7 +32,7 @@
 //! | `publisher`, `subscriber` | the two ends |
 //! | `queue` | many consumers: heads, hands, acknowledgement, redelivery |
 //! | `ring` | memory for rings from the pool |
-//! | `wait`, `watch` | spin, yield, park; on several channels at once |
+//! | `watch` | waiting on several channels at once |
 //! | `reactor`, `stream` | a thread that sleeps for event loops and tasks |
 //! | `inherit`, `check` | what a dead thread leaves; every invariant |
 
@@ -51,7 +51,6 @@ pub(crate) mod ring;
 mod stream;
 mod subscriber;
 mod subscription;
-mod wait;
 mod watch;
 
 #[cfg(all(test, not(memora_loom)))]
@@ -84,6 +83,7 @@ pub use subscription::SubscriptionInfo;
 pub use watch::{Waitable, wait_any};
 
 use crate::error::Result;
+use crate::wait;
 use layout::LaneKind;
 
 /// Who gets a message.

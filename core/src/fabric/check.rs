@@ -77,6 +77,14 @@ impl Fabric {
                         if live { Ok(()) } else { crate::channel::check_taken_over(&area, &mut add) }
                     }),
                 ),
+                ObjectKind::Signal => (
+                    "signal",
+                    inner.bare_signal(object).and_then(|area| {
+                        let mut add = |what, place| found.push((place, what));
+                        crate::signal::check(&area, &mut add)?;
+                        if live { Ok(()) } else { crate::signal::check_taken_over(&area, &mut add) }
+                    }),
+                ),
                 ObjectKind::Cache | ObjectKind::Store => (
                     "table",
                     inner.table(object).and_then(|table| {

@@ -29,6 +29,8 @@ pub enum ObjectKind {
     Channel = 2,
     /// Entries with a journal.
     Store = 3,
+    /// An event, a counter, a lock or a semaphore.
+    Signal = 4,
 }
 
 impl ObjectKind {
@@ -37,8 +39,14 @@ impl ObjectKind {
             1 => Some(ObjectKind::Cache),
             2 => Some(ObjectKind::Channel),
             3 => Some(ObjectKind::Store),
+            4 => Some(ObjectKind::Signal),
             _ => None,
         }
+    }
+
+    /// Whether it holds entries.
+    pub(super) const fn is_table(self) -> bool {
+        matches!(self, ObjectKind::Cache | ObjectKind::Store)
     }
 
     /// The name in messages and listings.
@@ -47,6 +55,7 @@ impl ObjectKind {
             ObjectKind::Cache => "cache",
             ObjectKind::Channel => "channel",
             ObjectKind::Store => "store",
+            ObjectKind::Signal => "signal",
         }
     }
 }

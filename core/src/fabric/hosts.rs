@@ -16,11 +16,16 @@ impl Heir for Inner {
     fn inherit(&self, thread: u16) -> Result<()> {
         let objects = self.directory.sound_objects(&self.pool)?;
         let mut areas = Vec::new();
+        let mut damage = Ok(());
         for object in &objects {
             if object.kind == ObjectKind::Channel {
                 let area = self.area(object, Arc::clone(&self.undertaker))?;
                 channel::inherit(&area, thread)?;
                 areas.push(area);
+            }
+            if object.kind == ObjectKind::Signal {
+                let left = self.bare_signal(object).and_then(|area| crate::signal::inherit(&area, thread));
+                damage = damage.and(left);
             }
         }
         let referenced = |first: ChunkId| {
@@ -31,7 +36,7 @@ impl Heir for Inner {
         };
         chunk::inherit(&self.pool, thread, &referenced)?;
         for object in &objects {
-            if object.kind != ObjectKind::Channel {
+            if object.kind.is_table() {
                 let table = self.table(object)?;
                 // Before the death is known: who counts anew then finds that the dead has no place any more.
                 table.close_line(thread);
@@ -42,7 +47,7 @@ impl Heir for Inner {
                 }
             }
         }
-        Ok(())
+        damage
     }
 }
 
@@ -53,7 +58,7 @@ impl chunk::Relief for Inner {
             return Ok(Some(Arc::clone(table) as Arc<dyn chunk::Cleaner>));
         }
         for known in self.directory.sound_objects(&self.pool)? {
-            if known.id == object && known.kind != ObjectKind::Channel {
+            if known.id == object && known.kind.is_table() {
                 return Ok(Some(self.shared_table(&known)?));
             }
         }
@@ -62,7 +67,7 @@ impl chunk::Relief for Inner {
 
     fn cleaners(&self) -> Result<Vec<Arc<dyn chunk::Cleaner>>> {
         let objects = self.directory.sound_objects(&self.pool)?;
-        let tables = objects.iter().filter(|object| object.kind != ObjectKind::Channel);
+        let tables = objects.iter().filter(|object| object.kind.is_table());
         tables.map(|object| Ok(self.shared_table(object)? as Arc<dyn chunk::Cleaner>)).collect()
     }
 

@@ -8,6 +8,7 @@ use crate::chunk::Kind;
 use crate::error::{Error, ErrorCode, Result};
 use crate::registry::ProcessInfo;
 use crate::segment::home;
+use crate::signal::SignalKind;
 
 /// A fabric in a list.
 #[derive(Clone, Debug)]
@@ -47,6 +48,8 @@ pub struct ObjectInfo {
     pub name: String,
     /// What it is.
     pub kind: ObjectKind,
+    /// Which kind of signal, if it is one that is not damaged.
+    pub signal: Option<SignalKind>,
     /// Chunks that it holds.
     pub chunks: u64,
     /// Bytes of these chunks.
@@ -151,6 +154,9 @@ impl Fabric {
                 let chunks = held.get(&object.id).copied().unwrap_or(0);
                 ObjectInfo {
                     id: object.id,
+                    signal: Some(&object)
+                        .filter(|object| object.kind == ObjectKind::Signal)
+                        .and_then(|object| super::signals::kind_of(object).ok()),
                     name: object.name,
                     kind: object.kind,
                     chunks,

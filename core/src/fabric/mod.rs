@@ -5,6 +5,7 @@
 //! | `options` | how a fabric is opened or created |
 //! | `directory` | names to objects, without a lock |
 //! | `objects` | opening caches, channels and stores |
+//! | `signals` | opening events, counters, locks and semaphores |
 //! | `events` | channels for the events of caches |
 //! | `hosts` | what the layers below ask of the fabric |
 //! | `inspect` | what people see: lists, figures |
@@ -17,6 +18,7 @@ mod hosts;
 mod inspect;
 mod objects;
 mod options;
+mod signals;
 
 #[cfg(all(test, not(memora_loom)))]
 mod layout_tests;
@@ -31,6 +33,7 @@ pub use check::{CheckReport, Problem};
 pub use directory::ObjectKind;
 pub use inspect::{FabricInfo, FabricStat, ObjectInfo};
 pub use options::{Create, FabricOptions};
+pub use signals::SignalState;
 
 pub use crate::registry::{ProcessInfo, ReapReport};
 pub use crate::segment::Backend;
@@ -46,7 +49,7 @@ use crate::segment::{self, Fingerprint, Segment};
 use crate::table::Table;
 use directory::Directory;
 
-/// A named place in shared memory that all processes of the host may share: caches, channels and stores live in it.
+/// A named place in shared memory that all processes of the host may share: caches, channels, stores and signals live in it.
 ///
 /// Clones share the attachment. Every method may be called from any thread. In a forked child every call answers `Forked`:
 /// open the fabric anew there.
@@ -98,6 +101,7 @@ pub(crate) const FINGERPRINT: Fingerprint = Fingerprint {
         let hash = fold(hash, crate::channel::layout::FACTS);
         let hash = fold(hash, crate::channel::queue::layout::FACTS);
         let hash = fold(hash, crate::store::layout::FACTS);
+        let hash = fold(hash, crate::signal::layout::FACTS);
         fold(hash, directory::FACTS)
     },
 };

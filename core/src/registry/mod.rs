@@ -199,6 +199,19 @@ impl Registry {
         self.thread_state(thread).map_or(0, State::generation)
     }
 
+    /// Process and thread ids of the holder of a thread entry, for people to read; 0 where they are not known.
+    pub fn ids(&self, thread: u16) -> (u32, u32) {
+        let (Ok(entry), Ok(state)) = (self.thread_entry(thread), self.thread_state(thread)) else {
+            return (0, 0);
+        };
+        // ORDER Relaxed: for people to read.
+        let tid = entry.u32::<{ thread_field::TID }>().load(Ordering::Relaxed);
+        let process = self.process_entry(state.process());
+        let pid =
+            process.map_or(0, |process| process.u32::<{ process_field::PID }>().load(Ordering::Relaxed));
+        if state.kind() == Some(Kind::Free) { (0, 0) } else { (pid, tid) }
+    }
+
     fn each_thread(&self) -> impl Iterator<Item = u16> + use<> {
         1..self.thread_entries()
     }

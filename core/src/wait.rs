@@ -1,4 +1,4 @@
-//! Waiting for messages or for room: spin, yield, park; and waking who is parked.
+//! Waiting for messages, for room or for a signal: spin, yield, park; and waking who is parked.
 //!
 //! A wait word holds `{waiters 1 | fenced 1 | sequence 30}`. Who publishes stores its data and then looks at the word by a plain
 //! load; who wants to sleep sets the bit and then looks at the data. The full fence that both need is paid by the sleeper
