@@ -134,6 +134,12 @@ pub const MEMORA_NOT_HELD: c_int = -4137;
 /// The consumer holds as many messages as it can without acknowledging.
 /// Acknowledge or give back messages before taking more, or make the queue with larger lanes.
 pub const MEMORA_TOO_MANY_HELD: c_int = -4138;
+/// The calling thread would wait for itself: it holds the lock already, or permits without which there are never enough.
+/// Let go first, or hand the guard on to the code that needs it: named locks are not recursive.
+pub const MEMORA_WOULD_DEADLOCK: c_int = -4139;
+/// The calling thread does not hold the lock, or not so many permits.
+/// Let go once, in the thread that took it.
+pub const MEMORA_NOT_OWNER: c_int = -4140;
 /// The subscription was taken away: it stood still for too long, somebody ended it, or the thread that used it last has ended.
 /// Subscribe again; read more often, or make the channel with larger lanes or a longer time.
 pub const MEMORA_EJECTED: c_int = -4152;

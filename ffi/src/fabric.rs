@@ -69,7 +69,7 @@ pub type memora_fabric_fn = Option<
     ),
 >;
 
-/// Takes one object of a fabric: its name, its kind ("cache", "channel" or "store"), and the bytes of its chunks. The texts are
+/// Takes one object of a fabric: its name, its kind ("cache", "channel", "store", "event", "counter", "lock" or "semaphore"), and the bytes of its chunks. The texts are
 /// valid only until the function returns.
 #[allow(non_camel_case_types)]
 pub type memora_object_fn =
@@ -250,7 +250,7 @@ pub unsafe extern "C" fn memora_fabric_objects(
         call(|border| {
             let function = border.function(function)?;
             for object in handles::with(handles::number(fabric), |fabric: &Fabric| fabric.objects())? {
-                let [name, kind] = [object.name.as_str(), object.kind.name()].map(for_c);
+                let [name, kind] = [object.name.as_str(), object.kind_name()].map(for_c);
                 // Within the licence above: the caller's function, with texts that live during the call.
                 function(context, name.as_ptr(), kind.as_ptr(), object.bytes);
             }

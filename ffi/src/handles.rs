@@ -19,12 +19,16 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use memora_core::shm::{fence, fork};
-use memora_core::{Cache, Channel, Error, ErrorCode, Fabric, Result, Store};
+use memora_core::{
+    Cache, Channel, Error, ErrorCode, Fabric, NamedCounter, NamedEvent, NamedLock, NamedSemaphore, Result,
+    Store,
+};
 
 use crate::channel::{PublisherHandle, SubscriberHandle};
 use crate::compute::TokenHandle;
 use crate::events::EventsHandle;
 use crate::queue::ConsumerHandle;
+use crate::signal::Signal;
 use crate::view::Looked;
 
 const INDEX_BITS: u32 = 16;
@@ -53,6 +57,10 @@ pub(crate) enum Object {
     Events(EventsHandle),
     Token(TokenHandle),
     Consumer(ConsumerHandle),
+    NamedEvent(Signal<NamedEvent>),
+    NamedCounter(Signal<NamedCounter>),
+    NamedLock(Signal<NamedLock>),
+    NamedSemaphore(Signal<NamedSemaphore>),
     #[cfg(test)]
     Probe(tests::Probe),
 }
@@ -70,6 +78,10 @@ impl Object {
             Object::Events(_) => "subscriber of events",
             Object::Token(_) => "token",
             Object::Consumer(_) => "consumer",
+            Object::NamedEvent(_) => "event",
+            Object::NamedCounter(_) => "counter",
+            Object::NamedLock(_) => "lock",
+            Object::NamedSemaphore(_) => "semaphore",
             #[cfg(test)]
             Object::Probe(_) => "probe",
         }
@@ -124,6 +136,16 @@ kind!(Store, Store, "store", crate::store::memora_store_t, Store::close);
 kind!(TokenHandle, Token, "token", crate::compute::memora_token_t, TokenHandle::end);
 kind!(Looked, View, "view", crate::view::memora_view_t);
 kind!(ConsumerHandle, Consumer, "consumer", crate::queue::memora_consumer_t, ConsumerHandle::end);
+kind!(Signal<NamedEvent>, NamedEvent, "event", crate::signal::memora_named_event_t, Signal::end);
+kind!(Signal<NamedCounter>, NamedCounter, "counter", crate::signal::memora_named_counter_t, Signal::end);
+kind!(Signal<NamedLock>, NamedLock, "lock", crate::signal::memora_named_lock_t, Signal::end);
+kind!(
+    Signal<NamedSemaphore>,
+    NamedSemaphore,
+    "semaphore",
+    crate::signal::memora_named_semaphore_t,
+    Signal::end
+);
 kind!(EventsHandle, Events, "subscriber of events", crate::events::memora_events_t, EventsHandle::end);
 
 struct Place {

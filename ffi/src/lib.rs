@@ -28,6 +28,7 @@ pub mod events;
 pub mod fabric;
 pub mod options;
 pub mod queue;
+pub mod signal;
 pub mod stats;
 pub mod store;
 pub mod update;

@@ -160,6 +160,52 @@ pub enum Command {
         #[arg(long, value_name = "TIME", default_value = "1s", value_parser = humantime::parse_duration)]
         wait: Duration,
     },
+    /// Notify who waits for an event, or wait for it
+    Event {
+        #[command(subcommand)]
+        command: EventCommand,
+    },
+    /// Print a named counter, after a change or a wait if one is given
+    Counter {
+        /// Counter
+        #[arg(value_parser = name)]
+        name: String,
+        #[command(flatten)]
+        change: CounterChange,
+        /// With --wait-at-least: how long; exits with 1 when it is over [default: without end]
+        #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, requires = "wait_at_least")]
+        timeout: Option<Duration>,
+    },
+    /// Run a program under a named lock and exit as it does; in its environment MEMORA_OWNER_DIED is 1 if an owner died before
+    Lock {
+        /// Lock
+        #[arg(value_parser = name)]
+        name: String,
+        /// How long to wait for the lock [default: without end]
+        #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+        timeout: Option<Duration>,
+        /// Program and its arguments
+        #[arg(required = true, last = true)]
+        program: Vec<OsString>,
+    },
+    /// Run a program while holding permits of a named semaphore and exit as it does
+    Semaphore {
+        /// Semaphore
+        #[arg(value_parser = name)]
+        name: String,
+        /// All permits, if this command makes it, 1 to 32767 [default: it must be there]
+        #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=32767))]
+        permits: Option<u32>,
+        /// Permits that the program needs
+        #[arg(long, value_name = "COUNT", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=32767))]
+        count: u32,
+        /// How long to wait for them [default: without end]
+        #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+        timeout: Option<Duration>,
+        /// Program and its arguments
+        #[arg(required = true, last = true)]
+        program: Vec<OsString>,
+    },
     /// Verify every invariant of a fabric, live or dead; exits with 1 and names what is wrong
     Check {
         /// Fabric [default: that of --fabric]
@@ -285,6 +331,46 @@ pub enum Role {
     Produce,
     /// Only receives
     Consume,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum EventCommand {
+    /// Notify all who wait, and those who begin later with an older sequence
+    Notify {
+        /// Event
+        #[arg(value_parser = name)]
+        name: String,
+        /// Exactly one wait ends by this, the next that begins if nobody waits
+        #[arg(long)]
+        one: bool,
+    },
+    /// Wait until all are notified, or one is, and print the sequence; exits with 1 when the time is over
+    Wait {
+        /// Event
+        #[arg(value_parser = name)]
+        name: String,
+        /// Sequence that is known already: ends at once if it is older [default: what comes from now on]
+        #[arg(long, value_name = "SEQUENCE")]
+        seen: Option<u64>,
+        /// How long to wait [default: without end]
+        #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+        timeout: Option<Duration>,
+    },
+}
+
+/// What happens to a counter before it is printed: one of these, or nothing.
+#[derive(Debug, Args)]
+#[group(multiple = false)]
+pub struct CounterChange {
+    /// Add this
+    #[arg(long, value_name = "NUMBER", allow_negative_numbers = true)]
+    pub add: Option<i64>,
+    /// Set it to this
+    #[arg(long, value_name = "NUMBER", allow_negative_numbers = true)]
+    pub set: Option<i64>,
+    /// Wait until it is this or more
+    #[arg(long, value_name = "NUMBER", allow_negative_numbers = true)]
+    pub wait_at_least: Option<i64>,
 }
 
 #[derive(Debug, Subcommand)]

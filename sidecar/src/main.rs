@@ -24,6 +24,7 @@ fn main() -> ExitCode {
     let code = match command::run(cli, &mut Output::new(format)) {
         Ok(Answer::Yes) | Err(Failure::ClosedPipe) => DONE,
         Ok(Answer::No) => NO,
+        Ok(Answer::Code(code)) => code,
         Err(failure) => {
             report(&failure, format);
             FAILED

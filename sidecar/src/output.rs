@@ -15,6 +15,8 @@ pub enum Answer {
     Yes,
     /// Exit code 1: no such key, or a problem was found.
     No,
+    /// The exit code of a program that was run.
+    Code(u8),
 }
 
 /// Why a command could not be done.

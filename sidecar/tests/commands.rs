@@ -194,6 +194,70 @@ fn a_send_that_finds_no_room_gives_up_with_the_remedy() {
 }
 
 #[test]
+fn signals_are_notified_counted_and_shown() {
+    let home = Home::new();
+    assert_eq!(home.stdout(&["counter", "c"]), b"0\n");
+    assert_eq!(home.stdout(&["counter", "c", "--add", "-5"]), b"-5\n");
+    assert_eq!(home.stdout(&["counter", "c", "--set", "7"]), b"7\n");
+    assert_eq!(home.stdout(&["counter", "c", "--wait-at-least", "7", "--timeout", "9s"]), b"7\n");
+    let late = ["counter", "c", "--wait-at-least", "8", "--timeout", "10ms"];
+    assert_code(&home.run(&late), 1, &late);
+    assert_eq!(home.stdout(&["event", "notify", "e"]), b"1\n");
+    assert_eq!(home.stdout(&["event", "wait", "e", "--seen", "0"]), b"1\n");
+    home.stdout(&["event", "notify", "e", "--one"]);
+    assert_eq!(home.json(&["event", "wait", "e"])["one"], true);
+    let late = ["event", "wait", "e", "--timeout", "10ms"];
+    assert_code(&home.run(&late), 1, &late);
+    let mut waiter =
+        home.command(&["event", "wait", "e", "--seen", "1"]).stdout(Stdio::piped()).spawn().unwrap();
+    home.stdout(&["event", "notify", "e"]);
+    assert!(waiter.wait().unwrap().success());
+    assert_eq!(home.json(&["stat", "default", "e"])["sequence"], 2);
+    assert_eq!(home.json(&["stat", "default", "c"])["value"], 7);
+    let kinds = home.json(&["stat"])["objects"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|it| it["kind"].clone())
+        .collect::<Vec<_>>();
+    assert!(kinds.contains(&"event".into()) && kinds.contains(&"counter".into()), "{kinds:?}");
+    let wrong = ["lock", "c", "--", "true"];
+    assert_code(&home.run(&wrong), 3, &wrong);
+    home.stdout(&["check"]);
+}
+
+#[test]
+fn a_program_runs_under_a_lock_that_passes_on_when_its_owner_is_killed() {
+    let home = Home::new();
+    let owner_died = |home: &Home| home.stdout(&["lock", "l", "--", "sh", "-c", "printf $MEMORA_OWNER_DIED"]);
+    assert_eq!(owner_died(&home), b"0");
+    let failing = ["lock", "l", "--", "sh", "-c", "exit 7"];
+    assert_code(&home.run(&failing), 7, &failing);
+    let mut owner = home.command(&["lock", "l", "--", "cat"]).stdin(Stdio::piped()).spawn().unwrap();
+    while home.json(&["stat", "default", "l"])["owner"]["pid"] != owner.id() {
+        assert!(owner.try_wait().unwrap().is_none());
+    }
+    let busy = ["lock", "l", "--timeout", "10ms", "--", "true"];
+    let refused = home.run(&busy);
+    assert_code(&refused, 3, &busy);
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("TIMED_OUT"));
+    owner.kill().unwrap();
+    owner.wait().unwrap();
+    let failing = ["lock", "l", "--", "sh", "-c", "exit $MEMORA_OWNER_DIED"];
+    assert_code(&home.run(&failing), 1, &failing);
+    assert_eq!(owner_died(&home), b"1", "nobody has mended it");
+    assert_eq!(owner_died(&home), b"0", "a program that ended well has");
+    let missing = ["semaphore", "s", "--", "true"];
+    assert_code(&home.run(&missing), 3, &missing);
+    let busy = ["semaphore", "s", "--permits", "2", "--count", "2", "--", "sh", "-c", "exit 5"];
+    assert_code(&home.run(&busy), 5, &busy);
+    assert_eq!(home.json(&["stat", "default", "s"])["free"], 2);
+    let absent = ["lock", "l", "--", "/nonexistent"];
+    assert_code(&home.run(&absent), 3, &absent);
+    home.stdout(&["check"]);
+}
+
+#[test]
 fn a_store_keeps_its_entries_when_the_fabric_is_gone() {
     let home = Home::new();
     let dir = home.path().join("files");

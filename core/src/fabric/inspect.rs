@@ -56,6 +56,13 @@ pub struct ObjectInfo {
     pub bytes: u64,
 }
 
+impl ObjectInfo {
+    /// The name of its kind in listings; of a signal: of which kind it is.
+    pub fn kind_name(&self) -> &'static str {
+        self.signal.map_or(self.kind.name(), SignalKind::name)
+    }
+}
+
 /// Figures of a fabric.
 #[derive(Clone, Debug)]
 pub struct FabricStat {

@@ -29,6 +29,10 @@ pub enum SignalState {
     Semaphore(SemaphoreState),
 }
 
+fn article(kind: &str) -> String {
+    if kind.starts_with('e') { format!("an {kind}") } else { format!("a {kind}") }
+}
+
 /// What kind of signal an object is.
 pub(super) fn kind_of(object: &Object) -> Result<SignalKind> {
     SignalKind::from_number(object.options[0]).ok_or_else(|| {
@@ -74,7 +78,7 @@ impl Inner {
     ) -> Result<Arc<Area>> {
         check_name(name)?;
         let threads = self.registry.thread_entries();
-        let object = self.open_or_create_any(&Plan {
+        let made = self.open_or_create_any(&Plan {
             kind: ObjectKind::Signal,
             name,
             options: [kind as u64, u64::from(permits), 0, 0, 0, 0, 0, 0],
@@ -83,7 +87,14 @@ impl Inner {
                 let area = run.sub(HEADER_BYTES, run.len() - HEADER_BYTES)?;
                 signal::create(area, kind, permits, threads)
             },
-        })?;
+        });
+        let object = match made {
+            // The error then says which kind of signal was wanted.
+            Err(error) if error.code() == ErrorCode::WrongKind => {
+                self.directory.find(&self.pool, name)?.ok_or(error)?
+            }
+            made => made?,
+        };
         self.signal_of_kind(&object, kind)
     }
 
@@ -97,7 +108,7 @@ impl Inner {
         }
         Err(Error::new(
             ErrorCode::WrongKind,
-            format!("`{}` exists as a {is}, not as a {}.", object.name, kind.name()),
+            format!("`{}` exists as {}, not as {}.", object.name, article(is), article(kind.name())),
         ))
     }
 }

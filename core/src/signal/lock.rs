@@ -63,8 +63,8 @@ impl NamedLock {
         Ok(try_take(&self.area, me, true)?.map(|_| self.guard(me)))
     }
 
-    /// The guard of a lock that the calling thread holds and whose guard was forgotten: for languages without destructors. There
-    /// must be no other guard in use. `NotOwner` if the thread does not hold the lock.
+    /// The guard of a lock that the calling thread holds without one since [`LockGuard::keep`]. `NotOwner` if the thread does not
+    /// hold the lock.
     pub fn held(&self) -> Result<LockGuard> {
         let me = self.area.ground.thread()?;
         own(&self.area, me)?;
@@ -122,6 +122,11 @@ impl LockGuard {
     /// Lets go of the lock. An error if the lock's word is damaged.
     pub fn unlock(mut self) -> Result<()> {
         self.let_go()
+    }
+
+    /// Keeps the lock without a guard: until [`NamedLock::held`] gives another one, or the thread ends, which is a death.
+    pub fn keep(mut self) {
+        self.held = false;
     }
 
     fn let_go(&mut self) -> Result<()> {

@@ -58,7 +58,7 @@ impl Area {
         Ok(self.cell(thread)?.compare_exchange(from.0, to.0, Ordering::AcqRel, Ordering::Acquire).is_ok())
     }
 
-    fn change_pool(&self, from: PoolWord, to: PoolWord) -> bool {
+    pub(super) fn change_pool(&self, from: PoolWord, to: PoolWord) -> bool {
         // ORDER AcqRel [permits]: hands over what was done under the permits; publishes the closed move that it overwrites.
         self.word().compare_exchange(from.0, to.0, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
@@ -82,7 +82,7 @@ fn close(area: &Area, thread: u16, open: CellWord) -> Result<()> {
 }
 
 /// Closes the move that the pool's word names, before the word is overwritten.
-fn help(area: &Area, pool: PoolWord) -> Result<()> {
+pub(super) fn help(area: &Area, pool: PoolWord) -> Result<()> {
     if pool.mover() == 0 {
         return Ok(());
     }
@@ -96,7 +96,7 @@ fn help(area: &Area, pool: PoolWord) -> Result<()> {
 }
 
 /// The pool's word after the open move `cell` of the thread took place; none if there are too few permits.
-fn moved(area: &Area, pool: PoolWord, thread: u16, cell: CellWord) -> Result<Option<PoolWord>> {
+pub(super) fn moved(area: &Area, pool: PoolWord, thread: u16, cell: CellWord) -> Result<Option<PoolWord>> {
     let (free, died) = match cell.kind() {
         // Who takes is told, and nobody after it.
         MoveKind::Take => match pool.free().checked_sub(cell.moving()) {
@@ -152,7 +152,7 @@ fn cancel(area: &Area, me: u16, open: CellWord) -> Result<()> {
 }
 
 /// Opens a move of the calling thread, which has none.
-fn open(area: &Area, me: u16, cell: CellWord, kind: MoveKind, count: u32) -> Result<CellWord> {
+pub(super) fn open(area: &Area, me: u16, cell: CellWord, kind: MoveKind, count: u32) -> Result<CellWord> {
     if cell.kind() != MoveKind::None {
         return Err(area.damaged(format!("the cell of thread {me} is {cell:?}")));
     }

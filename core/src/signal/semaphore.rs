@@ -68,8 +68,8 @@ impl NamedSemaphore {
         Ok(taken.map(|owner_died| self.guard(me, count, owner_died)))
     }
 
-    /// The guard of permits that the calling thread holds and whose guards were forgotten: for languages without destructors.
-    /// There must be no other guard of them in use. `NotOwner` if the thread does not hold so many.
+    /// The guard of permits that the calling thread holds without one since [`Permits::keep`]. `NotOwner` if the thread does not
+    /// hold so many.
     pub fn held(&self, count: u32) -> Result<Permits> {
         let me = self.area.ground.thread()?.thread;
         let held = self.area.permits_of(me)?.held();
@@ -163,6 +163,11 @@ impl Permits {
     /// Gives them back. An error if the semaphore is damaged.
     pub fn release(mut self) -> Result<()> {
         self.let_go()
+    }
+
+    /// Keeps them without a guard: until [`NamedSemaphore::held`] gives another one, or the thread ends, which is a death.
+    pub fn keep(mut self) {
+        self.count = 0;
     }
 
     fn let_go(&mut self) -> Result<()> {

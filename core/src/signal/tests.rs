@@ -117,7 +117,7 @@ fn a_lock_has_one_owner_who_may_not_lock_it_again() {
     assert_eq!(lock.held().err().unwrap().code(), ErrorCode::NotOwner);
     guard.unlock().unwrap();
     drop(lock.lock().unwrap());
-    std::mem::forget(lock.lock().unwrap());
+    lock.lock().unwrap().keep();
     lock.held().unwrap().unlock().unwrap();
     assert_eq!(lock.state().unwrap(), LockState { owner: None, owner_died: false });
 }
@@ -212,7 +212,7 @@ fn permits_of_the_dead_come_back_and_one_is_told() {
         let (stage, semaphore, area) = semaphore(5);
         std::mem::forget((semaphore.acquire(2).unwrap(), semaphore.acquire(1).unwrap()));
         act_as(2);
-        std::mem::forget(semaphore.acquire(1).unwrap());
+        semaphore.acquire(1).unwrap().keep();
         let held = semaphore.held(1).unwrap();
         stage.kill(1);
         if reaped {

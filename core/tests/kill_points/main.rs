@@ -1,7 +1,7 @@
 //! Every named kill point, killed and frozen in a real process: the survivors go on at once, what was acknowledged is there, and the
 //! fabric passes its own check; a frozen victim then goes on as if nothing had happened.
 //!
-//! Seven scenarios reach the points: `cache`, `evict`, `store`, `channel`, `queue`, `fabric` (creation, attaching, objects) and `heir` (taking over from the dead
+//! Eight scenarios reach the points: `cache`, `evict`, `store`, `channel`, `queue`, `signal`, `fabric` (creation, attaching, objects) and `heir` (taking over from the dead
 //! and from the stopped). A scenario is a random mix of everything that its objects can do, so a new kill point is covered when it is named.
 //!
 //! `MEMORA_KILL_ONLY=text` narrows a run to the points whose names contain the text, and tries more of their occurrences.
@@ -12,6 +12,7 @@ mod evict;
 mod fabric;
 mod heir;
 mod queue;
+mod signal;
 mod store;
 
 use std::collections::BTreeMap;
@@ -45,6 +46,8 @@ fn entry() {
         "channel" => channel::victim(&place),
         "queue" => queue::victim(&place),
         "taker" => queue::taker(&place),
+        "signal" => signal::victim(&place),
+        "mover" => signal::mover(&place),
         "fabric" => fabric::victim(&place),
         "evict" => evict::victim(&place),
         "heir" => heir::victim(&place),
@@ -80,6 +83,11 @@ impl Place {
     /// The fabric of the channels, so that a cache that fills its own takes no room from them.
     fn channels(&self) -> Fabric {
         self.open("channels", FABRIC_LIMIT)
+    }
+
+    /// The fabric of the signals, for the same reason.
+    fn signals(&self) -> Fabric {
+        self.open("signals", FABRIC_LIMIT)
     }
 
     /// A small one, to be filled.
@@ -131,11 +139,12 @@ impl Blow {
     }
 }
 
-const SCENARIOS: [Scenario; 7] = [
+const SCENARIOS: [Scenario; 8] = [
     cache::SCENARIO,
     evict::SCENARIO,
     channel::SCENARIO,
     queue::SCENARIO,
+    signal::SCENARIO,
     store::SCENARIO,
     fabric::SCENARIO,
     heir::SCENARIO,
@@ -305,6 +314,11 @@ fn survivors_of_a_channel_go_on_and_nothing_acknowledged_is_lost() {
 #[test]
 fn survivors_of_a_queue_go_on_and_each_message_is_taken_or_marked() {
     run_all(&queue::SCENARIO);
+}
+
+#[test]
+fn survivors_of_signals_have_what_the_dead_held_and_not_what_the_stopped_hold() {
+    run_all(&signal::SCENARIO);
 }
 
 #[test]

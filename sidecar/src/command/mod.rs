@@ -11,6 +11,7 @@ mod replay;
 mod rm;
 mod send;
 mod set;
+mod signal;
 mod stat;
 mod stat_cache;
 mod store;
@@ -47,6 +48,14 @@ pub fn run(cli: Cli, output: &mut Output) -> Outcome {
         Command::Tail { channel, name, take, follow, count, wait } => {
             let ending = tail::Ending { follow, count, wait };
             tail::run(&place, &channel, name.as_deref(), take, &ending, output)
+        }
+        Command::Event { command } => signal::event(&place, command, output),
+        Command::Counter { name, change, timeout } => {
+            signal::counter(&place, &name, &change, timeout, output)
+        }
+        Command::Lock { name, timeout, program } => signal::lock(&place, &name, timeout, &program),
+        Command::Semaphore { name, permits, count, timeout, program } => {
+            signal::semaphore(&place, &name, permits, count, timeout, &program)
         }
         Command::Doctor { strict } => doctor::run(&home(cli.global.home), strict, output),
         Command::Store { store, command } => store::run(&place, store, command, output),

@@ -4,7 +4,7 @@ use memora::{ChannelStats, Durability, Fabric, FabricStat, ObjectInfo, ObjectKin
 use serde_json::{Value, json};
 
 use super::open::Place;
-use super::{ls, stat_cache};
+use super::{ls, signal, stat_cache};
 use crate::output::{Answer, Failure, Outcome, Output, bytes, table};
 
 pub fn run(place: &Place, name: Option<&str>, object: Option<&str>, output: &mut Output) -> Outcome {
@@ -44,7 +44,7 @@ fn whole_to_json(stat: &FabricStat, objects: &[ObjectInfo]) -> Value {
             json!({
                 "id": object.id,
                 "name": object.name,
-                "kind": object.kind.name(),
+                "kind": object.kind_name(),
                 "chunks": object.chunks,
                 "bytes": object.bytes,
             })
@@ -84,7 +84,7 @@ fn whole_to_text(stat: &FabricStat, objects: &[ObjectInfo]) -> String {
     let rows = objects.iter().map(|object| {
         vec![
             object.name.clone(),
-            object.kind.name().to_owned(),
+            object.kind_name().to_owned(),
             object.chunks.to_string(),
             bytes(object.bytes),
         ]
@@ -102,17 +102,20 @@ fn one(fabric: &Fabric, name: &str, output: &mut Output) -> Outcome {
         ObjectKind::Cache => return cache(fabric, name, output),
         ObjectKind::Channel => channel(&fabric.open_channel(name)?.stats()?),
         ObjectKind::Store => store(fabric, name)?,
+        ObjectKind::Signal => signal::figures(&fabric.signal_state(name)?),
     };
+    let listed = fabric.objects()?.into_iter().find(|object| object.name == name);
+    let kind = listed.map_or(kind.name(), |object| object.kind_name());
     output.answer(
         || {
-            let mut object = json!({ "name": name, "kind": kind.name() });
+            let mut object = json!({ "name": name, "kind": kind });
             for (key, value) in &figures {
                 object[*key] = value.clone();
             }
             object
         },
         || {
-            let mut rows = vec![vec!["kind".to_owned(), kind.name().to_owned()]];
+            let mut rows = vec![vec!["kind".to_owned(), kind.to_owned()]];
             rows.extend(figures.iter().map(|(key, value)| vec![(*key).to_owned(), value.to_string()]));
             table(&[name, ""], rows.into_iter())
         },
