@@ -214,6 +214,41 @@ void queues(memora::Fabric &fabric) {
     CHECK(left && left->data == "polled" && left->about.redelivered == 1 && heir.ack(*left));
 }
 
+void signals(const memora::Fabric &fabric) {
+    using namespace std::chrono_literals;
+    memora::NamedEvent event(fabric, "event");
+    const auto seen = event.sequence();
+    CHECK(!event.wait(seen, 10ms));
+    CHECK(event.notify_all() == seen + 1);
+    auto notified = event.wait(seen, memora::forever);
+    CHECK(notified && notified->sequence == seen + 1 && !notified->one);
+    event.notify_one();
+    CHECK(event.wait(seen + 1, memora::forever)->one);
+    memora::NamedCounter counter(fabric, "counter");
+    CHECK(counter.add(3) == 3 && counter.set(5) == 3 && counter.compare_and_swap(5, 7) == 5 && counter.get_value() == 7);
+    CHECK(counter.wait_at_least(7, memora::forever) == 7 && !counter.wait_changed(7, 10ms));
+    memora::NamedLock lock(fabric, "lock");
+    {
+        auto held = lock.lock();
+        CHECK(!held.owner_died());
+        CHECK(code_of([&] { lock.lock(10ms); }) == MEMORA_WOULD_DEADLOCK);
+        std::thread([&] { CHECK(!lock.lock(10ms)); }).join();
+    }
+    std::thread([&] { CHECK(memora_named_lock_lock(lock.get(), 0, nullptr) == MEMORA_OK); }).join();
+    auto held = lock.lock(20s);
+    CHECK(held && held->owner_died());
+    held->mark_consistent();
+    held->unlock();
+    CHECK(!lock.lock(0ms)->owner_died());
+    memora::NamedSemaphore semaphore(fabric, "semaphore", 3);
+    {
+        auto two = semaphore.acquire(2, memora::forever);
+        CHECK(two && two->count() == 2 && !two->owner_died() && semaphore.free() == 1);
+        std::thread([&] { CHECK(!semaphore.acquire(2, 10ms)); }).join();
+    }
+    CHECK(semaphore.free() == 3);
+}
+
 }  // namespace
 
 int main() {
@@ -239,6 +274,7 @@ int main() {
         operations(fabric);
         messages(fabric);
         queues(fabric);
+        signals(fabric);
         CHECK(fabric.stat().processes == 1);
         CHECK(code_of([&] { fabric.memfd(); }) == MEMORA_UNSUPPORTED);
 

@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 /// Layers from the top; each may use only those of later rows, and itself.
 const LAYERS: &[&[&str]] = &[
     &["fabric"],
-    &["cache", "channel", "store", "sync"],
+    &["cache", "channel", "store", "signal"],
     &["table", "journal"],
     &["chunk"],
     &["registry"],
     &["segment"],
+    &["wait"],
     &["shm"],
 ];
 /// May be used by all and use nothing.

@@ -107,7 +107,7 @@ pub fn fabric_objects<'l>(env: EnvUnowned<'l>, class: JClass<'l>, handle: jlong)
         let objects = with(handle, |object| Ok(object.fabric()?.objects()?))?;
         let mut lines = String::new();
         for object in objects {
-            let kind = format!("{:?}", object.kind).to_lowercase();
+            let kind = object.kind_name();
             // Writing to a string cannot fail.
             let _ = writeln!(
                 lines,

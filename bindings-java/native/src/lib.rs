@@ -12,6 +12,7 @@ mod guard;
 mod handles;
 mod object;
 mod queue;
+mod signal;
 mod stats;
 mod store;
 mod update;

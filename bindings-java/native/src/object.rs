@@ -14,6 +14,7 @@ use crate::channel::Reader;
 use crate::compute::Filler;
 use crate::guard::{Answer, Fault};
 use crate::queue::Worker;
+use crate::signal::Signal;
 
 /// An object with the handle that it was made from (0: none).
 pub struct Object {
@@ -36,6 +37,7 @@ pub enum Kind {
     Events(OneAtATime<EventSubscriber>),
     Filler(OneAtATime<Filler>),
     Consumer(OneAtATime<Worker>),
+    Signal(Signal),
 }
 
 impl Object {
@@ -119,7 +121,7 @@ impl Object {
 }
 
 #[cold]
-fn wrong() -> Fault {
+pub fn wrong() -> Fault {
     Error::new(ErrorCode::Internal, "The handle names an object of another kind.").into()
 }
 

@@ -173,6 +173,14 @@ public enum ErrorCode {
     TOO_MANY_HELD(42,
             "The consumer holds as many messages as it can without acknowledging.",
             "Acknowledge or give back messages before taking more, or make the queue with larger lanes."),
+    /** The calling thread would wait for itself: it holds the lock already, or permits without which there are never enough. */
+    WOULD_DEADLOCK(43,
+            "The calling thread would wait for itself: it holds the lock already, or permits without which there are never enough.",
+            "Let go first, or hand the guard on to the code that needs it: named locks are not recursive."),
+    /** The calling thread does not hold the lock, or not so many permits. */
+    NOT_OWNER(44,
+            "The calling thread does not hold the lock, or not so many permits.",
+            "Let go once, in the thread that took it."),
     /** The subscription was taken away: it stood still for too long, somebody ended it, or the thread that used it last has ended. */
     EJECTED(56,
             "The subscription was taken away: it stood still for too long, somebody ended it, or the thread that used it last has ended.",

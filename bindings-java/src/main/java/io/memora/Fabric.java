@@ -179,6 +179,42 @@ public final class Fabric implements AutoCloseable {
         return new Channel(this, channelName, number);
     }
 
+    /** The event of a name, which is made if it is not there. */
+    public NamedEvent event(String eventName) {
+        return new NamedEvent(this, eventName, signal(eventName, 1, 0));
+    }
+
+    /** The counter of a name, which is made with the value 0 if it is not there. */
+    public NamedCounter counter(String counterName) {
+        return new NamedCounter(this, counterName, signal(counterName, 2, 0));
+    }
+
+    /** The lock of a name, which is made if it is not there. */
+    public NamedLock lock(String lockName) {
+        return new NamedLock(this, lockName, signal(lockName, 3, 0));
+    }
+
+    /**
+     * The semaphore of a name, which is made with so many permits, 1 to 32767, if it is not there;
+     * {@link ErrorCode#WRONG_OPTIONS} if it has another number of them.
+     */
+    public NamedSemaphore semaphore(String semaphoreName, int permits) {
+        if (permits < 1) {
+            throw MemoraException.of(ErrorCode.INVALID_ARGUMENT,
+                    "A semaphore has 1 to 32767 permits, not " + permits + ".", 0);
+        }
+        return new NamedSemaphore(this, semaphoreName, signal(semaphoreName, 4, permits));
+    }
+
+    /** The semaphore of a name, which must be there already. */
+    public NamedSemaphore openSemaphore(String semaphoreName) {
+        return new NamedSemaphore(this, semaphoreName, signal(semaphoreName, 4, 0));
+    }
+
+    private long signal(String signalName, int kind, int permits) {
+        return Native.fabricSignal(handle.number(), Objects.requireNonNull(signalName, "name"), kind, permits);
+    }
+
     /** The store of a name, which is made if it is not there, and recovered from its files. */
     public Store store(String storeName, StoreOptions options) {
         Objects.requireNonNull(storeName, "storeName");

@@ -23,6 +23,8 @@ public final class ChildJvm {
             case "views" -> views(home);
             case "compute" -> compute(home);
             case "virtual-compute" -> virtualCompute(home);
+            case "own" -> own(home);
+            case "virtual-signals" -> virtualSignals(home);
             default -> throw new IllegalArgumentException(arguments[0]);
         }
     }
@@ -35,6 +37,54 @@ public final class ChildJvm {
             System.out.println(error.code() + ": " + error.getMessage());
             System.exit(3);
         }
+    }
+
+    /** Has the lock and two permits, for ever. */
+    private static void own(Path home) throws Exception {
+        try (Fabric fabric = Fabric.builder("test").home(home).open();
+                NamedLock lock = fabric.lock("lock");
+                NamedSemaphore semaphore = fabric.semaphore("permits", 3);
+                NamedCounter held = fabric.counter("held")) {
+            NamedLock.Held mine = lock.lock();
+            NamedSemaphore.Held two = semaphore.acquire(2);
+            held.add(1);
+            Thread.sleep(Long.MAX_VALUE);
+            two.close();
+            mine.close();
+        }
+    }
+
+    /** Hundreds of virtual threads that wait for one event at the same time, on few carriers; one that wants a lock. */
+    private static void virtualSignals(Path home) throws Exception {
+        var start = Thread.class.getMethod("startVirtualThread", Runnable.class);
+        AtomicInteger heard = new AtomicInteger();
+        String[] refused = new String[1];
+        try (Fabric fabric = Fabric.builder("test").home(home).open();
+                NamedEvent event = fabric.event("event");
+                NamedCounter waiting = fabric.counter("waiting");
+                NamedLock lock = fabric.lock("lock")) {
+            List<Thread> all = new ArrayList<>();
+            for (int i = 0; i < 500; i++) {
+                all.add((Thread) start.invoke(null, (Runnable) () -> {
+                    waiting.add(1);
+                    heard.addAndGet(event.await(0, Duration.ofSeconds(20)) == null ? 0 : 1);
+                }));
+            }
+            // All are inside at once: none holds its carrier.
+            waiting.awaitAtLeast(500, Duration.ofSeconds(20));
+            event.signalAll();
+            all.add((Thread) start.invoke(null, (Runnable) () -> {
+                try {
+                    lock.lock().close();
+                } catch (MemoraException error) {
+                    refused[0] = error.code().toString();
+                }
+            }));
+            for (Thread thread : all) {
+                thread.join();
+            }
+        }
+        System.out.println(heard + " heard, " + refused[0]);
     }
 
     /** Makes a value for ever. */

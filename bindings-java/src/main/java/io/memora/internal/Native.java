@@ -218,4 +218,36 @@ public final class Native {
 
     public static native void consumerExtend(
             long handle, long owner, long number, long word, long timeMs, long out);
+
+    // Signals
+
+    public static native long fabricSignal(long handle, String name, int kind, int permits);
+
+    public static native long eventSequence(long handle);
+
+    public static native long eventNotify(long handle, boolean one);
+
+    public static native long eventWait(long handle, long seen, int waitMicros);
+
+    public static native long counterGet(long handle);
+
+    public static native long counterAdd(long handle, long delta);
+
+    public static native long counterSet(long handle, long value);
+
+    public static native long counterCompareAndSwap(long handle, long expected, long value);
+
+    public static native int counterWait(long handle, long value, boolean changed, int waitMicros, long out);
+
+    public static native int lockTake(long handle, int waitMicros);
+
+    public static native void lockFree(long handle);
+
+    public static native void lockMarkConsistent(long handle);
+
+    public static native int permitsTake(long handle, int count, int waitMicros);
+
+    public static native void permitsGive(long handle, int count);
+
+    public static native long permitsCount(long handle);
 }
