@@ -338,6 +338,16 @@
 #define MEMORA_TOO_MANY_HELD -4138
 
 /**
+ * The calling thread would wait for itself: it holds the lock already, or permits without which there are never enough.
+ * Let go first, or hand the guard on to the code that needs it: named locks are not recursive.
+ */
+#define MEMORA_WOULD_DEADLOCK -4139
+
+/**
+ * The calling thread does not hold the lock, or not so many permits.
+ * Let go once, in the thread that took it.
+ */
+#define MEMORA_NOT_OWNER -4140
  * The subscription was taken away: it stood still for too long, somebody ended it, or the thread that used it last has ended.
  * Subscribe again; read more often, or make the channel with larger lanes or a longer time.
  */
@@ -527,6 +537,30 @@ typedef struct memora_events_t memora_events_t;
  * with memora_fabric_close(). May be used by any number of threads at once.
  */
 typedef struct memora_fabric_t memora_fabric_t;
+
+/**
+ * A named 64-bit number. Open it with memora_named_counter_open(), close it with memora_named_counter_close(). May be used by
+ * any number of threads at once.
+ */
+typedef struct memora_named_counter_t memora_named_counter_t;
+
+/**
+ * A named event: notifications for all who wait, or for one. Open it with memora_named_event_open(), close it with
+ * memora_named_event_close(). May be used by any number of threads at once.
+ */
+typedef struct memora_named_event_t memora_named_event_t;
+
+/**
+ * A named lock: one thread owns it; when that dies, the next owner is told. Open it with memora_named_lock_open(), close it with
+ * memora_named_lock_close(). May be used by any number of threads at once.
+ */
+typedef struct memora_named_lock_t memora_named_lock_t;
+
+/**
+ * A named semaphore: permits that threads hold; those of a thread that dies come back. Open it with
+ * memora_named_semaphore_open(), close it with memora_named_semaphore_close(). May be used by any number of threads at once.
+ */
+typedef struct memora_named_semaphore_t memora_named_semaphore_t;
 
 /**
  * One producer of a channel, with a ring of its own. Open it with memora_publisher_open(), close it with
@@ -770,7 +804,7 @@ typedef void (*memora_fabric_fn)(void *context,
                                  const char *problem);
 
 /**
- * Takes one object of a fabric: its name, its kind ("cache", "channel" or "store"), and the bytes of its chunks. The texts are
+ * Takes one object of a fabric: its name, its kind ("cache", "channel", "store", "event", "counter", "lock" or "semaphore"), and the bytes of its chunks. The texts are
  * valid only until the function returns.
  */
 typedef void (*memora_object_fn)(void *context, const char *name, const char *kind, uint64_t bytes);
@@ -2130,6 +2164,227 @@ int memora_events_next(struct memora_events_t *events,
  * Returns MEMORA_OK, MEMORA_CLOSED, MEMORA_FORKED.
  */
 int memora_events_close(struct memora_events_t *events);
+
+/**
+ * Opens the event `name` of `fabric`, or makes it.
+ *
+ * On success `*event` is a new handle, to be closed with memora_named_event_close(); else it is NULL.
+ * Returns MEMORA_OK, MEMORA_INVALID_NAME, MEMORA_WRONG_KIND, MEMORA_TOO_MANY_OBJECTS, MEMORA_FULL, MEMORA_NO_SPACE,
+ * MEMORA_READ_ONLY, MEMORA_INVALID_ARGUMENT, MEMORA_CLOSED, MEMORA_FORKED, MEMORA_CORRUPT.
+ */
+int memora_named_event_open(struct memora_fabric_t *fabric,
+                            const char *name,
+                            struct memora_named_event_t **event);
+
+/**
+ * Closes the handle. NULL is allowed and does nothing. A thread that is waiting inside is answered MEMORA_CLOSED within 50 ms.
+ *
+ * Returns MEMORA_OK, MEMORA_CLOSED, MEMORA_FORKED.
+ */
+int memora_named_event_close(struct memora_named_event_t *event);
+
+/**
+ * How often all were notified: what to give to the next memora_named_event_wait().
+ *
+ * Returns MEMORA_OK, MEMORA_INVALID_ARGUMENT, MEMORA_CLOSED, MEMORA_FORKED.
+ */
+int memora_named_event_sequence(struct memora_named_event_t *event, uint64_t *sequence);
+
+/**
+ * Notifies all: every wait that knows an older sequence ends, those that begin later included. `*sequence` (may be NULL) becomes
+ * the new sequence. No system call if nobody sleeps.
+ *
+ * Returns MEMORA_OK, MEMORA_READ_ONLY, MEMORA_INVALID_ARGUMENT, MEMORA_CLOSED, MEMORA_FORKED.
+ */
+int memora_named_event_notify_all(struct memora_named_event_t *event,
+                                  uint64_t *sequence);
+
+/**
+ * Notifies one: exactly one wait ends by this, one that lasts or else the next that begins. No system call if nobody sleeps.
+ *
+ * Returns MEMORA_OK, MEMORA_READ_ONLY, MEMORA_INVALID_ARGUMENT, MEMORA_CLOSED, MEMORA_FORKED.
+ */
+int memora_named_event_notify_one(struct memora_named_event_t *event);
+
+/**
+ * Waits until the sequence is greater than `seen`, or there is a notification for one, which this wait then has taken.
+ * `timeout_ms` milliseconds at most; MEMORA_FOREVER: without end; 0: only looks. `*sequence` (may be NULL) becomes the sequence to wait with
+ * next, `*one` (may be NULL) 1 if the notification was for one, else 0.
+ *
+ * Returns MEMORA_OK, MEMORA_TIMED_OUT, MEMORA_READ_ONLY, MEMORA_INVALID_ARGUMENT, MEMORA_CLOSED, MEMORA_FORKED.
+ */
+int memora_named_event_wait(struct memora_named_event_t *event,
+                            uint64_t seen,
+                            int64_t timeout_ms,
+                            uint64_t *sequence,
+                            int *one);
+
+/**
+ * Opens the counter `name` of `fabric`, or makes it with the value 0.
+ *
+ * On success `*counter` is a new handle, to be closed with memora_named_counter_close(); else it is NULL.
+ * Returns what memora_named_event_open() does.
+ */
+int memora_named_counter_open(struct memora_fabric_t *fabric,
+                              const char *name,
+                              struct memora_named_counter_t **counter);
+
+/**
+ * Closes the handle. NULL is allowed and does nothing. A thread that is waiting inside is answered MEMORA_CLOSED within 50 ms.
+ *
+ * Returns MEMORA_OK, MEMORA_CLOSED, MEMORA_FORKED.
+ */
+int memora_named_counter_close(struct memora_named_counter_t *counter);
+
+/**
+ * `*value` becomes the counter's value.
+ *
+ * Returns MEMORA_OK, MEMORA_INVALID_ARGUMENT, MEMORA_CLOSED, MEMORA_FORKED.
+ */
+int memora_named_counter_get(struct memora_named_counter_t *counter, int64_t *value);
+
+/**
+ * Adds `delta`, which may be negative; it wraps at 64 bits. `*value` (may be NULL) becomes the new value.
+ *
+ * Returns MEMORA_OK, MEMORA_READ_ONLY, MEMORA_INVALID_ARGUMENT, MEMORA_CLOSED, MEMORA_FORKED.
+ */
+int memora_named_counter_add(struct memora_named_counter_t *counter, int64_t delta, int64_t *value);
+
+/**
+ * Sets the value. `*before` (may be NULL) becomes the one before.
+ *
+ * Returns what memora_named_counter_add() does.
+ */
+int memora_named_counter_set(struct memora_named_counter_t *counter, int64_t value, int64_t *before);
+
+/**
+ * Sets the value to `value` if it is `expected`. `*before` (may be NULL) becomes what it was: it was set if and only if that is
+ * `expected`.
+ *
+ * Returns what memora_named_counter_add() does.
+ */
+int memora_named_counter_compare_and_swap(struct memora_named_counter_t *counter,
+                                          int64_t expected,
+                                          int64_t value,
+                                          int64_t *before);
+
+/**
+ * Waits until the value is `least` or more, for `timeout_ms` milliseconds at most; MEMORA_FOREVER: without end; 0: only looks.
+ * `*value` (may be NULL) becomes the value.
+ *
+ * Returns MEMORA_OK, MEMORA_TIMED_OUT, MEMORA_READ_ONLY, MEMORA_INVALID_ARGUMENT, MEMORA_CLOSED, MEMORA_FORKED.
+ */
+int memora_named_counter_wait_at_least(struct memora_named_counter_t *counter,
+                                       int64_t least,
+                                       int64_t timeout_ms,
+                                       int64_t *value);
+
+/**
+ * Waits until the value is another than `seen`, for `timeout_ms` milliseconds at most; MEMORA_FOREVER: without end; 0: only
+ * looks. `*value` (may be NULL) becomes the value.
+ *
+ * Returns what memora_named_counter_wait_at_least() does.
+ */
+int memora_named_counter_wait_changed(struct memora_named_counter_t *counter,
+                                      int64_t seen,
+                                      int64_t timeout_ms,
+                                      int64_t *value);
+
+/**
+ * Opens the lock `name` of `fabric`, or makes it.
+ *
+ * On success `*lock` is a new handle, to be closed with memora_named_lock_close(); else it is NULL.
+ * Returns what memora_named_event_open() does.
+ */
+int memora_named_lock_open(struct memora_fabric_t *fabric,
+                           const char *name,
+                           struct memora_named_lock_t **lock);
+
+/**
+ * Closes the handle. NULL is allowed and does nothing. The lock stays as it is: a thread that owns it lets go through another
+ * handle, or by ending, which is a death. A thread that is waiting inside is answered MEMORA_CLOSED within 50 ms.
+ *
+ * Returns MEMORA_OK, MEMORA_CLOSED, MEMORA_FORKED.
+ */
+int memora_named_lock_close(struct memora_named_lock_t *lock);
+
+/**
+ * Locks it for the calling thread, waiting `timeout_ms` milliseconds at most; MEMORA_FOREVER: without end; 0: only looks.
+ * `*owner_died` (may be NULL) becomes 1 if an owner died while it held the lock and nobody called
+ * memora_named_lock_mark_consistent() since: what the lock guards may be half done; else 0. A stopped owner keeps the lock.
+ *
+ * Returns MEMORA_OK, MEMORA_TIMED_OUT, MEMORA_WOULD_DEADLOCK (the calling thread owns it already), MEMORA_TOO_MANY_THREADS,
+ * MEMORA_READ_ONLY, MEMORA_INVALID_ARGUMENT, MEMORA_CLOSED, MEMORA_FORKED, MEMORA_CORRUPT.
+ */
+int memora_named_lock_lock(struct memora_named_lock_t *lock,
+                           int64_t timeout_ms,
+                           int *owner_died);
+
+/**
+ * Lets go of the lock, which the calling thread owns.
+ *
+ * Returns MEMORA_OK, MEMORA_NOT_OWNER, MEMORA_READ_ONLY, MEMORA_INVALID_ARGUMENT, MEMORA_CLOSED, MEMORA_FORKED, MEMORA_CORRUPT.
+ */
+int memora_named_lock_unlock(struct memora_named_lock_t *lock);
+
+/**
+ * Says that what the lock guards, which the calling thread owns, is whole again after the death of an owner: the next owners are
+ * not told any more.
+ *
+ * Returns what memora_named_lock_unlock() does.
+ */
+int memora_named_lock_mark_consistent(struct memora_named_lock_t *lock);
+
+/**
+ * Opens the semaphore `name` of `fabric`, or makes it with so many permits, 1 to 32767. With 0 it must be there, with any number.
+ *
+ * On success `*semaphore` is a new handle, to be closed with memora_named_semaphore_close(); else it is NULL.
+ * Returns what memora_named_event_open() does, or MEMORA_NOT_FOUND, MEMORA_WRONG_OPTIONS.
+ */
+int memora_named_semaphore_open(struct memora_fabric_t *fabric,
+                                const char *name,
+                                uint32_t permits,
+                                struct memora_named_semaphore_t **semaphore);
+
+/**
+ * Closes the handle. NULL is allowed and does nothing. Permits stay where they are: a thread that holds some gives them back
+ * through another handle, or by ending, which is a death. A thread that is waiting inside is answered MEMORA_CLOSED within 50 ms.
+ *
+ * Returns MEMORA_OK, MEMORA_CLOSED, MEMORA_FORKED.
+ */
+int memora_named_semaphore_close(struct memora_named_semaphore_t *semaphore);
+
+/**
+ * Takes `count` permits at once for the calling thread, waiting `timeout_ms` milliseconds at most; MEMORA_FOREVER: without end;
+ * 0: only looks. `*owner_died` (may be NULL) becomes 1 if permits of a thread that died came back and this is the first to take
+ * permits since; else 0. Permits of a stopped thread stay its own.
+ *
+ * Returns MEMORA_OK, MEMORA_TIMED_OUT, MEMORA_WOULD_DEADLOCK (the calling thread holds too many itself),
+ * MEMORA_TOO_MANY_THREADS, MEMORA_BUSY, MEMORA_READ_ONLY, MEMORA_INVALID_ARGUMENT, MEMORA_CLOSED, MEMORA_FORKED,
+ * MEMORA_CORRUPT.
+ */
+int memora_named_semaphore_acquire(struct memora_named_semaphore_t *semaphore,
+                                   uint32_t count,
+                                   int64_t timeout_ms,
+                                   int *owner_died);
+
+/**
+ * Gives back `count` permits that the calling thread holds.
+ *
+ * Returns MEMORA_OK, MEMORA_NOT_OWNER, MEMORA_BUSY, MEMORA_READ_ONLY, MEMORA_INVALID_ARGUMENT, MEMORA_CLOSED, MEMORA_FORKED,
+ * MEMORA_CORRUPT.
+ */
+int memora_named_semaphore_release(struct memora_named_semaphore_t *semaphore,
+                                   uint32_t count);
+
+/**
+ * `*permits` (may be NULL) becomes the number of all permits, `*free` (may be NULL) that of those that nobody holds now.
+ *
+ * Returns MEMORA_OK, MEMORA_INVALID_ARGUMENT, MEMORA_CLOSED, MEMORA_FORKED, MEMORA_CORRUPT.
+ */
+int memora_named_semaphore_count(struct memora_named_semaphore_t *semaphore,
+                                 uint32_t *permits,
+                                 uint32_t *free);
 
 /**
  * Opens the store `name` of `fabric`, or creates it; if its files have more than the fabric, it is recovered from them.

@@ -1,5 +1,6 @@
 // memora.hpp: that it compiles without warnings, closes what it opens, and gives values and exceptions as it says.
 #include <memora.hpp>
+#include <memora_signals.hpp>
 
 #include <cstdio>
 #include <cstdlib>

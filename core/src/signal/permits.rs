@@ -229,12 +229,12 @@ pub fn inherit(area: &Area, thread: u16, is_dead: impl Fn() -> bool) -> Result<b
                 carry_out(area, thread, cell)?;
             }
             MoveKind::Take | MoveKind::Give => {
-                // The cell first: a word that comes later and does not name the move means that it did not take place, if the cell
-                // is still open then.
+                // The cell first: if the word that is looked at after it does not name the move, and the cell is still open when it
+                // is changed, the move did not take place.
                 let pool = area.pool()?;
                 if names(pool, thread, cell) {
                     close(area, thread, cell)?;
-                } else if area.permits_of(thread)? == cell {
+                } else {
                     kill_point!("signal.inherit.before_cancel");
                     area.change_cell(thread, cell, cell.closed(cell.held()))?;
                     kill_point!("signal.inherit.cancelled");

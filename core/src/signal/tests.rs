@@ -248,6 +248,24 @@ fn slow_heirs_take_nothing_from_the_next_holder_of_the_entry() {
     assert_whole(&area, 3);
 }
 
+#[test]
+fn heirs_wake_who_waits_for_the_dead() {
+    let (stage, lock, area) = lock();
+    std::mem::forget(lock.lock().unwrap());
+    let (stage_too, semaphore, area_too) = semaphore(1);
+    std::mem::forget(semaphore.acquire(1).unwrap());
+    stage.kill(1);
+    stage_too.kill(1);
+    for area in [area, area_too] {
+        let armed = area.waiters().arm();
+        inherit(&area, 1).unwrap();
+        // A futex does not sleep on a word that has changed since.
+        let word =
+            area.shm.block::<{ layout::control::BYTES }>(0).unwrap().u32::<{ layout::control::WAIT }>();
+        assert_ne!(word.load(Relaxed), armed);
+    }
+}
+
 /// Stores words as they stand after a death at that step.
 fn arrange(area: &Area, pool: PoolWord, thread: u16, cell: CellWord) {
     area.word().store(pool.0, Relaxed);
