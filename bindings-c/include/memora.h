@@ -1,5 +1,5 @@
 /*
- * memora.h: shared memory for the processes of one Linux host: caches, channels and stores in a fabric.
+ * memora.h: shared memory for the processes of one Linux host: caches, channels, stores and signals in a fabric.
  *
  * Generated from the sources of ffi/; do not edit. Apache-2.0.
  *
@@ -37,7 +37,8 @@
  * was closed, closed twice, or never given out is answered MEMORA_CLOSED; one of another kind, or NULL, MEMORA_INVALID_ARGUMENT.
  * A process has up to 65536 handles.
  *
- * THREADS. Fabrics, caches, channels and stores may be used by any number of threads at once. Publishers, subscribers and consumers are for
+ * THREADS. Fabrics, caches, channels, stores and signals may be used by any number of threads at once. Publishers, subscribers and
+ * consumers are for
  * one thread at a time; a second one is answered MEMORA_BUSY. Any thread may close any handle at any time: calls under way finish,
  * those that wait end within 50 ms with MEMORA_CLOSED. What is behind a closed handle goes when the last call that uses it ends.
  * Callbacks may call the library; 16 calls of a thread may be inside each other, one more is MEMORA_BUSY. Do not call the library
@@ -348,6 +349,8 @@
  * Let go once, in the thread that took it.
  */
 #define MEMORA_NOT_OWNER -4140
+
+/**
  * The subscription was taken away: it stood still for too long, somebody ended it, or the thread that used it last has ended.
  * Subscribe again; read more often, or make the channel with larger lanes or a longer time.
  */
