@@ -143,7 +143,9 @@ static int keeps_all(void) {
     OK(memora_named_lock_lock(lock, 20000, NULL));
     OK(memora_named_semaphore_acquire(semaphore, 2, 20000, NULL));
     *told = 2;
-    for (;;) pause();
+    while (pause() == -1) {
+    }
+    return 1;
 }
 
 static void what_a_killed_process_held_passes_on_and_a_stopped_one_keeps_it(void) {

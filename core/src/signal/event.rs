@@ -8,7 +8,7 @@ use crate::error::Result;
 use crate::shm::atomic::Ordering;
 
 /// Looks at the notifications for one before a wait goes on: each failed one is another thread's success.
-const ROUNDS: u32 = 100;
+const ROUNDS: u32 = 10_000;
 
 /// Why a wait for an event ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,7 +103,7 @@ pub(super) fn look(area: &Area, seen: u64) -> Option<Notified> {
         }
         kill_point!("signal.notified.before_take");
         // ORDER Acquire [event]: what whoever notified did before.
-        match ones.compare_exchange_weak(left, left - 1, Ordering::Acquire, Ordering::Relaxed) {
+        match ones.compare_exchange(left, left - 1, Ordering::Acquire, Ordering::Relaxed) {
             Ok(_) => {
                 // DIES AFTER: the notification went to the dead.
                 kill_point!("signal.notified.taken");
