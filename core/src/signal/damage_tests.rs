@@ -33,7 +33,7 @@ fn any_content_gives_an_error_or_a_number_and_never_a_panic() {
             let value = match next() % 4 {
                 0 => next(),
                 1 => next() % 16,
-                2 => (next() % 4) << 30 | (next() % 4) << 15 | next() % 4 | (next() % 4) << 32,
+                2 => ((next() % 4) << 30) | ((next() % 4) << 15) | (next() % 4) | ((next() % 4) << 32),
                 _ => u64::MAX - next() % 4,
             };
             all.u64(at).unwrap().store(value, Relaxed);
