@@ -572,6 +572,12 @@ typedef struct memora_named_semaphore_t memora_named_semaphore_t;
 typedef struct memora_publisher_t memora_publisher_t;
 
 /**
+ * A descriptor for event loops. Open it with memora_readiness_open(), close it with memora_readiness_close(). For one thread at a time:
+ * another one is answered MEMORA_BUSY.
+ */
+typedef struct memora_readiness_t memora_readiness_t;
+
+/**
  * A store: entries of key and value that also stand in files, and come back after all processes or the host died. Open it
  * with memora_store_open(), close it with memora_store_close(). May be used by any number of threads at once.
  */
@@ -761,6 +767,15 @@ typedef struct memora_channel_options_t {
      * With `deliveries_max`: the channel that such messages are sent to, made as a queue with acknowledgement if there is none.
      */
     const char *dead_letters;
+    /**
+     * Of a stream or broadcast that blocks: milliseconds that a subscription may stand still while a publisher waits for it; then it is
+     * taken away, and its holder is answered MEMORA_EJECTED. 0: publishers wait for ever.
+     */
+    uint32_t eject_after_ms;
+    /**
+     * Not 0: each message bears the time at which it was sent, which takes 8 more bytes and the reading of a clock.
+     */
+    uint32_t timestamps;
 } memora_channel_options_t;
 
 /**
@@ -923,6 +938,10 @@ typedef struct memora_message_t {
      * 0.
      */
     uint32_t reserved;
+    /**
+     * When it was sent: nanoseconds of CLOCK_MONOTONIC; 0 on a channel without timestamps.
+     */
+    uint64_t sent_ns;
 } memora_message_t;
 
 /**
@@ -973,6 +992,10 @@ typedef struct memora_delivery_t {
      */
     uint32_t reserved;
     /**
+     * When it was sent: nanoseconds of CLOCK_MONOTONIC; 0 on a channel without timestamps.
+     */
+    uint64_t sent_ns;
+    /**
      * What it is acknowledged with; means nothing on a queue without acknowledgement.
      */
     struct memora_receipt_t receipt;
@@ -985,6 +1008,14 @@ typedef void (*memora_delivery_fn)(void *context,
                                    const struct memora_delivery_t *delivery,
                                    const void *data,
                                    size_t len);
+
+/**
+ * What is waited for: one of the two, the other NULL.
+ */
+typedef struct memora_source_t {
+    struct memora_subscriber_t *subscriber;
+    struct memora_consumer_t *consumer;
+} memora_source_t;
 
 /**
  * One change of an entry.
@@ -1192,6 +1223,10 @@ typedef struct memora_channel_stats_t {
      * Subscriptions, named ones that nobody holds included.
      */
     uint64_t subscriptions;
+    /**
+     * Subscriptions that were taken away because they stood still for too long, or somebody ended them.
+     */
+    uint64_t ejected;
     /**
      * Of a queue: bytes that were published and not yet taken by anybody, with headers and padding.
      */
@@ -1922,6 +1957,18 @@ int memora_publisher_send_timeout(struct memora_publisher_t *publisher,
                                   uint64_t *position);
 
 /**
+ * Sends `count` messages that subscribers get all or none of, in this order, also if the process dies meanwhile. Together they may take
+ * what one message may. Waits as memora_publisher_send_timeout() does. `*position` (may be NULL) becomes the place of the last.
+ *
+ * Returns what memora_publisher_send_timeout() does.
+ */
+int memora_publisher_send_all(struct memora_publisher_t *publisher,
+                              const struct memora_bytes_t *messages,
+                              size_t count,
+                              int64_t timeout_ms,
+                              uint64_t *position);
+
+/**
  * Claims room for a message of `len` bytes, waiting for it for `timeout_ms` milliseconds at most; MEMORA_FOREVER: without end;
  * 0: not at all. Then write it with memora_publisher_write(), and commit or abort it. Bytes that are not written are 0.
  *
@@ -2132,6 +2179,57 @@ int memora_consumer_nack(struct memora_consumer_t *consumer,
 int memora_consumer_extend(struct memora_consumer_t *consumer,
                            struct memora_receipt_t *receipt,
                            uint64_t time_ms);
+
+/**
+ * Waits until one of `count` sources (1 to 127, of any fabrics) has a message, or an error to tell, `timeout_ms` milliseconds at most;
+ * MEMORA_FOREVER: without end; 0: only looks. `*ready` (may be NULL) becomes the place of the first that has. What the sources handed out
+ * last counts as handled. A consumer of a queue may find nothing then: others took it, or it was time to look after what others hold.
+ * Any thread may close a source meanwhile: the call ends within 50 ms with MEMORA_CLOSED.
+ *
+ * Returns MEMORA_OK, MEMORA_TIMED_OUT, MEMORA_EJECTED, MEMORA_BUSY, MEMORA_INVALID_ARGUMENT, MEMORA_CLOSED, MEMORA_FORKED,
+ * MEMORA_CORRUPT.
+ */
+int memora_wait_any(const struct memora_source_t *sources,
+                    size_t count,
+                    int64_t timeout_ms,
+                    size_t *ready);
+
+/**
+ * Makes a file descriptor (an eventfd) that becomes readable when one of several sources has something: for poll(), epoll and the event
+ * loops above them.
+ *
+ * On success `*readiness` is a new handle, to be closed with memora_readiness_close(); else it is NULL.
+ * Returns MEMORA_OK, MEMORA_INVALID_ARGUMENT, MEMORA_IO.
+ */
+int memora_readiness_open(struct memora_readiness_t **readiness);
+
+/**
+ * `*fd` becomes the descriptor, which stays that of the handle: do not close it, and do not use it after closing the handle. Reading
+ * it is not needed.
+ *
+ * Returns MEMORA_OK, MEMORA_BUSY, MEMORA_INVALID_ARGUMENT, MEMORA_CLOSED, MEMORA_FORKED.
+ */
+int memora_readiness_fd(struct memora_readiness_t *readiness,
+                        int *fd);
+
+/**
+ * From now on the descriptor is not readable until one of `count` sources (1 to 127, of any fabrics) has a message, or an error to tell; it
+ * is at once if one has already. When it is, take the messages until there are none, and arm it again. What was armed before counts no
+ * more; what the sources handed out last counts as handled. It may become readable although a consumer of a queue finds nothing. While
+ * it is armed a thread of the library sleeps in place of the loop.
+ *
+ * Returns MEMORA_OK, MEMORA_EJECTED, MEMORA_BUSY, MEMORA_INVALID_ARGUMENT, MEMORA_CLOSED, MEMORA_FORKED, MEMORA_CORRUPT, MEMORA_IO.
+ */
+int memora_readiness_arm(struct memora_readiness_t *readiness,
+                         const struct memora_source_t *sources,
+                         size_t count);
+
+/**
+ * Closes the handle and its descriptor. NULL is allowed and does nothing.
+ *
+ * Returns MEMORA_OK, MEMORA_CLOSED, MEMORA_FORKED.
+ */
+int memora_readiness_close(struct memora_readiness_t *readiness);
 
 /**
  * Listens to the events of a cache from now on. The cache must have been made with the option `events`.

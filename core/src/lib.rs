@@ -35,7 +35,7 @@ pub use cache::{
 pub use channel::{
     Acknowledge, Channel, ChannelKind, ChannelOptions, ChannelStats, Claim, Consumer, ConsumerInfo,
     DeadLetters, Delivery, Message, OverrunPolicy, Publisher, QueueStats, Receipt, Subscriber,
-    SubscriptionInfo, Waitable, wait_any,
+    SubscriptionInfo, WaitSet, Waitable, wait_any,
 };
 #[cfg(not(memora_loom))]
 pub use channel::{Messages, Readiness};

@@ -6,8 +6,9 @@ use std::ffi::{c_char, c_int, c_void};
 use std::time::{Duration, Instant};
 
 use memora_core::limits::WAIT_SLICE_MS;
-use memora_core::{Channel, Error, ErrorCode, Fabric, Message, Publisher, Result, Subscriber};
+use memora_core::{Channel, Error, ErrorCode, Fabric, Message, Publisher, Result, Subscriber, WaitSet};
 
+use crate::cache::memora_bytes_t;
 use crate::exclusive::Exclusive;
 use crate::fabric::memora_fabric_t;
 use crate::guard::{Border, call};
@@ -50,6 +51,8 @@ pub struct memora_message_t {
     pub lane: u32,
     /// 0.
     pub reserved: u32,
+    /// When it was sent: nanoseconds of CLOCK_MONOTONIC; 0 on a channel without timestamps.
+    pub sent_ns: u64,
 }
 
 /// Takes one message of a poll. `message` and `data` are valid only until the function returns.
@@ -108,7 +111,13 @@ pub(crate) fn slice(deadline: Option<Instant>) -> Option<Duration> {
 }
 
 fn message_of(message: &Message) -> memora_message_t {
-    memora_message_t { position: message.position, len: message.len, lane: message.lane, reserved: 0 }
+    memora_message_t {
+        position: message.position,
+        len: message.len,
+        lane: message.lane,
+        reserved: 0,
+        sent_ns: message.sent_ns,
+    }
 }
 
 impl SubscriberHandle {
@@ -173,6 +182,11 @@ impl SubscriberHandle {
         Ok(None)
     }
 
+    /// Notes the subscriber among those that are waited for.
+    pub(crate) fn watch(&self, set: &mut WaitSet) -> Result<()> {
+        self.subscriber.with("subscriber", |receiving| set.watch(&mut receiving.subscriber).map(drop))
+    }
+
     fn poll(&self, limit: usize, hand_over: impl FnMut(&Message, &[u8])) -> Result<usize> {
         self.subscriber.with("subscriber", |receiving| receiving.subscriber.poll(limit, hand_over))
     }
@@ -205,12 +219,29 @@ impl PublisherHandle {
         })
     }
 
+    /// Sends messages that come together or not at all, waiting as long as said.
+    fn send_all(&self, messages: &[&[u8]], timeout_ms: i64) -> Result<u64> {
+        self.publisher.with("publisher", |publishing| {
+            publishing.unclaimed()?;
+            match publishing.publisher.try_send_all(messages) {
+                Err(error) if error.code() == ErrorCode::BackPressure && timeout_ms != 0 => {}
+                other => return other,
+            }
+            self.waiting(timeout_ms, |wait| publishing.publisher.send_all_timeout(messages, wait))
+        })
+    }
+
     #[cold]
     #[inline(never)]
     fn wait_and_send(&self, publisher: &mut Publisher, data: &[u8], timeout_ms: i64) -> Result<u64> {
+        self.waiting(timeout_ms, |wait| publisher.send_timeout(data, wait))
+    }
+
+    /// Sends in slices of the time, so that a close by another thread is noticed.
+    fn waiting(&self, timeout_ms: i64, mut send: impl FnMut(Duration) -> Result<u64>) -> Result<u64> {
         let deadline = deadline(timeout_ms);
         while let Some(wait) = slice(deadline) {
-            match publisher.send_timeout(data, wait) {
+            match send(wait) {
                 Err(error) if error.code() == ErrorCode::TimedOut => {}
                 other => return other,
             }
@@ -414,6 +445,33 @@ pub unsafe extern "C" fn memora_publisher_send_timeout(
 ) -> c_int {
     // SAFETY: the pointers are those of a caller who keeps to the header.
     unsafe { call(|border| send(border, publisher, data, len, timeout_ms, position)) }
+}
+
+/// Sends `count` messages that subscribers get all or none of, in this order, also if the process dies meanwhile. Together they may take
+/// what one message may. Waits as memora_publisher_send_timeout() does. `*position` (may be NULL) becomes the place of the last.
+///
+/// Returns what memora_publisher_send_timeout() does.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn memora_publisher_send_all(
+    publisher: *mut memora_publisher_t,
+    messages: *const memora_bytes_t,
+    count: usize,
+    timeout_ms: i64,
+    position: *mut u64,
+) -> c_int {
+    // SAFETY: the pointers are those of a caller who keeps to the header.
+    unsafe {
+        call(|border| {
+            let messages = border.elements(messages, count, "messages")?;
+            let messages = messages.iter().map(|bytes| border.bytes(bytes.data, bytes.len, "messages"));
+            let messages = messages.collect::<Result<Vec<_>>>()?;
+            let sent = handles::with(handles::number(publisher), |publisher: &PublisherHandle| {
+                publisher.send_all(&messages, timeout_ms)
+            })?;
+            border.put(position, sent);
+            Ok(())
+        })
+    }
 }
 
 fn send(

@@ -30,6 +30,7 @@ use crate::events::EventsHandle;
 use crate::queue::ConsumerHandle;
 use crate::signal::Signal;
 use crate::view::Looked;
+use crate::waiting::ReadinessHandle;
 
 const INDEX_BITS: u32 = 16;
 const PLACE_COUNT: usize = 1 << INDEX_BITS;
@@ -57,6 +58,7 @@ pub(crate) enum Object {
     Events(EventsHandle),
     Token(TokenHandle),
     Consumer(ConsumerHandle),
+    Readiness(ReadinessHandle),
     NamedEvent(Signal<NamedEvent>),
     NamedCounter(Signal<NamedCounter>),
     NamedLock(Signal<NamedLock>),
@@ -78,6 +80,7 @@ impl Object {
             Object::Events(_) => "subscriber of events",
             Object::Token(_) => "token",
             Object::Consumer(_) => "consumer",
+            Object::Readiness(_) => "readiness",
             Object::NamedEvent(_) => "event",
             Object::NamedCounter(_) => "counter",
             Object::NamedLock(_) => "lock",
@@ -135,6 +138,7 @@ kind!(SubscriberHandle, Subscriber, "subscriber", crate::channel::memora_subscri
 kind!(Store, Store, "store", crate::store::memora_store_t, Store::close);
 kind!(TokenHandle, Token, "token", crate::compute::memora_token_t, TokenHandle::end);
 kind!(Looked, View, "view", crate::view::memora_view_t);
+kind!(ReadinessHandle, Readiness, "readiness", crate::waiting::memora_readiness_t, ReadinessHandle::end);
 kind!(ConsumerHandle, Consumer, "consumer", crate::queue::memora_consumer_t, ConsumerHandle::end);
 kind!(Signal<NamedEvent>, NamedEvent, "event", crate::signal::memora_named_event_t, Signal::end);
 kind!(Signal<NamedCounter>, NamedCounter, "counter", crate::signal::memora_named_counter_t, Signal::end);

@@ -34,3 +34,4 @@ pub mod store;
 pub mod update;
 pub mod version;
 pub mod view;
+pub mod waiting;

@@ -162,6 +162,11 @@ pub struct memora_channel_options_t {
     pub deliveries_max: u32,
     /// With `deliveries_max`: the channel that such messages are sent to, made as a queue with acknowledgement if there is none.
     pub dead_letters: *const c_char,
+    /// Of a stream or broadcast that blocks: milliseconds that a subscription may stand still while a publisher waits for it; then it is
+    /// taken away, and its holder is answered MEMORA_EJECTED. 0: publishers wait for ever.
+    pub eject_after_ms: u32,
+    /// Not 0: each message bears the time at which it was sent, which takes 8 more bytes and the reading of a clock.
+    pub timestamps: u32,
 }
 
 /// Options of a store. Fill it with memora_store_options_init().
@@ -244,6 +249,8 @@ options!(
         visibility_ms: 0,
         deliveries_max: 0,
         dead_letters: std::ptr::null(),
+        eject_after_ms: 0,
+        timestamps: 0,
     }
 );
 options!(
@@ -447,7 +454,9 @@ pub(crate) fn channel(
         },
         lane_bytes: if options.lane_bytes == 0 { default.lane_bytes } else { options.lane_bytes },
         acknowledge: acknowledge(border, &options)?,
-        ..default
+        eject_after: (options.eject_after_ms != 0)
+            .then(|| std::time::Duration::from_millis(options.eject_after_ms.into())),
+        timestamps: options.timestamps != 0,
     })
 }
 
@@ -513,7 +522,7 @@ mod tests {
         assert_eq!(size_of::<memora_cache_options_t>(), 3 * 8 + 2 * 4);
         assert_eq!(size_of::<memora_counter_options_t>(), 3 * 8 + 4 * 4);
         assert_eq!(size_of::<memora_set_options_t>(), 2 * 8 + 2 * 4);
-        assert_eq!(size_of::<memora_channel_options_t>(), 2 * 8 + 6 * 4);
+        assert_eq!(size_of::<memora_channel_options_t>(), 2 * 8 + 8 * 4);
         assert_eq!(size_of::<memora_store_options_t>(), 3 * 8 + 2 * 4);
     }
 

@@ -5,7 +5,7 @@ use std::cell::Cell;
 use std::ffi::{c_int, c_void};
 use std::time::Duration;
 
-use memora_core::{Channel, Consumer, Delivery, Error, ErrorCode, Receipt, Result};
+use memora_core::{Channel, Consumer, Delivery, Error, ErrorCode, Receipt, Result, WaitSet};
 
 use crate::channel::{deadline, memora_channel_t, slice};
 use crate::exclusive::Exclusive;
@@ -46,6 +46,8 @@ pub struct memora_delivery_t {
     pub redelivered: u32,
     /// 0.
     pub reserved: u32,
+    /// When it was sent: nanoseconds of CLOCK_MONOTONIC; 0 on a channel without timestamps.
+    pub sent_ns: u64,
     /// What it is acknowledged with; means nothing on a queue without acknowledgement.
     pub receipt: memora_receipt_t,
 }
@@ -82,6 +84,7 @@ fn delivery_of(delivery: &Delivery) -> memora_delivery_t {
         deliveries: delivery.deliveries,
         redelivered: delivery.redelivered.into(),
         reserved: 0,
+        sent_ns: delivery.sent_ns,
         receipt: memora_receipt_t { words: delivery.receipt.words() },
     }
 }
@@ -121,6 +124,14 @@ impl ConsumerHandle {
     pub(crate) fn end(&self) -> Result<()> {
         self.consumer.close();
         Ok(())
+    }
+
+    /// Notes the consumer among those that are waited for. True: a message waits for a larger buffer, so nothing is waited for.
+    pub(crate) fn watch(&self, set: &mut WaitSet) -> Result<bool> {
+        self.with(|consuming| {
+            set.watch(&mut consuming.consumer)?;
+            Ok(consuming.held.is_some())
+        })
     }
 
     fn with<R>(&self, f: impl FnOnce(&mut Consuming) -> Result<R>) -> Result<R> {

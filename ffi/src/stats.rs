@@ -108,6 +108,8 @@ pub struct memora_channel_stats_t {
     pub published_bytes: u64,
     /// Subscriptions, named ones that nobody holds included.
     pub subscriptions: u64,
+    /// Subscriptions that were taken away because they stood still for too long, or somebody ended them.
+    pub ejected: u64,
     /// Of a queue: bytes that were published and not yet taken by anybody, with headers and padding.
     pub waiting_bytes: u64,
     /// Of a queue with acknowledgement: messages that consumers hold, or left and nobody has taken yet.
@@ -313,6 +315,7 @@ pub unsafe extern "C" fn memora_channel_stats(
                 lanes: found.lanes.into(),
                 published_bytes: found.published_bytes,
                 subscriptions: found.subscriptions.len() as u64,
+                ejected: found.ejected,
                 waiting_bytes: queue.map_or(0, |queue| queue.waiting_bytes),
                 unacknowledged: queue
                     .map_or(0, |queue| queue.consumers.iter().map(|consumer| consumer.unacknowledged).sum()),

@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use memora_core::ErrorCode;
 
 /// The modules that have entries, in the order of the header.
-const MODULES: [&str; 14] = [
+const MODULES: [&str; 15] = [
     "version", "errors", "options", "fabric", "cache", "view", "update", "compute", "channel", "queue",
-    "events", "signal", "store", "stats",
+    "waiting", "events", "signal", "store", "stats",
 ];
 
 /// A file and what has to stand in it.

@@ -80,7 +80,7 @@ pub use reactor::Readiness;
 pub use stream::Messages;
 pub use subscriber::Subscriber;
 pub use subscription::SubscriptionInfo;
-pub use watch::{Waitable, wait_any};
+pub use watch::{WaitSet, Waitable, wait_any};
 
 use crate::error::Result;
 use crate::wait;

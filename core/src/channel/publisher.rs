@@ -137,6 +137,11 @@ impl Publisher {
         self.put_all(messages, Wait::Until(None))
     }
 
+    /// As [`Publisher::send_all`], waiting at most `timeout`, then `TimedOut`.
+    pub fn send_all_timeout(&mut self, messages: &[&[u8]], timeout: Duration) -> Result<u64> {
+        self.put_all(messages, Wait::Until(Some(timeout)))
+    }
+
     /// As [`Publisher::send_all`] if there is room; `BackPressure` if not.
     pub fn try_send_all(&mut self, messages: &[&[u8]]) -> Result<u64> {
         self.put_all(messages, Wait::Never)

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
-use super::watch::{Seen, Target, Waitable, sleep, targets_of};
+use super::watch::{Seen, Target, WaitSet, Waitable, sleep, targets_of};
 use crate::error::{Error, Result};
 use crate::limits::WAIT_SLICE_MS;
 use crate::shm::atomic::{AtomicU32, Ordering};
@@ -171,7 +171,15 @@ impl Readiness {
     ///
     /// It may become readable although nothing is there: others may have taken the message of a queue, or time was to be looked at.
     pub fn arm(&mut self, sources: &mut [&mut dyn Waitable]) -> Result<()> {
-        let targets = targets_of(sources)?;
+        self.arm_targets(targets_of(sources)?)
+    }
+
+    /// As [`Readiness::arm`], for sources that cannot be held at once.
+    pub fn arm_set(&mut self, sources: &WaitSet) -> Result<()> {
+        self.arm_targets(sources.targets()?)
+    }
+
+    fn arm_targets(&mut self, targets: Vec<Target>) -> Result<()> {
         if let Some(armed) = self.armed.take() {
             self.reactor.forget(armed);
         }
@@ -186,7 +194,8 @@ impl Readiness {
         Ok(())
     }
 
-    fn ring(&self) -> Result<()> {
+    /// Makes the descriptor readable.
+    pub fn ring(&self) -> Result<()> {
         let rung = self.descriptor.write(1).map(|_| ());
         rung.map_err(|errno| Error::io("writing to", "an eventfd", &errno.into()))
     }

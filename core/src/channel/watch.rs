@@ -142,16 +142,79 @@ pub fn wait_any(sources: &mut [&mut dyn Waitable], timeout: Option<Duration>) ->
     }
 }
 
+/// What is waited for of several sources that cannot be held at once, one noted after the other: as [`wait_any`], except that a
+/// consumer of a queue that was given back messages, or has to look after what others hold, counts as having something.
+#[derive(Default)]
+pub struct WaitSet {
+    targets: Vec<Target>,
+}
+
+impl WaitSet {
+    /// Nothing is waited for.
+    pub fn new() -> WaitSet {
+        WaitSet::default()
+    }
+
+    /// Waits for this one too, until the next call on it. What it handed out last counts as handled. Gives its place.
+    pub fn watch(&mut self, source: &mut dyn Waitable) -> Result<usize> {
+        check_count(self.targets.len() + 1)?;
+        self.targets.push(source.target()?);
+        Ok(self.targets.len() - 1)
+    }
+
+    /// Waits until one of the sources has something, at most `timeout`; without one, until there is one.
+    pub fn wait(&self, timeout: Option<Duration>) -> Result<Option<usize>> {
+        check_count(self.targets.len())?;
+        let ready = || -> Result<Option<usize>> {
+            for (place, target) in self.targets.iter().enumerate() {
+                if target.look()? != Seen::Nothing {
+                    return Ok(Some(place));
+                }
+            }
+            Ok(None)
+        };
+        let mut backoff = Backoff::new(&Patience::default(), timeout, Duration::from_millis(WAIT_SLICE_MS));
+        loop {
+            match backoff.step() {
+                Step::Again => {
+                    if let Some(ready) = ready()? {
+                        return Ok(Some(ready));
+                    }
+                }
+                Step::Park(slice) => {
+                    let armed: Vec<_> = self.targets.iter().map(|target| target.word().arm()).collect();
+                    if let Some(ready) = ready()? {
+                        return Ok(Some(ready));
+                    }
+                    sleep(&self.targets, &armed, None, slice);
+                }
+                Step::TimedOut => return Ok(None),
+            }
+        }
+    }
+
+    pub(super) fn targets(&self) -> Result<Vec<Target>> {
+        check_count(self.targets.len())?;
+        Ok(self.targets.clone())
+    }
+}
+
 /// What is waited for of each source.
 pub(super) fn targets_of(sources: &mut [&mut dyn Waitable]) -> Result<Vec<Target>> {
-    const MOST: usize = futex::WAIT_MANY_MAX - 1;
-    if !(1..=MOST).contains(&sources.len()) {
-        return Err(Error::new(
-            ErrorCode::InvalidArgument,
-            format!("{} sources are to be waited for: it must be 1 to {MOST}.", sources.len()),
-        ));
-    }
+    check_count(sources.len())?;
     sources.iter_mut().map(|source| source.target()).collect()
+}
+
+/// One word less than can be waited for: who sleeps for others has one of its own.
+fn check_count(count: usize) -> Result<()> {
+    const MOST: usize = futex::WAIT_MANY_MAX - 1;
+    if (1..=MOST).contains(&count) {
+        return Ok(());
+    }
+    Err(Error::new(
+        ErrorCode::InvalidArgument,
+        format!("{count} sources are to be waited for: it must be 1 to {MOST}."),
+    ))
 }
 
 fn first_ready(sources: &mut [&mut dyn Waitable], targets: &mut [Target]) -> Result<Option<usize>> {

@@ -166,6 +166,15 @@ fn too_many_sources_and_none_are_refused() {
     assert!(sources.len() > 127);
     assert_eq!(wait_any(&mut sources, NO_TIME).unwrap_err().code(), ErrorCode::InvalidArgument);
     assert_eq!(wait_any(&mut sources[..127], NO_TIME).unwrap(), None);
+    let mut set = WaitSet::new();
+    assert_eq!(set.wait(NO_TIME).unwrap_err().code(), ErrorCode::InvalidArgument);
+    for (place, source) in sources[..127].iter_mut().enumerate() {
+        assert_eq!(set.watch(*source).unwrap(), place);
+    }
+    assert_eq!(set.watch(sources[127]).unwrap_err().code(), ErrorCode::InvalidArgument);
+    assert_eq!(set.wait(NO_TIME).unwrap(), None);
+    channel.publisher().unwrap().send(b"for all of the first channel").unwrap();
+    assert_eq!(set.wait(LONG).unwrap(), Some(0));
 }
 
 #[test]
