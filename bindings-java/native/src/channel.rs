@@ -1,23 +1,23 @@
 //! Publishers and subscribers.
 //!
-//! A message in scratch memory is its position (8 bytes), lane (4), length (4) and payload; in a batch each begins at a
+//! A message in scratch memory is its position (8 bytes), lane (4), length (4), the time at which it was sent (8) and payload; in a batch each begins at a
 //! multiple of 8.
 
 use std::time::Duration;
 
-use jni::objects::{JByteArray, JByteBuffer, JClass, JString};
+use jni::objects::{JByteArray, JByteBuffer, JClass, JIntArray, JLongArray, JString};
 use jni::sys::{jbyteArray, jint, jlong};
 use jni::{EnvUnowned, jni_mangle};
-use memora::{Error, ErrorCode, Message, Publisher, Result, Subscriber};
+use memora::{Error, ErrorCode, Message, Publisher, Result, Subscriber, WaitSet};
 
 use crate::guard::{Answer, Direct, guard};
 use crate::handles::{insert, with};
-use crate::object::{Kind, Object, OneAtATime};
+use crate::object::{Kind, Object, OneAtATime, wrong};
 
 /// Answer for "nothing there" and "refused for now".
 pub const NONE: jint = -1;
 /// Bytes of a message before its payload.
-const MESSAGE_HEADER: usize = 16;
+const MESSAGE_HEADER: usize = 24;
 /// Messages of one poll at most: one batch is held outside the ring.
 pub const BATCH_MAX: usize = 4096;
 
@@ -78,6 +78,12 @@ impl Reader {
         Reader { subscriber, held: None, buffer: Vec::new(), rest: Vec::new(), trouble: None }
     }
 
+    /// Notes the subscriber among those that are waited for. True: it has something already that is in no ring.
+    fn watch(&mut self, set: &mut WaitSet) -> Result<bool> {
+        set.watch(&mut self.subscriber)?;
+        Ok(self.held.is_some() || !self.rest.is_empty() || self.trouble.is_some())
+    }
+
     fn check(&mut self) -> Result<()> {
         self.trouble.take().map_or(Ok(()), Err)
     }
@@ -87,6 +93,7 @@ fn header(out: &mut [u8], message: &Message, len: usize) {
     out[0..8].copy_from_slice(&message.position.to_ne_bytes());
     out[8..12].copy_from_slice(&message.lane.to_ne_bytes());
     out[12..16].copy_from_slice(&(len as u32).to_ne_bytes());
+    out[16..24].copy_from_slice(&message.sent_ns.to_ne_bytes());
 }
 
 /// A publisher of the channel.
@@ -119,12 +126,37 @@ pub fn subscriber<'l>(env: EnvUnowned<'l>, class: JClass<'l>, channel: jlong, na
     })
 }
 
+/// Waits for several subscribers and consumers: the place of one that has something, or -1 for none in time.
+#[jni_mangle("io.memora.internal.Native")]
+pub fn wait_any<'l>(env: EnvUnowned<'l>, class: JClass<'l>, handles: JLongArray<'l>, wait_us: jint) -> jint {
+    guard(env, class, |jvm| {
+        let mut set = WaitSet::new();
+        let mut ready = None;
+        for (place, handle) in jvm.all_longs(&handles)?.into_iter().enumerate() {
+            let has = with(handle, |object| match &object.kind {
+                Kind::Subscriber(_) => Ok(object.subscriber()?.watch(&mut set)?),
+                Kind::Consumer(_) => Ok(object.consumer()?.watch(&mut set)?),
+                _ => Err(wrong()),
+            })?;
+            ready = ready.or(has.then_some(place));
+        }
+        if ready.is_none() {
+            ready = set.wait(Some(Duration::from_micros(u64::try_from(wait_us).unwrap_or(0))))?;
+        }
+        Ok(ready.map_or(NONE, |place| place as jint))
+    })
+}
+
 /// Sends: the position, or -1 when the ring stayed full. `wait_us` 0 does not wait.
 fn publish(publisher: &mut Publisher, payload: &[u8], wait_us: jint) -> Answer<jlong> {
-    let sent = match u64::try_from(wait_us) {
+    answer(match u64::try_from(wait_us) {
         Ok(0) | Err(_) => publisher.try_send(payload),
         Ok(us) => publisher.send_timeout(payload, Duration::from_micros(us)),
-    };
+    })
+}
+
+/// What became of a sending.
+fn answer(sent: Result<u64>) -> Answer<jlong> {
     match sent {
         Ok(position) => Ok(position as jlong),
         Err(error) if matches!(error.code(), ErrorCode::BackPressure | ErrorCode::TimedOut) => {
@@ -132,6 +164,35 @@ fn publish(publisher: &mut Publisher, payload: &[u8], wait_us: jint) -> Answer<j
         }
         Err(error) => Err(error.into()),
     }
+}
+
+/// Sends messages that come together or not at all: payloads one behind the other, and their lengths.
+#[jni_mangle("io.memora.internal.Native")]
+pub fn send_all<'l>(
+    env: EnvUnowned<'l>,
+    class: JClass<'l>,
+    handle: jlong,
+    payloads: JByteArray<'l>,
+    lengths: JIntArray<'l>,
+    wait_us: jint,
+) -> jlong {
+    guard(env, class, |jvm| {
+        let (payloads, lengths) = (jvm.all_bytes(&payloads)?, jvm.all_ints(&lengths)?);
+        let (mut messages, mut rest) = (Vec::new(), payloads.as_slice());
+        for len in lengths {
+            let len = usize::try_from(len).ok().filter(|len| *len <= rest.len());
+            let (message, behind) = rest.split_at(len.ok_or(ErrorCode::InvalidArgument)?);
+            messages.push(message);
+            rest = behind;
+        }
+        with(handle, |object| {
+            let publisher = &mut *object.publisher()?;
+            answer(match u64::try_from(wait_us) {
+                Ok(0) | Err(_) => publisher.try_send_all(&messages),
+                Ok(us) => publisher.send_all_timeout(&messages, Duration::from_micros(us)),
+            })
+        })
+    })
 }
 
 /// Sends from direct memory.

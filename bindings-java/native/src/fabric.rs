@@ -209,6 +209,8 @@ pub fn fabric_channel<'l>(
     visibility_ms: jlong,
     deliveries_max: jint,
     dead_letters: JString<'l>,
+    timestamps: jboolean,
+    eject_after_ms: jlong,
 ) -> jlong {
     guard(env, class, |jvm| {
         let channel = name(jvm, &channel)?;
@@ -225,6 +227,8 @@ pub fn fabric_channel<'l>(
             },
             overrun: if overrun == 0 { OverrunPolicy::Block } else { OverrunPolicy::Overrun },
             acknowledge: acknowledge.then_some(Acknowledge { visibility, dead_letters }),
+            timestamps,
+            eject_after: u64::try_from(eject_after_ms).ok().filter(|ms| *ms > 0).map(Duration::from_millis),
             ..ChannelOptions::default()
         };
         if lane_bytes > 0 {

@@ -7,7 +7,7 @@
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use jni::objects::{JByteArray, JByteBuffer, JClass, JString, JValue};
+use jni::objects::{JByteArray, JByteBuffer, JClass, JIntArray, JLongArray, JString, JValue};
 use jni::sys::{jbyteArray, jint, jlong, jobject, jstring};
 use jni::{EnvUnowned, jni_sig, jni_str};
 use memora::{Error, ErrorCode};
@@ -155,6 +155,30 @@ impl<'local> Jvm<'local> {
             return Err(ErrorCode::InvalidArgument.into());
         }
         self.cold(|env| env.convert_byte_array(array))
+    }
+
+    /// A copy of a whole array of numbers.
+    pub fn all_ints(&mut self, array: &JIntArray<'local>) -> Answer<Vec<jint>> {
+        if array.is_null() {
+            return Err(ErrorCode::InvalidArgument.into());
+        }
+        self.cold(|env| {
+            let mut numbers = vec![0; array.len(env)?];
+            array.get_region(env, 0, &mut numbers)?;
+            Ok(numbers)
+        })
+    }
+
+    /// A copy of a whole array of handles.
+    pub fn all_longs(&mut self, array: &JLongArray<'local>) -> Answer<Vec<jlong>> {
+        if array.is_null() {
+            return Err(ErrorCode::InvalidArgument.into());
+        }
+        self.cold(|env| {
+            let mut numbers = vec![0; array.len(env)?];
+            array.get_region(env, 0, &mut numbers)?;
+            Ok(numbers)
+        })
     }
 
     /// A new direct buffer over memory that stays mapped for as long as Java keeps its part of the deal.

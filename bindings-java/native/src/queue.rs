@@ -8,7 +8,7 @@ use std::time::Duration;
 use jni::objects::JClass;
 use jni::sys::{jbyteArray, jint, jlong};
 use jni::{EnvUnowned, jni_mangle};
-use memora::{Consumer, Delivery, ErrorCode, Receipt};
+use memora::{Consumer, Delivery, ErrorCode, Receipt, Result, WaitSet};
 
 use crate::channel::{BATCH_MAX, NONE, Packing};
 use crate::guard::{Answer, Direct, guard};
@@ -29,6 +29,14 @@ pub struct Worker {
     buffer: Vec<u8>,
     /// The end of a batch that did not fit the memory of `consumer_poll`.
     rest: Vec<u8>,
+}
+
+impl Worker {
+    /// Notes the consumer among those that are waited for. True: it has something already that is in no ring.
+    pub fn watch(&mut self, set: &mut WaitSet) -> Result<bool> {
+        set.watch(&mut self.consumer)?;
+        Ok(self.held.is_some() || !self.rest.is_empty())
+    }
 }
 
 #[inline]

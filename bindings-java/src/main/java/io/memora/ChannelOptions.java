@@ -30,6 +30,8 @@ public final class ChannelOptions {
     long visibilityMillis;
     int deliveriesMax;
     String deadLetters;
+    boolean timestamps;
+    long ejectAfterMillis;
 
     private ChannelOptions(Kind kind) {
         this.kind = kind;
@@ -43,6 +45,8 @@ public final class ChannelOptions {
         copy.visibilityMillis = visibilityMillis;
         copy.deliveriesMax = deliveriesMax;
         copy.deadLetters = deadLetters;
+        copy.timestamps = timestamps;
+        copy.ejectAfterMillis = ejectAfterMillis;
         return copy;
     }
 
@@ -109,6 +113,26 @@ public final class ChannelOptions {
         ChannelOptions copy = acknowledged();
         copy.deliveriesMax = after;
         copy.deadLetters = Objects.requireNonNull(channel, "channel");
+        return copy;
+    }
+
+    /** Each message bears the time at which it was sent, {@link Message#sentNanos()}: 8 more bytes, and the reading of a clock. */
+    public ChannelOptions timestamps() {
+        ChannelOptions copy = copy();
+        copy.timestamps = true;
+        return copy;
+    }
+
+    /**
+     * How long a subscription of a stream or broadcast that blocks may stand still while a publisher waits for it, in whole milliseconds:
+     * then it is taken away, and its holder's next call throws {@link ErrorCode#EJECTED}.
+     */
+    public ChannelOptions ejectAfter(Duration time) {
+        if (time.isNegative() || time.isZero() || time.getNano() % 1_000_000 != 0) {
+            throw invalid("The time for ejecting is " + time + ": it must be whole milliseconds, at least one.");
+        }
+        ChannelOptions copy = copy();
+        copy.ejectAfterMillis = time.toMillis();
         return copy;
     }
 

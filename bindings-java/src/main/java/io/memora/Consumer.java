@@ -19,7 +19,7 @@ import java.util.concurrent.atomic.AtomicBoolean;
  *
  * <p>A waiting virtual thread parks between looks and does not hold its carrier.
  */
-public final class Consumer implements AutoCloseable {
+public final class Consumer implements AutoCloseable, Source {
     private static final int LANE = 8;
     private static final int DELIVERIES = 16;
     private static final int REDELIVERED = 20;
@@ -58,6 +58,16 @@ public final class Consumer implements AutoCloseable {
 
     private Handle handle() {
         return handle;
+    }
+
+    /** The handle, for waiting. */
+    long number() {
+        return handle.number();
+    }
+
+    /** Whether messages of the last batch wait to be handed over. */
+    boolean hasBatch() {
+        return batch.count() > 0;
     }
 
     private void enter() {

@@ -169,7 +169,8 @@ public final class Fabric implements AutoCloseable {
         Objects.requireNonNull(channelName, "channelName");
         long number = Native.fabricChannel(
                 handle.number(), channelName, options.kind.ordinal(), options.overrun.ordinal(), options.laneBytes,
-                options.acknowledge, options.visibilityMillis, options.deliveriesMax, options.deadLetters);
+                options.acknowledge, options.visibilityMillis, options.deliveriesMax, options.deadLetters, options.timestamps,
+                options.ejectAfterMillis);
         return new Channel(this, channelName, number);
     }
 

@@ -7,6 +7,8 @@ import io.memora.internal.Scratch;
 import java.lang.ref.Reference;
 import java.nio.ByteBuffer;
 import java.time.Duration;
+import java.util.Arrays;
+import java.util.List;
 import java.util.Objects;
 import java.util.concurrent.atomic.AtomicBoolean;
 
@@ -64,6 +66,27 @@ public final class Publisher implements AutoCloseable {
     public long trySend(byte[] payload, int start, int len) {
         Objects.checkFromIndexSize(start, len, payload.length);
         return attempt(payload, start, len, 0);
+    }
+
+    /**
+     * Sends messages that subscribers get all or none of, in this order, also if this process dies meanwhile; waits for so long while the
+     * ring is full. Together they may take what one message may.
+     *
+     * @return the position of the last message, or {@link #BACK_PRESSURE}
+     */
+    public long sendAll(List<byte[]> payloads, Duration timeout) {
+        int[] lengths = payloads.stream().mapToInt(payload -> payload.length).toArray();
+        long total = Arrays.stream(lengths).asLongStream().sum();
+        if (total > Integer.MAX_VALUE - 16) {
+            throw MemoraException.of(ErrorCode.VALUE_TOO_LONG, "Messages of " + total + " bytes are too much at once. "
+                    + ErrorCode.VALUE_TOO_LONG.remedy(), 0);
+        }
+        ByteBuffer all = ByteBuffer.allocate((int) total);
+        payloads.forEach(all::put);
+        long position =
+                Waiting.until(timeout, wait -> Native.sendAll(handle.number(), all.array(), lengths, wait));
+        Reference.reachabilityFence(this);
+        return position;
     }
 
     /** Sends the remaining bytes of a buffer, whose position stays, as {@link #send(byte[])} does. */

@@ -33,7 +33,7 @@ interface Receiver extends AutoCloseable {
         @Override
         public Message recv(Duration timeout) {
             last = consumer.recv(timeout);
-            return last == null ? null : new Message(last.lane(), last.position(), last.payload());
+            return last == null ? null : new Message(last.lane(), last.position(), last.payload(), 0);
         }
 
         @Override

@@ -4,6 +4,7 @@ import io.memora.internal.Handle;
 import io.memora.internal.Native;
 import io.memora.internal.Scratch;
 import java.lang.ref.Reference;
+import java.nio.ByteBuffer;
 import java.time.Duration;
 import java.util.Objects;
 import java.util.concurrent.atomic.AtomicBoolean;
@@ -21,8 +22,9 @@ import java.util.concurrent.atomic.AtomicBoolean;
  *
  * <p>A waiting virtual thread parks between looks and does not hold its carrier.
  */
-public final class Subscriber implements AutoCloseable {
-    private static final int HEADER = 16;
+public final class Subscriber implements AutoCloseable, Source {
+    private static final int HEADER = 24;
+    private static final int SENT = 16;
 
     private final Handle handle;
     /** Holds the channel open for as long as this is in use. */
@@ -80,6 +82,16 @@ public final class Subscriber implements AutoCloseable {
         return handle;
     }
 
+    /** The handle, for waiting. */
+    long number() {
+        return handle.number();
+    }
+
+    /** Whether messages of the last batch wait to be handed over. */
+    boolean hasBatch() {
+        return batch.count() > 0;
+    }
+
     private void enter() {
         if (!inside.compareAndSet(false, true)) {
             throw MemoraException.of(ErrorCode.BUSY, "Another thread, or a handler further up, is inside this subscriber: give each"
@@ -120,12 +132,12 @@ public final class Subscriber implements AutoCloseable {
 
     private Message receive(Duration timeout) {
         Message[] out = new Message[1];
-        if (handOver((lane, position, payload) -> {
+        if (batch.count() > 0) {
+            int at = batch.advance();
+            ByteBuffer payload = batch.payload(at);
             byte[] bytes = new byte[payload.remaining()];
             payload.get(bytes);
-            out[0] = new Message(lane, position, bytes);
-        }, 1) == 1) {
-            return out[0];
+            return new Message(batch.bytes().getInt(at + 8), batch.bytes().getLong(at), bytes, batch.bytes().getLong(at + SENT));
         }
         Waiting.until(timeout, wait -> {
             out[0] = attempt(wait);
@@ -143,7 +155,7 @@ public final class Subscriber implements AutoCloseable {
                 return null;
             }
             byte[] payload = len >= 0 ? scratch.value(HEADER, len) : Native.held(handle.number());
-            return new Message(scratch.valueInt(8), scratch.valueLong(0), payload);
+            return new Message(scratch.valueInt(8), scratch.valueLong(0), payload, scratch.valueLong(SENT));
         } finally {
             scratch.give();
             Reference.reachabilityFence(this);

@@ -227,4 +227,55 @@ class ConsumerTest extends WithFabric {
             assertNotNull(consumer.recv(LONG));
         }
     }
+
+    @Test
+    void whoWaitsForSeveralLearnsWhichHasSomething() throws Exception {
+        try (Channel queue = fabric.channel("work", ChannelOptions.queue().acknowledged());
+                Channel news = fabric.channel("news", ChannelOptions.broadcast());
+                Consumer consumer = queue.consumer();
+                Subscriber subscriber = news.subscriber();
+                Publisher work = queue.publisher();
+                Publisher told = news.publisher()) {
+            assertEquals(Source.NONE, Source.waitAny(Duration.ofMillis(5), subscriber));
+            for (int round = 0; round < 6; round++) {
+                Publisher publisher = round % 2 == 0 ? told : work;
+                Thread sender = new Thread(() -> {
+                    try {
+                        Thread.sleep(20);
+                    } catch (InterruptedException error) {
+                        throw new IllegalStateException(error);
+                    }
+                    publisher.send(new byte[] {7});
+                });
+                sender.start();
+                // A consumer may have had to look after what others hold.
+                while (true) {
+                    int ready = Source.waitAny(Duration.ofSeconds(20), subscriber, consumer);
+                    if (ready == 0) {
+                        assertEquals(0, round % 2);
+                        assertEquals(1, subscriber.tryRecv().payload().length);
+                        break;
+                    }
+                    assertEquals(1, ready);
+                    Delivery delivery = consumer.tryRecv();
+                    if (delivery != null) {
+                        assertEquals(1, round % 2);
+                        consumer.ack(delivery);
+                        break;
+                    }
+                }
+                sender.join();
+            }
+            // What a handler left behind is there.
+            told.send(new byte[] {1});
+            told.send(new byte[] {2});
+            assertThrows(IllegalStateException.class, () -> subscriber.poll((lane, position, payload) -> {
+                throw new IllegalStateException();
+            }, 10));
+            assertEquals(0, Source.waitAny(Duration.ofSeconds(20), subscriber, consumer));
+            fails(ErrorCode.INVALID_ARGUMENT, () -> Source.waitAny(Duration.ZERO));
+            consumer.close();
+            assertThrows(MemoraException.Closed.class, () -> Source.waitAny(Duration.ofSeconds(20), consumer));
+        }
+    }
 }

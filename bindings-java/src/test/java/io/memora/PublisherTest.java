@@ -10,6 +10,7 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import java.nio.ByteBuffer;
 import java.time.Duration;
+import java.util.List;
 import org.junit.jupiter.api.Test;
 
 class PublisherTest extends WithFabric {
@@ -37,6 +38,49 @@ class PublisherTest extends WithFabric {
             assertEquals("part", string(subscriber.recv(LONG).payload()));
             assertThrows(IndexOutOfBoundsException.class, () -> publisher.trySend(new byte[3], 2, 2));
         }
+    }
+
+    @Test
+    void messagesSentTogetherComeTogetherWithTheirTime() {
+        try (Channel channel = fabric.channel("stamped", ChannelOptions.broadcast().laneBytes(4096).timestamps());
+                Subscriber subscriber = channel.subscriber();
+                Publisher publisher = channel.publisher()) {
+            long before = System.nanoTime();
+            List<byte[]> batch = List.of(bytes("one"), new byte[0], bytes("three"));
+            long last = publisher.sendAll(batch, Duration.ZERO);
+            for (byte[] payload : batch) {
+                Message message = subscriber.tryRecv();
+                assertArrayEquals(payload, message.payload());
+                assertTrue(message.sentNanos() - before >= 0 && System.nanoTime() - message.sentNanos() >= 0);
+                assertTrue(message.position() <= last);
+            }
+            fails(ErrorCode.VALUE_TOO_LONG, () -> publisher.sendAll(List.of(new byte[1500], new byte[1500]), LONG));
+            int sent = 0;
+            while (publisher.sendAll(batch, Duration.ZERO) != Publisher.BACK_PRESSURE) {
+                sent++;
+            }
+            assertEquals(Publisher.BACK_PRESSURE, publisher.sendAll(batch, Duration.ofMillis(20)));
+            int seen = 0;
+            while (subscriber.tryRecv() != null) {
+                seen++;
+            }
+            assertEquals(3 * sent, seen);
+        }
+    }
+
+    @Test
+    void aSubscriptionThatStandsStillIsTakenAway() {
+        ChannelOptions strict = ChannelOptions.broadcast().laneBytes(4096).ejectAfter(Duration.ofMillis(50));
+        try (Channel channel = fabric.channel("strict", strict);
+                Subscriber subscriber = channel.subscriber();
+                Publisher publisher = channel.publisher()) {
+            for (int i = 0; i < 300; i++) {
+                assertTrue(publisher.send(new byte[16], LONG) >= 0);
+            }
+            fails(ErrorCode.EJECTED, subscriber::tryRecv);
+        }
+        fails(ErrorCode.INVALID_ARGUMENT, () -> strict.ejectAfter(Duration.ofNanos(5)));
+        fails(ErrorCode.INVALID_ARGUMENT, () -> fabric.channel("lossy", strict.overrun(ChannelOptions.Overrun.OVERRUN)));
     }
 
     @Test

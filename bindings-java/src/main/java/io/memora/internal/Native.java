@@ -72,7 +72,7 @@ public final class Native {
 
     public static native long fabricChannel(
             long handle, String name, int kind, int overrun, int laneBytes, boolean acknowledge, long visibilityMs,
-            int deliveriesMax, String deadLetters);
+            int deliveriesMax, String deadLetters, boolean timestamps, long ejectAfterMs);
 
     public static native long fabricOpenChannel(long handle, String name);
 
@@ -183,6 +183,10 @@ public final class Native {
     public static native long send(long handle, long payload, int len, int waitMicros);
 
     public static native long sendArray(long handle, byte[] payload, int start, int len, int waitMicros);
+
+    public static native int waitAny(long[] handles, int waitMicros);
+
+    public static native long sendAll(long handle, byte[] payloads, int[] lengths, int waitMicros);
 
     public static native long sendBuffer(long handle, ByteBuffer payload, int start, int len, int waitMicros);
 

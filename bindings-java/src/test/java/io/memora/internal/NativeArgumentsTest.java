@@ -38,10 +38,10 @@ class NativeArgumentsTest {
         directory = Testing.newHome();
         fabric = Native.fabricOpen("native", directory.resolve("home").toString(), 16 << 20, -1, -1, 0, false, 0);
         cache = Native.fabricCache(fabric, "cache", 0, 0, -1, false);
-        channel = Native.fabricChannel(fabric, "channel", 1, 0, 0, false, 0, 0, null);
+        channel = Native.fabricChannel(fabric, "channel", 1, 0, 0, false, 0, 0, null, false, 0);
         publisher = Native.publisher(channel);
         subscriber = Native.subscriber(channel, null);
-        long queue = Native.fabricChannel(fabric, "queue", 2, 0, 0, true, 0, 0, null);
+        long queue = Native.fabricChannel(fabric, "queue", 2, 0, 0, true, 0, 0, null, false, 0);
         consumer = Native.consumer(queue);
     }
 
@@ -114,8 +114,14 @@ class NativeArgumentsTest {
         refused(() -> Native.putAddress(cache, 5, memory.address(), 1, memory.address(), 1, -1, 0));
         refused(() -> Native.putAddress(cache, -1, memory.address(), 1, memory.address(), 1, -1, 0));
         refused(() -> Native.consumerRecv(consumer, memory.address(), 47, 0));
-        refused(() -> Native.fabricChannel(fabric, "other", 3, 0, 0, false, 0, 0, null));
-        refused(() -> Native.fabricChannel(fabric, "other", 2, 0, 0, true, 0, -1, "letters"));
+        refused(() -> Native.fabricChannel(fabric, "other", 3, 0, 0, false, 0, 0, null, false, 0));
+        refused(() -> Native.fabricChannel(fabric, "other", 2, 0, 0, true, 0, -1, "letters", false, 0));
+        refused(() -> Native.waitAny(null, 0));
+        refused(() -> Native.waitAny(new long[0], 0));
+        refused(() -> Native.sendAll(publisher, null, new int[] {1}, 0));
+        refused(() -> Native.sendAll(publisher, new byte[1], null, 0));
+        refused(() -> Native.sendAll(publisher, new byte[1], new int[] {2}, 0));
+        refused(() -> Native.sendAll(publisher, new byte[1], new int[] {-1}, 0));
         refused(() -> Native.fabricCache(fabric, "other", 0, 0, 2, false));
         refused(() -> Native.countWith(cache, memory.address(), 1, 3, false, 1, false, 0, -1, false, memory.address()));
         refused(() -> Native.deleteIf(cache, memory.address(), 1, 1, 0));
@@ -132,15 +138,15 @@ class NativeArgumentsTest {
         for (int i = 0; i < 3; i++) {
             Native.send(publisher, memory.address(), 100, 0);
         }
-        refused(() -> Native.recv(subscriber, memory.address(), 15, 0));
-        assertEquals(-102, Native.recv(subscriber, memory.address(), 16, 0));
+        refused(() -> Native.recv(subscriber, memory.address(), 23, 0));
+        assertEquals(-102, Native.recv(subscriber, memory.address(), 24, 0));
         assertEquals(100, Native.held(subscriber).length);
         assertEquals(null, Native.held(subscriber));
         // A poll into no memory at all hands everything over by the other way.
         long answer = Native.poll(subscriber, memory.address(), 0, 10);
         assertEquals(2, (int) answer);
-        assertEquals(2 * 120, answer >>> 32);
-        assertEquals(2 * 120, Native.rest(subscriber).length);
+        assertEquals(2 * 128, answer >>> 32);
+        assertEquals(2 * 128, Native.rest(subscriber).length);
         assertEquals(0, Native.rest(subscriber).length);
     }
 
