@@ -11,7 +11,8 @@ use crate::shm::atomic::Ordering::Relaxed;
 use std::sync::Arc;
 
 const SOON: Option<Duration> = Some(Duration::from_millis(5));
-const LONG: Option<Duration> = Some(Duration::from_secs(20));
+const PATIENCE: Duration = Duration::from_secs(20);
+const LONG: Option<Duration> = Some(PATIENCE);
 
 fn lock() -> (Arc<Stage>, NamedLock, Arc<Area>) {
     act_as(1);
@@ -154,7 +155,7 @@ fn who_locks_after_a_death_is_told_until_somebody_says_that_all_is_whole() {
             assert_eq!(lock.state().unwrap(), LockState { owner: None, owner_died: true });
         }
         act_as(2);
-        let guard = lock.lock().unwrap();
+        let guard = lock.lock_timeout(PATIENCE).unwrap();
         assert!(guard.owner_died().unwrap());
         guard.unlock().unwrap();
         act_as(3);
@@ -174,7 +175,7 @@ fn an_owner_whose_entry_is_anothers_by_now_is_gone() {
     // The reaper met damage elsewhere, say: nobody took the lock over.
     stage.kill(1);
     stage.replace(1);
-    let guard = lock.lock().unwrap();
+    let guard = lock.lock_timeout(PATIENCE).unwrap();
     assert!(guard.owner_died().unwrap(), "the same entry, and another thread");
     // A reaper that is slow, and one that comes for another, take nothing from the living.
     inherit(&area, 2).unwrap();
@@ -221,7 +222,7 @@ fn permits_of_the_dead_come_back_and_one_is_told() {
             assert_whole(&area, 4);
         }
         act_as(3);
-        let four = semaphore.acquire(4).unwrap();
+        let four = semaphore.acquire_timeout(4, PATIENCE).unwrap();
         assert!(four.owner_died());
         assert_whole(&area, 0);
         drop(four);
@@ -264,6 +265,19 @@ fn heirs_wake_who_waits_for_the_dead() {
             area.shm.block::<{ layout::control::BYTES }>(0).unwrap().u32::<{ layout::control::WAIT }>();
         assert_ne!(word.load(Relaxed), armed);
     }
+}
+
+#[test]
+fn who_gives_permits_back_keeps_nobody_from_being_told_of_a_death() {
+    let (stage, semaphore, area) = semaphore(3);
+    std::mem::forget(semaphore.acquire(1).unwrap());
+    act_as(2);
+    let held = semaphore.acquire(1).unwrap();
+    stage.kill(1);
+    inherit(&area, 1).unwrap();
+    held.release().unwrap();
+    assert!(semaphore.acquire(3).unwrap().owner_died());
+    assert!(!semaphore.acquire(3).unwrap().owner_died());
 }
 
 /// Stores words as they stand after a death at that step.
