@@ -95,6 +95,7 @@ fn all_operations(fabric: &Fabric, home: &Path, random: &mut Random) -> u64 {
         count(cache.process_counts().is_ok());
         count(cache.advice().is_ok());
     }
+    signals(fabric, &mut count);
     if let Ok(channel) = fabric.channel("channel", &ChannelOptions::default()) {
         let subscriber = channel.subscribe("sub");
         if let Ok(mut publisher) = channel.publisher() {
@@ -132,6 +133,31 @@ fn all_operations(fabric: &Fabric, home: &Path, random: &mut Random) -> u64 {
     count(fabric.check().is_ok());
     count(fabric.reap().is_ok());
     good
+}
+
+/// Everything that events, counters, locks and semaphores can do.
+fn signals(fabric: &Fabric, count: &mut dyn FnMut(bool)) {
+    let soon = Duration::from_micros(100);
+    if let Ok(event) = fabric.event("event") {
+        count(event.notify_one().is_ok());
+        count(event.wait(u64::MAX, Some(soon)).is_ok());
+        count(
+            event.notify_all().is_ok_and(|sequence| event.wait(sequence.wrapping_sub(1), Some(soon)).is_ok()),
+        );
+    }
+    if let Ok(counter) = fabric.counter("counter") {
+        count(counter.add(1).is_ok_and(|value| counter.wait_at_least(value, Some(soon)).is_ok()));
+    }
+    if let Ok(lock) = fabric.lock("lock") {
+        count(lock.state().is_ok());
+        count(lock.lock_timeout(soon).is_ok_and(|mut guard| {
+            guard.owner_died().is_ok() && guard.mark_consistent().is_ok() && guard.unlock().is_ok()
+        }));
+    }
+    if let Ok(semaphore) = fabric.semaphore("semaphore", 5) {
+        count(semaphore.state().is_ok());
+        count(semaphore.acquire_timeout(3, soon).is_ok_and(|permits| permits.release().is_ok()));
+    }
 }
 
 struct Target {
