@@ -300,6 +300,27 @@ pub enum Work {
         #[arg(long, value_name = "NAME", value_parser = name)]
         subscription: Option<String>,
     },
+    /// Messages on the queue `stress-work`, which are acknowledged, given back or kept
+    Work {
+        #[command(flatten)]
+        options: StressOptions,
+        /// What to do
+        #[arg(long, value_enum, default_value_t = WorkRole::Both)]
+        role: WorkRole,
+    },
+}
+
+/// What a worker on a queue does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum WorkRole {
+    /// Sends and takes
+    Both,
+    /// Only sends
+    Produce,
+    /// Only takes
+    Consume,
+    /// Takes and acknowledges until the queue is empty
+    Drain,
 }
 
 /// What every stress worker needs.

@@ -404,7 +404,12 @@ fn version_is_that_of_the_package() {
 #[test]
 fn stress_workers_write_a_history_with_questions_and_answers() {
     let home = Home::new();
-    for (work, op) in [("kv", "\"op\":\"set\""), ("evict", "\"op\":\"set\""), ("queue", "\"op\":\"send\"")] {
+    for (work, op) in [
+        ("kv", "\"op\":\"set\""),
+        ("evict", "\"op\":\"set\""),
+        ("queue", "\"op\":\"send\""),
+        ("work", "\"op\":\"ack\""),
+    ] {
         let history = home.path().join(format!("{work}.jsonl"));
         let file = history.to_str().unwrap();
         // Both on one fabric: the objects have names of their own.

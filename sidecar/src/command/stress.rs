@@ -5,10 +5,11 @@ use std::process::Command;
 use std::time::Duration;
 
 use memora_stress::queue::{QueueOptions, Role as WorkerRole};
+use memora_stress::work::Role as QueueRole;
 use memora_stress::{Bound, Options};
 
 use super::open::Place;
-use crate::cli::{Role, StressOptions, Work};
+use crate::cli::{Role, StressOptions, Work, WorkRole};
 use crate::output::{Answer, Failure, Outcome};
 
 pub fn run(place: &Place, work: Work) -> Outcome {
@@ -25,6 +26,15 @@ pub fn run(place: &Place, work: Work) -> Outcome {
                 Role::Consume => WorkerRole::Consume,
             };
             memora_stress::queue::queue(&worker(place, options), &QueueOptions { role, subscription })
+        }
+        Work::Work { options, role } => {
+            let role = match role {
+                WorkRole::Both => QueueRole::Both,
+                WorkRole::Produce => QueueRole::Produce,
+                WorkRole::Consume => QueueRole::Consume,
+                WorkRole::Drain => QueueRole::Drain,
+            };
+            memora_stress::work::work(&worker(place, options), role)
         }
     };
     match done {

@@ -1,4 +1,4 @@
-//! `check-history kv|evict|queue FILE...`: judges the histories of stress workers, see docs/stress.md.
+//! `check-history kv|evict|queue|work FILE...`: judges the histories of stress workers, see docs/stress.md.
 //!
 //! Exit code: 0 = in order, 1 = a rule is broken (or undecided within the budget), 2 = wrong arguments or unreadable files.
 
@@ -6,14 +6,14 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use memora_testkit::history::{operations, read};
-use memora_testkit::{linearizability, queue_history};
+use memora_testkit::{linearizability, queue_history, work_history};
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args_os().skip(1);
     let kind = arguments.next().and_then(|kind| kind.into_string().ok()).unwrap_or_default();
     let files: Vec<PathBuf> = arguments.map(PathBuf::from).collect();
-    if !matches!(kind.as_str(), "kv" | "evict" | "queue") || files.is_empty() {
-        eprintln!("usage: check-history kv|evict|queue FILE...");
+    if !matches!(kind.as_str(), "kv" | "evict" | "queue" | "work") || files.is_empty() {
+        eprintln!("usage: check-history kv|evict|queue|work FILE...");
         return ExitCode::from(2);
     }
     let operations =
@@ -25,7 +25,16 @@ fn main() -> ExitCode {
             }
         };
     let count = operations.len();
-    let verdict = if kind != "queue" {
+    let verdict = if kind == "work" {
+        let queue =
+            work_history::Queue { name: memora_stress::work::QUEUE, acknowledged: true, letters: None };
+        work_history::check(&operations, &queue).map(|summary| {
+            format!(
+                "{count} operations are in order: {} sent, {} taken, {} redelivered, {} acknowledged",
+                summary.sent, summary.taken, summary.redelivered, summary.acknowledged
+            )
+        })
+    } else if kind != "queue" {
         let check = if kind == "kv" { linearizability::check } else { linearizability::check_evicting };
         match check(&operations, linearizability::Budget::default()) {
             Ok(linearizability::Verdict::Linearizable) => Ok(format!("{count} operations are linearizable")),
