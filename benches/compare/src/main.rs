@@ -1,12 +1,13 @@
-//! `memora-compare [--results FILE]`: the cache beside its peers in one run, interleaved.
+//! `memora-compare [PART...] [--results FILE]`: caches and channels beside their peers in one run, interleaved.
 //!
-//! Peers that processes share: LMDB, Redis and memcached. Peers within one process: dashmap, papaya, moka. What is not
-//! installed is said and skipped.
+//! Peers that processes share: LMDB, Redis and memcached. Peers within one process: dashmap, papaya, moka. Those of channels stand in
+//! `channels`. What is not installed is said and skipped.
 
 #[allow(dead_code, reason = "the other benches use the rest")]
 #[path = "../../src/harness.rs"]
 mod harness;
 
+mod channels;
 mod full;
 mod load;
 mod memory;
@@ -21,7 +22,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    if let Some(code) = speed::serve().or_else(warm::serve) {
+    if let Some(code) = speed::serve().or_else(warm::serve).or_else(channels::serve) {
         return code;
     }
     let mut results = PathBuf::from("target/bench/results.jsonl");
@@ -37,13 +38,14 @@ fn main() -> ExitCode {
         }
     }
     type Part = (&'static str, fn(&harness::Report));
-    let parts: [Part; 6] = [
+    let parts: [Part; 7] = [
         ("speed", speed::run),
         ("memory", memory::run),
         ("full", full::run),
         ("shift", shift::run),
         ("warm", warm::run),
         ("sizes", sizes::run),
+        ("channels", channels::run),
     ];
     if let Some(unknown) = wanted.iter().find(|name| !parts.iter().any(|(known, _)| known == name)) {
         return usage(&format!("there is no part `{unknown}`"));
@@ -59,7 +61,7 @@ fn main() -> ExitCode {
 
 fn usage(problem: &str) -> ExitCode {
     eprintln!(
-        "memora-compare: {problem}\nusage: memora-compare [speed|memory|full|shift|warm|sizes] [--results FILE]"
+        "memora-compare: {problem}\nusage: memora-compare [speed|memory|full|shift|warm|sizes|channels] [--results FILE]"
     );
     ExitCode::from(2)
 }
