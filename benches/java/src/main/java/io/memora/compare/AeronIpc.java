@@ -11,6 +11,7 @@ import io.memora.compare.Channels.Out;
 import io.memora.compare.Channels.Taker;
 import java.nio.file.Path;
 import org.agrona.concurrent.BackoffIdleStrategy;
+import org.agrona.concurrent.IdleStrategy;
 import org.agrona.concurrent.UnsafeBuffer;
 
 /**
@@ -18,6 +19,8 @@ import org.agrona.concurrent.UnsafeBuffer;
  * with two cores its three spinning threads would take the cores from those that are measured, and over IPC it carries no message itself.
  */
 final class AeronIpc implements Link {
+    /** Fragments of one poll at least, as Aeron's samples have it. */
+    private static final int FRAGMENTS = 10;
     private static final String IPC = "aeron:ipc?term-length=64m";
 
     private final Aeron aeron;
@@ -55,13 +58,19 @@ final class AeronIpc implements Link {
             public int poll(Taker newTaker, int limit) {
                 taker = newTaker;
                 taken = 0;
-                subscription.poll(assembler, limit);
+                subscription.poll(assembler, Math.max(limit, FRAGMENTS));
                 return taken;
             }
 
             @Override
             public void await(Taker newTaker) {
-                Channels.park(this, newTaker);
+                taker = newTaker;
+                taken = 0;
+                IdleStrategy idle = new BackoffIdleStrategy();
+                while (taken == 0) {
+                    // A fragment is work, too.
+                    idle.idle(subscription.poll(assembler, FRAGMENTS));
+                }
             }
 
             @Override
