@@ -301,7 +301,8 @@ pub enum Work {
         subscription: Option<String>,
     },
     /// Messages on the queue `stress-work`, which are acknowledged, given back or kept
-    Work {
+    #[command(name = "work")]
+    Jobs {
         #[command(flatten)]
         options: StressOptions,
         /// What to do

@@ -27,7 +27,7 @@ pub fn run(place: &Place, work: Work) -> Outcome {
             };
             memora_stress::queue::queue(&worker(place, options), &QueueOptions { role, subscription })
         }
-        Work::Work { options, role } => {
+        Work::Jobs { options, role } => {
             let role = match role {
                 WorkRole::Both => QueueRole::Both,
                 WorkRole::Produce => QueueRole::Produce,
