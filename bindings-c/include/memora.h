@@ -349,6 +349,28 @@
  * Let go once, in the thread that took it.
  */
 #define MEMORA_NOT_OWNER -4140
+ * The server that took the call died.
+ * Ask again if the request may be executed twice: it is not known how far the server came.
+ */
+#define MEMORA_PEER_DIED -4147
+
+/**
+ * All calls of the client are under way.
+ * Collect replies before sending more, or make the service with more calls for each client.
+ */
+#define MEMORA_TOO_MANY_CALLS -4148
+
+/**
+ * The server let the call go without a reply.
+ * Look at the server: it refused the request, or an error or panic kept it from answering.
+ */
+#define MEMORA_UNANSWERED -4149
+
+/**
+ * All client or server entries of the service are taken.
+ * Close clients or servers that are not needed, or share one among threads.
+ */
+#define MEMORA_TOO_MANY_CLIENTS -4150
 
 /**
  * The subscription was taken away: it stood still for too long, somebody ended it, or the thread that used it last has ended.
@@ -528,6 +550,10 @@ typedef struct memora_channel_t memora_channel_t;
  * memora_consumer_open(), close it with memora_consumer_close(). For one thread at a time: another one is answered MEMORA_BUSY.
  */
 typedef struct memora_consumer_t memora_consumer_t;
+ * One caller of a service. Open it with memora_client_open(), close it with memora_client_close(). For one thread at a time:
+ * another one is answered MEMORA_BUSY. It may go from one thread to another, but its calls end with the thread that used it last.
+ */
+typedef struct memora_client_t memora_client_t;
 
 /**
  * Hears what happens to the entries of a cache. Open it with memora_events_open(), close it with memora_events_close(). For one
@@ -576,6 +602,16 @@ typedef struct memora_publisher_t memora_publisher_t;
  * another one is answered MEMORA_BUSY.
  */
 typedef struct memora_readiness_t memora_readiness_t;
+ * One server of a service. Open it with memora_server_open(), close it with memora_server_close(). One thread at a time takes
+ * requests; any thread may answer them.
+ */
+typedef struct memora_server_t memora_server_t;
+
+/**
+ * A service: requests from clients, each answered by one of its servers. Open it with memora_service_open(), close it with
+ * memora_service_close(). May be used by any number of threads at once.
+ */
+typedef struct memora_service_t memora_service_t;
 
 /**
  * A store: entries of key and value that also stand in files, and come back after all processes or the host died. Open it
@@ -1038,6 +1074,92 @@ typedef struct memora_event_t {
      */
     uint32_t reserved;
 } memora_event_t;
+
+/**
+ * Options of a service. Fill it with memora_service_options_init().
+ */
+typedef struct memora_service_options_t {
+    /**
+     * Bytes of this structure in the calling program; set by the init function.
+     */
+    size_t struct_size;
+    /**
+     * Bytes of the longest request or reply. 0: the default.
+     */
+    uint32_t message_bytes;
+    /**
+     * Calls that a client may have under way: a power of two. 0: the default.
+     */
+    uint32_t calls;
+} memora_service_options_t;
+
+/**
+ * Figures of a service.
+ */
+typedef struct memora_service_stats_t {
+    /**
+     * Clients that are there now.
+     */
+    uint64_t clients;
+    /**
+     * Servers that are there now.
+     */
+    uint64_t servers;
+    /**
+     * Clients for which there is memory: as many as were there at the same time.
+     */
+    uint64_t rings;
+    /**
+     * Requests that wait for a server.
+     */
+    uint64_t asked;
+    /**
+     * Requests that servers work on for clients who wait.
+     */
+    uint64_t taken;
+    /**
+     * Requests that servers still have though their callers are gone.
+     */
+    uint64_t left;
+    /**
+     * Calls ever made.
+     */
+    uint64_t calls;
+    /**
+     * Calls whose time was over.
+     */
+    uint64_t timed_out;
+    /**
+     * Calls whose server died.
+     */
+    uint64_t died;
+} memora_service_stats_t;
+
+/**
+ * A request that a server took.
+ */
+typedef struct memora_request_t {
+    /**
+     * What memora_server_reply() knows it by.
+     */
+    uint64_t ticket;
+    /**
+     * Number of the call, unique in the client's entry.
+     */
+    uint64_t number;
+    /**
+     * Bytes of the request.
+     */
+    size_t len;
+    /**
+     * The client's entry. Another client may have it later.
+     */
+    uint32_t client;
+    /**
+     * 0.
+     */
+    uint32_t reserved;
+} memora_request_t;
 
 /**
  * Figures of a cache.
@@ -2486,6 +2608,178 @@ int memora_named_semaphore_release(struct memora_named_semaphore_t *semaphore,
 int memora_named_semaphore_count(struct memora_named_semaphore_t *semaphore,
                                  uint32_t *permits,
                                  uint32_t *free);
+ * Fills `options` with the defaults. `struct_size` is sizeof *options.
+ *
+ * Returns MEMORA_OK, MEMORA_INVALID_ARGUMENT.
+ */
+int memora_service_options_init(struct memora_service_options_t *options, size_t struct_size);
+
+/**
+ * Opens the service `name` of `fabric`, or creates it with `options`. With `options` NULL it must be there.
+ *
+ * On success `*service` is a new handle, to be closed with memora_service_close(); else it is NULL.
+ * Returns MEMORA_OK, MEMORA_NOT_FOUND, MEMORA_INVALID_ARGUMENT, MEMORA_INVALID_NAME, MEMORA_WRONG_KIND,
+ * MEMORA_WRONG_OPTIONS, MEMORA_TOO_MANY_OBJECTS, MEMORA_FULL, MEMORA_NO_SPACE, MEMORA_READ_ONLY, MEMORA_CLOSED,
+ * MEMORA_FORKED, MEMORA_CORRUPT.
+ */
+int memora_service_open(struct memora_fabric_t *fabric,
+                        const char *name,
+                        const struct memora_service_options_t *options,
+                        struct memora_service_t **service);
+
+/**
+ * Closes the handle. NULL is allowed and does nothing. Clients and servers of the service stay open.
+ *
+ * Returns MEMORA_OK, MEMORA_CLOSED, MEMORA_FORKED.
+ */
+int memora_service_close(struct memora_service_t *service);
+
+/**
+ * Fills `stats` with figures of the service. `struct_size` is sizeof *stats.
+ *
+ * Returns MEMORA_OK, MEMORA_INVALID_ARGUMENT, MEMORA_CLOSED, MEMORA_FORKED, MEMORA_CORRUPT.
+ */
+int memora_service_stats(struct memora_service_t *service,
+                         struct memora_service_stats_t *stats,
+                         size_t struct_size);
+
+/**
+ * Becomes a client of the service.
+ *
+ * On success `*client` is a new handle, to be closed with memora_client_close(); else it is NULL.
+ * Returns MEMORA_OK, MEMORA_TOO_MANY_CLIENTS, MEMORA_FULL, MEMORA_NO_SPACE, MEMORA_READ_ONLY, MEMORA_INVALID_ARGUMENT,
+ * MEMORA_CLOSED, MEMORA_FORKED, MEMORA_CORRUPT.
+ */
+int memora_client_open(struct memora_service_t *service,
+                       struct memora_client_t **client);
+
+/**
+ * Closes the handle. NULL is allowed and does nothing. Calls under way are given up; a thread that waits for one is answered
+ * MEMORA_CLOSED within 50 ms.
+ *
+ * Returns MEMORA_OK, MEMORA_CLOSED, MEMORA_FORKED.
+ */
+int memora_client_close(struct memora_client_t *client);
+
+/**
+ * Sends a request and does not wait: `*id` becomes the number by which the other functions know the call.
+ *
+ * Returns MEMORA_OK, MEMORA_TOO_MANY_CALLS, MEMORA_VALUE_TOO_LONG, MEMORA_BUSY, MEMORA_INVALID_ARGUMENT, MEMORA_CLOSED,
+ * MEMORA_FORKED, MEMORA_CORRUPT.
+ */
+int memora_client_send(struct memora_client_t *client,
+                       const void *data,
+                       size_t len,
+                       uint64_t *id);
+
+/**
+ * Waits for the reply to a call, `timeout_ms` milliseconds at most; MEMORA_FOREVER: without end; 0: looks, and the call goes on
+ * if there is none. The reply goes to `reply`, which has room for `capacity` bytes; `*reply_len` (may be NULL) becomes its length.
+ *
+ * MEMORA_PEER_DIED comes at once when the server that took the call is dead. After MEMORA_TIMED_OUT a reply that comes is dropped.
+ * With MEMORA_BUFFER_TOO_SMALL the reply stays for the next call of this function; memora_last_error_amount() is its length.
+ * All other answers but MEMORA_OK, MEMORA_NOT_FOUND and MEMORA_BUSY are the end of the call, too.
+ * Returns MEMORA_OK, MEMORA_NOT_FOUND (with `timeout_ms` 0), MEMORA_TIMED_OUT, MEMORA_PEER_DIED, MEMORA_UNANSWERED,
+ * MEMORA_BUFFER_TOO_SMALL, MEMORA_BUSY, MEMORA_INVALID_ARGUMENT, MEMORA_CLOSED, MEMORA_FORKED, MEMORA_CORRUPT.
+ */
+int memora_client_wait(struct memora_client_t *client,
+                       uint64_t id,
+                       int64_t timeout_ms,
+                       void *reply,
+                       size_t capacity,
+                       size_t *reply_len);
+
+/**
+ * Sends a request and waits for the reply: memora_client_send() and memora_client_wait(). With `timeout_ms` 0 the call ends at
+ * once, with MEMORA_TIMED_OUT.
+ *
+ * With MEMORA_BUFFER_TOO_SMALL the server has answered; memora_client_wait_any() gives the reply.
+ * Returns what these two do, but for MEMORA_NOT_FOUND.
+ */
+int memora_client_call(struct memora_client_t *client,
+                       const void *data,
+                       size_t len,
+                       int64_t timeout_ms,
+                       void *reply,
+                       size_t capacity,
+                       size_t *reply_len);
+
+/**
+ * Waits for the end of any call of the client, as memora_client_wait() does for one: `*id` becomes the call, and the answer is how
+ * it ended. Calls go on when the time is over. MEMORA_NOT_FOUND: none is under way, or, with `timeout_ms` 0, none is at its end.
+ *
+ * `*id` becomes 0 when the answer belongs to no call.
+ * Returns what memora_client_wait() does.
+ */
+int memora_client_wait_any(struct memora_client_t *client,
+                           int64_t timeout_ms,
+                           uint64_t *id,
+                           void *reply,
+                           size_t capacity,
+                           size_t *reply_len);
+
+/**
+ * Gives a call up: a request that no server took is never served, a reply that comes later is dropped.
+ *
+ * Returns MEMORA_OK, MEMORA_BUSY, MEMORA_INVALID_ARGUMENT (its end was told before), MEMORA_CLOSED, MEMORA_FORKED, MEMORA_CORRUPT.
+ */
+int memora_client_cancel(struct memora_client_t *client,
+                         uint64_t id);
+
+/**
+ * Becomes a server of the service.
+ *
+ * On success `*server` is a new handle, to be closed with memora_server_close(); else it is NULL.
+ * Returns MEMORA_OK, MEMORA_TOO_MANY_CLIENTS, MEMORA_READ_ONLY, MEMORA_INVALID_ARGUMENT, MEMORA_CLOSED, MEMORA_FORKED,
+ * MEMORA_CORRUPT.
+ */
+int memora_server_open(struct memora_service_t *service,
+                       struct memora_server_t **server);
+
+/**
+ * Closes the handle. NULL is allowed and does nothing. Requests that were taken and not answered are let go: their clients are
+ * told MEMORA_UNANSWERED. A thread that waits is answered MEMORA_CLOSED within 50 ms.
+ *
+ * Returns MEMORA_OK, MEMORA_CLOSED, MEMORA_FORKED.
+ */
+int memora_server_close(struct memora_server_t *server);
+
+/**
+ * Takes the next request into `data`, which has room for `capacity` bytes; `*request` becomes what is said of it. Waits for
+ * `timeout_ms` milliseconds at most; MEMORA_FOREVER: without end; 0: not at all. Each request is taken by one server, once. It must
+ * be answered by memora_server_reply() or memora_server_refuse().
+ *
+ * With MEMORA_BUFFER_TOO_SMALL the request stays for the next call; memora_last_error_amount() is its length.
+ * Returns MEMORA_OK, MEMORA_NOT_FOUND (with `timeout_ms` 0), MEMORA_TIMED_OUT, MEMORA_BUFFER_TOO_SMALL, MEMORA_BUSY,
+ * MEMORA_INVALID_ARGUMENT, MEMORA_CLOSED, MEMORA_FORKED, MEMORA_CORRUPT.
+ */
+int memora_server_take(struct memora_server_t *server,
+                       int64_t timeout_ms,
+                       void *data,
+                       size_t capacity,
+                       struct memora_request_t *request);
+
+/**
+ * Answers a request, from any thread. `*waited_for` (may be NULL) becomes 1 if its client was waiting for the reply, 0 if it had
+ * given up or was gone: then the reply was dropped.
+ *
+ * With MEMORA_VALUE_TOO_LONG the request is still to be answered.
+ * Returns MEMORA_OK, MEMORA_VALUE_TOO_LONG, MEMORA_INVALID_ARGUMENT (it was answered before), MEMORA_CLOSED, MEMORA_FORKED,
+ * MEMORA_CORRUPT.
+ */
+int memora_server_reply(struct memora_server_t *server,
+                        const struct memora_request_t *request,
+                        const void *data,
+                        size_t len,
+                        int *waited_for);
+
+/**
+ * Lets a request go without a reply: its client is told MEMORA_UNANSWERED.
+ *
+ * Returns MEMORA_OK, MEMORA_INVALID_ARGUMENT (it was answered before), MEMORA_CLOSED, MEMORA_FORKED, MEMORA_CORRUPT.
+ */
+int memora_server_refuse(struct memora_server_t *server,
+                         const struct memora_request_t *request);
 
 /**
  * Opens the store `name` of `fabric`, or creates it; if its files have more than the fabric, it is recovered from them.

@@ -87,6 +87,10 @@ error_table! {
     42 TooManyHeld "TOO_MANY_HELD" "The consumer holds as many messages as it can without acknowledging." "Acknowledge or give back messages before taking more, or make the queue with larger lanes.";
     43 WouldDeadlock "WOULD_DEADLOCK" "The calling thread would wait for itself: it holds the lock already, or permits without which there are never enough." "Let go first, or hand the guard on to the code that needs it: named locks are not recursive.";
     44 NotOwner "NOT_OWNER" "The calling thread does not hold the lock, or not so many permits." "Let go once, in the thread that took it.";
+    51 PeerDied "PEER_DIED" "The server that took the call died." "Ask again if the request may be executed twice: it is not known how far the server came.";
+    52 TooManyCalls "TOO_MANY_CALLS" "All calls of the client are under way." "Collect replies before sending more, or make the service with more calls for each client.";
+    53 Unanswered "UNANSWERED" "The server let the call go without a reply." "Look at the server: it refused the request, or an error or panic kept it from answering.";
+    54 TooManyClients "TOO_MANY_CLIENTS" "All client or server entries of the service are taken." "Close clients or servers that are not needed, or share one among threads.";
     56 Ejected "EJECTED" "The subscription was taken away: it stood still for too long, somebody ended it, or the thread that used it last has ended." "Subscribe again; read more often, or make the channel with larger lanes or a longer time.";
 }
 

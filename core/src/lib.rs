@@ -21,9 +21,12 @@ mod journal;
 mod registry;
 #[cfg(not(memora_loom))]
 mod segment;
+mod service;
 mod signal;
 mod store;
 mod table;
+#[cfg(not(memora_loom))]
+mod topic;
 mod wait;
 
 #[cfg(not(memora_loom))]
@@ -45,6 +48,7 @@ pub use fabric::{
     Backend, CheckReport, Create, Fabric, FabricInfo, FabricOptions, FabricStat, ObjectInfo, ObjectKind,
     Problem, ProcessInfo, ReapReport, SignalState,
 };
+pub use service::{Call, Client, Request, Server, Service, ServiceOptions, ServiceStats};
 pub use shm::{KernelFeatures, Viewed, ViewedMemory, kernel_features};
 pub use signal::{
     LockGuard, LockState, NamedCounter, NamedEvent, NamedLock, NamedSemaphore, Notified, Permits,
@@ -52,3 +56,5 @@ pub use signal::{
 };
 pub use store::{Durability, Store, StoreOptions, StoreStats};
 pub use table::entry::{CasOutcome, DeleteOutcome, Entry, SetOptions, Version};
+#[cfg(not(memora_loom))]
+pub use topic::{Topic, TopicOptions, TopicStats, TopicSubscriber, TopicUpdate};

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 /// Layers from the top; each may use only those of later rows, and itself.
 const LAYERS: &[&[&str]] = &[
     &["fabric"],
+    &["service", "topic"],
     &["cache", "channel", "store", "signal"],
     &["table", "journal"],
     &["chunk"],

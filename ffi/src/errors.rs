@@ -140,6 +140,18 @@ pub const MEMORA_WOULD_DEADLOCK: c_int = -4139;
 /// The calling thread does not hold the lock, or not so many permits.
 /// Let go once, in the thread that took it.
 pub const MEMORA_NOT_OWNER: c_int = -4140;
+/// The server that took the call died.
+/// Ask again if the request may be executed twice: it is not known how far the server came.
+pub const MEMORA_PEER_DIED: c_int = -4147;
+/// All calls of the client are under way.
+/// Collect replies before sending more, or make the service with more calls for each client.
+pub const MEMORA_TOO_MANY_CALLS: c_int = -4148;
+/// The server let the call go without a reply.
+/// Look at the server: it refused the request, or an error or panic kept it from answering.
+pub const MEMORA_UNANSWERED: c_int = -4149;
+/// All client or server entries of the service are taken.
+/// Close clients or servers that are not needed, or share one among threads.
+pub const MEMORA_TOO_MANY_CLIENTS: c_int = -4150;
 /// The subscription was taken away: it stood still for too long, somebody ended it, or the thread that used it last has ended.
 /// Subscribe again; read more often, or make the channel with larger lanes or a longer time.
 pub const MEMORA_EJECTED: c_int = -4152;

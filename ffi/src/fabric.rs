@@ -69,7 +69,7 @@ pub type memora_fabric_fn = Option<
     ),
 >;
 
-/// Takes one object of a fabric: its name, its kind ("cache", "channel", "store", "event", "counter", "lock" or "semaphore"), and the bytes of its chunks. The texts are
+/// Takes one object of a fabric: its name, its kind ("cache", "channel", "store", "event", "counter", "lock", "semaphore", "service" or "topic"), and the bytes of its chunks. The texts are
 /// valid only until the function returns.
 #[allow(non_camel_case_types)]
 pub type memora_object_fn =

@@ -21,14 +21,16 @@ use std::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, 
 use memora_core::shm::{fence, fork};
 use memora_core::{
     Cache, Channel, Error, ErrorCode, Fabric, NamedCounter, NamedEvent, NamedLock, NamedSemaphore, Result,
-    Store,
+    Service, Store, Topic,
 };
 
 use crate::channel::{PublisherHandle, SubscriberHandle};
 use crate::compute::TokenHandle;
 use crate::events::EventsHandle;
 use crate::queue::ConsumerHandle;
+use crate::service::{ClientHandle, ServerHandle};
 use crate::signal::Signal;
+use crate::topic::TopicSubscriberHandle;
 use crate::view::Looked;
 use crate::waiting::ReadinessHandle;
 
@@ -63,6 +65,11 @@ pub(crate) enum Object {
     NamedCounter(Signal<NamedCounter>),
     NamedLock(Signal<NamedLock>),
     NamedSemaphore(Signal<NamedSemaphore>),
+    Service(Service),
+    Client(ClientHandle),
+    Server(ServerHandle),
+    Topic(Topic),
+    TopicSubscriber(TopicSubscriberHandle),
     #[cfg(test)]
     Probe(tests::Probe),
 }
@@ -85,6 +92,11 @@ impl Object {
             Object::NamedCounter(_) => "counter",
             Object::NamedLock(_) => "lock",
             Object::NamedSemaphore(_) => "semaphore",
+            Object::Service(_) => "service",
+            Object::Client(_) => "client",
+            Object::Server(_) => "server",
+            Object::Topic(_) => "topic",
+            Object::TopicSubscriber(_) => "subscriber of a topic",
             #[cfg(test)]
             Object::Probe(_) => "probe",
         }
@@ -151,6 +163,17 @@ kind!(
     Signal::end
 );
 kind!(EventsHandle, Events, "subscriber of events", crate::events::memora_events_t, EventsHandle::end);
+kind!(Service, Service, "service", crate::service::memora_service_t);
+kind!(ClientHandle, Client, "client", crate::service::memora_client_t, ClientHandle::end);
+kind!(ServerHandle, Server, "server", crate::service::memora_server_t, ServerHandle::end);
+kind!(Topic, Topic, "topic", crate::topic::memora_topic_t);
+kind!(
+    TopicSubscriberHandle,
+    TopicSubscriber,
+    "subscriber of a topic",
+    crate::topic::memora_topic_subscriber_t,
+    TopicSubscriberHandle::end
+);
 
 struct Place {
     /// The handle of the object that stands here. When closed: that number with the lowest bit of the index changed, which

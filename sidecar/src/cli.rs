@@ -139,9 +139,20 @@ pub enum Command {
         #[arg(long, default_value = "5s", value_parser = humantime::parse_duration)]
         timeout: Duration,
     },
-    /// Print the messages of a channel, from now on or from the place of a named subscription; those of a queue only with --take
+    /// Send a request to a service and print the reply
+    Call {
+        /// Service
+        #[arg(value_parser = name)]
+        service: String,
+        /// Request, or - to read it from standard input
+        request: OsString,
+        /// How long to wait for the reply
+        #[arg(long, default_value = "5s", value_parser = humantime::parse_duration)]
+        timeout: Duration,
+    },
+    /// Print the messages of a channel, from now on or from the place of a named subscription; those of a queue only with --take, of a topic all values first
     Tail {
-        /// Channel
+        /// Channel or topic
         #[arg(value_parser = name)]
         channel: String,
         /// Named subscription, which keeps its place between calls [default: anonymous, from now on]

@@ -312,6 +312,54 @@ fn ls_and_stat_show_what_is_there() {
 }
 
 #[test]
+fn a_call_prints_the_reply_and_its_end_where_there_is_none() {
+    let home = Home::new();
+    let fabric = memora::FabricOptions::new().home(home.path().join("home")).open("default").unwrap();
+    let service = fabric.service("echo", &memora::ServiceOptions::default()).unwrap();
+    let server = std::thread::spawn(move || {
+        let mut server = service.server().unwrap();
+        let mut bytes = Vec::new();
+        for _ in 0..2 {
+            let patience = Some(std::time::Duration::from_secs(60));
+            let request = server.take(&mut bytes, patience).unwrap().expect("a request");
+            bytes.extend_from_slice(b" back");
+            assert!(request.reply(&bytes).unwrap());
+        }
+    });
+    assert_eq!(home.stdout(&["call", "echo", "hello", "--timeout", "60s"]), b"hello back");
+    assert_eq!(home.json(&["call", "echo", "json", "--timeout", "60s"])["value"], "json back");
+    server.join().unwrap();
+    let refused = home.run(&["call", "echo", "nobody", "--timeout", "30ms"]);
+    assert_code(&refused, 3, &["call"]);
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("TIMED_OUT"));
+    let stat = home.json(&["stat", "default", "echo"]);
+    assert_eq!((&stat["kind"], &stat["calls"]), (&"service".into(), &3.into()), "{stat}");
+    assert_eq!((&stat["timed_out"], &stat["asked"]), (&1.into(), &0.into()), "{stat}");
+    assert_code(&home.run(&["call", "absent", "x"]), 3, &["call"]);
+}
+
+#[test]
+fn a_tail_of_a_topic_prints_the_newest_value_of_each_key() {
+    let home = Home::new();
+    let fabric = memora::FabricOptions::new().home(home.path().join("home")).open("default").unwrap();
+    let topic = fabric.topic("prices", &memora::TopicOptions::default()).unwrap();
+    for (key, value) in [("apples", "1"), ("pears", "7"), ("apples", "2")] {
+        topic.publish(key.as_bytes(), value.as_bytes()).unwrap();
+    }
+    let text = String::from_utf8(home.stdout(&["tail", "prices", "-n", "2"])).unwrap();
+    let mut lines: Vec<_> = text.lines().collect();
+    lines.sort_unstable();
+    assert_eq!(lines, ["apples\t2", "pears\t7"]);
+    topic.retract(b"pears").unwrap();
+    topic.retract(b"apples").unwrap();
+    let told = home.json(&["tail", "prices", "-n", "1"]);
+    assert!(told["value"].is_null() && told["conflated"] == 0 && told["number"].as_u64() > Some(1), "{told}");
+    assert_code(&home.run(&["tail", "prices", "--name", "n"]), 3, &["tail"]);
+    let stat = home.json(&["stat", "default", "prices"]);
+    assert_eq!((&stat["kind"], &stat["keys"], &stat["updates"]), (&"topic".into(), &2.into(), &5.into()));
+}
+
+#[test]
 fn a_sound_fabric_passes_the_check_and_a_damaged_one_does_not() {
     let home = Home::new();
     for key in 0..20 {

@@ -16,7 +16,7 @@ use crate::guard::{Answer, Fault, Jvm, guard};
 use crate::handles::{insert, with};
 use crate::object::{Kind, Object};
 
-fn name<'l>(jvm: &mut Jvm<'l>, name: &JString<'l>) -> Answer<String> {
+pub fn name<'l>(jvm: &mut Jvm<'l>, name: &JString<'l>) -> Answer<String> {
     jvm.text(name)?.ok_or(Fault::from(ErrorCode::InvalidName))
 }
 

@@ -12,9 +12,11 @@ mod guard;
 mod handles;
 mod object;
 mod queue;
+mod service;
 mod signal;
 mod stats;
 mod store;
+mod topic;
 mod update;
 mod view;
 

@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use jni::sys::jlong;
 use memora::{
-    Cache, Channel, Error, ErrorCode, EventSubscriber, Fabric, Publisher, Store, View, ViewedMemory,
+    Cache, Channel, Client, Error, ErrorCode, EventSubscriber, Fabric, Publisher, Service, Store, Topic,
+    TopicSubscriber, View, ViewedMemory,
 };
 
 use crate::cache::Entries;
@@ -14,6 +15,7 @@ use crate::channel::Reader;
 use crate::compute::Filler;
 use crate::guard::{Answer, Fault};
 use crate::queue::Worker;
+use crate::service::Serving;
 use crate::signal::Signal;
 
 /// An object with the handle that it was made from (0: none).
@@ -38,6 +40,11 @@ pub enum Kind {
     Filler(OneAtATime<Filler>),
     Consumer(OneAtATime<Worker>),
     Signal(Signal),
+    Service(Service),
+    Client(OneAtATime<Client>),
+    Server(Serving),
+    Topic(Topic),
+    TopicSubscriber(OneAtATime<TopicSubscriber>),
 }
 
 impl Object {
@@ -105,6 +112,41 @@ impl Object {
         }
     }
 
+    pub fn topic(&self) -> Answer<&Topic> {
+        match &self.kind {
+            Kind::Topic(topic) => Ok(topic),
+            _ => Err(wrong()),
+        }
+    }
+
+    pub fn topic_subscriber(&self) -> Answer<Taken<'_, TopicSubscriber>> {
+        match &self.kind {
+            Kind::TopicSubscriber(subscriber) => subscriber.take(),
+            _ => Err(wrong()),
+        }
+    }
+
+    pub fn service(&self) -> Answer<&Service> {
+        match &self.kind {
+            Kind::Service(service) => Ok(service),
+            _ => Err(wrong()),
+        }
+    }
+
+    pub fn client(&self) -> Answer<Taken<'_, Client>> {
+        match &self.kind {
+            Kind::Client(client) => client.take(),
+            _ => Err(wrong()),
+        }
+    }
+
+    pub fn server(&self) -> Answer<&Serving> {
+        match &self.kind {
+            Kind::Server(server) => Ok(server),
+            _ => Err(wrong()),
+        }
+    }
+
     pub fn publisher(&self) -> Answer<Taken<'_, Publisher>> {
         match &self.kind {
             Kind::Publisher(publisher) => publisher.take(),
@@ -143,7 +185,7 @@ impl<T> OneAtATime<T> {
     }
 
     #[inline]
-    fn take(&self) -> Answer<Taken<'_, T>> {
+    pub fn take(&self) -> Answer<Taken<'_, T>> {
         // Acquire: pairs with the Release in `Taken::drop`. Only the one who changed the flag may make a `Taken`.
         if self.taken.swap(true, Ordering::Acquire) { Err(busy()) } else { Ok(Taken(self)) }
     }
@@ -153,7 +195,7 @@ impl<T> OneAtATime<T> {
 fn busy() -> Fault {
     Error::new(
         ErrorCode::Busy,
-        "Another thread is inside this publisher, subscriber or consumer: give each thread its own.",
+        "Another thread is inside this object, which one thread at a time may use: give each thread its own.",
     )
     .into()
 }

@@ -80,6 +80,24 @@ pub fn stats<'l>(env: EnvUnowned<'l>, class: JClass<'l>, handle: jlong) -> jstri
                 }
                 Ok(lines)
             }
+            Kind::Topic(topic) => {
+                let stats = topic.stats()?;
+                Ok(line(&[stats.keys, stats.bytes, stats.updates]))
+            }
+            Kind::Service(service) => {
+                let stats = service.stats()?;
+                Ok(line(&[
+                    stats.clients.into(),
+                    stats.servers.into(),
+                    stats.rings.into(),
+                    stats.asked.into(),
+                    stats.taken.into(),
+                    stats.left.into(),
+                    stats.calls,
+                    stats.timed_out,
+                    stats.died,
+                ]))
+            }
             _ => Ok(of_cache(&object.cache()?.stats()?)),
         })?;
         jvm.new_text(&text)

@@ -60,7 +60,7 @@ mod interleavings;
 #[cfg(all(test, not(memora_loom)))]
 mod model_tests;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 #[cfg(all(test, not(memora_loom)))]
 mod tests;
 #[cfg(all(test, not(memora_loom)))]
@@ -72,6 +72,7 @@ use std::time::Duration;
 pub(crate) use area::{Area, Ground, create};
 pub(crate) use check::{check, check_taken_over};
 pub(crate) use inherit::{inherit, names_ring};
+pub(crate) use publisher::write_at;
 pub use publisher::{Claim, Publisher};
 pub use queue::{Acknowledge, Consumer, ConsumerInfo, DeadLetters, Delivery, QueueStats, Receipt};
 #[cfg(not(memora_loom))]

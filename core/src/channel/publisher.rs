@@ -397,13 +397,7 @@ impl Claim<'_> {
                 format!("{count} bytes at {at} do not fit a claim of {} bytes.", self.len),
             ));
         }
-        let payload = self.publisher.lane.view().ring().span(self.at, self.len)?;
-        // Whole words are copied; the bytes around them are merged into the words that they share with others.
-        let head = ((8 - start % 8) % 8).min(count) as usize;
-        let whole = (bytes.len() - head) & !7;
-        merge(payload, start, &bytes[..head])?;
-        payload.copy_in((start + head as u64) & !7, &bytes[head..head + whole])?;
-        merge(payload, start + (head + whole) as u64, &bytes[head + whole..])
+        write_at(self.publisher.lane.view().ring().span(self.at, self.len)?, start, bytes)
     }
 
     /// Makes the message visible. Gives the position behind it.
@@ -431,6 +425,16 @@ impl Claim<'_> {
 /// The time as it stands in front of a payload.
 fn now() -> [u8; STAMP] {
     crate::shm::time::monotonic_ns().to_le_bytes()
+}
+
+/// Writes bytes at byte `at` of a payload that is the writer's alone.
+pub(crate) fn write_at(payload: crate::shm::Span<'_>, at: u64, bytes: &[u8]) -> Result<()> {
+    // Whole words are copied; the bytes around them are merged into the words that they share with others.
+    let head = ((8 - at % 8) % 8).min(bytes.len() as u64) as usize;
+    let whole = (bytes.len() - head) & !7;
+    merge(payload, at, &bytes[..head])?;
+    payload.copy_in((at + head as u64) & !7, &bytes[head..head + whole])?;
+    merge(payload, at + (head + whole) as u64, &bytes[head + whole..])
 }
 
 /// Writes fewer than 8 bytes that lie in one word.

@@ -85,7 +85,15 @@ impl Fabric {
                         if live { Ok(()) } else { crate::signal::check_taken_over(&area, &mut add) }
                     }),
                 ),
-                ObjectKind::Cache | ObjectKind::Store => (
+                ObjectKind::Service => (
+                    "service",
+                    inner.service_area(object, Arc::clone(&inner.undertaker)).and_then(|area| {
+                        let mut add = |what, place| found.push((place, what));
+                        crate::service::check(&area, &mut add)?;
+                        if live { Ok(()) } else { crate::service::check_taken_over(&area, &mut add) }
+                    }),
+                ),
+                ObjectKind::Cache | ObjectKind::Store | ObjectKind::Topic => (
                     "table",
                     inner.table(object).and_then(|table| {
                         crate::table::check(&table, live, &mut |place, what| found.push((place, what)))

@@ -31,6 +31,10 @@ pub enum ObjectKind {
     Store = 3,
     /// An event, a counter, a lock or a semaphore.
     Signal = 4,
+    /// Requests and replies.
+    Service = 5,
+    /// The newest value of each key.
+    Topic = 6,
 }
 
 impl ObjectKind {
@@ -40,13 +44,15 @@ impl ObjectKind {
             2 => Some(ObjectKind::Channel),
             3 => Some(ObjectKind::Store),
             4 => Some(ObjectKind::Signal),
+            5 => Some(ObjectKind::Service),
+            6 => Some(ObjectKind::Topic),
             _ => None,
         }
     }
 
     /// Whether it holds entries.
     pub(super) const fn is_table(self) -> bool {
-        matches!(self, ObjectKind::Cache | ObjectKind::Store)
+        matches!(self, ObjectKind::Cache | ObjectKind::Store | ObjectKind::Topic)
     }
 
     /// The name in messages and listings.
@@ -56,6 +62,8 @@ impl ObjectKind {
             ObjectKind::Channel => "channel",
             ObjectKind::Store => "store",
             ObjectKind::Signal => "signal",
+            ObjectKind::Service => "service",
+            ObjectKind::Topic => "topic",
         }
     }
 }

@@ -17,7 +17,13 @@ impl Heir for Inner {
         let objects = self.directory.sound_objects(&self.pool)?;
         let mut areas = Vec::new();
         let mut damage = Ok(());
+        let mut services = Vec::new();
         for object in &objects {
+            if object.kind == ObjectKind::Service {
+                let service = self.service_area(object, Arc::clone(&self.undertaker))?;
+                damage = damage.and(crate::service::inherit(&service, thread));
+                services.push(service);
+            }
             if object.kind == ObjectKind::Channel {
                 let area = self.area(object, Arc::clone(&self.undertaker))?;
                 channel::inherit(&area, thread)?;
@@ -32,7 +38,9 @@ impl Heir for Inner {
             let named = self.directory.names_chunk(self.pool.shm(), first).unwrap_or(true);
             let offset = self.pool.geometry().chunk_offset(first);
             // What cannot be read is kept: a leak is repaired by hand, a chunk that is freed in use is not.
-            named || areas.iter().any(|area| channel::names_ring(area, offset).unwrap_or(true))
+            named
+                || areas.iter().any(|area| channel::names_ring(area, offset).unwrap_or(true))
+                || services.iter().any(|area| crate::service::names_ring(area, offset).unwrap_or(true))
         };
         chunk::inherit(&self.pool, thread, &referenced)?;
         for object in &objects {

@@ -6,6 +6,7 @@
 //! | `directory` | names to objects, without a lock |
 //! | `objects` | opening caches, channels and stores |
 //! | `signals` | opening events, counters, locks and semaphores |
+//! | `services`, `topics` | opening services and topics |
 //! | `events` | channels for the events of caches |
 //! | `hosts` | what the layers below ask of the fabric |
 //! | `inspect` | what people see: lists, figures |
@@ -18,7 +19,9 @@ mod hosts;
 mod inspect;
 mod objects;
 mod options;
+mod services;
 mod signals;
+mod topics;
 
 #[cfg(all(test, not(memora_loom)))]
 mod layout_tests;
@@ -102,6 +105,7 @@ pub(crate) const FINGERPRINT: Fingerprint = Fingerprint {
         let hash = fold(hash, crate::channel::queue::layout::FACTS);
         let hash = fold(hash, crate::store::layout::FACTS);
         let hash = fold(hash, crate::signal::layout::FACTS);
+        let hash = fold(hash, crate::service::layout::FACTS);
         fold(hash, directory::FACTS)
     },
 };

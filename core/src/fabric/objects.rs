@@ -50,7 +50,7 @@ impl Inner {
         }
     }
 
-    fn open_or_create(&self, plan: &Plan<'_>) -> Result<Object> {
+    pub(super) fn open_or_create(&self, plan: &Plan<'_>) -> Result<Object> {
         check_name(plan.name)?;
         self.open_or_create_any(plan)
     }

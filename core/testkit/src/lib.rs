@@ -1,6 +1,7 @@
 //! What the tests of Memora share: processes to kill and freeze, forked children, kill points, histories and their checkers.
 #![deny(unsafe_code)]
 
+pub mod call_history;
 #[allow(unsafe_code)]
 pub mod fork;
 pub mod kill_point;

@@ -1,7 +1,7 @@
 //! Every named kill point, killed and frozen in a real process: the survivors go on at once, what was acknowledged is there, and the
 //! fabric passes its own check; a frozen victim then goes on as if nothing had happened.
 //!
-//! Eight scenarios reach the points: `cache`, `evict`, `store`, `channel`, `queue`, `signal`, `fabric` (creation, attaching, objects) and `heir` (taking over from the dead
+//! Nine scenarios reach the points: `cache`, `evict`, `store`, `channel`, `queue`, `signal`, `service`, `fabric` (creation, attaching, objects) and `heir` (taking over from the dead
 //! and from the stopped). A scenario is a random mix of everything that its objects can do, so a new kill point is covered when it is named.
 //!
 //! `MEMORA_KILL_ONLY=text` narrows a run to the points whose names contain the text, and tries more of their occurrences.
@@ -12,6 +12,7 @@ mod evict;
 mod fabric;
 mod heir;
 mod queue;
+mod service;
 mod signal;
 mod store;
 
@@ -48,6 +49,8 @@ fn entry() {
         "taker" => queue::taker(&place),
         "signal" => signal::victim(&place),
         "mover" => signal::mover(&place),
+        "service" => service::victim(&place),
+        "call taker" => service::taker(&place),
         "fabric" => fabric::victim(&place),
         "evict" => evict::victim(&place),
         "heir" => heir::victim(&place),
@@ -139,12 +142,13 @@ impl Blow {
     }
 }
 
-const SCENARIOS: [Scenario; 8] = [
+const SCENARIOS: [Scenario; 9] = [
     cache::SCENARIO,
     evict::SCENARIO,
     channel::SCENARIO,
     queue::SCENARIO,
     signal::SCENARIO,
+    service::SCENARIO,
     store::SCENARIO,
     fabric::SCENARIO,
     heir::SCENARIO,
@@ -319,6 +323,11 @@ fn survivors_of_a_queue_go_on_and_each_message_is_taken_or_marked() {
 #[test]
 fn survivors_of_signals_have_what_the_dead_held_and_not_what_the_stopped_hold() {
     run_all(&signal::SCENARIO);
+}
+
+#[test]
+fn survivors_of_a_service_go_on_and_each_call_ends_once() {
+    run_all(&service::SCENARIO);
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! One file for each command; all arguments were validated before.
 
+mod call;
 mod check;
 mod del;
 mod doctor;
@@ -17,6 +18,7 @@ mod stat_cache;
 mod store;
 mod stress;
 mod tail;
+mod tail_topic;
 mod version;
 
 use std::path::PathBuf;
@@ -45,6 +47,7 @@ pub fn run(cli: Cli, output: &mut Output) -> Outcome {
             let making = send::Making { kind, when_full, lane_bytes, queue };
             send::run(&place, &channel, message, lines, &making, timeout, output)
         }
+        Command::Call { service, request, timeout } => call::run(&place, &service, request, timeout, output),
         Command::Tail { channel, name, take, follow, count, wait } => {
             let ending = tail::Ending { follow, count, wait };
             tail::run(&place, &channel, name.as_deref(), take, &ending, output)

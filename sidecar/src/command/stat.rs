@@ -1,6 +1,9 @@
 //! `memora stat`: sizes, processes and objects of a fabric, or the counters of one object.
 
-use memora::{ChannelStats, Durability, Fabric, FabricStat, ObjectInfo, ObjectKind, StoreOptions};
+use memora::{
+    ChannelStats, Durability, Fabric, FabricStat, ObjectInfo, ObjectKind, ServiceStats, StoreOptions,
+    TopicStats,
+};
 use serde_json::{Value, json};
 
 use super::open::Place;
@@ -103,6 +106,8 @@ fn one(fabric: &Fabric, name: &str, output: &mut Output) -> Outcome {
         ObjectKind::Channel => channel(&fabric.open_channel(name)?.stats()?),
         ObjectKind::Store => store(fabric, name)?,
         ObjectKind::Signal => signal::figures(&fabric.signal_state(name)?),
+        ObjectKind::Topic => topic(&fabric.open_topic(name)?.stats()?),
+        ObjectKind::Service => service(&fabric.open_service(name)?.stats()?),
     };
     let listed = fabric.objects()?.into_iter().find(|object| object.name == name);
     let kind = listed.map_or(kind.name(), |object| object.kind_name());
@@ -127,6 +132,24 @@ fn cache(fabric: &Fabric, name: &str, output: &mut Output) -> Outcome {
     let figures = stat_cache::Figures::of(&fabric.cache(name)?)?;
     output.answer(|| figures.to_json(name), || figures.to_text(name))?;
     Ok(Answer::Yes)
+}
+
+fn topic(stats: &TopicStats) -> Figures {
+    vec![("keys", stats.keys.into()), ("bytes", stats.bytes.into()), ("updates", stats.updates.into())]
+}
+
+fn service(stats: &ServiceStats) -> Figures {
+    vec![
+        ("clients", stats.clients.into()),
+        ("servers", stats.servers.into()),
+        ("rings", stats.rings.into()),
+        ("asked", stats.asked.into()),
+        ("taken", stats.taken.into()),
+        ("left", stats.left.into()),
+        ("calls", stats.calls.into()),
+        ("timed_out", stats.timed_out.into()),
+        ("died", stats.died.into()),
+    ]
 }
 
 fn channel(stats: &ChannelStats) -> Figures {

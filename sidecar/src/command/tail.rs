@@ -4,15 +4,16 @@ use std::io::IsTerminal;
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-use memora::{Channel, ChannelKind, Consumer, Delivery, Error, ErrorCode, Subscriber};
+use memora::{Channel, ChannelKind, Consumer, Delivery, Error, ErrorCode, ObjectKind, Subscriber};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde_json::{Map, Value, json};
 
 use super::open::Place;
+use super::tail_topic;
 use crate::output::{Answer, Failure, Outcome, Output, put_value};
 
 /// How often a quiet channel is left to see whether our reader is still there.
-const LOOK: Duration = Duration::from_millis(200);
+pub const LOOK: Duration = Duration::from_millis(200);
 
 /// When to end.
 pub struct Ending {
@@ -91,7 +92,11 @@ pub fn run(
     ending: &Ending,
     output: &mut Output,
 ) -> Outcome {
-    let channel = place.open()?.open_channel(channel)?;
+    let fabric = place.open()?;
+    if matches!(fabric.object_kind(channel), Ok(ObjectKind::Topic)) {
+        return tail_topic::run(&fabric, channel, name, ending, output);
+    }
+    let channel = fabric.open_channel(channel)?;
     let mut source = source(&channel, name, take)?;
     let mut message = Vec::new();
     let mut printed = 0;
@@ -153,7 +158,7 @@ fn lost(count: u64, output: &mut Output) -> Result<(), Failure> {
 }
 
 /// Whether the other end of our pipe was closed: a quiet channel would not show it by a write.
-fn reader_is_gone() -> bool {
+pub fn reader_is_gone() -> bool {
     let stdout = std::io::stdout();
     if stdout.is_terminal() {
         return false;

@@ -181,6 +181,22 @@ public enum ErrorCode {
     NOT_OWNER(44,
             "The calling thread does not hold the lock, or not so many permits.",
             "Let go once, in the thread that took it."),
+    /** The server that took the call died. */
+    PEER_DIED(51,
+            "The server that took the call died.",
+            "Ask again if the request may be executed twice: it is not known how far the server came."),
+    /** All calls of the client are under way. */
+    TOO_MANY_CALLS(52,
+            "All calls of the client are under way.",
+            "Collect replies before sending more, or make the service with more calls for each client."),
+    /** The server let the call go without a reply. */
+    UNANSWERED(53,
+            "The server let the call go without a reply.",
+            "Look at the server: it refused the request, or an error or panic kept it from answering."),
+    /** All client or server entries of the service are taken. */
+    TOO_MANY_CLIENTS(54,
+            "All client or server entries of the service are taken.",
+            "Close clients or servers that are not needed, or share one among threads."),
     /** The subscription was taken away: it stood still for too long, somebody ended it, or the thread that used it last has ended. */
     EJECTED(56,
             "The subscription was taken away: it stood still for too long, somebody ended it, or the thread that used it last has ended.",

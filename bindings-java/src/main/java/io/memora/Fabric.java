@@ -216,6 +216,39 @@ public final class Fabric implements AutoCloseable {
         return Native.fabricSignal(handle.number(), Objects.requireNonNull(signalName, "name"), kind, permits);
     }
 
+    /** The service of a name, which is made with these options if it is not there. */
+    public Service service(String serviceName, ServiceOptions options) {
+        Objects.requireNonNull(serviceName, "serviceName");
+        long number = Native.fabricService(handle.number(), serviceName, options.messageBytes, options.calls);
+        return new Service(this, serviceName, number);
+    }
+
+    /** The service of a name, which must be there already. */
+    public Service openService(String serviceName) {
+        long number = Native.fabricOpenService(handle.number(), Objects.requireNonNull(serviceName, "serviceName"));
+        return new Service(this, serviceName, number);
+    }
+
+    /**
+     * The topic of a name, which is made if it is not there.
+     *
+     * @param limit the most bytes of values and index together; 0: what the fabric has
+     */
+    public Topic topic(String topicName, long limit) {
+        Objects.requireNonNull(topicName, "topicName");
+        if (limit < 0) {
+            throw new MemoraException(
+                    ErrorCode.INVALID_ARGUMENT, "limit is " + limit + ": it must not be negative.", 0, null);
+        }
+        return new Topic(this, topicName, Native.fabricTopic(handle.number(), topicName, limit));
+    }
+
+    /** The topic of a name, which must be there already. */
+    public Topic openTopic(String topicName) {
+        long number = Native.fabricOpenTopic(handle.number(), Objects.requireNonNull(topicName, "topicName"));
+        return new Topic(this, topicName, number);
+    }
+
     /** The store of a name, which is made if it is not there, and recovered from its files. */
     public Store store(String storeName, StoreOptions options) {
         Objects.requireNonNull(storeName, "storeName");

@@ -5,7 +5,7 @@ package io.memora;
  *
  * @param id its number in the fabric
  * @param name its name
- * @param kind cache, channel, store, event, counter, lock or semaphore
+ * @param kind cache, channel, store, event, counter, lock, semaphore, service or topic
  * @param chunks how many chunks of the fabric it has
  * @param bytes how many bytes those are
  */

@@ -22,6 +22,7 @@ public final class ChildJvm {
             case "virtual" -> virtual(home);
             case "views" -> views(home);
             case "compute" -> compute(home);
+            case "take" -> take(home);
             case "virtual-compute" -> virtualCompute(home);
             case "own" -> own(home);
             case "virtual-signals" -> virtualSignals(home);
@@ -85,6 +86,17 @@ public final class ChildJvm {
             }
         }
         System.out.println(heard + " heard, " + refused[0]);
+    }
+
+    /** Takes one request and keeps it. */
+    private static void take(Path home) throws Exception {
+        try (Fabric fabric = Fabric.builder("test").home(home).open();
+                Service service = fabric.openService("work");
+                Server server = service.server()) {
+            Request request = server.take(Duration.ofSeconds(20));
+            System.out.println("took " + string(request.data()));
+            Thread.sleep(Long.MAX_VALUE);
+        }
     }
 
     /** Makes a value for ever. */

@@ -254,4 +254,46 @@ public final class Native {
     public static native void permitsGive(long handle, int count);
 
     public static native long permitsCount(long handle);
+
+    // Services
+
+    public static native long fabricService(long handle, String name, int messageBytes, int calls);
+
+    public static native long fabricOpenService(long handle, String name);
+
+    public static native long client(long service);
+
+    public static native long server(long service);
+
+    public static native long callArray(long handle, byte[] request, int start, int len);
+
+    public static native long callBuffer(long handle, ByteBuffer request, int start, int len);
+
+    public static native byte[] callWait(long handle, long call, int waitMicros);
+
+    public static native byte[] callEnd(long handle, long call);
+
+    public static native byte[] callWaitAny(long handle, int waitMicros);
+
+    public static native void callCancel(long handle, long call);
+
+    public static native byte[] serverTake(long handle, int waitMicros);
+
+    public static native int replyArray(long handle, long ticket, byte[] reply, int start, int len);
+
+    public static native int replyBuffer(long handle, long ticket, ByteBuffer reply, int start, int len);
+
+    public static native void refuse(long handle, long ticket);
+
+    // Topics
+
+    public static native long fabricTopic(long handle, String name, long limit);
+
+    public static native long fabricOpenTopic(long handle, String name);
+
+    public static native long topicPublish(long handle, byte[] key, byte[] value);
+
+    public static native long topicSubscribe(long topic);
+
+    public static native byte[] topicNext(long handle, int waitMicros);
 }

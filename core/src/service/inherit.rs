@@ -1,0 +1,128 @@
+//! What a thread leaves in a service when it is dead, or detaches.
+
+use super::area::{Area, Cells};
+use super::layout::{CellKind, CellWord, EntryKind, EntryState};
+use crate::error::Result;
+
+/// States that a call passes through at most while its client lets it go: asked, taken, left.
+const STEPS: usize = 4;
+
+/// Takes over everything that the entry `thread` held: calls that it took as a server are told to be its victims, what it asked
+/// as a client is withdrawn, its entries are closed. Repeating it is harmless, also at the same time. What is damaged is
+/// left, and told when everything else is done.
+pub(crate) fn inherit(area: &Area, thread: u16) -> Result<()> {
+    let mut damage = Ok(());
+    let mut held = false;
+    for index in 0..area.shape.clients {
+        match inherit_calls(area, index, thread).and_then(|()| inherit_client(area, index, thread)) {
+            Ok(was_held) => held |= was_held,
+            Err(error) => damage = damage.and(Err(error)),
+        }
+    }
+    for index in 0..area.shape.servers {
+        match inherit_server(area, index, thread) {
+            Ok(was_held) => held |= was_held,
+            Err(error) => damage = damage.and(Err(error)),
+        }
+    }
+    if held {
+        // A wake that it owed.
+        area.asked().wake_all();
+    }
+    damage
+}
+
+/// Tells a client which of its calls the entry `thread` took and will not answer any more.
+fn inherit_calls(area: &Area, index: u32, thread: u16) -> Result<()> {
+    let Some(cells) = area.cells(index)? else { return Ok(()) };
+    let mut any = false;
+    for number in 0..area.shape.calls {
+        let seen = cells.look(number)?;
+        if matches!(seen.kind(), Some(CellKind::Taken | CellKind::Left)) && seen.server() == thread {
+            kill_point!("service.inherit.before_died");
+            // A failure means that the client gave it up or found the death itself: then the next look finds it.
+            any |= cells.change(seen, seen.as_kind(CellKind::Died))? || given_up(&cells, seen)?;
+            kill_point!("service.inherit.died");
+        }
+    }
+    if any {
+        cells.wait(area.registered).wake_all();
+    }
+    Ok(())
+}
+
+/// The client gave a call up just now whose server is gone: frees its cell. True if this did it.
+fn given_up(cells: &Cells, seen: CellWord) -> Result<bool> {
+    let left = CellWord::new(CellKind::Left, seen.server(), seen.number());
+    cells.change(left, left.as_kind(CellKind::Died))
+}
+
+/// Takes over one client entry if the entry `thread` held it. The caller wakes who sleeps.
+pub(super) fn inherit_client(area: &Area, index: u32, thread: u16) -> Result<bool> {
+    let seen = area.client_state(index)?;
+    if !matches!(seen.kind(), Some(EntryKind::Taking | EntryKind::Live)) || seen.owner() != thread {
+        return Ok(false);
+    }
+    let next = match area.cells(index)? {
+        None => EntryKind::Free,
+        Some(cells) => {
+            // Its ring may be new to everybody.
+            area.client_came();
+            let_calls_go(area, &cells, seen)?;
+            EntryKind::Closed
+        }
+    };
+    kill_point!("service.inherit.before_close");
+    area.change_client(index, seen, EntryState::new(next, 0, 0, seen.generation()))?;
+    kill_point!("service.inherit.closed");
+    Ok(true)
+}
+
+fn inherit_server(area: &Area, index: u32, thread: u16) -> Result<bool> {
+    let seen = area.server_state(index)?;
+    if seen.owner() != thread {
+        return Ok(false);
+    }
+    kill_point!("service.inherit.before_free");
+    area.change_server(index, seen, EntryState::new(EntryKind::Free, 0, 0, seen.generation()))?;
+    kill_point!("service.inherit.freed");
+    Ok(true)
+}
+
+/// Withdraws what was asked and leaves what was taken to its servers, as long as the entry has this state.
+pub(super) fn let_calls_go(area: &Area, cells: &Cells, state: EntryState) -> Result<()> {
+    for number in 0..area.shape.calls {
+        for _ in 0..STEPS {
+            let seen = cells.look(number)?;
+            let next = match seen.kind() {
+                Some(CellKind::Asked) => seen.as_kind(CellKind::Free),
+                Some(CellKind::Taken) => CellWord::new(CellKind::Left, seen.server(), seen.number()),
+                Some(CellKind::Free | CellKind::Left | CellKind::Died) => break,
+                None => return Err(cells.damaged("the word of a cell")),
+            };
+            // The word was loaded before: if it is a later owner's, the state has changed since.
+            if area.client_state(cells.index)? != state {
+                return Ok(());
+            }
+            kill_point!("service.leave.before");
+            if cells.change(seen, next)? {
+                kill_point!("service.leave.after");
+                break;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whether some client of the service names the ring that contains the byte at `offset`: what the pool asks about open
+/// chunks of the dead.
+pub(crate) fn names_ring(area: &Area, offset: u64) -> Result<bool> {
+    for index in 0..area.shape.clients {
+        // ORDER Acquire [client-ring]: as in `cells`.
+        let ring = area.ring_word(index)?.load(crate::shm::atomic::Ordering::Acquire);
+        if ring != 0 && ring <= offset && offset - ring < area.shape.ring_bytes() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}

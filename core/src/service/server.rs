@@ -1,0 +1,412 @@
+//! The answering end of a service.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::area::{Area, Cells};
+use super::client::too_long;
+use super::layout::{AnswerWord, CellKind, CellWord, EntryKind, EntryState, Status, half, server};
+use crate::channel::write_at;
+use crate::error::Result;
+use crate::limits::WAIT_SLICE_MS;
+use crate::shm::atomic::Ordering;
+use crate::shm::{Kept, thread};
+use crate::wait::{Backoff, Patience, Step};
+
+/// Takes requests and answers them. Any number of servers of a service, in any processes, share its requests: each request is
+/// taken by one of them, once.
+///
+/// It may be moved to another thread: the first call there takes it over.
+pub struct Server {
+    area: Arc<Area>,
+    marker: usize,
+    me: u16,
+    index: u32,
+    state: EntryState,
+    entry: Kept<{ server::BYTES }>,
+    clients: Vec<Seen>,
+    epoch: Option<u32>,
+    /// The client whose turn it is.
+    turn: usize,
+    patience: Patience,
+    /// `!Sync`: one thread at a time.
+    alone: std::marker::PhantomData<std::cell::Cell<()>>,
+}
+
+/// A client as a server sees it.
+struct Seen {
+    cells: Arc<Cells>,
+    /// Calls up to this number are none of ours: taken, withdrawn, or never made.
+    cursor: u64,
+}
+
+impl Seen {
+    /// Takes a request of this client, if there is one.
+    #[inline(always)]
+    fn take(&mut self, me: u16) -> Result<Option<u64>> {
+        // Each round but the last passes over a call that another server took, or one that was withdrawn.
+        for _ in 0..=self.cells.shape.calls {
+            let next = self.cursor + 1;
+            // Before the word of the cell: what was posted by then stands there.
+            let posted = self.cells.posted()?;
+            let seen = self.cells.look(next)?;
+            if seen.kind() == Some(CellKind::Asked) && seen.number() == next {
+                kill_point!("service.take.before");
+                let taken = CellWord::new(CellKind::Taken, me, next);
+                let won = self.cells.change(seen, taken)?;
+                // DIES AFTER: its client is told `PeerDied`.
+                kill_point!("service.take.after");
+                self.cursor = next;
+                if won {
+                    return Ok(Some(next));
+                }
+            } else if posted > self.cursor {
+                self.cursor = self.skip(posted)?;
+            } else {
+                return Ok(None);
+            }
+        }
+        Ok(None)
+    }
+
+    /// The next call after the cursor is not there to be taken: goes on right in front of the lowest that is.
+    #[cold]
+    #[inline(never)]
+    fn skip(&self, posted: u64) -> Result<u64> {
+        let mut lowest = posted + 1;
+        for place in 0..self.cells.shape.calls {
+            let seen = self.cells.look(place)?;
+            if seen.kind() == Some(CellKind::Asked) && seen.number() > self.cursor {
+                lowest = lowest.min(seen.number());
+            }
+        }
+        Ok(lowest - 1)
+    }
+}
+
+impl Server {
+    pub(super) fn new(area: Arc<Area>) -> Result<Server> {
+        area.same_process()?;
+        let me = area.ground.thread()?;
+        let (index, state) = area.take_server(me)?;
+        Ok(Server {
+            marker: thread::marker(),
+            me,
+            index,
+            state,
+            entry: area.server_entry(index)?,
+            clients: Vec::new(),
+            epoch: None,
+            turn: 0,
+            patience: Patience::default(),
+            area,
+            alone: std::marker::PhantomData,
+        })
+    }
+
+    /// Bytes of the longest request or reply.
+    pub fn message_len_max(&self) -> usize {
+        self.area.shape.message_bytes as usize
+    }
+
+    /// What every call begins with: the thread holds the entry.
+    #[inline(always)]
+    fn start(&mut self) -> Result<()> {
+        self.area.same_process()?;
+        // ORDER Relaxed: only its holder, or the reaper of a dead holder, changes the word of a live entry.
+        let state = self.entry.block().u64::<{ server::STATE }>().load(Ordering::Relaxed);
+        if thread::marker() != self.marker || state != self.state.0 {
+            self.adopt()?;
+        }
+        Ok(())
+    }
+
+    /// Takes the entry over from the thread that used it before, or another one if that has ended.
+    #[cold]
+    #[inline(never)]
+    fn adopt(&mut self) -> Result<()> {
+        let me = self.area.ground.thread()?;
+        let mine = EntryState::new(EntryKind::Live, 0, me, self.state.generation());
+        if self.area.change_server(self.index, self.state, mine)? {
+            self.state = mine;
+        } else {
+            (self.index, self.state) = self.area.take_server(me)?;
+            self.entry = self.area.server_entry(self.index)?;
+        }
+        (self.me, self.marker) = (me, thread::marker());
+        Ok(())
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn find_clients(&mut self, epoch: u32) -> Result<()> {
+        for index in 0..self.area.shape.clients {
+            if self.clients.iter().any(|seen| seen.cells.index == index) {
+                continue;
+            }
+            if let Some(cells) = self.area.cells(index)? {
+                // The first look finds the lowest call that is there.
+                self.clients.push(Seen { cells: Arc::new(cells), cursor: 0 });
+            }
+        }
+        self.epoch = Some(epoch);
+        Ok(())
+    }
+
+    /// Takes a request into `into`, if there is one. Never waits.
+    pub fn try_take(&mut self, into: &mut Vec<u8>) -> Result<Option<Request>> {
+        self.start()?;
+        self.one(into)
+    }
+
+    #[inline(always)]
+    fn one(&mut self, into: &mut Vec<u8>) -> Result<Option<Request>> {
+        let epoch = self.area.epoch();
+        if self.epoch != Some(epoch) {
+            self.find_clients(epoch)?;
+        }
+        let count = self.clients.len();
+        for _ in 0..count {
+            if self.turn >= count {
+                self.turn = 0;
+            }
+            let seen = &mut self.clients[self.turn];
+            self.turn += 1;
+            let Some(number) = seen.take(self.me)? else { continue };
+            let cells = Arc::clone(&seen.cells);
+            let taken = self.entry.block().u64::<{ server::TAKEN }>();
+            // ORDER Relaxed: a count of the entry's holder.
+            taken.store(taken.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+            // From here on the request is let go if anything fails.
+            let mut request =
+                Request { area: self.area.clone(), cells, number, owner: self.me, len: 0, done: false };
+            request.read(into)?;
+            return Ok(Some(request));
+        }
+        Ok(None)
+    }
+
+    /// Waits for a request, at most `timeout`; without one, until there is one. `None` when the time is over.
+    pub fn take(&mut self, into: &mut Vec<u8>, timeout: Option<Duration>) -> Result<Option<Request>> {
+        self.start()?;
+        if let Some(request) = self.one(into)? {
+            return Ok(Some(request));
+        }
+        let mut backoff = Backoff::new(&self.patience, timeout, Duration::from_millis(WAIT_SLICE_MS));
+        let request = loop {
+            match backoff.step() {
+                Step::Again => {
+                    if let Some(request) = self.one(into)? {
+                        break request;
+                    }
+                }
+                Step::Park(slice) => {
+                    self.area.ground.usable()?;
+                    let area = self.area.clone();
+                    let armed = area.asked().arm();
+                    if let Some(request) = self.one(into)? {
+                        break request;
+                    }
+                    area.asked().sleep(armed, slice);
+                }
+                Step::TimedOut => return Ok(None),
+            }
+        };
+        backoff.done(&mut self.patience);
+        Ok(Some(request))
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if self.area.same_process().is_ok() {
+            let free = EntryState::new(EntryKind::Free, 0, 0, self.state.generation());
+            kill_point!("service.server.before_free");
+            // Fails if the reaper of the thread that used it freed it already.
+            let _ = self.area.change_server(self.index, self.state, free);
+            kill_point!("service.server.freed");
+        }
+    }
+}
+
+/// A request that was taken, to be answered once. It outlives the [`Server`] that took it, and may be answered by any thread.
+///
+/// Dropping it lets it go: its client is told `Unanswered`. If the thread that took it ends before another thread
+/// wrote to the reply or answered, its client is told `PeerDied`.
+pub struct Request {
+    area: Arc<Area>,
+    cells: Arc<Cells>,
+    number: u64,
+    /// The thread that the cell names.
+    owner: u16,
+    len: usize,
+    done: bool,
+}
+
+impl Request {
+    /// Copies the request out.
+    #[inline(always)]
+    fn read(&mut self, into: &mut Vec<u8>) -> Result<()> {
+        // ORDER Relaxed: the taking of the cell's word orders it.
+        let len = self.cells.request(self.number)?.u64::<{ half::LEN }>().load(Ordering::Relaxed);
+        if len > self.area.shape.message_bytes {
+            return Err(self.cells.damaged("the length of a request"));
+        }
+        into.resize(len as usize, 0);
+        self.len = into.len();
+        self.cells.request_bytes(self.number)?.copy_out(0, into)
+    }
+
+    /// Bytes of the request.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether the request has no bytes.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Bytes of the longest reply.
+    pub fn reply_len_max(&self) -> usize {
+        self.area.shape.message_bytes as usize
+    }
+
+    /// The client's entry. Another client may go on with it later.
+    pub fn client(&self) -> u32 {
+        self.cells.index
+    }
+
+    /// Number of the call: unique in the client's entry, for ever.
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// Whether its caller has given it up or is gone: nobody will see the reply.
+    pub fn is_given_up(&self) -> Result<bool> {
+        self.area.same_process()?;
+        Ok(self.cells.look(self.number)? != CellWord::new(CellKind::Taken, self.owner, self.number))
+    }
+
+    /// Makes sure that the answer's half of the cell is the calling thread's. False if nobody waits for it any more.
+    #[inline(always)]
+    fn hold(&mut self) -> Result<bool> {
+        self.area.same_process()?;
+        let me = self.area.ground.thread()?;
+        let seen = self.cells.look(self.number)?;
+        let held = seen.server() == self.owner && seen.number() == self.number;
+        match seen.kind() {
+            Some(CellKind::Taken) if held && self.owner == me => Ok(true),
+            Some(CellKind::Taken) if held => {
+                let mine = CellWord::new(CellKind::Taken, me, self.number);
+                kill_point!("service.answer.before_adopt");
+                let won = self.cells.change(seen, mine)?;
+                // DIES AFTER: its client is told `PeerDied`.
+                kill_point!("service.answer.adopted");
+                if won {
+                    self.owner = me;
+                }
+                // A failure means that its caller gave it up, or that the other thread has ended.
+                Ok(won)
+            }
+            _ => Ok(false),
+        }
+    }
+
+    /// Writes bytes of the reply at byte `at` of it, where the client will read them. [`Request::commit`] shows them; bytes that are
+    /// not written hold whatever was there before.
+    pub fn write(&mut self, at: usize, bytes: &[u8]) -> Result<()> {
+        let most = self.area.shape.message_bytes;
+        let end = (at as u64).checked_add(bytes.len() as u64);
+        if end.is_none_or(|end| end > most) {
+            return Err(too_long(&self.area, "reply", end.unwrap_or(u64::MAX)));
+        }
+        if self.hold()? {
+            write_at(self.cells.answer_bytes(self.number)?, at as u64, bytes)?;
+        }
+        Ok(())
+    }
+
+    /// Answers with the first `len` bytes that were written. False if nobody waits for the reply any more.
+    pub fn commit(mut self, len: usize) -> Result<bool> {
+        if len as u64 > self.area.shape.message_bytes {
+            return Err(too_long(&self.area, "reply", len as u64));
+        }
+        self.end(len as u64, Status::Replied)
+    }
+
+    /// Answers. False if nobody waits for the reply any more: it was dropped.
+    #[inline]
+    pub fn reply(mut self, reply: &[u8]) -> Result<bool> {
+        let len = reply.len() as u64;
+        if len > self.area.shape.message_bytes {
+            return Err(too_long(&self.area, "reply", len));
+        }
+        if self.hold()? {
+            self.cells.answer_bytes(self.number)?.copy_in(0, reply)?;
+        }
+        self.end(len, Status::Replied)
+    }
+
+    /// Lets the request go without a reply: its client is told `Unanswered`. False if nobody waits any more.
+    pub fn refuse(mut self) -> Result<bool> {
+        self.end(0, Status::Unanswered)
+    }
+
+    /// Shows the answer and gives the cell back.
+    #[inline(always)]
+    fn end(&mut self, len: u64, status: Status) -> Result<bool> {
+        let waited_for = self.hold()?;
+        self.done = true;
+        if waited_for {
+            let half = self.cells.answer(self.number)?;
+            // ORDER Relaxed: the store of the word orders it.
+            half.u64::<{ half::LEN }>().store(len, Ordering::Relaxed);
+            let word = AnswerWord::new(status, self.number);
+            kill_point!("service.answer.before");
+            // ORDER Release [answer]: the reply.
+            half.u64::<{ half::WORD }>().store(word.0, Ordering::Release);
+            // DIES AFTER: the reply is there, and its client sees it before it sees the death.
+            kill_point!("service.answer.answered");
+            let mine = CellWord::new(CellKind::Taken, self.owner, self.number);
+            if self.cells.change(mine, mine.as_kind(CellKind::Free))? {
+                kill_point!("service.answer.freed");
+                self.cells.wait(self.area.registered).notify();
+                return Ok(true);
+            }
+        }
+        self.let_go()?;
+        Ok(false)
+    }
+
+    /// The caller is gone: the cell goes back to the client's entry.
+    #[cold]
+    #[inline(never)]
+    fn let_go(&self) -> Result<()> {
+        let left = CellWord::new(CellKind::Left, self.owner, self.number);
+        kill_point!("service.answer.before_let_go");
+        // A failure means that the thread which took it ended, and the cell was taken back for it.
+        let _ = self.cells.change(left, left.as_kind(CellKind::Free))?;
+        kill_point!("service.answer.let_go");
+        Ok(())
+    }
+}
+
+impl Drop for Request {
+    fn drop(&mut self) {
+        if !self.done {
+            // An error leaves it to the reaper.
+            let _ = self.end(0, Status::Unanswered);
+        }
+    }
+}
+
+impl std::fmt::Debug for Request {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Request")
+            .field("client", &self.client())
+            .field("number", &self.number)
+            .field("len", &self.len)
+            .finish()
+    }
+}
