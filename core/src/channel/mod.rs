@@ -54,7 +54,11 @@ mod subscription;
 mod watch;
 
 #[cfg(all(test, not(memora_loom)))]
+mod batch_tests;
+#[cfg(all(test, not(memora_loom)))]
 mod damage_tests;
+#[cfg(all(test, not(memora_loom)))]
+mod eject_tests;
 #[cfg(all(test, memora_loom))]
 mod interleavings;
 #[cfg(all(test, not(memora_loom)))]
