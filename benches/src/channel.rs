@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use memora::{Channel, ChannelKind, ChannelOptions, ErrorCode, Fabric, OverrunPolicy, Subscriber};
+use memora::{Channel, ChannelKind, ChannelOptions, ErrorCode, Fabric, OverrunPolicy, ReadFrom, Subscriber};
 
 use crate::floor;
 use crate::harness::{Case, Figure, Report, interleave};
@@ -20,6 +20,8 @@ const LOSSY: u8 = b'L';
 const BROADCAST: u8 = b'B';
 const ECHO: u8 = b'E';
 const SLEEPY: u8 = b'e';
+const LOG: u8 = b'l';
+const BATCHES: u8 = b'b';
 
 fn channel(fabric: &Fabric, name: &str, kind: ChannelKind, overrun: OverrunPolicy) -> Channel {
     let options = ChannelOptions { kind, overrun, ..ChannelOptions::default() };
@@ -38,6 +40,10 @@ fn broadcast(fabric: &Fabric) -> Channel {
     channel(fabric, "broadcast", ChannelKind::Broadcast, OverrunPolicy::Block)
 }
 
+fn log(fabric: &Fabric) -> Channel {
+    channel(fabric, "log", ChannelKind::Log, OverrunPolicy::Overrun)
+}
+
 /// The second process's side.
 pub fn perform(fabric: &Fabric, task: u8, count: u64) {
     match task {
@@ -47,6 +53,8 @@ pub fn perform(fabric: &Fabric, task: u8, count: u64) {
         SHORT => send::<32>(&stream(fabric, "one-way"), count),
         LOSSY => send::<56>(&lossy(fabric), count),
         BROADCAST => send::<56>(&broadcast(fabric), count),
+        LOG => append(fabric, count, 1),
+        BATCHES => append(fabric, count, 16),
         SLEEPY => echo_asleep(fabric, count),
         _ => echo(fabric, count),
     }
@@ -58,6 +66,18 @@ fn send<const LEN: usize>(channel: &Channel, count: u64) {
     for number in 0..count {
         message[..8].copy_from_slice(&number.to_le_bytes());
         publisher.send(&message).expect("sent");
+    }
+}
+
+fn append(fabric: &Fabric, count: u64, batch: usize) {
+    let mut appender = log(fabric).appender().expect("a block");
+    let message = [7; 32];
+    let batch = vec![message.as_slice(); batch];
+    for _ in 0..count / batch.len() as u64 {
+        match batch.as_slice() {
+            [one] => drop(appender.append(one).expect("appended")),
+            many => drop(appender.append_all(many.iter().copied()).expect("appended")),
+        }
     }
 }
 
@@ -128,6 +148,45 @@ fn throughput_to_two(pair: &mut Pair) -> f64 {
     rate(start)
 }
 
+/// Millions of messages a second that one process appends to a log and this one reads, or is told that they were trimmed.
+fn log_throughput(pair: &mut Pair, task: u8) -> f64 {
+    let mut reader = log(&pair.fabric).reader(ReadFrom::Newest).expect("a reader");
+    let end = reader.position() + COUNT;
+    pair.start(task, COUNT);
+    let mut start = None;
+    while reader.position() < end {
+        let taken = reader.poll(256, |_, message| {
+            start.get_or_insert_with(Instant::now);
+            assert_eq!(message.len(), 32);
+        });
+        match taken {
+            Ok(0) => std::hint::spin_loop(),
+            Ok(_) => {}
+            Err(error) if error.code() == ErrorCode::Overrun => {}
+            Err(error) => panic!("{error}"),
+        }
+    }
+    rate(start)
+}
+
+/// Millions of messages a second that two processes append to one log at the same time.
+fn log_from_two(pair: &mut Pair) -> f64 {
+    let channel = log(&pair.fabric);
+    let end = || channel.reader(ReadFrom::Newest).expect("a reader").position();
+    let mut appender = channel.appender().expect("a block");
+    let first = end();
+    pair.start(LOG, COUNT);
+    while end() == first {}
+    let (first, start) = (end(), Instant::now());
+    for _ in 0..COUNT / 2 {
+        appender.append(&[7; 32]).expect("appended");
+    }
+    let rate = (end() - first) as f64 * 1e3 / start.elapsed().as_nanos() as f64;
+    while end() < first + COUNT {}
+    std::thread::sleep(Duration::from_millis(20));
+    rate
+}
+
 /// Nanoseconds of one way: half of a round trip, both sides polling.
 fn one_way(pair: &mut Pair) -> f64 {
     const COUNT: u64 = 100_000;
@@ -175,12 +234,15 @@ pub fn run(report: &Report) {
         ("short", Box::new(|| throughput(&mut pair(), &stream(&fabric, "one-way"), SHORT))),
         ("two", Box::new(|| throughput_to_two(&mut pair()))),
         ("lossy", Box::new(|| throughput(&mut pair(), &lossy(&fabric), LOSSY))),
+        ("log", Box::new(|| log_throughput(&mut pair(), LOG))),
+        ("log batches", Box::new(|| log_throughput(&mut pair(), BATCHES))),
+        ("log two", Box::new(|| log_from_two(&mut pair()))),
         ("futex", Box::new(|| floor::futex_round_trip(&mut pair(), SLEEPS))),
         ("asleep", Box::new(|| round_trip_asleep(&mut pair()))),
     ];
     let samples = interleave(ROUNDS, &mut cases);
     let lines = Some(("a line each way ns", samples[1].median()));
-    let futex = Some(("futex ns", samples[7].median()));
+    let futex = Some(("futex ns", samples[10].median()));
     let stream = Some(("stream M msg/s", samples[3].median()));
     let figures = [
         ("one cache line to and fro, one way", "ns", None, None),
@@ -190,6 +252,9 @@ pub fn run(report: &Report) {
         ("32 B stream, send and poll", "M msg/s", lines, Some(">= 50")),
         ("56 B broadcast to two, send and poll", "M msg/s", stream, Some(">= 70 % of the stream")),
         ("56 B lossy broadcast, send and poll", "M msg/s", lines, None),
+        ("32 B log, append and poll", "M msg/s", lines, Some(">= 10")),
+        ("32 B log, append 16 at once and poll", "M msg/s", lines, Some(">= 10")),
+        ("32 B log, append by two", "M msg/s", lines, None),
         ("bare futex round trip, peer asleep", "ns", None, None),
         ("56 B round trip, send and recv, peer asleep", "ns", futex, Some("<= 1.2 x the futex")),
     ];

@@ -1,5 +1,6 @@
 // memora.hpp: that it compiles without warnings, closes what it opens, and gives values and exceptions as it says.
 #include <memora.hpp>
+#include <memora_log.hpp>
 #include <memora_signals.hpp>
 
 #include <cstdio>
@@ -250,6 +251,30 @@ void signals(const memora::Fabric &fabric) {
     CHECK(semaphore.free() == 3);
 }
 
+void logs(const memora::Fabric &fabric) {
+    memora_log_options_t options;
+    CHECK(memora_log_options_init(&options, sizeof options) == MEMORA_OK);
+    options.bytes = 256 * 1024;
+    memora::Log log(fabric, "log", options);
+    memora::Appender appender(log);
+    memora::LogReader reader(log), named(log, "audit", MEMORA_FROM_NEWEST);
+    CHECK(!named.try_recv());
+    CHECK(appender.append("zero") == 0 && appender.append(std::string(1500, 'x')) == 1);
+    auto first = reader.recv(std::chrono::milliseconds(1000));
+    CHECK(first && first->data == "zero" && first->position == 0 && first->time_ms == 0);
+    auto second = reader.try_recv();
+    CHECK(second && second->data == std::string(1500, 'x') && second->position == 1);
+    reader.seek(MEMORA_FROM_POSITION, 1);
+    CHECK(reader.position() == 1 && reader.lag() == 1 && reader.try_recv()->position == 1);
+    CHECK(named.try_recv()->data == "zero");
+    named.commit();
+    CHECK(code_of([&] { memora::LogReader ahead(log, MEMORA_FROM_POSITION, 9); }) == MEMORA_POSITION_AHEAD);
+    CHECK(code_of([&] { appender.append(std::string(5000, 'x')); }) == MEMORA_VALUE_TOO_LONG);
+    CHECK(log.stats().end == 2 && log.stats().lag_max == 1 && log.stats().readers == 1);
+    named.close();
+    CHECK(log.forget("audit") && !log.forget("audit"));
+}
+
 }  // namespace
 
 int main() {
@@ -276,6 +301,7 @@ int main() {
         messages(fabric);
         queues(fabric);
         signals(fabric);
+        logs(fabric);
         CHECK(fabric.stat().processes == 1);
         CHECK(code_of([&] { fabric.memfd(); }) == MEMORA_UNSUPPORTED);
 

@@ -36,9 +36,9 @@ pub use cache::{
     SetOutcome, Token, Ttl, View, WhenFull,
 };
 pub use channel::{
-    Acknowledge, Channel, ChannelKind, ChannelOptions, ChannelStats, Claim, Consumer, ConsumerInfo,
-    DeadLetters, Delivery, Message, OverrunPolicy, Publisher, QueueStats, Receipt, Subscriber,
-    SubscriptionInfo, WaitSet, Waitable, wait_any,
+    Acknowledge, Appender, Channel, ChannelKind, ChannelOptions, ChannelStats, Claim, Consumer, ConsumerInfo,
+    DeadLetters, Delivery, LogMessage, LogReader, LogReaderInfo, LogStats, Message, OverrunPolicy, Publisher,
+    QueueStats, ReadFrom, Receipt, Retention, Subscriber, SubscriptionInfo, WaitSet, Waitable, wait_any,
 };
 #[cfg(not(memora_loom))]
 pub use channel::{Messages, Readiness};

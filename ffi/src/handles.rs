@@ -27,6 +27,7 @@ use memora_core::{
 use crate::channel::{PublisherHandle, SubscriberHandle};
 use crate::compute::TokenHandle;
 use crate::events::EventsHandle;
+use crate::log::{AppenderHandle, LogReaderHandle};
 use crate::queue::ConsumerHandle;
 use crate::service::{ClientHandle, ServerHandle};
 use crate::signal::Signal;
@@ -70,6 +71,8 @@ pub(crate) enum Object {
     Server(ServerHandle),
     Topic(Topic),
     TopicSubscriber(TopicSubscriberHandle),
+    Appender(AppenderHandle),
+    LogReader(LogReaderHandle),
     #[cfg(test)]
     Probe(tests::Probe),
 }
@@ -97,6 +100,8 @@ impl Object {
             Object::Server(_) => "server",
             Object::Topic(_) => "topic",
             Object::TopicSubscriber(_) => "subscriber of a topic",
+            Object::Appender(_) => "appender",
+            Object::LogReader(_) => "reader of a log",
             #[cfg(test)]
             Object::Probe(_) => "probe",
         }
@@ -162,6 +167,8 @@ kind!(
     crate::signal::memora_named_semaphore_t,
     Signal::end
 );
+kind!(AppenderHandle, Appender, "appender", crate::log::memora_appender_t, AppenderHandle::end);
+kind!(LogReaderHandle, LogReader, "reader of a log", crate::log::memora_log_reader_t, LogReaderHandle::end);
 kind!(EventsHandle, Events, "subscriber of events", crate::events::memora_events_t, EventsHandle::end);
 kind!(Service, Service, "service", crate::service::memora_service_t);
 kind!(ClientHandle, Client, "client", crate::service::memora_client_t, ClientHandle::end);

@@ -26,6 +26,7 @@ pub mod compute;
 pub mod errors;
 pub mod events;
 pub mod fabric;
+pub mod log;
 pub mod options;
 pub mod queue;
 pub mod service;

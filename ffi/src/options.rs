@@ -169,6 +169,24 @@ pub struct memora_channel_options_t {
     pub timestamps: u32,
 }
 
+/// Options of a log. Fill it with memora_log_options_init().
+#[repr(C)]
+#[derive(Clone, Copy)]
+#[allow(non_camel_case_types)]
+pub struct memora_log_options_t {
+    /// Bytes of this structure in the calling program; set by the init function.
+    pub struct_size: usize,
+    /// Bytes that the log takes at most: a power of two from 256 KiB to 1 GiB. 0: 16 MiB. A message takes at most a 128th part.
+    pub bytes: u64,
+    /// Milliseconds after which a message is trimmed. 0: only for want of room.
+    pub age_ms: u64,
+    /// One of MEMORA_OVERRUN_*: with MEMORA_OVERRUN_BLOCK nothing is trimmed that a named reader has still to read. The default
+    /// is MEMORA_OVERRUN_LOSE.
+    pub overrun: u32,
+    /// Must be 0.
+    pub reserved: u32,
+}
+
 /// Options of a store. Fill it with memora_store_options_init().
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -254,6 +272,16 @@ options!(
     }
 );
 options!(
+    memora_log_options_t,
+    memora_log_options_t {
+        struct_size: size_of::<memora_log_options_t>(),
+        bytes: 0,
+        age_ms: 0,
+        overrun: MEMORA_OVERRUN_LOSE,
+        reserved: 0,
+    }
+);
+options!(
     memora_store_options_t,
     memora_store_options_t {
         struct_size: size_of::<memora_store_options_t>(),
@@ -328,6 +356,18 @@ pub unsafe extern "C" fn memora_channel_options_init(
 ///
 /// Returns MEMORA_OK, MEMORA_INVALID_ARGUMENT.
 #[unsafe(no_mangle)]
+pub unsafe extern "C" fn memora_log_options_init(
+    options: *mut memora_log_options_t,
+    struct_size: usize,
+) -> c_int {
+    // SAFETY: the pointers are those of a caller who keeps to the header.
+    unsafe { call(|border| border.init_options(options, struct_size)) }
+}
+
+/// Fills `options` with the defaults. `struct_size` is sizeof *options.
+///
+/// Returns MEMORA_OK, MEMORA_INVALID_ARGUMENT.
+#[unsafe(no_mangle)]
 pub unsafe extern "C" fn memora_store_options_init(
     options: *mut memora_store_options_t,
     struct_size: usize,
@@ -336,11 +376,11 @@ pub unsafe extern "C" fn memora_store_options_init(
     unsafe { call(|border| border.init_options(options, struct_size)) }
 }
 
-fn unknown(what: &str, value: u32) -> Error {
+pub(crate) fn unknown(what: &str, value: u32) -> Error {
     Error::new(ErrorCode::InvalidArgument, format!("{value} is no {what} of this version of the library."))
 }
 
-fn zero(reserved: u32) -> Result<()> {
+pub(crate) fn zero(reserved: u32) -> Result<()> {
     if reserved == 0 { Ok(()) } else { Err(unknown("value of `reserved`", reserved)) }
 }
 
@@ -433,6 +473,15 @@ pub(crate) fn set(border: &Border, options: *const memora_set_options_t) -> Resu
     Ok(core::SetOptions { ttl_ms: ttl(options.ttl_ms), flags: options.flags })
 }
 
+/// An overrun policy by its number.
+pub(crate) fn overrun(number: u32) -> Result<core::OverrunPolicy> {
+    match number {
+        MEMORA_OVERRUN_BLOCK => Ok(core::OverrunPolicy::Block),
+        MEMORA_OVERRUN_LOSE => Ok(core::OverrunPolicy::Overrun),
+        other => Err(unknown("overrun policy", other)),
+    }
+}
+
 /// The options of a channel.
 pub(crate) fn channel(
     border: &Border,
@@ -447,11 +496,7 @@ pub(crate) fn channel(
             MEMORA_CHANNEL_QUEUE => core::ChannelKind::Queue,
             other => return Err(unknown("kind of channel", other)),
         },
-        overrun: match options.overrun {
-            MEMORA_OVERRUN_BLOCK => core::OverrunPolicy::Block,
-            MEMORA_OVERRUN_LOSE => core::OverrunPolicy::Overrun,
-            other => return Err(unknown("overrun policy", other)),
-        },
+        overrun: overrun(options.overrun)?,
         lane_bytes: if options.lane_bytes == 0 { default.lane_bytes } else { options.lane_bytes },
         acknowledge: acknowledge(border, &options)?,
         eject_after: (options.eject_after_ms != 0)
@@ -523,6 +568,7 @@ mod tests {
         assert_eq!(size_of::<memora_counter_options_t>(), 3 * 8 + 4 * 4);
         assert_eq!(size_of::<memora_set_options_t>(), 2 * 8 + 2 * 4);
         assert_eq!(size_of::<memora_channel_options_t>(), 2 * 8 + 8 * 4);
+        assert_eq!(size_of::<memora_log_options_t>(), 3 * 8 + 2 * 4);
         assert_eq!(size_of::<memora_store_options_t>(), 3 * 8 + 2 * 4);
     }
 

@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use memora_core::ErrorCode;
 
 /// The modules that have entries, in the order of the header.
-const MODULES: [&str; 17] = [
+const MODULES: [&str; 18] = [
     "version", "errors", "options", "fabric", "cache", "view", "update", "compute", "channel", "queue",
-    "waiting", "events", "signal", "service", "topic", "store", "stats",
+    "log", "waiting", "events", "signal", "service", "topic", "store", "stats",
 ];
 
 /// A file and what has to stand in it.

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use memora::ReadFrom;
 use memora::limits::{FABRIC_LIMIT_MAX, FABRIC_LIMIT_MIN, KEY_LEN_MAX, NAME_LEN_MAX};
 
 /// What every help text ends with.
@@ -135,6 +136,12 @@ pub enum Command {
         lane_bytes: Option<u32>,
         #[command(flatten)]
         queue: QueueOptions,
+        /// Bytes that a log keeps at most, if this command makes it
+        #[arg(long, value_name = "SIZE", value_parser = size)]
+        log_bytes: Option<u64>,
+        /// Age at which messages of a log are trimmed, if this command makes it
+        #[arg(long, value_name = "TIME", value_parser = ttl)]
+        log_age: Option<Duration>,
         /// How long to wait for room
         #[arg(long, default_value = "5s", value_parser = humantime::parse_duration)]
         timeout: Duration,
@@ -150,7 +157,8 @@ pub enum Command {
         #[arg(long, default_value = "5s", value_parser = humantime::parse_duration)]
         timeout: Duration,
     },
-    /// Print the messages of a channel, from now on or from the place of a named subscription; those of a queue only with --take, of a topic all values first
+    /// Print the messages of a channel, from now on or from the place of a named subscription; those of a queue only with --take, those of
+    /// a log from any position, of a topic all values first
     Tail {
         /// Channel or topic
         #[arg(value_parser = name)]
@@ -161,6 +169,9 @@ pub enum Command {
         /// Of a queue: take the messages, so that no other consumer gets them; acknowledged ones when they are printed
         #[arg(long, conflicts_with = "name")]
         take: bool,
+        /// On a log: where to begin, unless the name has a place already
+        #[arg(long, value_name = "oldest|newest|POSITION", value_parser = read_from)]
+        from: Option<ReadFrom>,
         /// Go on for ever
         #[arg(long, short)]
         follow: bool,
@@ -496,6 +507,8 @@ pub enum Kind {
     Broadcast,
     /// Every message to one of the consumers
     Queue,
+    /// One order, kept to be read again
+    Log,
 }
 
 /// What a producer meets when a subscriber is a whole ring behind.
@@ -538,6 +551,17 @@ fn name(text: &str) -> Result<String, String> {
         && !text.starts_with('.')
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
     if fits { Ok(text.to_owned()) } else { Err(memora::ErrorCode::InvalidName.remedy().to_owned()) }
+}
+
+fn read_from(text: &str) -> Result<ReadFrom, String> {
+    match text {
+        "oldest" => Ok(ReadFrom::Oldest),
+        "newest" => Ok(ReadFrom::Newest),
+        _ => text
+            .parse()
+            .map(ReadFrom::Position)
+            .map_err(|_| "oldest, newest or the number of a position".to_owned()),
+    }
 }
 
 fn ttl(text: &str) -> Result<Duration, String> {
@@ -607,6 +631,8 @@ mod tests {
             vec!["memora", "--limit", "1K", "set", "a", "1"],
             vec!["memora", "set", "a", "1", "--ttl", "5"],
             vec!["memora", "tail", "c", "-n", "0"],
+            vec!["memora", "tail", "c", "--from", "-1"],
+            vec!["memora", "tail", "c", "--from", "first"],
         ] {
             assert!(Cli::try_parse_from(&bad).is_err(), "{bad:?}");
         }

@@ -179,6 +179,34 @@ fn messages_of_a_queue_are_printed_only_by_who_takes_them() {
 }
 
 #[test]
+fn a_log_is_read_again_from_any_position() {
+    let home = Home::new();
+    let making = ["--kind", "log", "--log-bytes", "256KiB", "--log-age", "1h"];
+    home.stdout(&[&["send", "orders", "zero"], &making[..]].concat());
+    assert_code(&home.feed(&["send", "orders", "-", "--lines"], b"one\ntwo\nthree\n"), 0, &["send"]);
+    let tail = |more: &[&str]| home.stdout(&[&["tail", "orders", "--wait", "10ms"], more].concat());
+    assert_eq!(tail(&[]), b"", "from now on");
+    assert_eq!(tail(&["--from", "oldest"]), b"zero\none\ntwo\nthree\n");
+    assert_eq!(tail(&["--from", "2"]), b"two\nthree\n");
+    assert_eq!(tail(&["--from", "newest"]), b"");
+    assert_eq!(tail(&["--name", "audit", "--from", "oldest", "-n", "3"]), b"zero\none\ntwo\n");
+    let rest = home.json(&["tail", "orders", "--wait", "10ms", "--name", "audit"]);
+    assert_eq!((&rest["value"], &rest["position"]), (&"three".into(), &3.into()));
+    let stat = home.json(&["stat", "default", "orders"]);
+    assert_eq!(
+        (&stat["oldest"], &stat["end"], &stat["readers"][0]["lag"]),
+        (&0.into(), &4.into(), &0.into())
+    );
+    assert_eq!(stat["readers"][0]["name"], "audit");
+    let ahead = home.command(&["tail", "orders", "--from", "5"]).output().unwrap();
+    assert_code(&ahead, 3, &["tail"]);
+    assert!(String::from_utf8_lossy(&ahead.stderr).contains("POSITION_AHEAD"));
+    home.stdout(&["send", "news", "x"]);
+    assert_code(&home.command(&["tail", "news", "--from", "oldest"]).output().unwrap(), 3, &["tail"]);
+    assert_code(&home.command(&["check"]).output().unwrap(), 0, &["check"]);
+}
+
+#[test]
 fn a_send_that_finds_no_room_gives_up_with_the_remedy() {
     let home = Home::new();
     let making = ["--lane-bytes", "64KiB", "--timeout", "50ms"];

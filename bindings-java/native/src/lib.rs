@@ -10,6 +10,7 @@ mod events;
 mod fabric;
 mod guard;
 mod handles;
+mod log;
 mod object;
 mod queue;
 mod service;

@@ -6,14 +6,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use jni::sys::jlong;
 use memora::{
-    Cache, Channel, Client, Error, ErrorCode, EventSubscriber, Fabric, Publisher, Service, Store, Topic,
-    TopicSubscriber, View, ViewedMemory,
+    Appender, Cache, Channel, Client, Error, ErrorCode, EventSubscriber, Fabric, Publisher, Service, Store,
+    Topic, TopicSubscriber, View, ViewedMemory,
 };
 
 use crate::cache::Entries;
 use crate::channel::Reader;
 use crate::compute::Filler;
 use crate::guard::{Answer, Fault};
+use crate::log::Reading;
 use crate::queue::Worker;
 use crate::service::Serving;
 use crate::signal::Signal;
@@ -31,6 +32,8 @@ pub enum Kind {
     Channel(Channel),
     Publisher(OneAtATime<Publisher>),
     Subscriber(OneAtATime<Reader>),
+    Appender(OneAtATime<Appender>),
+    LogReader(OneAtATime<Reading>),
     View(View),
     /// Nobody looks at it: it only keeps something mapped.
     Memory {
@@ -150,6 +153,20 @@ impl Object {
     pub fn publisher(&self) -> Answer<Taken<'_, Publisher>> {
         match &self.kind {
             Kind::Publisher(publisher) => publisher.take(),
+            _ => Err(wrong()),
+        }
+    }
+
+    pub fn appender(&self) -> Answer<Taken<'_, Appender>> {
+        match &self.kind {
+            Kind::Appender(appender) => appender.take(),
+            _ => Err(wrong()),
+        }
+    }
+
+    pub fn log_reader(&self) -> Answer<Taken<'_, Reading>> {
+        match &self.kind {
+            Kind::LogReader(reader) => reader.take(),
             _ => Err(wrong()),
         }
     }

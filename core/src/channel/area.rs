@@ -8,6 +8,7 @@ use super::lane::Lane;
 use super::layout::{
     LaneKind, LaneState, POSITION_MAX, Shape, SubKind, SubState, check_lane_bytes, control, lane, place, sub,
 };
+use super::log;
 use super::queue::{self, Part};
 use super::wait::WaitWord;
 use super::{ChannelKind, ChannelOptions, OverrunPolicy};
@@ -50,6 +51,8 @@ pub struct Area {
     pub stamped: bool,
     /// What it has beside its lanes if it is a queue.
     pub queue: Option<Part>,
+    /// What it has instead of lanes if it is a log.
+    pub log: Option<log::Part>,
     pub name: Box<str>,
     /// Bytes of the longest message.
     pub message_len_max: u64,
@@ -98,13 +101,22 @@ fn header(shm: &Shm, offset: u64) -> Result<Block<'_, { control::BYTES }>> {
     shm.block(offset)
 }
 
+/// Lane entries, and subscription or consumer entries, of a channel whose control area has `len` bytes.
+fn counts(kind: ChannelKind, len: u64) -> Option<(u32, u32)> {
+    match kind {
+        ChannelKind::Queue => queue::layout::counts(len),
+        ChannelKind::Log => Some((0, log::layout::SUBS)),
+        ChannelKind::Stream | ChannelKind::Broadcast => Shape::counts(len),
+    }
+}
+
 /// Lays out a new control area in private memory of the caller.
 pub fn create(area: Span<'_>, options: &ChannelOptions, object: u32) -> Result<()> {
     let lane_bytes = u64::from(options.lane_bytes);
     check_lane_bytes(lane_bytes)?;
     let is_queue = options.kind == ChannelKind::Queue;
-    let counts = if is_queue { queue::layout::counts } else { Shape::counts };
-    let (lanes, members) = counts(area.len()).ok_or_else(|| {
+    let is_log = options.kind == ChannelKind::Log;
+    let (lanes, members) = counts(options.kind, area.len()).ok_or_else(|| {
         Error::new(
             ErrorCode::LimitTooSmall,
             format!("A channel needs a chunk of 16 KiB, there are {} bytes.", area.len()),
@@ -126,6 +138,9 @@ pub fn create(area: Span<'_>, options: &ChannelOptions, object: u32) -> Result<(
     header.u64::<{ control::EJECT_AFTER }>().store(eject_after, Ordering::Relaxed);
     header.u32::<{ control::STAMPED }>().store(u32::from(options.timestamps), Ordering::Relaxed);
     Part::write(header, options.acknowledge.as_ref())?;
+    if is_log {
+        log::create(area, &shape, &options.retention.clone().unwrap_or_default())?;
+    }
     if options.kind == ChannelKind::Stream {
         // A stream has one subscription, which waits for its first holder: nothing that is sent before is lost.
         let away = SubState::new(SubKind::Away, 0, 0, 1);
@@ -151,8 +166,7 @@ impl Area {
         let overrun = OverrunPolicy::from_number(overrun).ok_or_else(|| damaged("its overrun policy"))?;
         check_lane_bytes(lane_bytes).map_err(|_| damaged("its lane size"))?;
         let is_queue = kind == ChannelKind::Queue;
-        let counts = if is_queue { queue::layout::counts(len) } else { Shape::counts(len) };
-        if counts != Some((lanes, subs)) {
+        if counts(kind, len) != Some((lanes, subs)) {
             return Err(damaged("the number of its entries"));
         }
         // ORDER Relaxed: as above.
@@ -164,6 +178,11 @@ impl Area {
             1 => true,
             _ => return Err(damaged("whether its messages bear their time")),
         };
+        if kind == ChannelKind::Log {
+            let shape = Shape { offset, lane_bytes, lanes, subs };
+            let part = log::Part::open(&shm, &shape, len)?.ok_or_else(|| damaged("its size"))?;
+            return Area::with_log(shm, ground, shape, part, overrun, name);
+        }
         if !is_queue {
             let shape = Shape { offset, lane_bytes, lanes, subs };
             let area = Area::with_shape(shm, ground, shape, kind, overrun, name)?;
@@ -208,6 +227,7 @@ impl Area {
             eject_after: None,
             stamped: false,
             queue: None,
+            log: None,
             name: name.into(),
             object,
         })
@@ -231,6 +251,21 @@ impl Area {
                 format!("A message of channel `{}` is too short for the time that it bears.", self.name),
             )),
         }
+    }
+
+    /// The log whose parts lie as `shape` and `part` say.
+    pub fn with_log(
+        shm: Arc<Shm>,
+        ground: Arc<dyn Ground>,
+        shape: Shape,
+        part: log::Part,
+        overrun: OverrunPolicy,
+        name: &str,
+    ) -> Result<Area> {
+        let mut area = Area::with_shape(shm, ground, shape, ChannelKind::Log, overrun, name)?;
+        area.message_len_max = part.geometry.message_len_max();
+        area.log = Some(part);
+        Ok(area)
     }
 
     /// An error in a forked child. Cheap enough for every call.

@@ -3,7 +3,7 @@
 use super::area::Area;
 use super::lane::{Next, Place};
 use super::layout::{LaneKind, NAMED, SubKind};
-use super::queue;
+use super::{log, queue};
 use crate::error::Result;
 
 /// Frames of a lane that are read at most: a ring full of the smallest.
@@ -59,12 +59,14 @@ pub(crate) fn check(area: &Area, problem: &mut dyn FnMut(String, String)) -> Res
             );
         }
     }
+    log::check::check(area, problem)?;
     check_subscriptions(area, problem)
 }
 
 /// Says what the dead hold still, and what they left unfinished. Nobody else is at work, and the dead were reaped.
 pub(crate) fn check_taken_over(area: &Area, problem: &mut dyn FnMut(String, String)) -> Result<()> {
     queue::check::check_taken_over(area, problem)?;
+    log::check::check_taken_over(area, problem)?;
     for index in 0..area.shape.lanes {
         let place = || format!("channel `{}` lane {index}", area.name);
         let Ok(state) = area.lane_state(index) else { continue };

@@ -15,7 +15,8 @@ use crate::shm::atomic::Ordering;
 /// Refuses a time that cannot be, or that the channel has no use for.
 pub(crate) fn check_options(name: &str, options: &ChannelOptions) -> Result<()> {
     let Some(time) = options.eject_after else { return Ok(()) };
-    if options.overrun != OverrunPolicy::Block || options.kind == ChannelKind::Queue {
+    let waits = matches!(options.kind, ChannelKind::Stream | ChannelKind::Broadcast);
+    if options.overrun != OverrunPolicy::Block || !waits {
         return Err(Error::new(
             ErrorCode::InvalidArgument,
             format!(

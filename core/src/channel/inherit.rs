@@ -29,6 +29,12 @@ pub(crate) fn inherit(area: &Area, thread: u16) -> Result<()> {
             Err(error) => damage = damage.and(Err(error)),
         }
     }
+    for index in 0..area.log.as_ref().map_or(0, |log| log.geometry.blocks) {
+        match area.inherit_block(index, thread) {
+            Ok(was_held) => held |= was_held,
+            Err(error) => damage = damage.and(Err(error)),
+        }
+    }
     if held {
         area.data().wake_all();
         area.space().wake_all();

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! control area (after the object header, in one chunk)
-//!   0 kind       u32  1 stream, 2 broadcast, 3 queue
+//!   0 kind       u32  1 stream, 2 broadcast, 3 queue, 4 log
 //!   4 overrun    u32  1 block, 2 overrun
 //!   8 lane_bytes u64  bytes of each ring, a power of two
 //!  16 lanes      u32  lane entries, a multiple of 8
@@ -19,7 +19,7 @@
 //! 256 letters    64 B queue: name of the channel for dead letters
 //! 320 redelivered u64 queue: messages that were delivered again  328 dead_letters u64  queue: messages that became dead letters
 //! 384 lane entries, 192 B each; then subscription entries, 128 B each; then for each subscription one place for each lane.
-//!     A queue has heads and consumer entries behind the lane entries instead: see `queue::layout`
+//!     A queue has heads and consumer entries behind the lane entries instead: see `queue::layout`. A log has no lanes: see `log::layout`
 //!
 //! lane entry (line 0 is written once in a sixteenth of the ring, line 1 at each message, line 2 once in an eighth)
 //!   0 state  u64  {kind 8 | 0 8 | owner thread 12 | 0 4 | generation 32}, lowest bits first
@@ -31,7 +31,7 @@
 //!
 //! subscription entry
 //!   0 state  u64  {kind 8 | flags 8 | owner thread 12 | 0 4 | generation 32}
-//!   8 name_len u64    64 name  64 B
+//!   8 name_len u64    16 position u64  log: where it stands    64 name  64 B
 //!
 //! place of a subscription in a lane, 16 B
 //!   0 position u64  everything in front of it is handled
@@ -92,6 +92,7 @@ pub mod lane {
 pub mod sub {
     pub const STATE: usize = 0;
     pub const NAME_LEN: usize = 8;
+    pub const POSITION: usize = 16;
     pub const NAME: u64 = 64;
     pub const BYTES: u64 = 128;
 }
@@ -393,6 +394,7 @@ pub const FACTS: &[u64] = &[
     control::STAMPED as u64,
     control::RETURNED as u64,
     control::LETTERS as u64,
+    sub::POSITION as u64,
 ];
 
 #[cfg(test)]

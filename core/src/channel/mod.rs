@@ -1,7 +1,7 @@
-//! Channels: messages from many publishers to one subscriber (stream), to each subscriber (broadcast), or each to one of many consumers
-//! (queue).
+//! Channels: messages from many publishers to one subscriber (stream), to each subscriber (broadcast), each to one of many consumers
+//! (queue), or kept in one order for all to read again (log).
 //!
-//! Each publisher writes into a ring of its own, its *lane*, so no publisher waits for another, and nothing that a dead or
+//! A log is a thing of its own: see [`log`]. On all others each publisher writes into a ring of its own, its *lane*, so no publisher waits for another, and nothing that a dead or
 //! stopped one left can stand in anybody's way. A message is visible by one store. Its order is that of its publisher; between
 //! publishers there is none.
 //!
@@ -30,6 +30,7 @@
 //! | `subscription` | joining, coming back, leaving, ejecting |
 //! | `eject` | the time that publishers wait for one that stands still |
 //! | `publisher`, `subscriber` | the two ends |
+//! | `log` | one order, kept: cells, blocks, trimming |
 //! | `queue` | many consumers: heads, hands, acknowledgement, redelivery |
 //! | `ring` | memory for rings from the pool |
 //! | `watch` | waiting on several channels at once |
@@ -42,6 +43,7 @@ mod eject;
 mod inherit;
 mod lane;
 pub mod layout;
+pub mod log;
 mod publisher;
 pub mod queue;
 #[cfg(not(memora_loom))]
@@ -76,6 +78,8 @@ use std::time::Duration;
 pub(crate) use area::{Area, Ground, create};
 pub(crate) use check::{check, check_taken_over};
 pub(crate) use inherit::{inherit, names_ring};
+pub use log::{Appender, LogMessage, LogReader, LogReaderInfo, LogStats, ReadFrom, Retention};
+pub(crate) use log::{bytes_needed, settle_options};
 pub(crate) use publisher::write_at;
 pub use publisher::{Claim, Publisher};
 pub use queue::{Acknowledge, Consumer, ConsumerInfo, DeadLetters, Delivery, QueueStats, Receipt};
@@ -102,21 +106,24 @@ pub enum ChannelKind {
     Broadcast = 2,
     /// Many publishers, many consumers, each message goes to one of them.
     Queue = 3,
+    /// Many appenders, one order, kept: each reader gets each message, from any position on.
+    Log = 4,
 }
 
 impl ChannelKind {
     pub(crate) fn from_number(number: u32) -> Option<ChannelKind> {
-        [ChannelKind::Stream, ChannelKind::Broadcast, ChannelKind::Queue]
+        [ChannelKind::Stream, ChannelKind::Broadcast, ChannelKind::Queue, ChannelKind::Log]
             .into_iter()
             .find(|kind| *kind as u32 == number)
     }
 }
 
-/// What happens when a lane is full of messages that some subscriber has not read.
+/// What happens when a lane is full of messages that some subscriber has not read, or a log of messages that some named reader has not
+/// read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 #[repr(u32)]
 pub enum OverrunPolicy {
-    /// The publisher waits (or is told `BackPressure`): nothing is lost.
+    /// The publisher waits (or is told `BackPressure`): nothing is lost. On a log: it is told `LogFull`.
     #[default]
     Block = 1,
     /// The publisher goes on; the subscriber is told how many messages it lost.
@@ -146,6 +153,8 @@ pub struct ChannelOptions {
     pub eject_after: Option<Duration>,
     /// A queue whose messages are acknowledged: each is delivered at least once. `None`: at most once. Other kinds have none.
     pub acknowledge: Option<Acknowledge>,
+    /// How much a log keeps; `None`: the default. Other kinds have none.
+    pub retention: Option<Retention>,
 }
 
 impl Default for ChannelOptions {
@@ -157,6 +166,7 @@ impl Default for ChannelOptions {
             timestamps: false,
             eject_after: None,
             acknowledge: None,
+            retention: None,
         }
     }
 }
@@ -184,7 +194,7 @@ pub struct Message {
 /// Counts of a channel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChannelStats {
-    /// Lanes that a publisher holds now.
+    /// Lanes that a publisher holds now; of a log: its appenders.
     pub publishers: u32,
     /// Lanes that have a ring.
     pub lanes: u32,
@@ -196,6 +206,8 @@ pub struct ChannelStats {
     pub ejected: u64,
     /// What a queue counts beside.
     pub queue: Option<QueueStats>,
+    /// What a log counts instead of lanes and bytes.
+    pub log: Option<LogStats>,
 }
 
 /// A named channel of a fabric.
@@ -223,6 +235,7 @@ impl Channel {
             timestamps: self.area.stamped,
             eject_after: self.area.eject_after,
             acknowledge: self.area.queue.as_ref().and_then(|queue| queue.acknowledge.clone()),
+            retention: self.area.log.as_ref().map(log::Part::retention),
         }
     }
 
@@ -258,6 +271,23 @@ impl Channel {
         Consumer::new(self.area.clone())
     }
 
+    /// A new appender of a log. `WrongKind` on a channel of another kind.
+    pub fn appender(&self) -> Result<Appender> {
+        Appender::new(self.area.clone())
+    }
+
+    /// A new reader of a log, without a name: it holds nothing, and others do not know of it. Works on a read-only attachment, too.
+    pub fn reader(&self, from: ReadFrom) -> Result<LogReader> {
+        LogReader::new(self.area.clone(), None, from)
+    }
+
+    /// The reader of a log with that name: made now if there was none, beginning at `from`, else it goes on where it was, and `from` is not
+    /// used. `SubscriptionInUse` while its holder lives. What it has not read is kept with [`OverrunPolicy::Block`], until
+    /// [`Channel::unsubscribe`]; with the other one it is told how much was trimmed.
+    pub fn named_reader(&self, name: &str, from: ReadFrom) -> Result<LogReader> {
+        LogReader::new(self.area.clone(), Some(name), from)
+    }
+
     /// Ends a named subscription whose holder is away. False if there is none of that name.
     pub fn unsubscribe(&self, name: &str) -> Result<bool> {
         self.area.same_process()?;
@@ -289,7 +319,9 @@ impl Channel {
             subscriptions: self.subscriptions()?,
             ejected: self.area.ejected(),
             queue: self.area.queue_stats()?,
+            log: self.area.log_stats()?,
         };
+        stats.publishers = self.area.count_appenders()?;
         for index in 0..self.area.shape.lanes {
             stats.publishers += u32::from(self.area.lane_state(index)?.is(LaneKind::Live));
             if let Some(lane) = self.area.lane_ref(index)? {

@@ -45,6 +45,7 @@ enum Wait {
 impl Publisher {
     pub(super) fn new(area: Arc<Area>) -> Result<Publisher> {
         area.same_process()?;
+        area.no_lanes()?;
         let me = area.ground.thread()?;
         let (lane, state) = area.take_lane(me)?;
         let mut publisher = Publisher {

@@ -11,10 +11,10 @@
 
 use std::time::{Duration, Instant};
 
-use super::ChannelKind;
 use super::area::{Area, PlaceBlock};
 use super::lane::Place;
 use super::layout::{Count, NAMED, POSITION_MAX, SubKind, SubState, place, sub};
+use super::{ChannelKind, log};
 use crate::error::{Error, ErrorCode, Result};
 use crate::limits::NAME_LEN_MAX;
 use crate::shm::atomic::{Ordering, fence, yield_now};
@@ -38,7 +38,8 @@ pub struct SubscriptionInfo {
     pub held: bool,
     /// Pid of the process that holds it, in its own PID namespace; `None` if nobody does.
     pub pid: Option<u32>,
-    /// Bytes that were published and not yet handled.
+    /// Bytes that were published and not yet handled; 0 for a log, whose readers are counted in messages by
+    /// [`Channel::stats`](super::Channel::stats).
     pub lag_bytes: u64,
 }
 
@@ -71,6 +72,7 @@ impl Area {
         if let Some(name) = name {
             check_name(name)?;
         }
+        self.no_lanes()?;
         if self.queue.is_some() {
             return Err(Error::new(
                 ErrorCode::WrongKind,
@@ -83,7 +85,7 @@ impl Area {
                 (_, None) => Some(self.join_free(me)?),
                 (_, Some(name)) => match self.hold_named(me, name)? {
                     Some(held) => Some(held),
-                    None if self.find(name, None)?.is_none() => self.create_named(me, name)?,
+                    None if self.find(name, None)?.is_none() => self.create_named(me, name, 0)?,
                     None => None,
                 },
             };
@@ -93,6 +95,23 @@ impl Area {
             yield_now();
         }
         Err(Error::new(ErrorCode::Busy, format!("Subscriptions of channel `{}` change too fast.", self.name)))
+    }
+
+    /// Gives the calling thread the named subscription of a log, which begins at `start` if there was none; says whether there was none.
+    pub fn subscribe_log(&self, me: u16, name: &str, start: u64) -> Result<(u32, SubState, bool)> {
+        check_name(name)?;
+        for _ in 0..ROUNDS {
+            if let Some((index, state)) = self.hold_named(me, name)? {
+                return Ok((index, state, false));
+            }
+            if self.find(name, None)?.is_none()
+                && let Some((index, state)) = self.create_named(me, name, start)?
+            {
+                return Ok((index, state, true));
+            }
+            yield_now();
+        }
+        Err(Error::new(ErrorCode::Busy, format!("Readers of the log `{}` change too fast.", self.name)))
     }
 
     /// The one subscription of a stream.
@@ -118,7 +137,7 @@ impl Area {
             _ => match self.claim(me, 0, seen)? {
                 Some(joining) => {
                     self.write_name(0, name.unwrap_or_default())?;
-                    self.go_live(0, joining, flags).map(Some)
+                    self.go_live(0, joining, flags, 0).map(Some)
                 }
                 None => Ok(None),
             },
@@ -136,7 +155,7 @@ impl Area {
 
     fn join_free(&self, me: u16) -> Result<(u32, SubState)> {
         let (index, joining) = self.claim_any(me)?;
-        self.go_live(index, joining, 0)
+        self.go_live(index, joining, 0, 0)
     }
 
     fn claim_any(&self, me: u16) -> Result<(u32, SubState)> {
@@ -236,7 +255,11 @@ impl Area {
         Ok(Place { position: handled.position_from(position), messages: handled.messages() })
     }
 
-    fn go_live(&self, index: u32, joining: SubState, flags: u8) -> Result<(u32, SubState)> {
+    /// A subscription of a log begins at `start`, one of lanes at their ends.
+    fn go_live(&self, index: u32, joining: SubState, flags: u8, start: u64) -> Result<(u32, SubState)> {
+        if self.log.is_some() {
+            self.begin_reader(index, log::layout::ReaderPlace::new(start, joining.generation()))?;
+        }
         for lane in 0..self.shape.lanes {
             self.store_place(self.place(index, lane)?, self.end_of_lane(lane)?);
         }
@@ -251,6 +274,9 @@ impl Area {
         // DIES AFTER: a subscription of the dead; its places are good.
         kill_point!("channel.join.live");
         self.sub_changed();
+        if self.log.is_some() {
+            self.reader_joined()?;
+        }
         // ORDER SeqCst [join]: the state and the places before the second look at the tails; pairs with the fence in
         // `Publisher::refill`.
         fence(Ordering::SeqCst);
@@ -287,7 +313,7 @@ impl Area {
         Ok(taken.then_some((index, mine)))
     }
 
-    fn create_named(&self, me: u16, name: &str) -> Result<Option<(u32, SubState)>> {
+    fn create_named(&self, me: u16, name: &str, start: u64) -> Result<Option<(u32, SubState)>> {
         let (index, joining) = self.claim_any(me)?;
         self.write_name(index, name)?;
         let announced = SubState::new(SubKind::Joining, NAMED, me, joining.generation());
@@ -298,7 +324,7 @@ impl Area {
             // ORDER SeqCst [name]: our name before the look at the others; pairs with itself in the other thread.
             fence(Ordering::SeqCst);
             match self.find(name, Some(index))? {
-                None => return self.go_live(index, announced, NAMED).map(Some),
+                None => return self.go_live(index, announced, NAMED, start).map(Some),
                 Some((other, seen)) if seen.is(SubKind::Joining) => {
                     if self.ground.thread_is_dead(seen.owner()) {
                         self.release_sub(other, seen)?;

@@ -14,7 +14,8 @@ use crate::error::{Error, ErrorCode, Result};
 use crate::limits::WAIT_SLICE_MS;
 use crate::shm::{futex, time};
 
-/// What can be waited for together with others: a [`Subscriber`](super::Subscriber) or a [`Consumer`](super::Consumer).
+/// What can be waited for together with others: a [`Subscriber`](super::Subscriber), a [`Consumer`](super::Consumer) or a
+/// [`LogReader`](super::LogReader).
 pub trait Waitable: sealed::Sealed {}
 
 pub(super) mod sealed {
@@ -55,6 +56,8 @@ pub(super) enum Wish {
     Nothing,
     /// A message behind the places of a subscription, or the end of it.
     Subscription(u32, SubState),
+    /// A message of a log at this position, or the end of the name that is read under.
+    Log(u64, Option<(u32, SubState)>),
     /// A message of a queue: in a lane, or given back since this notice; or this instant of the boot clock.
     Queue(u32, u64),
 }
@@ -72,6 +75,13 @@ impl Target {
             Wish::Subscription(index, state) => {
                 let place = |lane| Ok(self.area.load_place(index, lane)?.position);
                 (self.area.sub_state(index)? != state || self.any_lane(place)?, false)
+            }
+            Wish::Log(position, name) => {
+                let is_gone = match name {
+                    Some((index, state)) => self.area.sub_state(index)? != state,
+                    None => false,
+                };
+                (is_gone || self.area.log()?.is_filled(position), false)
             }
             Wish::Queue(notice, until_ms) => {
                 let is_time = self.area.returned() != notice || time::boot_ms() >= until_ms;

@@ -118,11 +118,14 @@ impl Fabric {
     pub fn channel(&self, name: &str, options: &ChannelOptions) -> Result<Channel> {
         channel::layout::check_lane_bytes(u64::from(options.lane_bytes))?;
         channel::check_options(name, options)?;
+        let options = &channel::settle_options(name, options)?;
         if let Some(letters) =
             options.acknowledge.as_ref().and_then(|acknowledge| acknowledge.dead_letters.as_ref())
         {
             self.channel_for_letters(&letters.channel, options.lane_bytes)?;
         }
+        let chunk_bytes = self.inner.pool.geometry().chunk_bytes;
+        let needed = channel::bytes_needed(options).unwrap_or(0) + HEADER_BYTES;
         let object = self.inner.open_or_create(&Plan {
             kind: ObjectKind::Channel,
             name,
@@ -131,18 +134,28 @@ impl Fabric {
                 options.overrun as u64,
                 u64::from(options.lane_bytes),
                 u64::from(options.acknowledge.is_some()),
-                0,
+                options.retention.as_ref().map_or(0, |retention| retention.bytes),
                 0,
                 0,
                 0,
             ],
-            chunks: 1,
+            chunks: needed.div_ceil(chunk_bytes) as u32,
             lay_out: &|run, id| {
                 let area = run.sub(HEADER_BYTES, run.len() - HEADER_BYTES)?;
                 channel::create(area, options, id)
             },
         })?;
         let channel = self.existing(&object)?;
+        if channel.options().kind != options.kind {
+            return Err(Error::new(
+                ErrorCode::WrongKind,
+                format!(
+                    "The channel `{name}` exists as a {:?}, not as a {:?}.",
+                    channel.options().kind,
+                    options.kind
+                ),
+            ));
+        }
         if channel.options() != *options {
             return Err(Error::new(
                 ErrorCode::WrongOptions,
@@ -165,7 +178,9 @@ impl Fabric {
                 };
                 match self.channel(name, &options) {
                     // Somebody made it just now, in another way.
-                    Err(error) if error.code() == ErrorCode::WrongOptions => Ok(()),
+                    Err(error) if matches!(error.code(), ErrorCode::WrongOptions | ErrorCode::WrongKind) => {
+                        self.inner.channel_object(name).map(|_| ())
+                    }
                     made => made.map(|_| ()),
                 }
             }

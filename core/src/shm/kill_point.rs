@@ -319,6 +319,26 @@ pub const NAMES: &[&str] = &[
     "service.inherit.freed",
     // the harness itself
     "test.self",
+    // logs
+    "channel.log_record.written",
+    "channel.log_record.counted",
+    "channel.log_publish.before",
+    "channel.log_publish.done",
+    "channel.log_block.before_take",
+    "channel.log_block.taken",
+    "channel.log_block.emptied",
+    "channel.log_block.changed",
+    "channel.log_block.before_close",
+    "channel.log_block.closed",
+    "channel.log_trim.before",
+    "channel.log_trim.done",
+    "channel.log_join.joined",
+    "channel.log_attach.before_mark",
+    "channel.log_attach.marked",
+    "channel.log_place.before",
+    "channel.log_place.after",
+    "channel.log_inherit.before_close",
+    "channel.log_inherit.closed",
 ];
 
 /// The place of a name in [`NAMES`]; fails the build for an unknown one.

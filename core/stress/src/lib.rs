@@ -6,6 +6,7 @@
 pub mod evict;
 pub mod history;
 pub mod kv;
+pub mod log;
 pub mod queue;
 pub mod random;
 pub mod work;

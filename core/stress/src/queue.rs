@@ -153,13 +153,24 @@ impl QueueClient {
         self.send_by(pad, |payload| publisher.try_send(payload))
     }
 
-    /// Sends the next message by any call that publishes the payload.
-    pub fn send_by(&mut self, pad: usize, call: impl FnOnce(&[u8]) -> Result<u64>) -> Result<bool, Failure> {
+    /// The next message with `pad` bytes of filling, and the question that names it.
+    pub(crate) fn next_message(&self, op: &str, pad: usize) -> (String, Line) {
         let payload = format!("{} {} {}", self.recorder.client(), self.seq, "x".repeat(pad));
-        let mut line = self.line("send");
+        let mut line = self.line(op);
         line.p = Some(self.recorder.client().to_string());
         line.seq = Some(self.seq);
         line.sum = Some(format!("{:016x}", fnv1a(payload.as_bytes())));
+        (payload, line)
+    }
+
+    /// The next message was accepted.
+    pub(crate) fn went_on(&mut self) {
+        self.seq += 1;
+    }
+
+    /// Sends the next message by any call that publishes the payload.
+    pub fn send_by(&mut self, pad: usize, call: impl FnOnce(&[u8]) -> Result<u64>) -> Result<bool, Failure> {
+        let (payload, line) = self.next_message("send", pad);
         let mut line = self.recorder.ask(line)?;
         let answer = call(payload.as_bytes());
         let t1 = monotonic_ns();
@@ -168,7 +179,7 @@ impl QueueClient {
         self.recorder.answer(line, t1)?;
         match answer {
             Ok(_) => {
-                self.seq += 1;
+                self.went_on();
                 Ok(true)
             }
             Err(error) if is_refusal(error.code()) || error.code() == ErrorCode::TimedOut => Ok(false),

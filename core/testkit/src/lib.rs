@@ -6,6 +6,7 @@ pub mod call_history;
 pub mod fork;
 pub mod kill_point;
 pub mod linearizability;
+pub mod log_history;
 pub mod process;
 pub mod queue_history;
 pub mod work_history;

@@ -1,7 +1,7 @@
 //! Every named kill point, killed and frozen in a real process: the survivors go on at once, what was acknowledged is there, and the
 //! fabric passes its own check; a frozen victim then goes on as if nothing had happened.
 //!
-//! Nine scenarios reach the points: `cache`, `evict`, `store`, `channel`, `queue`, `signal`, `service`, `fabric` (creation, attaching, objects) and `heir` (taking over from the dead
+//! Ten scenarios reach the points: `cache`, `evict`, `store`, `channel`, `queue`, `log`, `signal`, `service`, `fabric` (creation, attaching, objects) and `heir` (taking over from the dead
 //! and from the stopped). A scenario is a random mix of everything that its objects can do, so a new kill point is covered when it is named.
 //!
 //! `MEMORA_KILL_ONLY=text` narrows a run to the points whose names contain the text, and tries more of their occurrences.
@@ -11,6 +11,7 @@ mod channel;
 mod evict;
 mod fabric;
 mod heir;
+mod log;
 mod queue;
 mod service;
 mod signal;
@@ -46,6 +47,7 @@ fn entry() {
         "store" => store::victim(&place),
         "channel" => channel::victim(&place),
         "queue" => queue::victim(&place),
+        "log" => log::victim(&place),
         "taker" => queue::taker(&place),
         "signal" => signal::victim(&place),
         "mover" => signal::mover(&place),
@@ -142,13 +144,14 @@ impl Blow {
     }
 }
 
-const SCENARIOS: [Scenario; 9] = [
+const SCENARIOS: [Scenario; 10] = [
     cache::SCENARIO,
     evict::SCENARIO,
     channel::SCENARIO,
     queue::SCENARIO,
     signal::SCENARIO,
     service::SCENARIO,
+    log::SCENARIO,
     store::SCENARIO,
     fabric::SCENARIO,
     heir::SCENARIO,
@@ -328,6 +331,11 @@ fn survivors_of_signals_have_what_the_dead_held_and_not_what_the_stopped_hold() 
 #[test]
 fn survivors_of_a_service_go_on_and_each_call_ends_once() {
     run_all(&service::SCENARIO);
+}
+
+#[test]
+fn survivors_of_a_log_go_on_in_the_one_order_of_all() {
+    run_all(&log::SCENARIO);
 }
 
 #[test]

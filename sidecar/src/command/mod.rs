@@ -43,14 +43,26 @@ pub fn run(cli: Cli, output: &mut Output) -> Outcome {
         Command::Incr { cache, key, by, down, initial } => {
             incr::run(&place, &cache.cache, &key, by, down, initial, output)
         }
-        Command::Send { channel, message, lines, kind, when_full, lane_bytes, queue, timeout } => {
-            let making = send::Making { kind, when_full, lane_bytes, queue };
+        Command::Send {
+            channel,
+            message,
+            lines,
+            kind,
+            when_full,
+            lane_bytes,
+            queue,
+            log_bytes,
+            log_age,
+            timeout,
+        } => {
+            let making = send::Making { kind, when_full, lane_bytes, queue, log_bytes, log_age };
             send::run(&place, &channel, message, lines, &making, timeout, output)
         }
         Command::Call { service, request, timeout } => call::run(&place, &service, request, timeout, output),
-        Command::Tail { channel, name, take, follow, count, wait } => {
+        Command::Tail { channel, name, take, from, follow, count, wait } => {
             let ending = tail::Ending { follow, count, wait };
-            tail::run(&place, &channel, name.as_deref(), take, &ending, output)
+            let which = tail::Which { name: name.as_deref(), take, from };
+            tail::run(&place, &channel, &which, &ending, output)
         }
         Command::Event { command } => signal::event(&place, command, output),
         Command::Counter { name, change, timeout } => {

@@ -5,7 +5,8 @@ use std::io::BufRead;
 use std::time::Duration;
 
 use memora::{
-    Acknowledge, Channel, ChannelKind, ChannelOptions, DeadLetters, ErrorCode, Fabric, OverrunPolicy,
+    Acknowledge, Appender, Channel, ChannelKind, ChannelOptions, DeadLetters, ErrorCode, Fabric,
+    OverrunPolicy, Publisher, Retention,
 };
 use serde_json::json;
 
@@ -19,6 +20,23 @@ pub struct Making {
     pub when_full: WhenFull,
     pub lane_bytes: Option<u32>,
     pub queue: QueueOptions,
+    pub log_bytes: Option<u64>,
+    pub log_age: Option<Duration>,
+}
+
+/// The sending end.
+enum Sender {
+    Lane(Publisher),
+    Log(Appender),
+}
+
+impl Sender {
+    fn send(&mut self, message: &[u8], timeout: Duration) -> memora::Result<u64> {
+        match self {
+            Sender::Lane(publisher) => publisher.send_timeout(message, timeout),
+            Sender::Log(appender) => appender.append(message),
+        }
+    }
 }
 
 pub fn run(
@@ -35,18 +53,21 @@ pub fn run(
     let whole = if by_line { None } else { Some(value(message)?) };
     let fabric = place.open_or_create()?;
     let channel = open_or_make(&fabric, name, making)?;
-    let mut publisher = channel.publisher()?;
+    let mut sender = match channel.options().kind {
+        ChannelKind::Log => Sender::Log(channel.appender()?),
+        _ => Sender::Lane(channel.publisher()?),
+    };
     let mut sent = 0u64;
     let mut position = 0;
     match whole {
         Some(message) => {
-            position = publisher.send_timeout(&message, timeout)?;
+            position = sender.send(&message, timeout)?;
             sent = 1;
         }
         None => {
             for line in std::io::stdin().lock().split(b'\n') {
                 let line = line.map_err(|error| Failure::Io("standard input", error))?;
-                position = publisher.send_timeout(&line, timeout)?;
+                position = sender.send(&line, timeout)?;
                 sent += 1;
             }
         }
@@ -65,6 +86,7 @@ fn open_or_make(fabric: &Fabric, name: &str, making: &Making) -> Result<Channel,
             Kind::Stream => ChannelKind::Stream,
             Kind::Broadcast => ChannelKind::Broadcast,
             Kind::Queue => ChannelKind::Queue,
+            Kind::Log => ChannelKind::Log,
         },
         overrun: match making.when_full {
             WhenFull::Block => OverrunPolicy::Block,
@@ -73,6 +95,10 @@ fn open_or_make(fabric: &Fabric, name: &str, making: &Making) -> Result<Channel,
         acknowledge: acknowledge(&making.queue),
         ..ChannelOptions::default()
     };
+    if making.kind == Kind::Log {
+        let bytes = making.log_bytes.unwrap_or(Retention::default().bytes);
+        options.retention = Some(Retention { bytes, age: making.log_age });
+    }
     if let Some(lane_bytes) = making.lane_bytes {
         options.lane_bytes = lane_bytes;
     }

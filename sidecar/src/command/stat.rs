@@ -1,8 +1,8 @@
 //! `memora stat`: sizes, processes and objects of a fabric, or the counters of one object.
 
 use memora::{
-    ChannelStats, Durability, Fabric, FabricStat, ObjectInfo, ObjectKind, ServiceStats, StoreOptions,
-    TopicStats,
+    ChannelStats, Durability, Fabric, FabricStat, LogStats, ObjectInfo, ObjectKind, ServiceStats,
+    StoreOptions, TopicStats,
 };
 use serde_json::{Value, json};
 
@@ -152,7 +152,27 @@ fn service(stats: &ServiceStats) -> Figures {
     ]
 }
 
+fn log(publishers: u32, stats: &LogStats) -> Figures {
+    let readers: Vec<_> = stats
+        .readers
+        .iter()
+        .map(|it| json!({ "id": it.id, "name": it.name, "held": it.held, "position": it.position, "lag": it.lag }))
+        .collect();
+    vec![
+        ("publishers", publishers.into()),
+        ("oldest", stats.oldest.into()),
+        ("end", stats.end.into()),
+        ("trimmed", stats.oldest.into()),
+        ("bytes", stats.bytes.into()),
+        ("bytes_max", stats.bytes_max.into()),
+        ("readers", readers.into()),
+    ]
+}
+
 fn channel(stats: &ChannelStats) -> Figures {
+    if let Some(of_log) = &stats.log {
+        return log(stats.publishers, of_log);
+    }
     let subscriptions: Vec<_> = stats
         .subscriptions
         .iter()

@@ -4,7 +4,9 @@ use std::io::IsTerminal;
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-use memora::{Channel, ChannelKind, Consumer, Delivery, Error, ErrorCode, ObjectKind, Subscriber};
+use memora::{
+    Channel, ChannelKind, Consumer, Delivery, Error, ErrorCode, LogReader, ObjectKind, ReadFrom, Subscriber,
+};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde_json::{Map, Value, json};
 
@@ -22,17 +24,29 @@ pub struct Ending {
     pub wait: Duration,
 }
 
+/// Which messages, and as whom.
+pub struct Which<'a> {
+    pub name: Option<&'a str>,
+    /// Take them from the consumers of a queue.
+    pub take: bool,
+    /// Of a log.
+    pub from: Option<ReadFrom>,
+}
+
 /// What the messages come from.
 enum Source {
     /// Everybody else gets them, too.
     Subscriber(Subscriber),
     /// Nobody else gets them.
     Consumer(Consumer),
+    /// They are kept.
+    Log(LogReader),
 }
 
 /// A message that stands in the buffer of [`Source::recv`].
 struct Head {
-    lane: u32,
+    /// None on a log.
+    lane: Option<u32>,
     position: u64,
     /// Of a queue.
     delivery: Option<Delivery>,
@@ -42,14 +56,19 @@ impl Source {
     fn recv(&mut self, into: &mut Vec<u8>, wait: Duration) -> Result<Option<Head>, Error> {
         match self {
             Source::Subscriber(subscriber) => Ok(subscriber.recv(into, Some(wait))?.map(|message| Head {
-                lane: message.lane,
+                lane: Some(message.lane),
                 position: message.position,
                 delivery: None,
             })),
             Source::Consumer(consumer) => Ok(consumer.recv(into, Some(wait))?.map(|delivery| Head {
-                lane: delivery.lane,
+                lane: Some(delivery.lane),
                 position: delivery.position,
                 delivery: Some(delivery),
+            })),
+            Source::Log(reader) => Ok(reader.recv(into, Some(wait))?.map(|message| Head {
+                lane: None,
+                position: message.position,
+                delivery: None,
             })),
         }
     }
@@ -66,9 +85,21 @@ impl Source {
     }
 }
 
-fn source(channel: &Channel, name: Option<&str>, take: bool) -> Result<Source, Error> {
-    let queue = channel.options().kind == ChannelKind::Queue;
+fn source(channel: &Channel, which: &Which<'_>) -> Result<Source, Error> {
+    let Which { name, take, from } = *which;
+    let kind = channel.options().kind;
+    let queue = kind == ChannelKind::Queue;
     let refuse = |text: String| Err(Error::new(ErrorCode::WrongKind, text));
+    if kind == ChannelKind::Log && !take {
+        let from = from.unwrap_or(ReadFrom::Newest);
+        return Ok(Source::Log(match name {
+            Some(name) => channel.named_reader(name, from)?,
+            None => channel.reader(from)?,
+        }));
+    }
+    if from.is_some() {
+        return refuse(format!("Channel `{}` is no log: it cannot be read from a position.", channel.name()));
+    }
     match (queue, take, name) {
         (true, true, _) => Ok(Source::Consumer(channel.consumer()?)),
         (true, false, _) => refuse(format!(
@@ -84,20 +115,13 @@ fn source(channel: &Channel, name: Option<&str>, take: bool) -> Result<Source, E
     }
 }
 
-pub fn run(
-    place: &Place,
-    channel: &str,
-    name: Option<&str>,
-    take: bool,
-    ending: &Ending,
-    output: &mut Output,
-) -> Outcome {
+pub fn run(place: &Place, channel: &str, which: &Which<'_>, ending: &Ending, output: &mut Output) -> Outcome {
     let fabric = place.open()?;
     if matches!(fabric.object_kind(channel), Ok(ObjectKind::Topic)) {
-        return tail_topic::run(&fabric, channel, name, ending, output);
+        return tail_topic::run(&fabric, channel, which.name, ending, output);
     }
     let channel = fabric.open_channel(channel)?;
-    let mut source = source(&channel, name, take)?;
+    let mut source = source(&channel, which)?;
     let mut message = Vec::new();
     let mut printed = 0;
     let mut quiet = Duration::ZERO;
@@ -127,9 +151,11 @@ pub fn run(
             break;
         }
     }
-    if let Source::Subscriber(subscriber) = &mut source {
-        // What was printed was handled: a named subscription goes on after it.
-        subscriber.commit()?;
+    // What was printed was handled: a named subscription goes on after it.
+    match &mut source {
+        Source::Subscriber(subscriber) => subscriber.commit()?,
+        Source::Log(reader) => reader.commit()?,
+        Source::Consumer(_) => {}
     }
     Ok(Answer::Yes)
 }
@@ -139,7 +165,9 @@ fn print(head: &Head, message: &[u8], output: &mut Output) -> Result<(), Failure
         return output.line(message);
     }
     let mut object = Map::new();
-    object.insert("lane".to_owned(), head.lane.into());
+    if let Some(lane) = head.lane {
+        object.insert("lane".to_owned(), lane.into());
+    }
     object.insert("position".to_owned(), head.position.into());
     if let Some(delivery) = &head.delivery {
         object.insert("deliveries".to_owned(), delivery.deliveries.into());

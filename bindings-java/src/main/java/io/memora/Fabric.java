@@ -249,6 +249,14 @@ public final class Fabric implements AutoCloseable {
         return new Topic(this, topicName, number);
     }
 
+    /** The log of a name, which is made with these options if it is not there. */
+    public Log log(String logName, LogOptions options) {
+        Objects.requireNonNull(logName, "logName");
+        long number = Native.fabricLog(
+                handle.number(), logName, options.bytes, options.ageMillis, options.keepsForReaders);
+        return new Log(this, logName, number);
+    }
+
     /** The store of a name, which is made if it is not there, and recovered from its files. */
     public Store store(String storeName, StoreOptions options) {
         Objects.requireNonNull(storeName, "storeName");

@@ -174,6 +174,34 @@ public final class Native {
 
     public static native void storeCheckpoint(long handle);
 
+    // Logs
+
+    public static native long fabricLog(long handle, String log, long bytes, long ageMillis, boolean keepsForReaders);
+
+    public static native long appender(long log);
+
+    public static native long append(long handle, long payload, int len);
+
+    public static native long appendArray(long handle, byte[] payload, int start, int len);
+
+    public static native long logReader(long log, String name, int from, long position);
+
+    public static native int logRecv(long handle, long out, int capacity, int waitMicros);
+
+    public static native byte[] logHeld(long handle);
+
+    public static native void logCommit(long handle);
+
+    public static native void logSeek(long handle, int from, long position);
+
+    public static native long logPosition(long handle);
+
+    public static native long logLag(long handle);
+
+    public static native boolean logForget(long log, String name);
+
+    public static native String logStats(long log);
+
     // Channels
 
     public static native long publisher(long channel);

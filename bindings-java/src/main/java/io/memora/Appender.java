@@ -1,0 +1,82 @@
+package io.memora;
+
+import io.memora.internal.Handle;
+import io.memora.internal.Native;
+import io.memora.internal.Scratch;
+import java.lang.ref.Reference;
+import java.nio.ByteBuffer;
+import java.util.Objects;
+
+/**
+ * Appends messages to a log. It never waits: what is in the way is trimmed.
+ *
+ * <p><b>One thread at a time</b> may append; a second one at the same moment gets {@link ErrorCode#BUSY}. Any thread may close at
+ * any time.
+ */
+public final class Appender implements AutoCloseable {
+    private final Handle handle;
+    /** Holds the log open for as long as this is in use. */
+    private final Log log;
+
+    Appender(Log log, long number) {
+        this.log = log;
+        this.handle = new Handle(this, number);
+    }
+
+    /** The log that this appender appends to. */
+    public Log log() {
+        return log;
+    }
+
+    /**
+     * Appends a message and gives its position.
+     *
+     * @throws MemoraException {@link ErrorCode#LOG_FULL} if a named reader has still to read what is in the way, on a log that keeps it;
+     *     {@link ErrorCode#VALUE_TOO_LONG}
+     */
+    public long append(byte[] payload) {
+        return append(payload, 0, payload.length);
+    }
+
+    /** The same with a part of an array. */
+    public long append(byte[] payload, int start, int len) {
+        Objects.checkFromIndexSize(start, len, payload.length);
+        if (len > Scratch.VALUE_CAPACITY) {
+            long position = Native.appendArray(handle.number(), payload, start, len);
+            Reference.reachabilityFence(this);
+            return position;
+        }
+        Scratch scratch = Scratch.take();
+        try {
+            scratch.value(payload, start, len);
+            return Native.append(handle.number(), scratch.valueAddress(), len);
+        } finally {
+            scratch.give();
+            Reference.reachabilityFence(this);
+        }
+    }
+
+    /** Appends the remaining bytes of a buffer, whose position stays. */
+    public long append(ByteBuffer payload) {
+        int len = payload.remaining();
+        if (len > Scratch.VALUE_CAPACITY) {
+            byte[] bytes = new byte[len];
+            payload.get(payload.position(), bytes);
+            return append(bytes);
+        }
+        Scratch scratch = Scratch.take();
+        try {
+            scratch.value(payload);
+            return Native.append(handle.number(), scratch.valueAddress(), len);
+        } finally {
+            scratch.give();
+            Reference.reachabilityFence(this);
+        }
+    }
+
+    /** Closes this appender; what it appended stays. The second time does nothing. */
+    @Override
+    public void close() {
+        handle.close();
+    }
+}

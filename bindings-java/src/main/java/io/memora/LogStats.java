@@ -1,0 +1,36 @@
+package io.memora;
+
+import java.util.List;
+
+/**
+ * Figures of a log.
+ *
+ * @param oldest the oldest position that is kept: so many messages were trimmed in the log's life
+ * @param end the position that the next message gets
+ * @param bytes bytes of the records in blocks that hold messages which are kept
+ * @param bytesMax bytes that the log takes at most
+ * @param appenders appenders that hold a block now
+ * @param readers the named readers
+ */
+public record LogStats(long oldest, long end, long bytes, long bytesMax, long appenders, List<Reader> readers) {
+    /**
+     * A named reader.
+     *
+     * @param name its name
+     * @param held whether somebody holds it now
+     * @param position the position of the message that it reads next
+     * @param lag messages from there to the end
+     */
+    public record Reader(String name, boolean held, long position, long lag) {}
+
+    static LogStats read(List<Figures> lines) {
+        Figures first = lines.get(0);
+        List<Reader> readers = lines.stream().skip(1).map(line -> {
+            boolean held = line.next() != 0;
+            long position = line.next();
+            long lag = line.next();
+            return new Reader(line.text(), held, position, lag);
+        }).toList();
+        return new LogStats(first.next(), first.next(), first.next(), first.next(), first.next(), readers);
+    }
+}
