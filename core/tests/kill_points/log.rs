@@ -122,11 +122,11 @@ fn survive(place: &Place, blow: Blow) {
 fn conclude(place: &Place) {
     let fabric = fabric(place);
     let mut random = Random::new("last");
-    for index in 0..LOGS.len() {
+    for (index, (name, _)) in LOGS.iter().enumerate() {
         work(&fabric, index, place, "last", Some("keeper"), &mut random);
         // Everything that is kept, for the judge.
         let channel = open(&fabric, index);
-        let mut client = QueueClient::open(&place.history("end"), "end", LOGS[index].0).expect("writable");
+        let mut client = QueueClient::open(&place.history("end"), "end", name).expect("writable");
         let mut reader = client.open_reader(&channel, None, ReadFrom::Oldest).expect("a reader");
         while client.read(&mut reader, None).expect("read") != Read::Nothing {}
     }

@@ -120,7 +120,7 @@ impl Geometry {
     /// Bytes of a block.
     #[inline(always)]
     pub const fn block_bytes(&self) -> u64 {
-        self.bytes / 8 * 7 / self.blocks as u64 & !7
+        (self.bytes / 8 * 7 / self.blocks as u64) & !7
     }
 
     /// Where in the log block `index` begins.
@@ -149,7 +149,7 @@ impl Geometry {
     /// Where in the log the cell of a position stands.
     #[inline(always)]
     pub const fn cell_at(&self, position: u64) -> u64 {
-        (position & self.cells() - 1) * 8
+        (position & (self.cells() - 1)) * 8
     }
 
     /// Positions at and beyond this one are never used: their laps, or they themselves, do not fit their bits.
@@ -179,7 +179,7 @@ impl Cell {
     /// The cell of a record at byte `at` of the log.
     #[inline(always)]
     pub const fn new(lap: u64, at: u64) -> Cell {
-        Cell(lap << PLACE_BITS | at / 8)
+        Cell((lap << PLACE_BITS) | (at / 8))
     }
 
     #[inline(always)]
@@ -190,7 +190,7 @@ impl Cell {
     /// Where in the log the record begins.
     #[inline(always)]
     pub const fn at(self) -> u64 {
-        (self.0 & (1 << PLACE_BITS) - 1) * 8
+        (self.0 & ((1 << PLACE_BITS) - 1)) * 8
     }
 }
 
@@ -201,13 +201,13 @@ pub struct Oldest(pub u64);
 impl Oldest {
     #[inline(always)]
     pub const fn position(self) -> u64 {
-        self.0 & (1 << POSITION_BITS) - 1
+        self.0 & ((1 << POSITION_BITS) - 1)
     }
 
     /// The same after trimming.
     #[inline]
     pub const fn moved(self, position: u64) -> Oldest {
-        Oldest(self.0 & !((1 << POSITION_BITS) - 1) | position & (1 << POSITION_BITS) - 1)
+        Oldest(self.0 & !((1 << POSITION_BITS) - 1) | position & ((1 << POSITION_BITS) - 1))
     }
 
     /// The same after a named reader came or went back.
@@ -224,12 +224,12 @@ pub struct ReaderPlace(pub u64);
 impl ReaderPlace {
     #[inline(always)]
     pub const fn new(position: u64, generation: u32) -> ReaderPlace {
-        ReaderPlace(position & (1 << POSITION_BITS) - 1 | (generation as u64) << POSITION_BITS)
+        ReaderPlace(position & ((1 << POSITION_BITS) - 1) | (generation as u64) << POSITION_BITS)
     }
 
     #[inline(always)]
     pub const fn position(self) -> u64 {
-        self.0 & (1 << POSITION_BITS) - 1
+        self.0 & ((1 << POSITION_BITS) - 1)
     }
 }
 
