@@ -355,6 +355,24 @@
 #define MEMORA_PEER_DIED -4147
 
 /**
+ * The position was trimmed from the log.
+ * Read from the oldest position, which the message names, or make the log with more bytes or a longer age.
+ */
+#define MEMORA_POSITION_TRIMMED -4143
+
+/**
+ * The log is full of messages that a named reader has still to read.
+ * Let the reader that the message names read on, end it with `unsubscribe` or `eject`, or make the log with more bytes or the overrun policy.
+ */
+#define MEMORA_LOG_FULL -4144
+
+/**
+ * The position lies behind the end of the log.
+ * Read from the newest position, which the message names, or from the oldest: the log may have been made anew.
+ */
+#define MEMORA_POSITION_AHEAD -4145
+
+/**
  * All calls of the client are under way.
  * Collect replies before sending more, or make the service with more calls for each client.
  */
@@ -509,6 +527,21 @@
 #define MEMORA_FOREVER -1
 
 /**
+ * A reader begins with the oldest message that is kept.
+ */
+#define MEMORA_FROM_OLDEST 0
+
+/**
+ * A reader begins with what is published from now on.
+ */
+#define MEMORA_FROM_NEWEST 1
+
+/**
+ * A reader begins with the message at a position.
+ */
+#define MEMORA_FROM_POSITION 2
+
+/**
  * An entry was stored, or got another time to live; `version` is that of the entry from then on.
  */
 #define MEMORA_EVENT_SET 1
@@ -532,6 +565,12 @@
  * All entries were flushed: no key.
  */
 #define MEMORA_EVENT_FLUSH 5
+
+/**
+ * One producer of a log. Open it with memora_appender_open(), close it with memora_appender_close(). For one thread at a time:
+ * another one is answered MEMORA_BUSY.
+ */
+typedef struct memora_appender_t memora_appender_t;
 
 /**
  * A cache: entries of key and value in a fabric, shared by all its processes. Open it with memora_cache_open(), close it
@@ -566,6 +605,12 @@ typedef struct memora_events_t memora_events_t;
  * with memora_fabric_close(). May be used by any number of threads at once.
  */
 typedef struct memora_fabric_t memora_fabric_t;
+
+/**
+ * One reader of a log. Open it with memora_log_reader_open(), close it with memora_log_reader_close(). For one thread at a
+ * time: another one is answered MEMORA_BUSY.
+ */
+typedef struct memora_log_reader_t memora_log_reader_t;
 
 /**
  * A named 64-bit number. Open it with memora_named_counter_open(), close it with memora_named_counter_close(). May be used by
@@ -815,6 +860,33 @@ typedef struct memora_channel_options_t {
 } memora_channel_options_t;
 
 /**
+ * Options of a log. Fill it with memora_log_options_init().
+ */
+typedef struct memora_log_options_t {
+    /**
+     * Bytes of this structure in the calling program; set by the init function.
+     */
+    size_t struct_size;
+    /**
+     * Bytes that the log takes at most: a power of two from 256 KiB to 1 GiB. 0: 16 MiB. A message takes at most a 128th part.
+     */
+    uint64_t bytes;
+    /**
+     * Milliseconds after which a message is trimmed. 0: only for want of room.
+     */
+    uint64_t age_ms;
+    /**
+     * One of MEMORA_OVERRUN_*: with MEMORA_OVERRUN_BLOCK nothing is trimmed that a named reader has still to read. The default
+     * is MEMORA_OVERRUN_LOSE.
+     */
+    uint32_t overrun;
+    /**
+     * Must be 0.
+     */
+    uint32_t reserved;
+} memora_log_options_t;
+
+/**
  * Options of a store. Fill it with memora_store_options_init().
  */
 typedef struct memora_store_options_t {
@@ -1044,6 +1116,66 @@ typedef void (*memora_delivery_fn)(void *context,
                                    const struct memora_delivery_t *delivery,
                                    const void *data,
                                    size_t len);
+
+/**
+ * Where a message of a log stands.
+ */
+typedef struct memora_log_message_t {
+    /**
+     * Its position: the first message of the log has 0, each next one has one more.
+     */
+    uint64_t position;
+    /**
+     * Bytes of the message.
+     */
+    size_t len;
+    /**
+     * Milliseconds since the host started when it was published; 0 on a log without an age.
+     */
+    uint64_t time_ms;
+} memora_log_message_t;
+
+/**
+ * Takes one message of a poll. `message` and `data` are valid only until the function returns.
+ */
+typedef void (*memora_log_message_fn)(void *context,
+                                      const struct memora_log_message_t *message,
+                                      const void *data,
+                                      size_t len);
+
+/**
+ * Figures of a log.
+ */
+typedef struct memora_log_stats_t {
+    /**
+     * The oldest position that is kept: so many messages were trimmed in the log's life.
+     */
+    uint64_t oldest;
+    /**
+     * The position that the next message gets.
+     */
+    uint64_t end;
+    /**
+     * Bytes of the records in blocks that hold messages which are kept.
+     */
+    uint64_t bytes;
+    /**
+     * Bytes that the log takes at most.
+     */
+    uint64_t bytes_max;
+    /**
+     * Appenders that hold a block now.
+     */
+    uint64_t appenders;
+    /**
+     * Named readers.
+     */
+    uint64_t readers;
+    /**
+     * Messages that the named reader which is farthest behind has still to read; 0 if there is none.
+     */
+    uint64_t lag_max;
+} memora_log_stats_t;
 
 /**
  * What is waited for: one of the two, the other NULL.
@@ -1507,6 +1639,13 @@ int memora_set_options_init(struct memora_set_options_t *options, size_t struct_
  * Returns MEMORA_OK, MEMORA_INVALID_ARGUMENT.
  */
 int memora_channel_options_init(struct memora_channel_options_t *options, size_t struct_size);
+
+/**
+ * Fills `options` with the defaults. `struct_size` is sizeof *options.
+ *
+ * Returns MEMORA_OK, MEMORA_INVALID_ARGUMENT.
+ */
+int memora_log_options_init(struct memora_log_options_t *options, size_t struct_size);
 
 /**
  * Fills `options` with the defaults. `struct_size` is sizeof *options.
@@ -2301,6 +2440,146 @@ int memora_consumer_nack(struct memora_consumer_t *consumer,
 int memora_consumer_extend(struct memora_consumer_t *consumer,
                            struct memora_receipt_t *receipt,
                            uint64_t time_ms);
+
+/**
+ * Opens the log `name` of `fabric`, or creates it with `options`. NULL: the defaults.
+ *
+ * On success `*log` is a new handle, to be closed with memora_channel_close(); else it is NULL.
+ * Returns MEMORA_OK, MEMORA_INVALID_ARGUMENT, MEMORA_INVALID_NAME, MEMORA_WRONG_KIND (it is no log), MEMORA_WRONG_OPTIONS,
+ * MEMORA_TOO_MANY_OBJECTS, MEMORA_FULL, MEMORA_NO_SPACE, MEMORA_READ_ONLY, MEMORA_CLOSED, MEMORA_FORKED, MEMORA_CORRUPT.
+ */
+int memora_log_open(struct memora_fabric_t *fabric,
+                    const char *name,
+                    const struct memora_log_options_t *options,
+                    struct memora_channel_t **log);
+
+/**
+ * Becomes an appender of the log.
+ *
+ * On success `*appender` is a new handle, to be closed with memora_appender_close(); else it is NULL.
+ * Returns MEMORA_OK, MEMORA_WRONG_KIND, MEMORA_TOO_MANY_PUBLISHERS, MEMORA_READ_ONLY, MEMORA_INVALID_ARGUMENT, MEMORA_CLOSED,
+ * MEMORA_FORKED, MEMORA_CORRUPT.
+ */
+int memora_appender_open(struct memora_channel_t *log,
+                         struct memora_appender_t **appender);
+
+/**
+ * Closes the handle. NULL is allowed and does nothing. What was appended stays.
+ *
+ * Returns MEMORA_OK, MEMORA_CLOSED, MEMORA_FORKED.
+ */
+int memora_appender_close(struct memora_appender_t *appender);
+
+/**
+ * Appends a message. Never waits: what is in the way is trimmed. `*position` (may be NULL) becomes its position. The bytes are
+ * copied.
+ *
+ * Returns MEMORA_OK, MEMORA_LOG_FULL (a named reader of a log with MEMORA_OVERRUN_BLOCK has still to read what is in the way;
+ * memora_last_error_amount() tells where it stands), MEMORA_VALUE_TOO_LONG, MEMORA_TOO_MANY_PUBLISHERS, MEMORA_BUSY,
+ * MEMORA_INVALID_ARGUMENT, MEMORA_CLOSED, MEMORA_FORKED, MEMORA_CORRUPT.
+ */
+int memora_appender_append(struct memora_appender_t *appender,
+                           const void *data,
+                           size_t len,
+                           uint64_t *position);
+
+/**
+ * Becomes a reader of the log, which begins at `from`, one of MEMORA_FROM_*; `position` counts with MEMORA_FROM_POSITION. With
+ * `name` NULL others do not know of it. With a name it goes on where its last holder stopped, if there was one, and `from` is
+ * not used; a message is done with when its holder calls recv, poll or commit again after it, or closes.
+ *
+ * On success `*reader` is a new handle, to be closed with memora_log_reader_close(); else it is NULL.
+ * Returns MEMORA_OK, MEMORA_POSITION_TRIMMED (memora_last_error_amount() tells the oldest position), MEMORA_POSITION_AHEAD (it
+ * tells the end), MEMORA_WRONG_KIND, MEMORA_SUBSCRIPTION_IN_USE, MEMORA_TOO_MANY_SUBSCRIBERS, MEMORA_INVALID_NAME,
+ * MEMORA_READ_ONLY, MEMORA_INVALID_ARGUMENT, MEMORA_CLOSED, MEMORA_FORKED, MEMORA_CORRUPT.
+ */
+int memora_log_reader_open(struct memora_channel_t *log,
+                           const char *name,
+                           uint32_t from,
+                           uint64_t position,
+                           struct memora_log_reader_t **reader);
+
+/**
+ * Closes the handle. NULL is allowed and does nothing. What was read is done with; a name keeps its position. A thread that is
+ * waiting inside a recv is answered MEMORA_CLOSED within 50 ms.
+ *
+ * Returns MEMORA_OK, MEMORA_CLOSED, MEMORA_FORKED.
+ */
+int memora_log_reader_close(struct memora_log_reader_t *reader);
+
+/**
+ * Reads the next message into `buffer`, which has room for `capacity` bytes, waiting for it for `timeout_ms` milliseconds at
+ * most; MEMORA_FOREVER: without end; 0: not at all. `*message` (may be NULL) tells its length and position.
+ *
+ * Returns MEMORA_OK, MEMORA_NOT_FOUND (with `timeout_ms` 0: there is none now), MEMORA_TIMED_OUT, MEMORA_BUFFER_TOO_SMALL
+ * (`message->len` and memora_last_error_amount() tell the bytes needed; the message stays for the next call), MEMORA_OVERRUN
+ * (messages were trimmed before they were read; memora_last_error_amount() tells how many; the next call goes on behind them),
+ * MEMORA_EJECTED, MEMORA_BUSY, MEMORA_INVALID_ARGUMENT, MEMORA_CLOSED, MEMORA_FORKED, MEMORA_CORRUPT.
+ */
+int memora_log_reader_recv(struct memora_log_reader_t *reader,
+                           void *buffer,
+                           size_t capacity,
+                           int64_t timeout_ms,
+                           struct memora_log_message_t *message);
+
+/**
+ * Calls `function` for up to `limit` messages that are there now. Never waits. `*count` (may be NULL) becomes their number,
+ * 0 when there was none. The function may call the library, but not use this reader (MEMORA_BUSY), throw or jump out.
+ *
+ * Returns MEMORA_OK, MEMORA_OVERRUN (as memora_log_reader_recv() does), MEMORA_EJECTED, MEMORA_BUSY, MEMORA_INVALID_ARGUMENT,
+ * MEMORA_CLOSED, MEMORA_FORKED, MEMORA_CORRUPT.
+ */
+int memora_log_reader_poll(struct memora_log_reader_t *reader,
+                           size_t limit,
+                           memora_log_message_fn function,
+                           void *context,
+                           size_t *count);
+
+/**
+ * Says that everything read so far is done with: after a kill a named reader does not see it again.
+ *
+ * Returns MEMORA_OK, MEMORA_EJECTED, MEMORA_BUSY, MEMORA_INVALID_ARGUMENT, MEMORA_CLOSED, MEMORA_FORKED, MEMORA_CORRUPT.
+ */
+int memora_log_reader_commit(struct memora_log_reader_t *reader);
+
+/**
+ * Goes on elsewhere: `from` and `position` as with memora_log_reader_open(). What was read before is done with.
+ *
+ * Returns MEMORA_OK, MEMORA_POSITION_TRIMMED, MEMORA_POSITION_AHEAD, MEMORA_EJECTED, MEMORA_BUSY, MEMORA_INVALID_ARGUMENT,
+ * MEMORA_CLOSED, MEMORA_FORKED, MEMORA_CORRUPT.
+ */
+int memora_log_reader_seek(struct memora_log_reader_t *reader,
+                           uint32_t from,
+                           uint64_t position);
+
+/**
+ * Tells the position of the message that is read next, and how many messages there are from there to the end. Both may be NULL.
+ *
+ * Returns MEMORA_OK, MEMORA_BUSY, MEMORA_INVALID_ARGUMENT, MEMORA_CLOSED, MEMORA_FORKED, MEMORA_CORRUPT.
+ */
+int memora_log_reader_position(struct memora_log_reader_t *reader,
+                               uint64_t *position,
+                               uint64_t *lag);
+
+/**
+ * Ends the named reader `name`, whose holder is away: it keeps nothing any more. `*ended` (may be NULL) becomes 1, or 0 if there
+ * is none.
+ *
+ * Returns MEMORA_OK, MEMORA_SUBSCRIPTION_IN_USE, MEMORA_INVALID_NAME, MEMORA_BUSY, MEMORA_INVALID_ARGUMENT, MEMORA_CLOSED,
+ * MEMORA_FORKED, MEMORA_CORRUPT.
+ */
+int memora_log_forget(struct memora_channel_t *log,
+                      const char *name,
+                      int *ended);
+
+/**
+ * Gives figures of the log. `struct_size` is sizeof *stats.
+ *
+ * Returns MEMORA_OK, MEMORA_WRONG_KIND, MEMORA_INVALID_ARGUMENT, MEMORA_CLOSED, MEMORA_FORKED, MEMORA_CORRUPT.
+ */
+int memora_log_stats(struct memora_channel_t *log,
+                     struct memora_log_stats_t *stats,
+                     size_t struct_size);
 
 /**
  * Waits until one of `count` sources (1 to 127, of any fabrics) has a message, or an error to tell, `timeout_ms` milliseconds at most;
