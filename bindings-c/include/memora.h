@@ -349,10 +349,6 @@
  * Let go once, in the thread that took it.
  */
 #define MEMORA_NOT_OWNER -4140
- * The server that took the call died.
- * Ask again if the request may be executed twice: it is not known how far the server came.
- */
-#define MEMORA_PEER_DIED -4147
 
 /**
  * The position was trimmed from the log.
@@ -371,6 +367,12 @@
  * Read from the newest position, which the message names, or from the oldest: the log may have been made anew.
  */
 #define MEMORA_POSITION_AHEAD -4145
+
+/**
+ * The server that took the call died.
+ * Ask again if the request may be executed twice: it is not known how far the server came.
+ */
+#define MEMORA_PEER_DIED -4147
 
 /**
  * All calls of the client are under way.
@@ -585,14 +587,16 @@ typedef struct memora_cache_t memora_cache_t;
 typedef struct memora_channel_t memora_channel_t;
 
 /**
- * One of the consumers of a queue (MEMORA_CHANNEL_QUEUE): each message goes to one of them. Open it with
- * memora_consumer_open(), close it with memora_consumer_close(). For one thread at a time: another one is answered MEMORA_BUSY.
- */
-typedef struct memora_consumer_t memora_consumer_t;
  * One caller of a service. Open it with memora_client_open(), close it with memora_client_close(). For one thread at a time:
  * another one is answered MEMORA_BUSY. It may go from one thread to another, but its calls end with the thread that used it last.
  */
 typedef struct memora_client_t memora_client_t;
+
+/**
+ * One of the consumers of a queue (MEMORA_CHANNEL_QUEUE): each message goes to one of them. Open it with
+ * memora_consumer_open(), close it with memora_consumer_close(). For one thread at a time: another one is answered MEMORA_BUSY.
+ */
+typedef struct memora_consumer_t memora_consumer_t;
 
 /**
  * Hears what happens to the entries of a cache. Open it with memora_events_open(), close it with memora_events_close(). For one
@@ -647,6 +651,8 @@ typedef struct memora_publisher_t memora_publisher_t;
  * another one is answered MEMORA_BUSY.
  */
 typedef struct memora_readiness_t memora_readiness_t;
+
+/**
  * One server of a service. Open it with memora_server_open(), close it with memora_server_close(). One thread at a time takes
  * requests; any thread may answer them.
  */
@@ -676,6 +682,18 @@ typedef struct memora_subscriber_t memora_subscriber_t;
  * the thread that asked for it, and with its process: then the next who asks makes the value.
  */
 typedef struct memora_token_t memora_token_t;
+
+/**
+ * Gets the newest values of a topic. Open it with memora_topic_subscribe(), close it with memora_topic_subscriber_close(). For one
+ * thread at a time: another one is answered MEMORA_BUSY.
+ */
+typedef struct memora_topic_subscriber_t memora_topic_subscriber_t;
+
+/**
+ * A topic: publishers give keys new values, subscribers get the newest. Open it with memora_topic_open(), close it with
+ * memora_topic_close(). May be used by any number of threads at once.
+ */
+typedef struct memora_topic_t memora_topic_t;
 
 /**
  * A value that can be looked at until the view is released with memora_view_release().
@@ -930,7 +948,7 @@ typedef void (*memora_fabric_fn)(void *context,
                                  const char *problem);
 
 /**
- * Takes one object of a fabric: its name, its kind ("cache", "channel", "store", "event", "counter", "lock" or "semaphore"), and the bytes of its chunks. The texts are
+ * Takes one object of a fabric: its name, its kind ("cache", "channel", "store", "event", "counter", "lock", "semaphore", "service" or "topic"), and the bytes of its chunks. The texts are
  * valid only until the function returns.
  */
 typedef void (*memora_object_fn)(void *context, const char *name, const char *kind, uint64_t bytes);
@@ -1292,6 +1310,68 @@ typedef struct memora_request_t {
      */
     uint32_t reserved;
 } memora_request_t;
+
+/**
+ * Options of a topic. Fill it with memora_topic_options_init().
+ */
+typedef struct memora_topic_options_t {
+    /**
+     * Bytes of this structure in the calling program; set by the init function.
+     */
+    size_t struct_size;
+    /**
+     * The most bytes of values and index together. 0: what the fabric has.
+     */
+    uint64_t limit;
+} memora_topic_options_t;
+
+/**
+ * Figures of a topic.
+ */
+typedef struct memora_topic_stats_t {
+    /**
+     * Keys that were ever published, retracted ones included.
+     */
+    uint64_t keys;
+    /**
+     * Bytes of their values with keys and headers.
+     */
+    uint64_t bytes;
+    /**
+     * Updates ever published.
+     */
+    uint64_t updates;
+} memora_topic_stats_t;
+
+/**
+ * What came with a value.
+ */
+typedef struct memora_update_t {
+    /**
+     * How often the key was published.
+     */
+    uint64_t number;
+    /**
+     * Updates of the key that were skipped because newer ones came.
+     */
+    uint64_t conflated;
+    /**
+     * Bytes of the key.
+     */
+    size_t key_len;
+    /**
+     * Bytes of the value.
+     */
+    size_t value_len;
+    /**
+     * Not 0: the key was retracted and has no value.
+     */
+    uint32_t retracted;
+    /**
+     * 0.
+     */
+    uint32_t reserved;
+} memora_update_t;
 
 /**
  * Figures of a cache.
@@ -2887,6 +2967,8 @@ int memora_named_semaphore_release(struct memora_named_semaphore_t *semaphore,
 int memora_named_semaphore_count(struct memora_named_semaphore_t *semaphore,
                                  uint32_t *permits,
                                  uint32_t *free);
+
+/**
  * Fills `options` with the defaults. `struct_size` is sizeof *options.
  *
  * Returns MEMORA_OK, MEMORA_INVALID_ARGUMENT.
@@ -3059,6 +3141,97 @@ int memora_server_reply(struct memora_server_t *server,
  */
 int memora_server_refuse(struct memora_server_t *server,
                          const struct memora_request_t *request);
+
+/**
+ * Fills `options` with the defaults. `struct_size` is sizeof *options.
+ *
+ * Returns MEMORA_OK, MEMORA_INVALID_ARGUMENT.
+ */
+int memora_topic_options_init(struct memora_topic_options_t *options, size_t struct_size);
+
+/**
+ * Opens the topic `name` of `fabric`, or creates it with `options`. With `options` NULL it must be there.
+ *
+ * On success `*topic` is a new handle, to be closed with memora_topic_close(); else it is NULL.
+ * Returns MEMORA_OK, MEMORA_NOT_FOUND, MEMORA_INVALID_ARGUMENT, MEMORA_INVALID_NAME, MEMORA_WRONG_KIND,
+ * MEMORA_WRONG_OPTIONS, MEMORA_LIMIT_TOO_SMALL, MEMORA_TOO_MANY_OBJECTS, MEMORA_FULL, MEMORA_NO_SPACE, MEMORA_READ_ONLY,
+ * MEMORA_CLOSED, MEMORA_FORKED, MEMORA_CORRUPT.
+ */
+int memora_topic_open(struct memora_fabric_t *fabric,
+                      const char *name,
+                      const struct memora_topic_options_t *options,
+                      struct memora_topic_t **topic);
+
+/**
+ * Closes the handle. NULL is allowed and does nothing. Subscribers stay open.
+ *
+ * Returns MEMORA_OK, MEMORA_CLOSED, MEMORA_FORKED.
+ */
+int memora_topic_close(struct memora_topic_t *topic);
+
+/**
+ * Gives a key a new value. `*number` (may be NULL) becomes how often the key was published. Waits for nobody.
+ *
+ * Returns MEMORA_OK, MEMORA_KEY_TOO_LONG, MEMORA_VALUE_TOO_LONG, MEMORA_FULL, MEMORA_NO_SPACE, MEMORA_BUSY, MEMORA_READ_ONLY,
+ * MEMORA_INVALID_ARGUMENT, MEMORA_CLOSED, MEMORA_FORKED, MEMORA_CORRUPT.
+ */
+int memora_topic_publish(struct memora_topic_t *topic,
+                         const void *key,
+                         size_t key_len,
+                         const void *value,
+                         size_t value_len,
+                         uint64_t *number);
+
+/**
+ * Publishes that a key has no value any more. `*number` (may be NULL) becomes how often the key was published.
+ *
+ * Returns what memora_topic_publish() does.
+ */
+int memora_topic_retract(struct memora_topic_t *topic,
+                         const void *key,
+                         size_t key_len,
+                         uint64_t *number);
+
+/**
+ * Fills `stats` with figures of the topic. `struct_size` is sizeof *stats.
+ *
+ * Returns MEMORA_OK, MEMORA_INVALID_ARGUMENT, MEMORA_CLOSED, MEMORA_FORKED, MEMORA_CORRUPT.
+ */
+int memora_topic_stats(struct memora_topic_t *topic, struct memora_topic_stats_t *stats, size_t struct_size);
+
+/**
+ * Becomes a subscriber of the topic: it gets the newest value of each key first, then those that are published.
+ *
+ * On success `*subscriber` is a new handle, to be closed with memora_topic_subscriber_close(); else it is NULL.
+ * Returns MEMORA_OK, MEMORA_TOO_MANY_SUBSCRIBERS, MEMORA_FULL, MEMORA_NO_SPACE, MEMORA_READ_ONLY, MEMORA_INVALID_ARGUMENT,
+ * MEMORA_CLOSED, MEMORA_FORKED, MEMORA_CORRUPT.
+ */
+int memora_topic_subscribe(struct memora_topic_t *topic,
+                           struct memora_topic_subscriber_t **subscriber);
+
+/**
+ * Takes the newest value of some key that has one which this subscriber has not got: the key goes to `key`, the value to `value`, and
+ * `*update` (may be NULL) becomes what came with it. Waits for `timeout_ms` milliseconds at most; MEMORA_FOREVER: without end; 0: not at
+ * all.
+ *
+ * With MEMORA_BUFFER_TOO_SMALL the update stays for the next call, and `*update` says how long key and value are.
+ * Returns MEMORA_OK, MEMORA_NOT_FOUND (with `timeout_ms` 0), MEMORA_TIMED_OUT, MEMORA_BUFFER_TOO_SMALL, MEMORA_BUSY, MEMORA_EJECTED,
+ * MEMORA_INVALID_ARGUMENT, MEMORA_CLOSED, MEMORA_FORKED, MEMORA_CORRUPT.
+ */
+int memora_topic_next(struct memora_topic_subscriber_t *subscriber,
+                      int64_t timeout_ms,
+                      void *key,
+                      size_t key_capacity,
+                      void *value,
+                      size_t value_capacity,
+                      struct memora_update_t *update);
+
+/**
+ * Closes the handle. NULL is allowed and does nothing. A call of another thread that waits ends with MEMORA_CLOSED.
+ *
+ * Returns MEMORA_OK, MEMORA_CLOSED, MEMORA_FORKED.
+ */
+int memora_topic_subscriber_close(struct memora_topic_subscriber_t *subscriber);
 
 /**
  * Opens the store `name` of `fabric`, or creates it; if its files have more than the fabric, it is recovered from them.

@@ -502,6 +502,7 @@ pub(crate) fn channel(
         eject_after: (options.eject_after_ms != 0)
             .then(|| std::time::Duration::from_millis(options.eject_after_ms.into())),
         timestamps: options.timestamps != 0,
+        ..default
     })
 }
 

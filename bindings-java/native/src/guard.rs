@@ -55,7 +55,7 @@ pub trait Nothing {
 macro_rules! nothing {
     ($($type:ty = $value:expr),*) => { $(impl Nothing for $type { fn nothing() -> Self { $value } })* };
 }
-nothing!(() = (), jint = 0, jlong = 0, jobject = std::ptr::null_mut());
+nothing!(() = (), bool = false, jint = 0, jlong = 0, jobject = std::ptr::null_mut());
 
 /// The JVM as a native function sees it during one call.
 pub struct Jvm<'local> {
