@@ -238,6 +238,7 @@ fn the_death_of_the_server_that_took_a_call_is_told_at_once_and_others_take_the_
         }
         let mut reply = Vec::new();
         assert_eq!(code(client.wait(calls[1], &mut reply, None)), ErrorCode::PeerDied);
+        assert_eq!(service.stats().unwrap().taken, 0, "nothing is with the dead");
         assert_eq!(client.wait(calls[0], &mut reply, NOW).unwrap(), 4, "what it answered is there");
         let mut next = service.server().unwrap();
         for number in [2u8, 3] {
@@ -251,6 +252,27 @@ fn the_death_of_the_server_that_took_a_call_is_told_at_once_and_others_take_the_
     }
     let stats = service.stats().unwrap();
     assert_eq!((stats.died, stats.outstanding_for_test()), (2, 0));
+}
+
+#[test]
+fn the_next_client_takes_back_what_dead_servers_have_before_anybody_reaps_them() {
+    let (stage, service) = service(&SMALL, 1);
+    act_as(1);
+    let mut client = service.client().unwrap();
+    let calls: Vec<Call> = (0..3).map(|_| client.send(b"q").unwrap()).collect();
+    act_as(2);
+    let mut victim = service.server().unwrap();
+    let held: Vec<Request> = (0..3).map(|_| taken(&mut victim).0).collect();
+    act_as(1);
+    for call in calls {
+        client.cancel(call).unwrap();
+    }
+    drop(client);
+    std::mem::forget((victim, held));
+    stage.kill(2);
+    assert_eq!(service.stats().unwrap().left, 3);
+    let _next = service.client().unwrap();
+    assert_eq!(service.stats().unwrap().left, 0);
 }
 
 #[test]
