@@ -63,7 +63,7 @@ fn giving_up_and_answering_agree_on_the_end_of_a_call() {
     model(2, || {
         let (stage, mut client, mut server) = stage();
         let worker = loom::thread::spawn(move || {
-            let done = serve(&mut server, 3);
+            let done = serve(&mut server, 2);
             (server, done)
         });
         let mut reply = Vec::new();
@@ -113,7 +113,7 @@ fn giving_up_and_answering_agree_on_the_end_of_a_call() {
 #[test]
 fn a_reaper_and_a_client_agree_on_the_death_of_a_server() {
     for answered in [false, true] {
-        model(3, move || {
+        model(2, move || {
             let (stage, mut client, mut server) = stage();
             let call = client.send(&[10]).unwrap();
             act_as(SERVER);
@@ -195,7 +195,7 @@ fn the_successor_of_a_dead_client_sees_no_reply_to_it() {
 /// Two servers look for the same request.
 #[test]
 fn one_of_two_servers_takes_a_request() {
-    model(3, || {
+    model(2, || {
         let (stage, mut client, server) = stage();
         act_as(3);
         let mut other = Server::new(Arc::new(open(&stage).unwrap())).unwrap();
