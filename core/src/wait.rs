@@ -64,12 +64,20 @@ impl<'a> WaitWord<'a> {
             return;
         }
         kill_point!("channel.wake.before_clear");
-        let next = (seen & !WAITERS).wrapping_add(STEP);
-        // ORDER Relaxed: sleepers look at the data anew. Who fails leaves it to the one who succeeded.
-        if self.word.compare_exchange(seen, next, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
-            // DIES AFTER: the sleepers wake at the end of their slice, or when the reaper pays what was owed.
-            kill_point!("channel.wake.cleared");
-            futex::wake(self.word, u32::MAX);
+        // Twice, as a sleeper may set the other bit in between; else who fails leaves it to the one who succeeded.
+        for _ in 0..2 {
+            let next = (seen & !WAITERS).wrapping_add(STEP);
+            // ORDER Relaxed: sleepers look at the data anew.
+            match self.word.compare_exchange(seen, next, Ordering::Relaxed, Ordering::Relaxed) {
+                Ok(_) => {
+                    // DIES AFTER: the sleepers wake at the end of their slice, or when the reaper pays what was owed.
+                    kill_point!("channel.wake.cleared");
+                    futex::wake(self.word, u32::MAX);
+                    return;
+                }
+                Err(now) if now & WAITERS == 0 => return,
+                Err(now) => seen = now,
+            }
         }
     }
 

@@ -3,11 +3,22 @@
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use super::lane::Place;
 use super::testing::{act_as, channel_with};
 use super::tests::assert_sound;
 use super::*;
 use crate::error::ErrorCode;
 use crate::shm::atomic::Ordering::Relaxed;
+
+const SMALL: ChannelOptions = ChannelOptions {
+    kind: ChannelKind::Stream,
+    overrun: OverrunPolicy::Block,
+    lane_bytes: 4096,
+    timestamps: false,
+    eject_after: None,
+    acknowledge: None,
+    retention: None,
+};
 
 #[test]
 fn who_stands_still_for_too_long_while_a_publisher_waits_is_ejected_and_who_moves_is_not() {
@@ -84,4 +95,34 @@ fn a_time_for_ejecting_that_cannot_be_is_refused() {
         ErrorCode::InvalidArgument
     );
     assert_eq!(refused(ChannelOptions { kind: ChannelKind::Queue, ..second }), ErrorCode::InvalidArgument);
+}
+
+/// It was stopped just before it showed how far it had come.
+#[test]
+fn who_was_ejected_does_not_move_the_place_of_the_next_holder_of_its_entry() {
+    let (_stage, channel) = channel_with(&ChannelOptions { kind: ChannelKind::Broadcast, ..SMALL }, 1);
+    act_as(1);
+    let mut publisher = channel.publisher().unwrap();
+    act_as(2);
+    let mut stopped = channel.subscriber().unwrap();
+    let first = publisher.send(b"one").unwrap();
+    let end = publisher.send(b"two").unwrap();
+    assert_eq!(stopped.poll(1, |_, _| {}).unwrap(), 1);
+    let index = stopped.id();
+    assert!(channel.eject(index).unwrap());
+    act_as(3);
+    let mut next = channel.subscriber().unwrap();
+    assert_eq!(next.id(), index);
+    let area = &channel.area;
+    area.move_place(area.place(index, 0).unwrap(), 0, Place { position: first, messages: 0 });
+    assert_eq!(area.load_place(index, 0).unwrap().position, end);
+    act_as(2);
+    assert_eq!(stopped.commit().unwrap_err().code(), ErrorCode::Ejected);
+    drop(stopped);
+    act_as(3);
+    publisher.send(b"three").unwrap();
+    let mut heard = Vec::new();
+    next.poll(9, |_, bytes| heard.push(bytes.to_vec())).unwrap();
+    assert_eq!(heard, [b"three"]);
+    assert_sound(&channel);
 }

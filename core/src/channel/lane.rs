@@ -291,34 +291,47 @@ impl<'a> Lane<'a> {
         Ok(word.0 == 0 || word.kind_at(tail).is_none())
     }
 
-    /// Moves the tail over frames that are committed. Anybody may: the tail follows from the frames.
+    /// Moves the tail over frames that are committed, all at once: who joins meanwhile gets all of a batch or nothing. Anybody
+    /// may: the tail follows from the frames.
     pub fn repair<const OVERRUN: bool>(self) -> Result<()> {
-        // A producer dies at most one batch behind its tail; the bound is for damaged content.
-        for _ in 0..self.size() / WORD {
+        for _ in 0..1000 {
             let tail = self.tail();
-            // ORDER Acquire [frame]: as in `next`.
-            let word = FrameWord(self.ring.word(tail).load(Ordering::Acquire));
-            if word.0 == 0 {
+            let (mut behind, mut messages) = (tail, 0);
+            // A producer dies at most one batch behind its tail, which is no more than a ring; the bound is for damaged content.
+            let moved = loop {
+                // ORDER Acquire [frame]: as in `next`.
+                let word = FrameWord(self.ring.word(behind).load(Ordering::Acquire));
+                if word.0 == 0 {
+                    break false;
+                }
+                let kind = word.kind_at(behind);
+                // A producer that took the lane meanwhile has moved the tail, and may be on its way round the ring.
+                if self.tail() != tail {
+                    break true;
+                }
+                let Some(kind) = kind else { return Err(corrupt(behind, word)) };
+                behind = behind.wrapping_add(align8(self.check(behind, word, kind, header(OVERRUN))?));
+                messages += u64::from(kind == FrameKind::Data);
+                if behind.wrapping_sub(tail) > self.size() {
+                    return Err(corrupt(tail, word));
+                }
+            };
+            if moved {
+                continue;
+            }
+            if behind == tail {
                 return Ok(());
             }
-            let Some(kind) = word.kind_at(tail) else {
-                if self.tail() != tail {
-                    continue;
-                }
-                return Err(corrupt(tail, word));
-            };
-            let behind = tail.wrapping_add(align8(self.check(tail, word, kind, header(OVERRUN))?));
             if OVERRUN {
                 let count = self.entry.u64::<{ lane::COUNT }>();
                 // ORDER Acquire [lane-tail]: as in `end`.
                 let seen = count.load(Ordering::Acquire);
                 // Counted already if the count belongs to a later position than the tail.
                 if Count(seen).position_from(tail) == tail {
-                    let messages = Count(seen).messages() + u64::from(kind == FrameKind::Data);
                     // ORDER Release [lane-tail]: as in `moved`. A failure means that the producer or a helper was first.
                     let _ = count.compare_exchange(
                         seen,
-                        Count::new(messages, behind).0,
+                        Count::new(Count(seen).messages() + messages, behind).0,
                         Ordering::Release,
                         Ordering::Relaxed,
                     );
@@ -334,7 +347,7 @@ impl<'a> Lane<'a> {
             );
             kill_point!("channel.repair.moved");
         }
-        Ok(())
+        Err(Error::new(ErrorCode::Busy, "A lane moves too fast to be repaired."))
     }
 
     /// Where a producer goes on that has taken the lane.

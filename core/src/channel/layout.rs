@@ -354,15 +354,15 @@ impl Shape {
 
     /// Bytes of the longest message. A stream or broadcast that blocks (`waits`) takes half a ring: with its padding in front of
     /// the ring's end that fits an empty one. Where readers may be lapped, or consumers hold copies, it is an eighth and at most
-    /// 256 KiB, so that many messages are on their way.
+    /// 128 KiB: a message with its padding, or a batch with its own, moves less than the low bits of a count can tell.
     pub const fn message_len_max(&self, waits: bool) -> u64 {
         let eighth = self.lane_bytes / 8;
         let most = if waits {
             self.lane_bytes / 2
-        } else if eighth < STEP_MAX {
+        } else if eighth < STEP_MAX / 2 {
             eighth
         } else {
-            STEP_MAX
+            STEP_MAX / 2
         };
         most.saturating_sub(16)
     }

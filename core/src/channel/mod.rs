@@ -144,7 +144,7 @@ pub struct ChannelOptions {
     /// What happens when a lane is full.
     pub overrun: OverrunPolicy,
     /// Bytes of each publisher's ring: a power of two from 4 KiB to 1 GiB. A message of a stream or broadcast that blocks takes at
-    /// most half of it, any other an eighth and at most 256 KiB: [`Channel::message_len_max`].
+    /// most half of it, any other an eighth and at most 128 KiB: [`Channel::message_len_max`].
     pub lane_bytes: u32,
     /// Each message bears the time at which it was sent: [`Message::sent_ns`]. It takes 8 more bytes, and its publisher reads a clock.
     pub timestamps: bool,

@@ -165,14 +165,12 @@ impl Publisher {
         if bytes > align8(header + self.area.message_len_max + self.stamp_len()) {
             return Err(self.too_many(messages.len(), bytes));
         }
-        // An empty message makes sure that the lane is this thread's.
+        self.hold()?;
         if self.area.overruns() {
-            self.make_room::<true>(0, wait)?;
             if !messages.is_empty() {
                 self.lane.view().put_all::<true>(&mut self.head, messages)?;
             }
         } else {
-            self.make_room::<false>(0, wait)?;
             let need = self.lane.view().room_for_all::<false>(self.head.position, messages);
             if self.head.position + need > self.limit {
                 self.wait_for_room(need, wait)?;
@@ -225,15 +223,22 @@ impl Publisher {
         if self.area.stamped { STAMP as u64 } else { 0 }
     }
 
-    /// Makes sure that the lane is this thread's and that `len` bytes fit.
+    /// Makes sure that the lane is this thread's.
     #[inline(always)]
-    fn make_room<const OVERRUN: bool>(&mut self, len: u64, wait: Wait) -> Result<()> {
+    fn hold(&mut self) -> Result<()> {
         self.area.same_process()?;
         // ORDER Relaxed: only its holder, or the reaper of a dead holder, changes the word of a live lane.
         let state = self.lane.word().load(Ordering::Relaxed);
         if thread::marker() != self.marker || state != self.state.0 {
             self.adopt()?;
         }
+        Ok(())
+    }
+
+    /// Makes sure that the lane is this thread's and that `len` bytes fit.
+    #[inline(always)]
+    fn make_room<const OVERRUN: bool>(&mut self, len: u64, wait: Wait) -> Result<()> {
+        self.hold()?;
         if len > self.area.message_len_max + self.stamp_len() {
             return Err(self.too_long(len - self.stamp_len()));
         }

@@ -15,6 +15,7 @@ use super::watch::{Seen, Target, WaitSet, Waitable, sleep, targets_of};
 use crate::error::{Error, Result};
 use crate::limits::WAIT_SLICE_MS;
 use crate::shm::atomic::{AtomicU32, Ordering};
+use crate::shm::fork::Origin;
 use crate::shm::futex;
 
 /// How somebody is called who waits.
@@ -106,9 +107,15 @@ impl Shared {
 }
 
 /// The thread, which begins with the first who waits and ends with this.
-#[derive(Default)]
 pub(super) struct Reactor {
     shared: Arc<Shared>,
+    origin: Origin,
+}
+
+impl Default for Reactor {
+    fn default() -> Reactor {
+        Reactor { shared: Arc::default(), origin: Origin::here() }
+    }
 }
 
 impl Reactor {
@@ -133,6 +140,10 @@ impl Reactor {
 
     /// Nobody is to be called any more. How it was to be called if it was not yet.
     pub fn forget(&self, id: u64) {
+        // In a forked child there is no thread, and its lock may be held for ever.
+        if !self.origin.is_here() {
+            return;
+        }
         let gone: Vec<_> = self.shared.lock().waiting.extract_if(.., |one| one.id == id).collect();
         drop(gone);
     }
@@ -140,8 +151,10 @@ impl Reactor {
 
 impl Drop for Reactor {
     fn drop(&mut self) {
-        self.shared.lock().ended = true;
-        self.shared.ring();
+        if self.origin.is_here() {
+            self.shared.lock().ended = true;
+            self.shared.ring();
+        }
     }
 }
 

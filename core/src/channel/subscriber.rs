@@ -188,7 +188,7 @@ impl Subscriber {
         for reading in &mut self.lanes {
             if reading.place.position != reading.shown {
                 kill_point!("channel.place.before");
-                self.area.store_place(reading.stand.block(), reading.place);
+                self.area.move_place(reading.stand.block(), reading.shown, reading.place);
                 // DIES AFTER: the batch is handled.
                 kill_point!("channel.place.after");
                 reading.shown = reading.place.position;

@@ -208,7 +208,7 @@ impl Area {
 
     /// Stores a place: the count first, so that a reader which dies in between is found at the place that the count names.
     #[inline(always)]
-    pub(super) fn store_place(&self, at: PlaceBlock<'_>, place: Place) {
+    fn store_place(&self, at: PlaceBlock<'_>, place: Place) {
         if self.overruns() {
             let count = Count::new(place.messages, place.position);
             // ORDER Relaxed: only who holds the subscription after us reads it.
@@ -217,6 +217,23 @@ impl Area {
         }
         // ORDER Release [place]: what is in front of it was copied; pairs with the load in `limit`.
         at.u64::<{ place::POSITION }>().store(place.position, Ordering::Release);
+    }
+
+    /// The holder moves its place on from where it showed it. Where publishers wait for it, only if it still stands there: who
+    /// was stopped in between and ejected must not set the place of the next holder of its entry, who joined farther on.
+    #[inline(always)]
+    pub(super) fn move_place(&self, at: PlaceBlock<'_>, shown: u64, place: Place) {
+        if self.overruns() {
+            self.store_place(at, place);
+            return;
+        }
+        // ORDER Release [place]: as in `store_place`. A failure means that the entry is another's: the next call finds that out.
+        let _ = at.u64::<{ place::POSITION }>().compare_exchange(
+            shown,
+            place.position,
+            Ordering::Release,
+            Ordering::Relaxed,
+        );
     }
 
     /// Stores a place behind a loss, which may be farther away than the count's low bits can tell.

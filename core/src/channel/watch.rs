@@ -69,7 +69,7 @@ impl Target {
 
     /// Looks for what is waited for.
     pub(super) fn look(&self) -> Result<Seen> {
-        self.area.same_process()?;
+        self.area.ground.usable()?;
         let (found, is_time) = match self.wish {
             Wish::Nothing => (true, false),
             Wish::Subscription(index, state) => {
@@ -147,7 +147,8 @@ pub fn wait_any(sources: &mut [&mut dyn Waitable], timeout: Option<Duration>) ->
                 }
                 sleep(&targets, &armed, None, slice);
             }
-            Step::TimedOut => return Ok(None),
+            // Who was not scheduled for so long looks once more.
+            Step::TimedOut => return first_ready(sources, &mut targets),
         }
     }
 }
@@ -198,7 +199,7 @@ impl WaitSet {
                     }
                     sleep(&self.targets, &armed, None, slice);
                 }
-                Step::TimedOut => return Ok(None),
+                Step::TimedOut => return ready(),
             }
         }
     }

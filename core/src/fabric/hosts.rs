@@ -26,7 +26,7 @@ impl Heir for Inner {
             }
             if object.kind == ObjectKind::Channel {
                 let area = self.area(object, Arc::clone(&self.undertaker))?;
-                channel::inherit(&area, thread)?;
+                damage = damage.and(channel::inherit(&area, thread));
                 areas.push(area);
             }
             if object.kind == ObjectKind::Signal {

@@ -115,13 +115,13 @@ mod real {
         match std::io::Error::last_os_error().raw_os_error() {
             Some(libc::ETIMEDOUT) => WaitResult::TimedOut,
             Some(libc::EAGAIN) => WaitResult::Changed,
-            Some(libc::EINTR) => WaitResult::Woken,
-            // ENOSYS, or EPERM of a filter.
-            _ => {
+            // A kernel without it, or a filter.
+            Some(libc::ENOSYS | libc::EPERM) => {
                 // ORDER Relaxed: as above.
                 REFUSED.store(true, Ordering::Relaxed);
                 WaitResult::Woken
             }
+            _ => WaitResult::Woken,
         }
     }
 

@@ -198,7 +198,8 @@ pub(super) fn let_go(area: &Area, me: Owner) -> Result<()> {
 
 /// The thread is dead or leaves: the lock is free, and the next owner is told. True if it was the thread's.
 pub(super) fn inherit(area: &Area, thread: u16) -> Result<bool> {
-    let seen = area.lock_word()?;
+    // A word that cannot be is nobody's: it must not keep every thread's entry from being free. Whoever uses the lock is told.
+    let Ok(seen) = area.lock_word() else { return Ok(false) };
     if seen.owner().is_none_or(|owner| owner.thread != thread) {
         return Ok(false);
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::area::Area;
-use super::layout::MoveKind;
+use super::layout::{MoveKind, Owner};
 use super::permits::{self, Taken};
 use crate::error::{Error, ErrorCode, Result};
 
@@ -111,6 +111,7 @@ impl NamedSemaphore {
     }
 
     fn guard(&self, me: u16, count: u32, owner_died: bool) -> Permits {
+        let me = Owner { thread: me, generation: self.area.ground.generation(me) };
         Permits { area: Arc::clone(&self.area), me, count, owner_died, thread_bound: PhantomData }
     }
 }
@@ -142,7 +143,8 @@ pub(super) fn state(area: &Area) -> Result<SemaphoreState> {
 #[must_use = "the permits are given back when this is dropped"]
 pub struct Permits {
     area: Arc<Area>,
-    me: u16,
+    /// Whose they are: a guard that outlives its thread's entry, in thread-local storage, has nothing to give back.
+    me: Owner,
     count: u32,
     owner_died: bool,
     thread_bound: PhantomData<*const ()>,
@@ -174,7 +176,10 @@ impl Permits {
         self.area.same_process()?;
         match std::mem::take(&mut self.count) {
             0 => Ok(()),
-            count => permits::give(&self.area, self.me, count),
+            _ if self.area.ground.generation(self.me.thread) != self.me.generation => {
+                Err(ErrorCode::NotOwner.into())
+            }
+            count => permits::give(&self.area, self.me.thread, count),
         }
     }
 }

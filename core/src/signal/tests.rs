@@ -232,6 +232,20 @@ fn permits_of_the_dead_come_back_and_one_is_told() {
     }
 }
 
+/// In thread-local storage: its entry was given up before it was dropped.
+#[test]
+fn a_guard_that_outlives_its_threads_entry_gives_nothing_back() {
+    let (stage, semaphore, area) = semaphore(3);
+    let old = semaphore.acquire(2).unwrap();
+    inherit(&area, 1).unwrap();
+    stage.replace(1);
+    let next = semaphore.acquire(3).unwrap();
+    assert_eq!(old.release().unwrap_err().code(), ErrorCode::NotOwner);
+    assert_eq!(area.permits_of(1).unwrap().held(), 3);
+    next.release().unwrap();
+    assert_whole(&area, 3);
+}
+
 #[test]
 fn slow_heirs_take_nothing_from_the_next_holder_of_the_entry() {
     let (stage, semaphore, area) = semaphore(3);
