@@ -155,7 +155,14 @@ impl TopicSubscriber {
     /// The newest value of the first key in the queue that has one which was not handed out.
     fn hand_out(&mut self) -> Result<Option<TopicUpdate>> {
         while let Some(key) = self.queue.pop_front() {
-            let entry = self.topic.cache.get_entry(&key)?;
+            let entry = match self.topic.cache.get_entry(&key) {
+                Ok(entry) => entry,
+                Err(error) => {
+                    // It waits there still; behind the others, which may have better luck.
+                    self.queue.push_back(key);
+                    return Err(error);
+                }
+            };
             let Some(known) = self.known.get_mut(&key) else { continue };
             known.queued = false;
             let Some(entry) = entry else { continue };
