@@ -15,6 +15,9 @@ use crate::shm::fork::Origin;
 use crate::shm::{Block, Kept, Shm, Span, fence as asymmetric};
 use crate::wait::WaitWord;
 
+/// Looks at a cell that others change meanwhile: each change is the work of another living thread.
+pub const LOOKS: usize = 4;
+
 /// An open service.
 pub struct Area {
     pub shm: Arc<Shm>,
@@ -252,22 +255,28 @@ impl Area {
 
     /// Whether a cell is its client's to use: no server has it any more. Takes it back from the dead.
     pub fn usable(&self, cells: &Cells, number: u64) -> Result<bool> {
-        let seen = cells.look(number)?;
-        if seen.number() & (self.shape.calls - 1) != number & (self.shape.calls - 1) && seen.0 != 0 {
-            return Err(cells.damaged("the number in a cell"));
-        }
-        match seen.kind() {
-            Some(CellKind::Free | CellKind::Died) => Ok(true),
-            Some(CellKind::Taken | CellKind::Left) if self.ground.thread_is_dead(seen.server()) => {
-                kill_point!("service.reuse.before");
-                // Not `Free`: another client may just have gone on with the entry. A failure means that a reaper did it.
-                let _ = cells.change(seen, seen.as_kind(CellKind::Died))?;
-                kill_point!("service.reuse.after");
-                Ok(true)
+        for _ in 0..LOOKS {
+            let seen = cells.look(number)?;
+            if seen.number() & (self.shape.calls - 1) != number & (self.shape.calls - 1) && seen.0 != 0 {
+                return Err(cells.damaged("the number in a cell"));
             }
-            Some(_) => Ok(false),
-            None => Err(cells.damaged("the word of a cell")),
+            match seen.kind() {
+                Some(CellKind::Free | CellKind::Died) => return Ok(true),
+                Some(CellKind::Taken | CellKind::Left) if self.ground.thread_is_dead(seen.server()) => {
+                    kill_point!("service.reuse.before");
+                    // Not `Free`: another client may just have gone on with the entry.
+                    let died = cells.change(seen, seen.as_kind(CellKind::Died))?;
+                    kill_point!("service.reuse.after");
+                    if died {
+                        return Ok(true);
+                    }
+                    // A reaper did it, or a living thread has taken the request over from the dead one.
+                }
+                Some(_) => return Ok(false),
+                None => return Err(cells.damaged("the word of a cell")),
+            }
         }
+        Ok(false)
     }
 
     /// Takes a client entry for the calling thread: one that a predecessor left, or a fresh one with a new ring. Gives also the
@@ -281,7 +290,7 @@ impl Area {
                 for index in 0..self.shape.clients {
                     let seen = self.client_state(index)?;
                     if seen.owner() != 0 && self.ground.thread_is_dead(seen.owner()) {
-                        any |= inherit_client(self, index, seen.owner())?;
+                        any |= inherit_client(self, index, seen)?;
                     }
                 }
                 match if any { self.take_closed(me)? } else { None } {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::area::{Area, Cells};
+use super::area::{Area, Cells, LOOKS};
 use super::layout::{
     AnswerWord, CellKind, CellWord, EntryKind, EntryState, NUMBER_MAX, Status, client, half,
 };
@@ -101,7 +101,7 @@ impl Client {
     /// What every call begins with: the thread holds the entry.
     #[inline(always)]
     fn start(&mut self) -> Result<()> {
-        self.area.same_process()?;
+        self.area.ground.usable()?;
         // ORDER Relaxed: only its holder, or the reaper of a dead holder, changes the word of a live entry.
         let state = self.cells.entry().u64::<{ client::STATE }>().load(Ordering::Relaxed);
         if thread::marker() != self.marker || state != self.state.0 {
@@ -113,9 +113,9 @@ impl Client {
     /// Takes the entry over from the thread that used it before, or another entry if that has ended.
     #[cold]
     #[inline(never)]
-    fn adopt(&mut self) -> Result<()> {
+    pub(super) fn adopt(&mut self) -> Result<()> {
         let me = self.area.ground.thread()?;
-        let mine = EntryState::new(EntryKind::Live, 0, me, self.state.generation());
+        let mine = EntryState::new(EntryKind::Live, 0, me, self.state.generation().wrapping_add(1));
         if self.area.change_client(self.cells.index, self.state, mine)? {
             self.state = mine;
             self.marker = thread::marker();
@@ -269,37 +269,49 @@ impl Client {
     #[cold]
     #[inline(never)]
     fn look_at_server(&mut self, place: usize, number: u64, into: &mut Vec<u8>) -> Result<Option<usize>> {
-        let seen = self.cells.look(number)?;
-        if seen.number() != number {
-            self.told(place);
-            return Err(self.cells.damaged("the number in a cell"));
-        }
-        match seen.kind() {
-            Some(CellKind::Asked) => return Ok(None),
-            Some(CellKind::Taken) if !self.area.ground.thread_is_dead(seen.server()) => return Ok(None),
-            _ => {}
-        }
-        // Its server has let go or is dead, so what it answered stands there by now.
-        if let Some(status) = self.answered(number)? {
-            return self.collect(place, number, status, into).map(Some);
-        }
-        self.told(place);
-        match seen.kind() {
-            Some(CellKind::Taken | CellKind::Died) => {
-                if seen.kind() == Some(CellKind::Taken) {
-                    kill_point!("service.death.before");
-                    // A failure means that a reaper did it.
-                    let _ = self.cells.change(seen, seen.as_kind(CellKind::Died))?;
-                    kill_point!("service.death.after");
-                }
-                self.count::<{ client::DIED }>();
-                Err(Error::new(
-                    ErrorCode::PeerDied,
-                    format!("The server of service `{}` that took the call died.", self.area.name),
-                ))
+        for _ in 0..LOOKS {
+            let seen = self.cells.look(number)?;
+            if seen.number() != number {
+                self.told(place);
+                return Err(self.cells.damaged("the number in a cell"));
             }
-            _ => Err(self.cells.damaged("the word of a cell")),
+            match seen.kind() {
+                Some(CellKind::Asked) => return Ok(None),
+                Some(CellKind::Taken) if !self.area.ground.thread_is_dead(seen.server()) => return Ok(None),
+                _ => {}
+            }
+            // Its server has let go or is dead, so what it answered stands there by now.
+            if let Some(status) = self.answered(number)? {
+                return self.collect(place, number, status, into).map(Some);
+            }
+            match seen.kind() {
+                Some(CellKind::Died) => return Err(self.died(place)),
+                Some(CellKind::Taken) => {
+                    kill_point!("service.death.before");
+                    let died = self.cells.change(seen, seen.as_kind(CellKind::Died))?;
+                    kill_point!("service.death.after");
+                    if died {
+                        return Err(self.died(place));
+                    }
+                    // A reaper did it, or a living thread has taken the request over from the dead one.
+                }
+                _ => {
+                    self.told(place);
+                    return Err(self.cells.damaged("the word of a cell"));
+                }
+            }
         }
+        Ok(None)
+    }
+
+    /// The call ends because its server is dead.
+    fn died(&mut self, place: usize) -> Error {
+        self.told(place);
+        self.count::<{ client::DIED }>();
+        Error::new(
+            ErrorCode::PeerDied,
+            format!("The server of service `{}` that took the call died.", self.area.name),
+        )
     }
 
     /// Counts in the line that only the client writes.

@@ -14,13 +14,13 @@ pub(crate) fn inherit(area: &Area, thread: u16) -> Result<()> {
     let mut damage = Ok(());
     let mut held = false;
     for index in 0..area.shape.clients {
-        match inherit_calls(area, index, thread).and_then(|()| inherit_client(area, index, thread)) {
+        match inherit_calls(area, index, thread).and_then(|()| inherit_clients(area, index, thread)) {
             Ok(was_held) => held |= was_held,
             Err(error) => damage = damage.and(Err(error)),
         }
     }
     for index in 0..area.shape.servers {
-        match inherit_server(area, index, thread) {
+        match area.server_state(index).and_then(|seen| inherit_server(area, index, seen, thread)) {
             Ok(was_held) => held |= was_held,
             Err(error) => damage = damage.and(Err(error)),
         }
@@ -57,12 +57,36 @@ fn given_up(cells: &Cells, seen: CellWord) -> Result<bool> {
     cells.change(left, left.as_kind(CellKind::Died))
 }
 
-/// Takes over one client entry if the entry `thread` held it. The caller wakes who sleeps.
-pub(super) fn inherit_client(area: &Area, index: u32, thread: u16) -> Result<bool> {
-    let seen = area.client_state(index)?;
-    if !matches!(seen.kind(), Some(EntryKind::Taking | EntryKind::Live)) || seen.owner() != thread {
-        return Ok(false);
+/// Takes over one client entry if the entry `thread` holds it. Nobody else gets that thread entry meanwhile.
+fn inherit_clients(area: &Area, index: u32, thread: u16) -> Result<bool> {
+    let mut held = false;
+    // Live, taking, closed: another who takes over may be faster with each.
+    for _ in 0..STEPS {
+        let seen = area.client_state(index)?;
+        if seen.owner() != thread {
+            break;
+        }
+        held |= inherit_client(area, index, seen)?;
     }
+    Ok(held)
+}
+
+/// Takes over one client entry whose holder is dead or leaves, if it has the state `seen` still: its generation tells it from that of
+/// a later holder with the same thread entry. The caller wakes who sleeps.
+pub(super) fn inherit_client(area: &Area, index: u32, seen: EntryState) -> Result<bool> {
+    let seen = match seen.kind() {
+        Some(EntryKind::Taking) => seen,
+        Some(EntryKind::Live) => {
+            // From here on no other thread can go on with the client: its calls end.
+            let taking = EntryState::new(EntryKind::Taking, 0, seen.owner(), seen.generation());
+            kill_point!("service.inherit.before_close");
+            if !area.change_client(index, seen, taking)? {
+                return Ok(false);
+            }
+            taking
+        }
+        _ => return Ok(false),
+    };
     let next = match area.cells(index)? {
         None => EntryKind::Free,
         Some(cells) => {
@@ -78,8 +102,7 @@ pub(super) fn inherit_client(area: &Area, index: u32, thread: u16) -> Result<boo
     Ok(true)
 }
 
-fn inherit_server(area: &Area, index: u32, thread: u16) -> Result<bool> {
-    let seen = area.server_state(index)?;
+fn inherit_server(area: &Area, index: u32, seen: EntryState, thread: u16) -> Result<bool> {
     if seen.owner() != thread {
         return Ok(false);
     }

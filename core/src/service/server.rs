@@ -112,7 +112,7 @@ impl Server {
     /// What every call begins with: the thread holds the entry.
     #[inline(always)]
     fn start(&mut self) -> Result<()> {
-        self.area.same_process()?;
+        self.area.ground.usable()?;
         // ORDER Relaxed: only its holder, or the reaper of a dead holder, changes the word of a live entry.
         let state = self.entry.block().u64::<{ server::STATE }>().load(Ordering::Relaxed);
         if thread::marker() != self.marker || state != self.state.0 {
@@ -126,7 +126,7 @@ impl Server {
     #[inline(never)]
     fn adopt(&mut self) -> Result<()> {
         let me = self.area.ground.thread()?;
-        let mine = EntryState::new(EntryKind::Live, 0, me, self.state.generation());
+        let mine = EntryState::new(EntryKind::Live, 0, me, self.state.generation().wrapping_add(1));
         if self.area.change_server(self.index, self.state, mine)? {
             self.state = mine;
         } else {
@@ -178,8 +178,15 @@ impl Server {
             // ORDER Relaxed: a count of the entry's holder.
             taken.store(taken.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
             // From here on the request is let go if anything fails.
-            let mut request =
-                Request { area: self.area.clone(), cells, number, owner: self.me, len: 0, done: false };
+            let mut request = Request {
+                area: self.area.clone(),
+                cells,
+                number,
+                owner: self.me,
+                marker: self.marker,
+                len: 0,
+                done: false,
+            };
             request.read(into)?;
             return Ok(Some(request));
         }
@@ -239,6 +246,8 @@ pub struct Request {
     number: u64,
     /// The thread that the cell names.
     owner: u16,
+    /// What it is in this process.
+    marker: usize,
     len: usize,
     done: bool,
 }
@@ -288,11 +297,21 @@ impl Request {
         Ok(self.cells.look(self.number)? != CellWord::new(CellKind::Taken, self.owner, self.number))
     }
 
+    /// The entry of the calling thread. That of the request's own thread is known: it ends its request also after closing.
+    #[inline(always)]
+    fn calling_thread(&self) -> Result<u16> {
+        match self.area.ground.thread() {
+            // If another thread got the marker, the end of its predecessor has taken the cell back.
+            Err(_) if thread::marker() == self.marker => Ok(self.owner),
+            told => told,
+        }
+    }
+
     /// Makes sure that the answer's half of the cell is the calling thread's. False if nobody waits for it any more.
     #[inline(always)]
     fn hold(&mut self) -> Result<bool> {
         self.area.same_process()?;
-        let me = self.area.ground.thread()?;
+        let me = self.calling_thread()?;
         let seen = self.cells.look(self.number)?;
         let held = seen.server() == self.owner && seen.number() == self.number;
         match seen.kind() {
@@ -304,7 +323,7 @@ impl Request {
                 // DIES AFTER: its client is told `PeerDied`.
                 kill_point!("service.answer.adopted");
                 if won {
-                    self.owner = me;
+                    (self.owner, self.marker) = (me, thread::marker());
                 }
                 // A failure means that its caller gave it up, or that the other thread has ended.
                 Ok(won)
@@ -335,7 +354,8 @@ impl Request {
         self.end(len as u64, Status::Replied)
     }
 
-    /// Answers. False if nobody waits for the reply any more: it was dropped.
+    /// Answers. False if nobody waits for the reply any more. A caller that closes right now may have seen it nevertheless: false
+    /// means that it was perhaps dropped.
     #[inline]
     pub fn reply(mut self, reply: &[u8]) -> Result<bool> {
         let len = reply.len() as u64;

@@ -383,6 +383,68 @@ fn a_reaper_that_was_slow_takes_nothing_from_the_next_client() {
 }
 
 #[test]
+fn who_saw_a_dead_client_takes_nothing_from_a_later_one_with_the_same_thread_entry() {
+    let (_stage, service) = service(&SMALL, 1);
+    act_as(2);
+    let victim = service.client().unwrap();
+    let seen = service.area.client_state(0).unwrap();
+    std::mem::forget(victim);
+    inherit(&service.area, 2).unwrap();
+    let mut client = service.client().unwrap();
+    let call = client.send(b"q").unwrap();
+    let next = service.area.client_state(0).unwrap();
+    assert_eq!(next.owner(), seen.owner());
+    assert!(!inherit::inherit_client(&service.area, 0, seen).unwrap());
+    assert_eq!(service.area.client_state(0).unwrap(), next);
+    // Nor if the client came back to it from another thread.
+    act_as(3);
+    client.adopt().unwrap();
+    act_as(2);
+    client.adopt().unwrap();
+    assert!(!inherit::inherit_client(&service.area, 0, next).unwrap());
+    act_as(1);
+    let mut server = service.server().unwrap();
+    assert_eq!(taken(&mut server).0.number(), call.number());
+}
+
+#[test]
+fn a_client_that_moves_while_its_thread_is_taken_over_has_lost_its_calls() {
+    let (_stage, service) = service(&SMALL, 2);
+    act_as(2);
+    let mut client = service.client().unwrap();
+    let call = client.send(b"q").unwrap();
+    // As it is before the calls are let go.
+    let seen = service.area.client_state(0).unwrap();
+    let taking = layout::EntryState::new(EntryKind::Taking, 0, 2, seen.generation());
+    assert!(service.area.change_client(0, seen, taking).unwrap());
+    act_as(3);
+    assert_eq!(code(client.poll(call, &mut Vec::new())), ErrorCode::Closed);
+    inherit(&service.area, 2).unwrap();
+    assert_eq!(service.area.client_state(0).unwrap().kind(), Some(EntryKind::Closed));
+    nothing(&mut service.server().unwrap());
+    let next = client.send(b"next").unwrap();
+    assert_eq!(client.poll(next, &mut Vec::new()).unwrap(), None);
+}
+
+#[test]
+fn after_closing_nothing_is_taken_and_what_was_taken_is_answered_or_let_go() {
+    let fabric = crate::fabric::FabricOptions::new().backend(crate::fabric::Backend::Heap).limit(8 << 20);
+    let fabric = fabric.open("closing").unwrap();
+    let service = fabric.service("s", &SMALL).unwrap();
+    let (mut client, mut server) = (service.client().unwrap(), service.server().unwrap());
+    let calls: Vec<Call> = (0..3).map(|_| client.send(b"q").unwrap()).collect();
+    let (first, second) = (taken(&mut server).0, taken(&mut server).0);
+    fabric.close().unwrap();
+    assert_eq!(code(server.try_take(&mut Vec::new())), ErrorCode::Closed);
+    assert_eq!(code(client.poll(calls[0], &mut Vec::new())), ErrorCode::Closed);
+    assert!(first.reply(b"yes").unwrap());
+    drop(second);
+    let cells = service.area.cells(0).unwrap().unwrap();
+    let kinds = [0, 1, 2].map(|which: usize| cells.look(calls[which].number()).unwrap().kind().unwrap());
+    assert_eq!(kinds, [CellKind::Free, CellKind::Free, CellKind::Asked]);
+}
+
+#[test]
 fn a_request_that_is_dropped_is_told_and_one_is_answered_by_another_thread() {
     let (_stage, service) = service(&SMALL, 1);
     act_as(1);
