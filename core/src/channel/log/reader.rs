@@ -53,8 +53,6 @@ pub struct LogReader {
     shown: u64,
     name: Option<Name>,
     scratch: Vec<u8>,
-    /// To be told at the next call: messages that came before it were handed out first.
-    pending: Option<Error>,
     patience: Patience,
     /// `!Sync`: one thread at a time.
     alone: std::marker::PhantomData<std::cell::Cell<()>>,
@@ -114,10 +112,7 @@ impl Sealed for LogReader {
             // Who sleeps on a word must write into it first.
             return Err(ErrorCode::ReadOnly.into());
         }
-        let wish = match self.pending {
-            Some(_) => Wish::Nothing,
-            None => Wish::Log(self.position, self.name.as_ref().map(|name| (name.index, name.state))),
-        };
+        let wish = Wish::Log(self.position, self.name.as_ref().map(|name| (name.index, name.state)));
         Ok(Target::new(self.area.clone(), wish))
     }
 }
@@ -161,7 +156,6 @@ impl LogReader {
             shown: position,
             name: held,
             scratch: Vec::new(),
-            pending: None,
             patience: Patience::default(),
             alone: std::marker::PhantomData,
         })
@@ -189,7 +183,6 @@ impl LogReader {
     pub fn seek(&mut self, from: ReadFrom) -> Result<()> {
         self.hold()?;
         let to = self.area.log()?.start(&self.area.name, from)?;
-        self.pending = None;
         self.position = to;
         let back = to < self.shown;
         self.show()?;
@@ -212,11 +205,7 @@ impl LogReader {
     #[inline(always)]
     fn start(&mut self) -> Result<()> {
         self.hold()?;
-        self.show()?;
-        match self.pending.take() {
-            Some(error) => Err(error),
-            None => Ok(()),
-        }
+        self.show()
     }
 
     /// Takes the name over from the thread that used it before, or comes back to it.
@@ -264,7 +253,6 @@ impl LogReader {
     /// Gives back what the last call handed out: it is not handled, and the next calls hand it out again.
     pub fn unread(&mut self) -> Result<()> {
         self.hold()?;
-        self.pending = None;
         self.position = self.shown;
         Ok(())
     }
@@ -282,6 +270,7 @@ impl LogReader {
     fn take(&mut self, limit: usize, handler: &mut impl FnMut(&LogMessage, &[u8])) -> Result<usize> {
         let mut taken = 0;
         while taken < limit {
+            let at = self.position;
             match self.next() {
                 Ok(Some(message)) => {
                     handler(&message, &self.scratch[..message.len]);
@@ -291,9 +280,9 @@ impl LogReader {
                 }
                 Ok(None) => break,
                 Err(error) if taken == 0 => return Err(error),
-                // What was handed out comes first.
-                Err(error) => {
-                    self.pending = Some(error);
+                // What was handed out comes first. The next call meets the error again: no position is shown behind a loss before it was told.
+                Err(_) => {
+                    self.position = at;
                     break;
                 }
             }

@@ -196,6 +196,48 @@ fn messages_in_front_of_a_loss_are_handed_out_before_it_is_told() {
 }
 
 #[test]
+fn a_loss_behind_what_was_handed_out_is_told_once_to_whoever_goes_on_with_the_name() {
+    for is_killed in [false, true] {
+        let (stage, channel) = small(OverrunPolicy::Overrun);
+        let mut appender = channel.appender().unwrap();
+        for _ in 0..10 {
+            appender.append(b"first").unwrap();
+        }
+        act_as(2);
+        let mut reader = channel.named_reader("n", ReadFrom::Oldest).unwrap();
+        let mut taken = 0;
+        let polled = reader.poll(100, |_, _| {
+            taken += 1;
+            if taken == 3 {
+                act_as(1);
+                for _ in 0..9000 {
+                    appender.append(b"later").unwrap();
+                }
+                act_as(2);
+            }
+        });
+        assert_eq!((polled.unwrap(), reader.position()), (3, 3));
+        if is_killed {
+            reader.commit().unwrap();
+            dies(&stage, 2, reader);
+            inherit(&channel.area, 2).unwrap();
+        } else {
+            drop(reader);
+        }
+        act_as(3);
+        let mut reader = channel.named_reader("n", ReadFrom::Oldest).unwrap();
+        assert_eq!(reader.position(), 3);
+        let oldest = stats(&channel).oldest;
+        let error = reader.poll(100, |_, _| {}).unwrap_err();
+        assert_eq!((error.code(), error.amount()), (ErrorCode::Overrun, oldest - 3));
+        drop(reader);
+        let mut reader = channel.named_reader("n", ReadFrom::Oldest).unwrap();
+        assert_eq!(drain(&mut reader)[0].0, oldest);
+        act_as(1);
+    }
+}
+
+#[test]
 fn a_named_reader_goes_on_exactly_where_it_was() {
     let (stage, channel) = small(OverrunPolicy::Overrun);
     act_as(2);
