@@ -159,8 +159,8 @@ static void kinds_and_options_that_do_not_fit_are_refused(void) {
     options.bytes = 256 * 1024;
     options.overrun = 9;
     CODE(memora_log_open(fabric, "bad", &options, &made), MEMORA_INVALID_ARGUMENT);
-    CODE(memora_appender_append(NULL, "x", 1, NULL), MEMORA_CLOSED);
-    CODE(memora_log_reader_poll(NULL, 1, count, NULL, NULL), MEMORA_CLOSED);
+    CODE(memora_appender_append(NULL, "x", 1, NULL), MEMORA_INVALID_ARGUMENT);
+    CODE(memora_log_reader_poll(NULL, 1, count, NULL, NULL), MEMORA_INVALID_ARGUMENT);
     OK(memora_appender_close(NULL));
     OK(memora_log_reader_close(NULL));
     OK(memora_channel_close(log));

@@ -56,7 +56,8 @@ class ChannelTest extends WithFabric {
     @Test
     void channelWithOtherOptionsIsRefusedAndOpenedWithoutAny() {
         fabric.channel("news", ChannelOptions.broadcast()).close();
-        fails(ErrorCode.WRONG_OPTIONS, () -> fabric.channel("news", ChannelOptions.stream()));
+        fails(ErrorCode.WRONG_KIND, () -> fabric.channel("news", ChannelOptions.stream()));
+        fails(ErrorCode.WRONG_OPTIONS, () -> fabric.channel("news", ChannelOptions.broadcast().laneBytes(8192)));
         fabric.openChannel("news").close();
         fails(ErrorCode.NOT_FOUND, () -> fabric.openChannel("none"));
         fails(ErrorCode.INVALID_ARGUMENT, () -> ChannelOptions.stream().laneBytes(-1));
