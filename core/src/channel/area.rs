@@ -468,7 +468,7 @@ impl Area {
             if matches!(seen.kind(), Some(LaneKind::Live | LaneKind::Taking))
                 && self.ground.thread_is_dead(seen.owner())
             {
-                any |= inherit_lane(self, index, seen.owner())?;
+                any |= inherit_lane(self, index, seen)?;
             }
         }
         if any {

@@ -8,11 +8,13 @@ use crate::error::Result;
 /// Takes over everything that the entry `thread` held: its lanes are closed with whole frames, its named subscriptions are
 /// away, its anonymous ones forgotten, what it held of a queue is for anybody, its sleepers' wakes are paid. Repeating it is harmless, also at the same time. What is
 /// damaged is left, and told when everything else is done.
+///
+/// The caller makes sure that nobody gets the entry meanwhile, so each state that names it is one of the dead.
 pub(crate) fn inherit(area: &Area, thread: u16) -> Result<()> {
     let mut damage = Ok(());
     let mut held = false;
     for index in 0..area.shape.lanes {
-        match inherit_lane(area, index, thread) {
+        match inherit_lane_of(area, index, thread) {
             Ok(was_held) => held |= was_held,
             Err(error) => damage = damage.and(Err(error)),
         }
@@ -30,7 +32,7 @@ pub(crate) fn inherit(area: &Area, thread: u16) -> Result<()> {
         }
     }
     for index in 0..area.log.as_ref().map_or(0, |log| log.geometry.blocks) {
-        match area.inherit_block(index, thread) {
+        match inherit_block(area, index, thread) {
             Ok(was_held) => held |= was_held,
             Err(error) => damage = damage.and(Err(error)),
         }
@@ -52,10 +54,22 @@ fn inherit_subscription(area: &Area, index: u32, thread: u16) -> Result<bool> {
     Ok(true)
 }
 
-/// Takes over one lane if the entry `thread` held it. The caller wakes who sleeps.
-pub(super) fn inherit_lane(area: &Area, index: u32, thread: u16) -> Result<bool> {
+fn inherit_block(area: &Area, index: u32, thread: u16) -> Result<bool> {
+    let (seen, ..) = area.look_at_block(index)?;
+    if seen.owner() == thread { area.inherit_block(index, seen) } else { Ok(false) }
+}
+
+fn inherit_lane_of(area: &Area, index: u32, thread: u16) -> Result<bool> {
     let seen = area.lane_state(index)?;
-    if !matches!(seen.kind(), Some(LaneKind::Taking | LaneKind::Live)) || seen.owner() != thread {
+    if seen.owner() == thread { inherit_lane(area, index, seen) } else { Ok(false) }
+}
+
+/// Takes over one lane whose holder is dead or detaches. The caller wakes who sleeps.
+///
+/// `seen` is its state from before the holder was proved dead: if the lane has another state by then, it may be held by a live thread that
+/// got the same entry, and stays as it is. False if nobody held it.
+pub(super) fn inherit_lane(area: &Area, index: u32, seen: LaneState) -> Result<bool> {
+    if !matches!(seen.kind(), Some(LaneKind::Taking | LaneKind::Live)) {
         return Ok(false);
     }
     let next = match area.lane_ref(index)? {
@@ -89,4 +103,34 @@ pub(crate) fn names_ring(area: &Area, offset: u64) -> Result<bool> {
         }
     }
     join::names_ring(area, offset)
+}
+
+#[cfg(all(test, not(memora_loom)))]
+mod tests {
+    use super::super::ChannelKind;
+    use super::super::testing::act_as;
+    use super::super::tests::{assert_sound, block, dies, drain, texts};
+    use super::*;
+
+    #[test]
+    fn a_late_helper_leaves_the_lane_of_a_live_thread_that_got_the_same_entry() {
+        let (stage, channel) = block(ChannelKind::Broadcast);
+        let mut subscriber = channel.subscriber().unwrap();
+        act_as(2);
+        let mut dead = channel.publisher().unwrap();
+        dead.send(b"of the dead").unwrap();
+        let seen = channel.area.lane_state(dead.lane()).unwrap();
+        let index = dead.lane();
+        dies(&stage, 2, dead);
+        // A helper has proved it dead, and stops here.
+        inherit(&channel.area, 2).unwrap();
+        let mut live = channel.publisher().unwrap();
+        let state = channel.area.lane_state(index).unwrap();
+        assert_eq!((live.lane(), state.owner()), (index, seen.owner()), "it goes on with the lane");
+        inherit_lane(&channel.area, index, seen).unwrap();
+        assert_eq!(channel.area.lane_state(index).unwrap(), state);
+        live.send(b"of the living").unwrap();
+        assert_eq!(texts(&drain(&mut subscriber)), ["of the dead", "of the living"]);
+        assert_sound(&channel);
+    }
 }

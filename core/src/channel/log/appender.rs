@@ -195,7 +195,8 @@ impl Appender {
         let me = self.area.ground.thread()?;
         if let Some(block) = &mut self.block {
             let seen = block.taken.state;
-            let mine = LaneState::new(LaneKind::Live, 0, me, seen.generation());
+            // No state comes twice: late helpers compare with what they saw.
+            let mine = LaneState::new(LaneKind::Live, 0, me, seen.generation().wrapping_add(1));
             if self.area.change_block(block.taken.index, seen, mine)? {
                 self.area.may_overwrite();
                 block.taken.state = mine;

@@ -176,16 +176,18 @@ impl Area {
         for index in 0..self.log()?.geometry.blocks {
             let (state, ..) = self.look_at_block(index)?;
             if state.is(LaneKind::Live) && self.ground.thread_is_dead(state.owner()) {
-                self.inherit_block(index, state.owner())?;
+                self.inherit_block(index, state)?;
             }
         }
         Ok(())
     }
 
-    /// Lets one block go if the entry `thread` held it. What its holder published is there, what it did not is nowhere.
-    pub fn inherit_block(&self, index: u32, thread: u16) -> Result<bool> {
-        let (seen, ..) = self.look_at_block(index)?;
-        if !seen.is(LaneKind::Live) || seen.owner() != thread {
+    /// Lets one block go whose holder is dead or detaches. What its holder published is there, what it did not is nowhere.
+    ///
+    /// `seen` is its state from before the holder was proved dead: if the block has another state by then, it may be held by a live thread
+    /// that got the same entry, and stays as it is. False if nobody held it.
+    pub fn inherit_block(&self, index: u32, seen: LaneState) -> Result<bool> {
+        if !seen.is(LaneKind::Live) {
             return Ok(false);
         }
         kill_point!("channel.log_inherit.before_close");
@@ -193,5 +195,55 @@ impl Area {
         self.change_block(index, seen, LaneState::new(LaneKind::Closed, 0, 0, seen.generation()))?;
         kill_point!("channel.log_inherit.closed");
         Ok(true)
+    }
+}
+
+#[cfg(all(test, not(memora_loom)))]
+mod tests {
+    use crate::channel::inherit::inherit;
+    use crate::channel::layout::{LaneKind, LaneState};
+    use crate::channel::log::tests::{assert_sound, drain, small};
+    use crate::channel::testing::act_as;
+    use crate::channel::{Channel, OverrunPolicy, ReadFrom};
+
+    fn held(channel: &Channel) -> Vec<(u32, LaneState)> {
+        let blocks = channel.area.log().unwrap().geometry.blocks;
+        (0..blocks)
+            .map(|index| (index, channel.area.look_at_block(index).unwrap().0))
+            .filter(|(_, state)| state.is(LaneKind::Live))
+            .collect()
+    }
+
+    #[test]
+    fn a_late_helper_leaves_the_block_of_a_live_thread_that_got_the_same_entry() {
+        let (_stage, channel) = small(OverrunPolicy::Overrun);
+        act_as(2);
+        let mut dead = channel.appender().unwrap();
+        dead.append(b"of the dead").unwrap();
+        let (index, seen) = held(&channel)[0];
+        std::mem::forget(dead);
+        // A helper has proved it dead, and stops here; the reaper comes, and then a thread that is entry 2 again.
+        inherit(&channel.area, 2).unwrap();
+        let mut live = channel.appender().unwrap();
+        live.append(b"first").unwrap();
+        let state = held(&channel)[0].1;
+        assert_eq!((held(&channel)[0].0, state.owner()), (index, seen.owner()), "it goes on with the block");
+        channel.area.inherit_block(index, seen).unwrap();
+        assert_eq!(held(&channel), [(index, state)]);
+        // Nor does it come back to a state that was seen when it comes back to a thread.
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                act_as(3);
+                live.append(b"second").unwrap();
+            });
+        });
+        live.append(b"third").unwrap();
+        assert_ne!(held(&channel), [(index, state)]);
+        channel.area.inherit_block(index, state).unwrap();
+        assert_eq!(held(&channel).len(), 1);
+        let all = drain(&mut channel.reader(ReadFrom::Oldest).unwrap());
+        let texts: Vec<_> = all.iter().map(|(_, bytes)| bytes.as_slice()).collect();
+        assert_eq!(texts, [b"of the dead".as_slice(), b"first", b"second", b"third"]);
+        assert_sound(&channel);
     }
 }

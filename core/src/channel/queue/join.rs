@@ -23,7 +23,7 @@ impl Area {
         for index in 0..count {
             let seen = self.consumer_state(index)?;
             if seen.owner() != 0 && self.ground.thread_is_dead(seen.owner()) {
-                any |= inherit(self, index, seen.owner())?;
+                any |= take_over(self, index, seen)?;
             }
         }
         if any && let Some(entered) = self.enter_left(me)? {
@@ -131,11 +131,19 @@ impl Area {
     }
 }
 
-/// Takes over one consumer entry if the entry `thread` held it: what it was taking is settled, and what it held is left for anybody.
-/// Repeating it is harmless, also at the same time.
+/// Takes over one consumer entry if the entry `thread` held it. The caller makes sure that nobody gets that entry meanwhile.
 pub fn inherit(area: &Area, index: u32, thread: u16) -> Result<bool> {
     let seen = area.consumer_state(index)?;
-    if !matches!(seen.kind(), Some(SubKind::Live | SubKind::Joining)) || seen.owner() != thread {
+    if seen.owner() == thread { take_over(area, index, seen) } else { Ok(false) }
+}
+
+/// Takes over one consumer entry whose holder is dead or detaches: what it was taking is settled, and what it held is left for anybody.
+/// Repeating it is harmless, also at the same time.
+///
+/// `seen` is its state from before the holder was proved dead: if the entry has another state by then, it may be held by a live thread
+/// that got the same entry of the registry, and stays as it is. False if nobody held it.
+pub(super) fn take_over(area: &Area, index: u32, seen: SubState) -> Result<bool> {
+    if !matches!(seen.kind(), Some(SubKind::Live | SubKind::Joining)) {
         return Ok(false);
     }
     let Some(hand) = Hand::of(area, index)? else {
@@ -158,4 +166,38 @@ pub fn names_ring(area: &Area, offset: u64) -> Result<bool> {
         }
     }
     Ok(false)
+}
+
+#[cfg(all(test, not(memora_loom)))]
+mod tests {
+    use super::super::super::testing::act_as;
+    use super::super::tests::{assert_sound, least_once};
+    use super::*;
+
+    #[test]
+    fn a_late_helper_leaves_the_consumer_of_a_live_thread_that_got_the_same_entry() {
+        let (_stage, channel) = least_once();
+        let area = &channel.area;
+        let mut buffer = Vec::new();
+        channel.publisher().unwrap().send(b"once more").unwrap();
+        act_as(2);
+        let mut dead = channel.consumer().unwrap();
+        assert!(dead.try_recv(&mut buffer).unwrap().is_some());
+        let seen = area.consumer_state(0).unwrap();
+        std::mem::forget(dead);
+        // A helper has proved it dead, and stops here; the reaper comes, and then a thread that is entry 2 again.
+        inherit(area, 0, 2).unwrap();
+        let mut live = channel.consumer().unwrap();
+        assert!(live.try_recv(&mut buffer).unwrap().is_some());
+        let state = area.consumer_state(0).unwrap();
+        assert_eq!(state.owner(), seen.owner(), "it goes on with the entry");
+        take_over(area, 0, seen).unwrap();
+        assert_eq!(area.consumer_state(0).unwrap(), state);
+        // What it holds is its own.
+        act_as(3);
+        assert!(channel.consumer().unwrap().try_recv(&mut buffer).unwrap().is_none());
+        act_as(2);
+        drop(live);
+        assert_sound(&channel);
+    }
 }

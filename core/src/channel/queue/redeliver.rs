@@ -134,7 +134,7 @@ impl Consumer {
         }
         let mine = holding.hand.index == index;
         if !mine && state.owner() != 0 && area.ground.thread_is_dead(state.owner()) {
-            join::inherit(area, index, state.owner())?;
+            join::take_over(area, index, state)?;
         }
         if !mine {
             if holding.others.len() <= index as usize {
