@@ -256,5 +256,6 @@ fn what_is_wrong_is_told() {
     first.close().expect("closed");
     assert_eq!(client.wait_any(&mut Vec::new(), wait).map(|_| ()).map_err(code), Err(ErrorCode::Closed));
     assert_eq!(server.take(&mut Vec::new(), wait).map(|_| ()).map_err(code), Err(ErrorCode::Closed));
-    assert_eq!(request.reply(b"late").map_err(code), Err(ErrorCode::Closed));
+    // What was taken before is answered all the same: nobody waits for ever for a request in hand.
+    assert_eq!(request.reply(b"late").map_err(code), Ok(true));
 }
