@@ -3,7 +3,7 @@
 //!
 //! `MEMORA_TORTURE=N` makes it longer.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -14,10 +14,11 @@ use memora::{
 use memora_stress::log::Read;
 use memora_stress::queue::QueueClient;
 use memora_stress::random::Random;
+use memora_testkit::crew::Crew;
 use memora_testkit::history::{operations, read};
 use memora_testkit::kill_point::torture;
 use memora_testkit::log_history::{self, Summary};
-use memora_testkit::process::{self, PATIENCE, Worker};
+use memora_testkit::process::{self, PATIENCE};
 
 const HOME: &str = "MEMORA_LOG_HOME";
 const NAME: &str = "keeper";
@@ -81,59 +82,22 @@ fn entry() {
     }
 }
 
-struct Storm {
-    dir: tempfile::TempDir,
-    name: &'static str,
-    workers: Vec<(&'static str, Worker)>,
-    kills: u64,
-}
+struct Storm(Crew);
 
 impl Storm {
     fn new(name: &'static str) -> Storm {
-        let dir = tempfile::Builder::new().prefix("memora-log-").tempdir_in("/dev/shm").expect("writable");
-        open(&fabric(dir.path()), name);
-        let mut storm = Storm { dir, name, workers: Vec::new(), kills: 0 };
-        for role in ["append", "append", "append", "read", "keep"] {
-            let worker = storm.spawn(role);
-            storm.workers.push((role, worker));
-        }
-        storm
-    }
-
-    fn spawn(&self, role: &str) -> Worker {
-        let home: OsString = self.dir.path().into();
-        let environment: [(&str, &OsStr); 1] = [(HOME, &home)];
-        let mut worker = Worker::spawn("entry", &format!("{role} {}", self.name), &environment);
-        worker.expect_line("ready");
-        worker
-    }
-
-    /// Kills one and starts another in its place, or stops one for a while.
-    fn blow(&mut self, random: &mut Random) {
-        let which = random.draw(self.workers.len() as u64) as usize;
-        let role = self.workers[which].0;
-        if random.draw(3) == 0 {
-            assert!(self.workers[which].1.stop(), "it ended by itself: {}", self.workers[which].1.errors());
-            std::thread::sleep(Duration::from_millis(random.draw(200)));
-            self.workers[which].1.resume();
-            return;
-        }
-        let status = self.workers[which].1.kill();
-        assert!(Worker::was_killed(status), "{role} ended by itself: {}", self.workers[which].1.errors());
-        self.kills += 1;
-        self.workers[which].1 = self.spawn(role);
+        let roles = ["append", "append", "append", "read", "keep"];
+        Storm(Crew::new(HOME, name, &roles, |home| drop(open(&fabric(home), name))))
     }
 
     /// Reads what is kept, checks the fabric and judges the histories.
     fn judge(mut self) -> (u64, Summary) {
-        for (role, worker) in &mut self.workers {
-            assert!(Worker::was_killed(worker.kill()), "{role} ended by itself: {}", worker.errors());
-        }
-        let home = self.dir.path();
+        self.0.end();
+        let home = self.0.dir.path();
         let fabric = fabric(home);
-        let channel = open(&fabric, self.name);
+        let channel = open(&fabric, self.0.name);
         for name in [None, Some(NAME)] {
-            let mut client = client(home, "end", self.name);
+            let mut client = client(home, "end", self.0.name);
             let mut reader = client.open_reader(&channel, name, ReadFrom::Oldest).expect("a reader");
             while client.read(&mut reader, name).expect("read") != Read::Nothing {}
         }
@@ -144,9 +108,9 @@ impl Storm {
         let paths: Vec<PathBuf> =
             entries.filter(|path| path.extension() == Some(OsStr::new("jsonl"))).collect();
         let operations = operations(&read(&paths).expect("readable")).expect("well formed");
-        match log_history::check(&operations, self.name) {
-            Ok(summary) => (self.kills, summary),
-            Err(error) => panic!("{error}\nhistories kept in {}", self.dir.keep().display()),
+        match log_history::check(&operations, self.0.name) {
+            Ok(summary) => (self.0.kills, summary),
+            Err(error) => panic!("{error}\nhistories kept in {}", self.0.dir.keep().display()),
         }
     }
 }
@@ -156,7 +120,7 @@ fn storm(name: &'static str) -> Summary {
     let mut storm = Storm::new(name);
     for _ in 0..25 * torture() {
         std::thread::sleep(Duration::from_millis(random.draw(80)));
-        storm.blow(&mut random);
+        storm.0.blow(&mut random);
     }
     let (kills, summary) = storm.judge();
     println!("{name}: {kills} kills, {summary:?}");

@@ -3,7 +3,7 @@
 //!
 //! `MEMORA_TORTURE=N` makes it longer.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -12,9 +12,10 @@ use memora::{
 };
 use memora_stress::queue::QueueClient;
 use memora_stress::random::Random;
+use memora_testkit::crew::Crew;
 use memora_testkit::history::{operations, read};
 use memora_testkit::kill_point::torture;
-use memora_testkit::process::{self, PATIENCE, Worker};
+use memora_testkit::process::{self, PATIENCE};
 use memora_testkit::work_history::{self, Queue, Summary};
 
 const HOME: &str = "MEMORA_QUEUE_HOME";
@@ -91,57 +92,20 @@ fn entry() {
     }
 }
 
-struct Storm {
-    dir: tempfile::TempDir,
-    name: &'static str,
-    workers: Vec<(&'static str, Worker)>,
-    kills: u64,
-}
+struct Storm(Crew);
 
 impl Storm {
     fn new(name: &'static str) -> Storm {
-        let dir = tempfile::Builder::new().prefix("memora-queue-").tempdir_in("/dev/shm").expect("writable");
-        open(&fabric(dir.path()), name);
-        let mut storm = Storm { dir, name, workers: Vec::new(), kills: 0 };
-        for role in ["produce", "produce", "consume", "consume", "consume"] {
-            let worker = storm.spawn(role);
-            storm.workers.push((role, worker));
-        }
-        storm
-    }
-
-    fn spawn(&self, role: &str) -> Worker {
-        let home: OsString = self.dir.path().into();
-        let environment: [(&str, &OsStr); 1] = [(HOME, &home)];
-        let mut worker = Worker::spawn("entry", &format!("{role} {}", self.name), &environment);
-        worker.expect_line("ready");
-        worker
-    }
-
-    /// Kills one and starts another in its place, or stops one for a while.
-    fn blow(&mut self, random: &mut Random) {
-        let which = random.draw(self.workers.len() as u64) as usize;
-        let role = self.workers[which].0;
-        if random.draw(3) == 0 {
-            assert!(self.workers[which].1.stop(), "it ended by itself: {}", self.workers[which].1.errors());
-            std::thread::sleep(Duration::from_millis(random.draw(200)));
-            self.workers[which].1.resume();
-            return;
-        }
-        let status = self.workers[which].1.kill();
-        assert!(Worker::was_killed(status), "{role} ended by itself: {}", self.workers[which].1.errors());
-        self.kills += 1;
-        self.workers[which].1 = self.spawn(role);
+        let roles = ["produce", "produce", "consume", "consume", "consume"];
+        Storm(Crew::new(HOME, name, &roles, |home| drop(open(&fabric(home), name))))
     }
 
     /// Empties the queue, checks the fabric and judges the histories.
     fn judge(mut self) -> (u64, Summary) {
-        for (role, worker) in &mut self.workers {
-            assert!(Worker::was_killed(worker.kill()), "{role} ended by itself: {}", worker.errors());
-        }
-        let home = self.dir.path();
+        self.0.end();
+        let home = self.0.dir.path();
         let fabric = fabric(home);
-        for name in [self.name, "letters"] {
+        for name in [self.0.name, "letters"] {
             let channel = match fabric.open_channel(name) {
                 Ok(channel) => channel,
                 Err(error) => {
@@ -166,9 +130,9 @@ impl Storm {
         let paths: Vec<PathBuf> =
             entries.filter(|path| path.extension() == Some(OsStr::new("jsonl"))).collect();
         let operations = operations(&read(&paths).expect("readable")).expect("well formed");
-        match work_history::check(&operations, &queue(self.name)) {
-            Ok(summary) => (self.kills, summary),
-            Err(error) => panic!("{error}\nhistories kept in {}", self.dir.keep().display()),
+        match work_history::check(&operations, &queue(self.0.name)) {
+            Ok(summary) => (self.0.kills, summary),
+            Err(error) => panic!("{error}\nhistories kept in {}", self.0.dir.keep().display()),
         }
     }
 }
@@ -178,7 +142,7 @@ fn storm(name: &'static str) -> Summary {
     let mut storm = Storm::new(name);
     for _ in 0..25 * torture() {
         std::thread::sleep(Duration::from_millis(random.draw(80)));
-        storm.blow(&mut random);
+        storm.0.blow(&mut random);
     }
     let (kills, summary) = storm.judge();
     println!("{name}: {kills} kills, {summary:?}");

@@ -2,6 +2,7 @@
 #![deny(unsafe_code)]
 
 pub mod call_history;
+pub mod crew;
 #[allow(unsafe_code)]
 pub mod fork;
 pub mod kill_point;
