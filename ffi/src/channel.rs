@@ -110,6 +110,29 @@ pub(crate) fn slice(deadline: Option<Instant>) -> Option<Duration> {
     if left.is_zero() { None } else { Some(left.min(slice)) }
 }
 
+/// Waits in slices, so that a close by another thread is noticed, until `attempt` gives something; none when the time is over.
+pub(crate) fn in_slices<T>(
+    timeout_ms: i64,
+    closing: impl Fn() -> bool,
+    mut attempt: impl FnMut(Duration) -> Result<Option<T>>,
+) -> Result<Option<T>> {
+    let deadline = deadline(timeout_ms);
+    while let Some(wait) = slice(deadline) {
+        if let Some(found) = attempt(wait)? {
+            return Ok(Some(found));
+        }
+        if closing() {
+            return Err(ErrorCode::Closed.into());
+        }
+    }
+    Ok(None)
+}
+
+/// The answer of a call that waited for nothing.
+pub(crate) fn timed_out() -> Error {
+    ErrorCode::TimedOut.into()
+}
+
 fn message_of(message: &Message) -> memora_message_t {
     memora_message_t {
         position: message.position,
@@ -169,17 +192,11 @@ impl SubscriberHandle {
     }
 
     fn wait(&self, receiving: &mut Receiving, timeout_ms: i64) -> Result<Option<Message>> {
-        let deadline = deadline(timeout_ms);
-        while let Some(wait) = slice(deadline) {
-            match receiving.subscriber.recv(&mut receiving.scratch, Some(wait)) {
-                Ok(None) => {}
-                other => return other,
-            }
-            if self.subscriber.is_closing() {
-                return Err(ErrorCode::Closed.into());
-            }
-        }
-        Ok(None)
+        in_slices(
+            timeout_ms,
+            || self.subscriber.is_closing(),
+            |wait| receiving.subscriber.recv(&mut receiving.scratch, Some(wait)),
+        )
     }
 
     /// Notes the subscriber among those that are waited for.
@@ -239,17 +256,11 @@ impl PublisherHandle {
 
     /// Sends in slices of the time, so that a close by another thread is noticed.
     fn waiting(&self, timeout_ms: i64, mut send: impl FnMut(Duration) -> Result<u64>) -> Result<u64> {
-        let deadline = deadline(timeout_ms);
-        while let Some(wait) = slice(deadline) {
-            match send(wait) {
-                Err(error) if error.code() == ErrorCode::TimedOut => {}
-                other => return other,
-            }
-            if self.publisher.is_closing() {
-                return Err(ErrorCode::Closed.into());
-            }
-        }
-        Err(ErrorCode::TimedOut.into())
+        let attempt = |wait| match send(wait) {
+            Err(error) if error.code() == ErrorCode::TimedOut => Ok(None),
+            other => other.map(Some),
+        };
+        in_slices(timeout_ms, || self.publisher.is_closing(), attempt)?.ok_or_else(timed_out)
     }
 
     /// Claims room for one message, waiting as long as said.

@@ -2,12 +2,11 @@
 #![allow(unsafe_code)]
 
 use std::ffi::{c_int, c_void};
-use std::time::Instant;
 
 use memora_core::{Cache, Error, ErrorCode, Event, EventSubscriber, Result};
 
 use crate::cache::memora_cache_t;
-use crate::channel::{deadline, slice};
+use crate::channel::{in_slices, timed_out};
 use crate::entries::on;
 use crate::exclusive::Exclusive;
 use crate::guard::{Border, call};
@@ -105,16 +104,8 @@ impl EventsHandle {
         if timeout_ms == 0 {
             return subscriber.try_next()?.ok_or_else(|| ErrorCode::NotFound.into());
         }
-        let deadline: Option<Instant> = deadline(timeout_ms);
-        while let Some(wait) = slice(deadline) {
-            if let Some(event) = subscriber.next(Some(wait))? {
-                return Ok(event);
-            }
-            if self.listening.is_closing() {
-                return Err(ErrorCode::Closed.into());
-            }
-        }
-        Err(ErrorCode::TimedOut.into())
+        in_slices(timeout_ms, || self.listening.is_closing(), |wait| subscriber.next(Some(wait)))?
+            .ok_or_else(timed_out)
     }
 }
 

@@ -10,7 +10,7 @@ use memora_core::{
     OverrunPolicy, ReadFrom, Result, Retention,
 };
 
-use crate::channel::{deadline, memora_channel_t, slice};
+use crate::channel::{in_slices, memora_channel_t};
 use crate::exclusive::Exclusive;
 use crate::fabric::memora_fabric_t;
 use crate::guard::{Answer, Border, call};
@@ -173,17 +173,11 @@ impl LogReaderHandle {
     }
 
     fn wait(&self, reading: &mut Reading, timeout_ms: i64) -> Result<Option<LogMessage>> {
-        let deadline = deadline(timeout_ms);
-        while let Some(wait) = slice(deadline) {
-            match reading.reader.recv(&mut reading.scratch, Some(wait)) {
-                Ok(None) => {}
-                other => return other,
-            }
-            if self.reader.is_closing() {
-                return Err(ErrorCode::Closed.into());
-            }
-        }
-        Ok(None)
+        in_slices(
+            timeout_ms,
+            || self.reader.is_closing(),
+            |wait| reading.reader.recv(&mut reading.scratch, Some(wait)),
+        )
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use memora_core::{Channel, Consumer, Delivery, Error, ErrorCode, Receipt, Result, WaitSet};
 
-use crate::channel::{deadline, memora_channel_t, slice};
+use crate::channel::{in_slices, memora_channel_t, timed_out};
 use crate::exclusive::Exclusive;
 use crate::guard::{Border, call};
 use crate::handles;
@@ -102,16 +102,8 @@ impl Consuming {
         if timeout_ms == 0 {
             return Err(ErrorCode::NotFound.into());
         }
-        let deadline = deadline(timeout_ms);
-        while let Some(wait) = slice(deadline) {
-            if let Some(delivery) = self.consumer.recv(&mut self.scratch, Some(wait))? {
-                return Ok(delivery);
-            }
-            if closing() {
-                return Err(ErrorCode::Closed.into());
-            }
-        }
-        Err(ErrorCode::TimedOut.into())
+        in_slices(timeout_ms, closing, |wait| self.consumer.recv(&mut self.scratch, Some(wait)))?
+            .ok_or_else(timed_out)
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::Instant;
 use memora_core::shm::fork;
 use memora_core::{Call, Client, Error, ErrorCode, Fabric, Request, Result, Server, Service, ServiceOptions};
 
-use crate::channel::{deadline, slice};
+use crate::channel::{deadline, in_slices, slice, timed_out};
 use crate::entries::on;
 use crate::exclusive::Exclusive;
 use crate::fabric::memora_fabric_t;
@@ -299,16 +299,12 @@ impl ServerHandle {
         if timeout_ms == 0 {
             return serving.server.try_take(&mut serving.scratch)?.ok_or_else(|| ErrorCode::NotFound.into());
         }
-        let deadline: Option<Instant> = deadline(timeout_ms);
-        while let Some(wait) = slice(deadline) {
-            if let Some(request) = serving.server.take(&mut serving.scratch, Some(wait))? {
-                return Ok(request);
-            }
-            if self.serving.is_closing() {
-                return Err(ErrorCode::Closed.into());
-            }
-        }
-        Err(ErrorCode::TimedOut.into())
+        in_slices(
+            timeout_ms,
+            || self.serving.is_closing(),
+            |wait| serving.server.take(&mut serving.scratch, Some(wait)),
+        )?
+        .ok_or_else(timed_out)
     }
 
     /// The request of a ticket, to be answered now.

@@ -2,13 +2,12 @@
 #![allow(unsafe_code)]
 
 use std::ffi::{c_char, c_int, c_void};
-use std::time::Instant;
 
 use memora_core::{
     Error, ErrorCode, Fabric, Result, Topic, TopicOptions, TopicStats, TopicSubscriber, TopicUpdate,
 };
 
-use crate::channel::{deadline, slice};
+use crate::channel::{in_slices, timed_out};
 use crate::entries::on;
 use crate::exclusive::Exclusive;
 use crate::fabric::memora_fabric_t;
@@ -150,16 +149,8 @@ impl TopicSubscriberHandle {
         if timeout_ms == 0 {
             return subscriber.try_next()?.ok_or_else(|| ErrorCode::NotFound.into());
         }
-        let deadline: Option<Instant> = deadline(timeout_ms);
-        while let Some(wait) = slice(deadline) {
-            if let Some(update) = subscriber.next(Some(wait))? {
-                return Ok(update);
-            }
-            if self.following.is_closing() {
-                return Err(ErrorCode::Closed.into());
-            }
-        }
-        Err(ErrorCode::TimedOut.into())
+        in_slices(timeout_ms, || self.following.is_closing(), |wait| subscriber.next(Some(wait)))?
+            .ok_or_else(timed_out)
     }
 }
 
