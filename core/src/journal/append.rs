@@ -162,6 +162,7 @@ impl Journal {
             file: None,
             body: Vec::new(),
             count: 0,
+            batches: 0,
             written: 0,
             unsynced: false,
         }
@@ -213,6 +214,8 @@ pub struct Batches<'a> {
     file: Option<Arc<dyn LogFile>>,
     body: Vec<u8>,
     count: u32,
+    /// Batches of this flush that were written.
+    batches: u32,
     written: u64,
     unsynced: bool,
 }
@@ -220,13 +223,17 @@ pub struct Batches<'a> {
 impl Batches<'_> {
     /// Adds a record.
     pub fn push(&mut self, record: &Record<'_>) -> Result<()> {
+        // Only when more comes: the last batch must be known to be the last.
+        if self.body.len() >= BATCH_CUT {
+            self.cut(false)?;
+        }
         record.encode(&mut self.body);
         self.count += 1;
-        if self.body.len() >= BATCH_CUT { self.cut() } else { Ok(()) }
+        Ok(())
     }
 
-    /// Writes the batch that was collected.
-    fn cut(&mut self) -> Result<()> {
+    /// Writes the batch that was collected; the last one makes the flush count.
+    fn cut(&mut self, last: bool) -> Result<()> {
         if self.count == 0 {
             return Ok(());
         }
@@ -257,6 +264,7 @@ impl Batches<'_> {
             epoch: self.epoch,
             wall_ms: crate::shm::time::wall_ms(),
             count: self.count,
+            whole: if last { self.batches + 1 } else { 0 },
         };
         let mut bytes = Vec::with_capacity(len as usize);
         bytes.extend_from_slice(&header.encode());
@@ -275,6 +283,7 @@ impl Batches<'_> {
         self.unsynced = true;
         self.next = self.next.at_sector(self.next.sector() + (len / SECTOR) as u32);
         self.written += len;
+        self.batches += 1;
         // ORDER Relaxed: counters.
         self.control.batches().fetch_add(1, Ordering::Relaxed);
         self.control.records().fetch_add(u64::from(self.count), Ordering::Relaxed);
@@ -312,7 +321,7 @@ impl Batches<'_> {
 
     /// Makes everything pushed durable. When this returns well the thread led behind its last sync.
     pub fn seal(mut self) -> Result<u64> {
-        self.cut()?;
+        self.cut(true)?;
         self.sync()?;
         if !self.reign.holds() {
             return Err(deposed());

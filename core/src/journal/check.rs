@@ -1,11 +1,12 @@
 //! Verifies the files of a store without any fabric: everything that replay would refuse, and what it would find.
 
 use super::files::FileLayer;
-use super::replay::{Replayed, replay, survey};
+use super::replay::{Replayed, census, replay, survey};
 use crate::error::Result;
 
 /// Reads all files that count, as recovery would, and says what they hold.
 pub fn check_files(files: &dyn FileLayer, store: &[u8; 16]) -> Result<Replayed> {
     let found = survey(files, store)?;
-    replay(files, store, &found, &mut |_| {}, &mut |_| Ok(()))
+    let flushes = census(files, store, &found)?;
+    replay(files, store, &found, &flushes, &mut |_| {}, &mut |_| Ok(()))
 }

@@ -96,6 +96,7 @@ impl<'a> CheckpointFile<'a> {
             epoch: self.epoch,
             wall_ms: crate::shm::time::wall_ms(),
             count: self.count,
+            whole: 0,
         };
         let len = batch_len(self.body.len());
         let mut bytes = Vec::with_capacity(len as usize);

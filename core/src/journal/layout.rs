@@ -10,6 +10,9 @@
 //! something says that it was synced: a later valid batch of the file with `synced_lsn` beyond the end, or the header of
 //! the next file with `previous` beyond it. Then the file is corrupt, and that is an error, never a shorter journal.
 //!
+//! **A flush counts** only if all its batches are valid: the last says how many there are. So what is recovered is always
+//! the state at the cut of some flush, and no transaction comes back in part.
+//!
 //! ```text
 //! lsn, tail, previous:   | term 20 | file number 20 | sector 24 |       sector = byte / 512 in that file
 //! ```
@@ -31,7 +34,7 @@ pub const BATCH_CUT: usize = 1 << 20;
 /// Bytes. No body is longer: the cut and one largest record.
 pub const BODY_LEN_MAX: usize = BATCH_CUT + (2 << 20);
 /// Version of all formats of this file.
-pub const FORMAT_VERSION: u32 = 1;
+pub const FORMAT_VERSION: u32 = 2;
 
 const FILE_MAGIC: u64 = u64::from_le_bytes(*b"MEMORAJ1");
 const BATCH_MAGIC: u32 = u32::from_le_bytes(*b"MBT1");
@@ -188,7 +191,7 @@ impl FileHeader {
 ///
 /// ```text
 ///  0 magic 4 | 4 crc32c of 8..64 4 | 8 crc32c of the body 4 | 12 body length 4 | 16 tag 8 | 24 lsn 8 | 32 synced lsn 8
-/// 40 epoch 8 | 48 wall ms 8 | 56 records 4 | 60 zero 4
+/// 40 epoch 8 | 48 wall ms 8 | 56 records 4 | 60 whole flush 4
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BatchHeader {
@@ -203,6 +206,8 @@ pub struct BatchHeader {
     pub epoch: u64,
     pub wall_ms: u64,
     pub count: u32,
+    /// In the last batch of a flush: how many batches the flush has. 0 in the others. A flush counts as a whole or not at all.
+    pub whole: u32,
 }
 
 impl BatchHeader {
@@ -218,6 +223,7 @@ impl BatchHeader {
         put64(&mut bytes, 40, self.epoch);
         put64(&mut bytes, 48, self.wall_ms);
         put32(&mut bytes, 56, self.count);
+        put32(&mut bytes, 60, self.whole);
         let crc = crc32c::crc32c(&bytes[8..]);
         put32(&mut bytes, 4, crc);
         bytes
@@ -238,6 +244,7 @@ impl BatchHeader {
             epoch: u64_at(bytes, 40),
             wall_ms: u64_at(bytes, 48),
             count: u32_at(bytes, 56),
+            whole: u32_at(bytes, 60),
         };
         (header.body_len as usize <= BODY_LEN_MAX && header.body_len > 0).then_some(header)
     }
@@ -519,6 +526,7 @@ mod tests {
             epoch: 4,
             wall_ms: 5,
             count: 1,
+            whole: 3,
         };
         let identity = Identity { store: [1; 16], fabric: [2; 16], name: "flights".into() };
         assert_eq!(FileHeader::decode(&header.encode()), Some(header));

@@ -2,8 +2,9 @@
 //!
 //! Replay knows no order: every record says its own `order`, and of all records of one key the highest wins. So files may
 //! be read in any sequence, a record may stand in them twice, and a leader that was deposed may still have written.
+//! A flush is taken as a whole or not at all: the journal is read once to see which flushes are whole, then for its records.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use super::append::failed;
 use super::files::{FileLayer, LogFile};
@@ -41,6 +42,44 @@ pub struct Replayed {
     pub bytes: u64,
     /// Journal files whose last batch was torn by a crash.
     pub torn: u32,
+    /// Flushes that a crash cut short: nothing of them counts.
+    pub broken_off: u32,
+}
+
+/// The flushes of a journal, and what the clock said.
+#[derive(Clone, Debug, Default)]
+pub struct Census {
+    /// For each flush the batches that are there, and how many it has, 0 where its last batch is missing.
+    flushes: HashMap<u64, (u32, u32)>,
+    /// The latest wall clock of any batch, ms.
+    pub wall_ms: u64,
+}
+
+impl Census {
+    /// Whether all batches of a flush are there.
+    fn is_whole(&self, epoch: u64) -> bool {
+        self.flushes.get(&epoch).is_some_and(|(found, whole)| found == whole)
+    }
+}
+
+/// Reads which flushes the journal holds.
+pub fn census(files: &dyn FileLayer, store: &[u8; 16], survey: &Survey) -> Result<Census> {
+    let mut census = Census::default();
+    census.wall_ms = survey.manifest.map_or(0, |manifest| manifest.wall_ms);
+    for &place in &survey.journals {
+        read_file(files, store, journal_at(place), place, &mut |batch, _| {
+            let flush = census.flushes.entry(batch.epoch).or_default();
+            flush.0 += 1;
+            flush.1 = flush.1.max(batch.whole);
+            census.wall_ms = census.wall_ms.max(batch.wall_ms);
+            Ok(())
+        })?;
+    }
+    Ok(census)
+}
+
+fn journal_at(place: Lsn) -> FileName {
+    FileName::Journal { term: place.term(), number: place.number() }
 }
 
 /// How far replay has come: for a progress bar.
@@ -246,6 +285,7 @@ pub fn replay(
     files: &dyn FileLayer,
     store: &[u8; 16],
     survey: &Survey,
+    census: &Census,
     progress: &mut dyn FnMut(Progress),
     visit: &mut dyn FnMut(&Record<'_>) -> Result<()>,
 ) -> Result<Replayed> {
@@ -296,13 +336,13 @@ pub fn replay(
     }
     let mut ends: BTreeMap<u64, End> = BTreeMap::new();
     for &place in &survey.journals {
-        let name = FileName::Journal { term: place.term(), number: place.number() };
+        let name = journal_at(place);
         let end = read_file(files, store, name, place, &mut |batch, body| {
             result.epoch_max = result.epoch_max.max(batch.epoch);
             result.wall_ms = result.wall_ms.max(batch.wall_ms);
             result.bytes += batch_len(body.len());
             // A batch of an earlier epoch was complete before the checkpoint looked at anything: it is contained there.
-            if batch.epoch >= first_epoch {
+            if batch.epoch >= first_epoch && census.is_whole(batch.epoch) {
                 records(files, name, batch, body, &mut |record| {
                     result.order_max = result.order_max.max(record.order);
                     visit(record)
@@ -323,7 +363,7 @@ pub fn replay(
         if previous == Lsn::NONE || previous.sector() <= FIRST_SECTOR || !counts {
             continue;
         }
-        let name = FileName::Journal { term: previous.term(), number: previous.number() };
+        let name = journal_at(previous);
         match ends.get(&previous.at_sector(0).0) {
             Some(before) if before.place >= previous => {}
             Some(before) => {
@@ -335,5 +375,6 @@ pub fn replay(
             }
         }
     }
+    result.broken_off = census.flushes.keys().filter(|&&epoch| !census.is_whole(epoch)).count() as u32;
     Ok(result)
 }

@@ -12,7 +12,7 @@ use super::control::{CONTROL_LEN, Control, Health};
 use super::files::FileLayer;
 use super::layout::{FILE_HEADER_LEN, FileName, Manifest, Record};
 use super::leader::{LeaderWord, claim};
-use super::replay::{Replayed, replay, survey};
+use super::replay::{Replayed, census, replay, survey};
 use super::sim::{Disk, Fault, Random};
 use super::{Caller, Journal, Lsn, Source};
 use crate::error::{ErrorCode, Result};
@@ -96,8 +96,12 @@ struct Rig {
 
 impl Rig {
     fn new(disk: &Disk) -> Rig {
+        Rig::with_files_of(disk, CAPACITY)
+    }
+
+    fn with_files_of(disk: &Disk, capacity: u64) -> Rig {
         let shm = Shm::heap(4096).unwrap();
-        Control(shm.block::<CONTROL_LEN>(0).unwrap()).init(1, 0, CAPACITY);
+        Control(shm.block::<CONTROL_LEN>(0).unwrap()).init(1, 0, capacity);
         let journal = Journal::new(Arc::new(disk.clone()), STORE);
         Rig { journal, shm, toy: Toy::default() }
     }
@@ -154,7 +158,8 @@ impl Rig {
 fn recover(disk: &Disk) -> Result<(BTreeMap<Vec<u8>, State>, Replayed)> {
     let found = survey(disk, &STORE)?;
     let mut states: BTreeMap<Vec<u8>, State> = BTreeMap::new();
-    let replayed = replay(disk, &STORE, &found, &mut |_| {}, &mut |record| {
+    let flushes = census(disk, &STORE, &found)?;
+    let replayed = replay(disk, &STORE, &found, &flushes, &mut |_| {}, &mut |record| {
         let state = states.entry(record.key.to_vec()).or_default();
         if record.order > state.0 {
             *state = (record.order, record.value.map(<[u8]>::to_vec));
@@ -207,6 +212,50 @@ fn workload(rig: &Rig, seed: u64, steps: u32) -> BTreeMap<Vec<u8>, u64> {
         }
     }
     acknowledged
+}
+
+/// A flush of several batches, each in a file of its own: whatever a power cut leaves of it, all of its records come back
+/// or none.
+#[test]
+fn a_flush_counts_as_a_whole_or_not_at_all() {
+    let keys: Vec<_> = (0..5u8).map(|key| vec![key]).collect();
+    let run = |disk: &Disk| {
+        let rig = Rig::with_files_of(disk, 2 << 20);
+        let opened = rig.open();
+        let rounds: Vec<_> = (1..=2u8)
+            .map(|round| {
+                for key in &keys {
+                    rig.toy.set(key, Some(&vec![round; 700_000]));
+                }
+                rig.sync(1).is_ok()
+            })
+            .collect();
+        opened.is_ok().then_some(rounds)
+    };
+    let whole = Disk::default();
+    assert_eq!(run(&whole), Some(vec![true, true]));
+    assert!(
+        whole.trace().iter().filter(|call| call.contains("write")).count() > 6,
+        "several batches a flush"
+    );
+    let (mut torn, mut broken_off) = (0, 0);
+    for call in 1..=whole.calls() {
+        for seed in 0..4 {
+            let disk = Disk::default();
+            disk.fail_at(call, Fault::DeadFrom);
+            let acknowledged = run(&disk).unwrap_or_default().iter().filter(|done| **done).count() as u8;
+            let (states, replayed) = recover(&disk.power_cut(&mut Random(seed))).unwrap();
+            let rounds: Vec<_> = keys
+                .iter()
+                .map(|key| states.get(key).map_or(0, |state| state.1.as_ref().expect("a value")[0]))
+                .collect();
+            assert!(rounds.iter().all(|round| *round == rounds[0]), "call {call}: {rounds:?}");
+            assert!(rounds[0] >= acknowledged, "call {call}: {rounds:?} of {acknowledged}");
+            torn += replayed.torn;
+            broken_off += replayed.broken_off;
+        }
+    }
+    assert!(torn > 0 && broken_off > 0, "no power cut hit a flush in the middle");
 }
 
 #[test]

@@ -15,7 +15,7 @@ use crate::chunk::record::EXPIRY_MAX;
 use crate::error::{Error, ErrorCode, Result};
 use crate::journal::directory::{Claimant, enter};
 use crate::journal::leader::{Reign, Watch, claim};
-use crate::journal::replay::{Progress, Replayed, replay, survey};
+use crate::journal::replay::{Progress, Replayed, census, replay, survey};
 use crate::journal::{FileLayer, Journal, Lsn};
 use crate::shm::atomic::Ordering;
 use crate::shm::time;
@@ -242,14 +242,15 @@ impl Core {
         // ORDER Relaxed: figures to show.
         words.to_recover().store(found.bytes, Ordering::Relaxed);
         // The newest wall clock in the files bounds ours: an entry never lives longer because the clock went back.
-        let seen_wall = replay(files, journal.store(), &found, &mut |_| {}, &mut |_| Ok(()))?.wall_ms;
-        let wall_ms = time::wall_ms().max(seen_wall);
+        let flushes = census(files, journal.store(), &found)?;
+        let wall_ms = time::wall_ms().max(flushes.wall_ms);
         let boot_ms = time::boot_ms();
         let actor = self.host.actor()?;
         let replayed = replay(
             files,
             journal.store(),
             &found,
+            &flushes,
             &mut |progress| {
                 words.recovered().store(progress.bytes_done, Ordering::Relaxed);
                 say(progress);
