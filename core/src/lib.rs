@@ -54,7 +54,9 @@ pub use signal::{
     LockGuard, LockState, NamedCounter, NamedEvent, NamedLock, NamedSemaphore, Notified, Permits,
     SemaphoreState, SignalKind,
 };
-pub use store::{Durability, Store, StoreOptions, StoreStats};
+pub use store::{
+    Durability, Store, StoreOptions, StoreStats, TRANSACTION_BYTES_MAX, TRANSACTION_KEYS_MAX, Transaction,
+};
 pub use table::entry::{CasOutcome, DeleteOutcome, Entry, SetOptions, Version};
 #[cfg(not(memora_loom))]
 pub use topic::{Topic, TopicOptions, TopicStats, TopicSubscriber, TopicUpdate};

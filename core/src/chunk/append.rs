@@ -50,6 +50,10 @@ pub struct Appended {
 pub struct Extension {
     /// Number of this state of its key.
     pub order: u64,
+    /// Where the state stands that counts until this one does; 0 for none, and where none is needed.
+    pub prev: u64,
+    /// When it began to count, or who decides whether it does.
+    pub stamp: u64,
 }
 
 impl Pool {
@@ -146,6 +150,15 @@ impl Pool {
             }
         }
         Ok(any)
+    }
+
+    /// The number of the caller's open chunk of `object`, or else the least that its next one can get.
+    pub fn first_number(&self, me: Actor<'_>, class: Class, object: u32) -> Result<u64> {
+        match self.entry_chunk(me, key_of(class, object)) {
+            // ORDER Relaxed: an own word.
+            Some(chunk) => Ok(self.descriptor(chunk)?.u64::<{ at::SEQ }>().load(Ordering::Relaxed)),
+            None => Ok(self.next_id() >> 20),
+        }
     }
 
     /// The least id that a record can get whose chunk is taken from now on.
@@ -290,8 +303,8 @@ impl Pool {
         if let Some(extension) = extension {
             let block = self.shm().block::<{ record::EXTENDED_BYTES as usize }>(offset)?;
             block.u64::<{ record::at::ORDER }>().store(extension.order, Ordering::Relaxed);
-            block.u64::<{ record::at::PREV }>().store(0, Ordering::Relaxed);
-            block.u64::<{ record::at::COUNT_CRC }>().store(0, Ordering::Relaxed);
+            block.u64::<{ record::at::PREV }>().store(extension.prev, Ordering::Relaxed);
+            block.u64::<{ record::at::STAMP }>().store(extension.stamp, Ordering::Relaxed);
         }
         let block = self.shm().block::<{ HEADER_BYTES as usize }>(offset)?;
         block.u64::<{ record::at::LENGTHS }>().store(head.lengths_word(), Ordering::Relaxed);

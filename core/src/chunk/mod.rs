@@ -95,6 +95,8 @@ pub trait Ground: Send + Sync {
     fn thread_limit(&self) -> u32;
     /// Shows every pin of every attached thread: chunk numbers, zeros included or not.
     fn each_pin(&self, visit: &mut dyn FnMut(u32));
+    /// The transaction that the holder of a thread entry has under way; an error for an entry that there is not.
+    fn transaction(&self, thread: u16) -> Result<Block<'_, 32>>;
 }
 
 /// The calling thread, as its entry in the registry shows it.
@@ -106,6 +108,8 @@ pub struct Actor<'a> {
     pub pins: Block<'a, 32>,
     /// The entry's open chunks: 8 words {object 32 | chunk 32}, private to the owner.
     pub open: Block<'a, 64>,
+    /// The entry's transaction: its decision, and how many transactions there were, private to the owner.
+    pub transaction: Block<'a, 32>,
 }
 
 /// An [`Actor`] in one word, which comes out of a call in a register: {offset of the entry 48 | index 16}.
@@ -122,7 +126,12 @@ impl Seat {
     /// The actor in the space that its entry stands in.
     #[inline(always)]
     pub fn actor(self, shm: &crate::shm::Shm) -> Option<Actor<'_>> {
-        let entry: Block<'_, 128> = shm.view(self.0 >> 16)?;
-        Some(Actor { index: self.0 as u16, pins: entry.part::<0, 32>(), open: entry.part::<64, 64>() })
+        let entry: Block<'_, 256> = shm.view(self.0 >> 16)?;
+        Some(Actor {
+            index: self.0 as u16,
+            pins: entry.part::<0, 32>(),
+            open: entry.part::<64, 64>(),
+            transaction: entry.part::<192, 32>(),
+        })
     }
 }

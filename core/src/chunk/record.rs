@@ -11,9 +11,8 @@
 //!  16 expiry    u32  bits 0..32; milliseconds of the table's clock, 0 = never
 //!  20 client    u32  flags of the user
 //!                                                 24 order u64  number of this state of its key
-//!                                                 32 prev  u64  0 (reserved for snapshots)
-//!                                                 40 count u32  0 (reserved for transactions)
-//!                                                 44 crc   u32  0 (reserved)
+//!                                                 32 prev  u64  of a transaction: where the state before this one stands, 0 = none
+//!                                                 40 stamp u64  when this state began to count, see the table's `stamp`
 //!  key, filled up to 8 bytes with zeros; value; the record ends at a multiple of 16
 //! ```
 //! A relocated record keeps its id, so that a compare-and-swap does not fail because the cleaner moved the entry.
@@ -50,7 +49,7 @@ pub mod at {
     pub const EXPIRY: usize = 16;
     pub const ORDER: usize = 24;
     pub const PREV: usize = 32;
-    pub const COUNT_CRC: usize = 40;
+    pub const STAMP: usize = 40;
 }
 
 /// The fields of a header, read once.

@@ -8,8 +8,8 @@ use crate::error::Result;
 use crate::shm::atomic::Ordering;
 use crate::shm::{Block, Shm};
 
-/// Bytes for each thread: its pins and its open chunks.
-const ACTOR_BYTES: u64 = 128;
+/// Bytes for each thread: its pins, its open chunks and its transaction.
+const ACTOR_BYTES: u64 = 192;
 
 /// Threads are entries in front of the descriptors; the test says who is dead.
 pub struct Stage {
@@ -58,7 +58,12 @@ impl Stage {
     pub fn actor(&self, index: u16) -> Actor<'_> {
         assert!(index >= 1 && index <= self.threads);
         let offset = ACTOR_BYTES * index as u64;
-        Actor { index, pins: self.shm.block(offset).unwrap(), open: self.shm.block(offset + 64).unwrap() }
+        Actor {
+            index,
+            pins: self.shm.block(offset).unwrap(),
+            open: self.shm.block(offset + 64).unwrap(),
+            transaction: self.shm.block(offset + 128).unwrap(),
+        }
     }
 
     /// Makes every word that a model uses, before the threads that share them: the model checker wants that. `buckets` is
@@ -138,6 +143,13 @@ impl Ground for Stage {
                 visit(self.actor(index).pins.u32_at::<0>(place).load(Ordering::Acquire));
             }
         }
+    }
+
+    fn transaction(&self, thread: u16) -> Result<Block<'_, 32>> {
+        if thread == 0 || thread > self.threads {
+            return Err(crate::error::ErrorCode::Corrupt.into());
+        }
+        self.shm.block(ACTOR_BYTES * u64::from(thread) + 128)
     }
 }
 

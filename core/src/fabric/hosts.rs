@@ -8,6 +8,7 @@ use crate::channel;
 use crate::chunk::{self, Actor, ChunkId};
 use crate::error::{ErrorCode, Result};
 use crate::registry::{Heir, Registry};
+use crate::shm::Block;
 use crate::table::Table;
 
 impl Heir for Inner {
@@ -46,6 +47,9 @@ impl Heir for Inner {
         for object in &objects {
             if object.kind.is_table() {
                 let table = self.table(object)?;
+                if table.has_left(thread)? {
+                    table.end_left(self.me()?, thread)?;
+                }
                 // Before the death is known: who counts anew then finds that the dead has no place any more.
                 table.close_line(thread);
                 // Who leaves by itself is in the middle of nothing: what it did is counted.
@@ -115,7 +119,12 @@ impl Inner {
     #[inline]
     pub(super) fn me(&self) -> Result<Actor<'_>> {
         let member = self.registry.member()?;
-        Ok(Actor { index: member.index, pins: member.pins, open: member.open })
+        Ok(Actor {
+            index: member.index,
+            pins: member.pins,
+            open: member.open,
+            transaction: member.transaction,
+        })
     }
 }
 
@@ -145,6 +154,10 @@ impl chunk::Ground for Ground {
 
     fn each_pin(&self, visit: &mut dyn FnMut(u32)) {
         self.0.each_pin(visit);
+    }
+
+    fn transaction(&self, thread: u16) -> Result<Block<'_, 32>> {
+        self.0.transaction(thread)
     }
 }
 
@@ -222,7 +235,9 @@ impl crate::store::Host for Inner {
     fn enter(&self) -> Result<()> {
         self.registry.enter()
     }
+}
 
+impl crate::table::Hands for Inner {
     fn actor(&self) -> Result<Actor<'_>> {
         self.me()
     }

@@ -9,7 +9,10 @@
 //! 32  command, 32 bytes                   136  tid u32, 140 has life word u32
 //! 64  reserved                            144  attached, ms since boot
 //!                                         152  writes u32               1 once it did more than read
-//!                                         192  in flight, transaction, intent: reserved
+//!                                         192  decision u64             of the transaction under way, see the table
+//!                                         200  number u64               transactions begun, private
+//!                                         208  first u64                number of the first chunk that may hold states of it
+//!                                         216  object u64               the store that it is in
 //!                                         256  counters[32] u64         reserved for statistics
 //! ```
 //! Thread entry 0 is nobody's, so that 0 can mean none. Its first word is one more than the highest entry ever claimed.
@@ -41,6 +44,8 @@ pub mod thread {
     pub const HAS_LIFE: usize = 140;
     pub const ATTACHED_MS: usize = 144;
     pub const WRITES: usize = 152;
+    pub const TRANSACTION: usize = 192;
+    pub const TRANSACTION_BYTES: usize = 32;
     /// In entry 0, which is nobody's.
     pub const CLAIMED: usize = 0;
 }
@@ -57,6 +62,7 @@ pub const FACTS: &[u64] = &[
     thread::HAS_LIFE as u64,
     thread::CLAIMED as u64,
     thread::WRITES as u64,
+    thread::TRANSACTION as u64,
     Kind::Holder as u64,
 ];
 

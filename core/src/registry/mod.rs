@@ -54,6 +54,8 @@ pub struct Member<'a> {
     pub pins: Block<'a, 32>,
     /// Its open chunks, private to the thread.
     pub open: Block<'a, 64>,
+    /// Its transaction: what became of it, and how many there were.
+    pub transaction: Block<'a, 32>,
 }
 
 /// The registry of a segment, as one attachment sees it.
@@ -183,7 +185,14 @@ impl Registry {
             index,
             pins: entry.part::<{ thread_field::PINS }, 32>(),
             open: entry.part::<{ thread_field::OPEN }, 64>(),
+            transaction: entry.part::<{ thread_field::TRANSACTION }, { thread_field::TRANSACTION_BYTES }>(),
         })
+    }
+
+    /// The transaction that the holder of a thread entry has under way.
+    pub fn transaction(&self, thread: u16) -> Result<Block<'_, 32>> {
+        let entry = self.thread_entry(thread)?;
+        Ok(entry.part::<{ thread_field::TRANSACTION }, { thread_field::TRANSACTION_BYTES }>())
     }
 
     fn thread_state(&self, index: u16) -> Result<State> {

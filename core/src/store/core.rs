@@ -4,22 +4,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::layout::{WORDS_LEN, Words};
-use crate::chunk::{Actor, Pool};
+use crate::chunk::Pool;
 use crate::error::{ErrorCode, Result};
 use crate::journal::leader::Watch;
 use crate::journal::{Caller, Health, Journal};
 use crate::shm::atomic::Ordering;
-use crate::table::{KeyState, Table};
+use crate::table::{Hands, KeyState, Table};
 
 /// How long a call waits for its flush at most: a disk that hangs is an error, not a hang.
 pub const FLUSH_PATIENCE: Duration = Duration::from_secs(60);
 
 /// The process and thread that a store runs in.
-pub trait Host: Send + Sync {
+pub trait Host: Hands {
     /// Refuses a handle that was closed, or that was inherited by a forked child.
     fn enter(&self) -> Result<()>;
-    /// The calling thread's entry, attached if it is not.
-    fn actor(&self) -> Result<Actor<'_>>;
 }
 
 /// A store as one process has it open.

@@ -1,18 +1,24 @@
-//! What a flush writes: the current state of every key that changed.
+//! What a flush writes: of every key that changed the newest state of before its cut.
 //!
-//! The walk over the chunks only tells which keys changed. Each is looked up, and what its slot names at that moment is
-//! copied as a reader copies and pushed into the batch, unless the journal is known to have it. So what loses its
-//! compare-and-swap, and what its writer did not live to publish, never reaches the files.
+//! A flush moves the clock of the store on and takes the states with earlier stamps: see the table's `stamp`. The walk over
+//! the chunks finds them; of several of one key it keeps the last. What loses its compare-and-swap, what its writer did not
+//! live to publish and what a transaction has not decided never reaches the files. Because all states of a transaction have
+//! one stamp, and a flush counts as a whole or not at all, no power cut leaves a part of one.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 use super::core::Core;
-use crate::chunk::record::{self, EXTENDED_BYTES, RELOCATED};
-use crate::chunk::{Pool, Unflushed};
+use crate::chunk::record::{self, EXTENDED_BYTES, Head, RELOCATED};
+use crate::chunk::{Unflushed, Walked};
 use crate::error::Result;
 use crate::journal::{Batches, Record, Source};
 use crate::shm::time;
-use crate::table::KeyState;
+use crate::table::{Cut, KeyState};
+
+/// Keys that are collected before they are written, so that the first flush of a large store needs little memory. A key that
+/// comes again is written again, which does no harm.
+const KEYS_MAX: usize = 1 << 20;
 
 /// What a flush remembers until its files are synced.
 #[derive(Default)]
@@ -21,6 +27,14 @@ pub struct Taken {
     marks: Vec<(Unflushed, u64)>,
     /// Keys whose state is a tombstone, with that state.
     tombstones: Vec<(Vec<u8>, KeyState)>,
+}
+
+/// States to be written: for each hash of a key the newest with its order.
+#[derive(Default)]
+struct Newest {
+    states: HashMap<u64, (u64, u64)>,
+    /// Other keys of the same hash.
+    others: Vec<u64>,
 }
 
 /// The wall clock at which an entry that expires on the boot clock is gone; 0 = never.
@@ -32,67 +46,81 @@ impl Core {
     /// Walks one chunk from its mark on. Returns the position up to which every record is decided and looked at.
     fn walk_chunk(
         &self,
-        pool: &Pool,
         seen: &Unflushed,
+        cut: u64,
+        newest: &mut Newest,
         batches: &mut Batches<'_>,
         taken: &mut Taken,
-        pushed: &mut HashSet<u64>,
     ) -> Result<u64> {
-        let mut walk = pool.walk(seen.chunk, EXTENDED_BYTES, seen.from)?;
+        let mut walk = self.pool().walk(seen.chunk, EXTENDED_BYTES, seen.from)?;
         let mut decided = seen.from;
-        let mut undecided = None;
-        let (mut key, mut value) = (Vec::new(), Vec::new());
+        // The first record that a later flush has to take, and the last if its owner may be about to publish it.
+        let (mut later, mut unpublished) = (None, None);
         while let Some(found) = walk.next()? {
+            unpublished = None;
             if found.head.flags & RELOCATED == 0 {
-                key.resize(found.head.key_len as usize, 0);
-                record::key_span(pool.shm(), found.offset, EXTENDED_BYTES, &found.head)?
-                    .copy_out(0, &mut key)?;
-                let current = self.table.key_state(self.host.actor()?, &key, &mut value)?;
-                if let Some(state) = &current {
-                    self.push_state(pool, &key, &value, state, batches, taken, pushed)?;
+                match self.table.cut(self.host.actor()?, &found, cut)? {
+                    Cut::Before(order) => self.note(newest, &found, order)?,
+                    Cut::Behind => later = later.or(Some(found.position)),
+                    Cut::Unpublished => unpublished = seen.open.then_some(found.position),
                 }
-                // Its owner may be between appending and publishing: only the last record of an open chunk can be there.
-                let published = current.is_some_and(|state| state.offset == found.offset);
-                undecided = (seen.open && !published).then_some(found.position);
-            } else {
-                undecided = None;
+                if newest.states.len() >= KEYS_MAX {
+                    self.push_all(newest, batches, taken)?;
+                }
             }
             decided = walk.position();
         }
-        Ok(undecided.unwrap_or(decided))
+        Ok([later, unpublished].into_iter().flatten().min().unwrap_or(decided))
     }
 
-    #[allow(clippy::too_many_arguments)]
-    fn push_state(
-        &self,
-        pool: &Pool,
-        key: &[u8],
-        value: &[u8],
-        state: &KeyState,
-        batches: &mut Batches<'_>,
-        taken: &mut Taken,
-        pushed: &mut HashSet<u64>,
-    ) -> Result<()> {
-        if state.relocated {
-            return Ok(());
+    fn key_of(&self, offset: u64, head: &Head) -> Result<Vec<u8>> {
+        let span = record::key_span(self.pool().shm(), offset, EXTENDED_BYTES, head)?;
+        let mut key = vec![0; head.key_len as usize];
+        span.copy_out(0, &mut key)?;
+        Ok(key)
+    }
+
+    fn note(&self, newest: &mut Newest, found: &Walked, order: u64) -> Result<()> {
+        let key = self.key_of(found.offset, &found.head)?;
+        match newest.states.entry(self.table.hash(&key)) {
+            Entry::Vacant(place) => {
+                place.insert((found.offset, order));
+            }
+            Entry::Occupied(mut place) => {
+                let (offset, other) = *place.get();
+                let head = record::head_at(self.pool().shm(), offset)?;
+                if self.key_of(offset, &head)? != key {
+                    newest.others.push(found.offset);
+                } else if order > other {
+                    place.insert((found.offset, order));
+                }
+            }
         }
-        if let Some(chunk) = pool.geometry().chunk_of(state.offset)
-            && pool.is_flushed(chunk, state.offset - pool.geometry().chunk_offset(chunk))?
-        {
-            return Ok(());
-        }
-        if !pushed.insert(state.id) {
-            return Ok(());
-        }
-        batches.push(&Record {
-            order: state.order,
-            expiry_ms: wall_expiry(state.expiry),
-            flags: state.client,
-            key,
-            value: (!state.tombstone).then_some(value),
-        })?;
-        if state.tombstone {
-            taken.tombstones.push((key.to_vec(), *state));
+        Ok(())
+    }
+
+    /// Writes what was collected, in the order in which it stands in memory.
+    fn push_all(&self, newest: &mut Newest, batches: &mut Batches<'_>, taken: &mut Taken) -> Result<()> {
+        let mut offsets = std::mem::take(&mut newest.others);
+        offsets.extend(newest.states.drain().map(|(_, (offset, _))| offset));
+        offsets.sort_unstable();
+        let mut value = Vec::new();
+        for offset in offsets {
+            let (head, state) = self.table.state_at(offset)?;
+            let key = self.key_of(offset, &head)?;
+            let span = record::value_span(self.pool().shm(), offset, EXTENDED_BYTES, &head)?;
+            value.resize(head.value_len as usize, 0);
+            span.copy_out(0, &mut value)?;
+            batches.push(&Record {
+                order: state.order,
+                expiry_ms: wall_expiry(state.expiry),
+                flags: state.client,
+                key: &key,
+                value: (!state.tombstone).then_some(&value),
+            })?;
+            if state.tombstone {
+                taken.tombstones.push((key, state));
+            }
         }
         Ok(())
     }
@@ -102,13 +130,14 @@ impl Source for Core {
     type Taken = Taken;
 
     fn collect(&self, batches: &mut Batches<'_>) -> Result<Taken> {
-        let pool = self.pool();
-        let mut taken = Taken::default();
-        let mut pushed = HashSet::new();
-        for seen in pool.unflushed(self.object)? {
-            let to = self.walk_chunk(pool, &seen, batches, &mut taken, &mut pushed)?;
+        let (mut taken, mut newest) = (Taken::default(), Newest::default());
+        let cut = self.table.next_time();
+        kill_point!("store.flush.cut");
+        for seen in self.pool().unflushed(self.object)? {
+            let to = self.walk_chunk(&seen, cut, &mut newest, batches, &mut taken)?;
             taken.marks.push((seen, to));
         }
+        self.push_all(&mut newest, batches, &mut taken)?;
         Ok(taken)
     }
 

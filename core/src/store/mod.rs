@@ -26,6 +26,7 @@
 //! | `recovery` | the first opener reads the files |
 //! | `checkpoint` | compaction |
 //! | `ticker` | the thread that flushes |
+//! | `transaction` | several changes as one |
 //! | `check` | every invariant of a store |
 
 pub(crate) mod check;
@@ -41,6 +42,9 @@ mod recovery;
 #[cfg(all(test, not(memora_loom)))]
 mod tests;
 mod ticker;
+mod transaction;
+#[cfg(all(test, not(memora_loom)))]
+mod transaction_tests;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -56,6 +60,7 @@ use crate::table::{Action, Changed, Current, Update, Value};
 use self::core::Core;
 pub use self::core::Host;
 use ticker::Ticker;
+pub use transaction::{TRANSACTION_BYTES_MAX, TRANSACTION_KEYS_MAX, Transaction};
 
 /// Milliseconds between two flushes of an async store, unless the user says otherwise.
 pub const INTERVAL_MS_DEFAULT: u64 = 100;

@@ -20,10 +20,10 @@ use crate::chunk::{Actor, ChunkId, Class, Ground, Need, Pool, PoolGeometry};
 use crate::journal::RealFiles;
 use crate::shm::Shm;
 use crate::table::layout::USER_OFFSET;
-use crate::table::{RecordClass, Table, TableOptions, chunks_needed, initialise};
+use crate::table::{Hands, RecordClass, Table, TableOptions, chunks_needed, initialise};
 
 const ENTRY: &str = "store::process_tests::plays_its_role";
-const ENTRY_BYTES: u64 = 128;
+const ENTRY_BYTES: u64 = 192;
 const PROCESSES: u16 = 4;
 const PER_PROCESS: u16 = 16;
 const CHUNKS: u32 = 192;
@@ -90,13 +90,22 @@ impl Ground for Ring {
             }
         }
     }
+
+    fn transaction(&self, thread: u16) -> Result<crate::shm::Block<'_, 32>> {
+        if !Ring::all().contains(&thread) {
+            return Err(ErrorCode::Corrupt.into());
+        }
+        self.shm.block(u64::from(thread) * ENTRY_BYTES + 128)
+    }
 }
 
 impl Host for Ring {
     fn enter(&self) -> Result<()> {
         Ok(())
     }
+}
 
+impl Hands for Ring {
     fn actor(&self) -> Result<Actor<'_>> {
         let mut threads = self.threads.lock().unwrap();
         let next = self.process * PER_PROCESS + 1 + threads.len() as u16;
@@ -104,7 +113,12 @@ impl Host for Ring {
         assert!(index <= (self.process + 1) * PER_PROCESS, "too many threads for this test");
         self.pid_word(index).store(u64::from(std::process::id()), Ordering::SeqCst);
         let offset = u64::from(index) * ENTRY_BYTES;
-        Ok(Actor { index, pins: self.shm.block(offset)?, open: self.shm.block(offset + 64)? })
+        Ok(Actor {
+            index,
+            pins: self.shm.block(offset)?,
+            open: self.shm.block(offset + 64)?,
+            transaction: self.shm.block(offset + 128)?,
+        })
     }
 }
 

@@ -19,7 +19,7 @@ use crate::journal::replay::{Progress, Replayed, census, replay, survey};
 use crate::journal::{FileLayer, Journal, Lsn};
 use crate::shm::atomic::Ordering;
 use crate::shm::time;
-use crate::table::{Restored, Table};
+use crate::table::{Hands, Restored, Table};
 
 /// Bytes of a journal file for a checkpoint threshold: an eighth of it, and room for the largest batch.
 fn file_bytes(checkpoint_bytes: u64, chunk_bytes: u64) -> u64 {
@@ -61,6 +61,8 @@ impl Core {
         opening: &Opening<'_>,
         say: &mut dyn FnMut(Progress),
     ) -> Result<Core> {
+        let hands: Arc<dyn Hands> = host.clone();
+        table.set_hands(Arc::downgrade(&hands));
         let mut core = Core {
             host,
             object: table.object(),

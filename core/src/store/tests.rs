@@ -14,14 +14,14 @@ use crate::chunk::{Actor, ChunkId, Class, Need, Pool};
 use crate::journal::FileLayer;
 use crate::journal::sim::{Disk, Fault, Random};
 use crate::table::layout::USER_OFFSET;
-use crate::table::{RecordClass, Table, TableOptions, chunks_needed, initialise};
+use crate::table::{Hands, RecordClass, Table, TableOptions, chunks_needed, initialise};
 
 const THREADS: u16 = 8;
 const OBJECT: u32 = 5;
 
 /// Each thread that asks is one of the stage's.
-struct TestHost {
-    stage: Arc<Stage>,
+pub(super) struct TestHost {
+    pub(super) stage: Arc<Stage>,
     threads: Mutex<HashMap<ThreadId, u16>>,
 }
 
@@ -29,7 +29,9 @@ impl Host for TestHost {
     fn enter(&self) -> Result<()> {
         Ok(())
     }
+}
 
+impl Hands for TestHost {
     fn actor(&self) -> Result<Actor<'_>> {
         let mut threads = self.threads.lock().unwrap();
         let next = threads.len() as u16 + 1;
@@ -39,14 +41,14 @@ impl Host for TestHost {
 }
 
 /// A fabric in private memory: what a segment is to real stores.
-struct Memory {
-    host: Arc<TestHost>,
-    pool: Arc<Pool>,
+pub(super) struct Memory {
+    pub(super) host: Arc<TestHost>,
+    pub(super) pool: Arc<Pool>,
     object: ChunkId,
 }
 
 impl Memory {
-    fn new(chunks: u32, chunk_bytes: u64) -> Memory {
+    pub(super) fn new(chunks: u32, chunk_bytes: u64) -> Memory {
         let (stage, pool) = Stage::pool(THREADS, chunks, chunk_bytes);
         let host = Arc::new(TestHost { stage, threads: Mutex::default() });
         let me = host.actor().unwrap();
@@ -66,7 +68,7 @@ impl Memory {
         Memory { host: host.clone(), pool, object }
     }
 
-    fn core(&self, disk: &Disk, checkpoint_bytes: u64) -> Result<Core> {
+    pub(super) fn core(&self, disk: &Disk, checkpoint_bytes: u64) -> Result<Core> {
         let offset = self.pool.geometry().chunk_offset(self.object);
         let table = Table::open(
             self.pool.clone(),
@@ -88,11 +90,11 @@ impl Memory {
     }
 
     /// A handle without a ticker: the tests say when something is flushed; dropping it flushes nothing either.
-    fn store(&self, disk: &Disk) -> Result<Store> {
+    pub(super) fn store(&self, disk: &Disk) -> Result<Store> {
         Store::new(self.core(disk, 1 << 20)?, Durability::Process)
     }
 
-    fn assert_sound(&self) {
+    pub(super) fn assert_sound(&self) {
         let mut problems = Vec::new();
         let mut report = |place: String, what: String| problems.push(format!("{place}: {what}"));
         crate::chunk::check(&self.pool, false, &mut report).unwrap();
@@ -101,7 +103,7 @@ impl Memory {
 }
 
 /// All entries of a store.
-fn contents(store: &Store) -> BTreeMap<Vec<u8>, Vec<u8>> {
+pub(super) fn contents(store: &Store) -> BTreeMap<Vec<u8>, Vec<u8>> {
     let mut found = BTreeMap::new();
     let mut cursor = 0;
     loop {
@@ -117,7 +119,7 @@ fn contents(store: &Store) -> BTreeMap<Vec<u8>, Vec<u8>> {
 }
 
 /// What a new fabric makes of the files.
-fn recovered(disk: &Disk) -> Result<BTreeMap<Vec<u8>, Vec<u8>>> {
+pub(super) fn recovered(disk: &Disk) -> Result<BTreeMap<Vec<u8>, Vec<u8>>> {
     let memory = Memory::new(96, 16 << 10);
     let store = memory.store(disk)?;
     Ok(contents(&store))
@@ -487,7 +489,7 @@ fn a_writer_stopped_before_publishing_is_neither_journaled_nor_forgotten() {
             memory.pool.next_chunk(sleeper, Class::Store, OBJECT, Need::Growth).unwrap();
         }
         let place = memory.pool.room(sleeper, Class::Store, OBJECT, bytes).unwrap().expect("room");
-        memory.pool.append(place, &head, Some(&crate::chunk::Extension { order }), b"k", value).unwrap()
+        memory.pool.append(place, &head, Some(&crate::chunk::Extension { order, ..Default::default() }), b"k", value).unwrap()
     };
     let mut old = Vec::new();
     let order = core.table.key_state(sleeper, b"k", &mut old).unwrap().expect("there").order;

@@ -206,8 +206,12 @@ impl Table {
                     if found.is_none() && divided {
                         continue;
                     }
+                    if found.is_none() && self.is_shielded(me, self.pool.span(split.child)?, hash, offset)? {
+                        continue;
+                    }
                     found
                 }
+                (None, false) if self.is_shielded(me, span, hash, offset)? => continue,
                 (None, false) => None,
             };
             // ORDER Acquire [directory]: nothing points to it, unless the index chunk went out of use meanwhile.
@@ -227,6 +231,10 @@ impl Table {
             let Some(owner) = self.owner_of(me, hash, walked.offset, &mut entered)? else {
                 return Ok(Moved::Dead);
             };
+            // One that is not decided yet stays where it is; which it then is, is seen anew.
+            if self.class == RecordClass::Store && !self.settle_slot(me, owner.slot, owner.word)? {
+                continue;
+            }
             if let Some(moved) = self.move_live(me, class, walked, &owner, hash)? {
                 return Ok(moved);
             }

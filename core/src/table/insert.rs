@@ -39,6 +39,10 @@ pub(super) struct Coming {
     pub place: Option<Place>,
     /// Whether it is a tombstone, which is no entry.
     pub lease: bool,
+    /// Whether it counts when it is there: a state of a transaction does not yet.
+    pub counts: bool,
+    /// Whether it gets its stamp then.
+    pub pending: bool,
 }
 
 /// A held insert lock.
@@ -203,18 +207,23 @@ impl Table {
             kill_point!("table.insert.before_publish");
             // DIES BEFORE: a held lock, maybe a mark too many, a dead record. DIES AFTER: the key is there; the lock is held and
             // the entry not counted.
-            // ORDER AcqRel [slot]: as in `replace`.
+            // ORDER SeqCst [slot] [store-time]: as in `replace`.
             let next = word.publish(tag_of(hash), appended.offset);
-            if slot.compare_exchange(word.0, next.0, Ordering::AcqRel, Ordering::Relaxed).is_err() {
+            if slot.compare_exchange(word.0, next.0, Ordering::SeqCst, Ordering::Relaxed).is_err() {
                 // Taken by a key of another home, or frozen, or the lock was stolen.
                 return Ok(Attempt::Again);
             }
             kill_point!("table.insert.published");
+            if coming.pending {
+                self.stamp_own(appended.offset)?;
+            }
             if coming.place.is_some() {
                 self.use_place(me);
             }
             // It is there: what is damaged about counting it is for others to meet.
-            let _ = self.note_inserted(me, coming, bucket, slot_number);
+            if coming.counts {
+                let _ = self.note_inserted(me, coming, bucket, slot_number);
+            }
             return Ok(Attempt::Done(Changed { id: appended.id, offset: appended.offset, changed: true }));
         }
         Ok(Attempt::Split)

@@ -16,6 +16,7 @@
 //!   96 ghosts    u64  evicting cache: records that were put among the ghosts so far
 //!  104 young     u64  evicting cache with a limit of entries: those of class Small
 //!  192 floor     u64  store: no state that left the table has a higher order; 0 = not recovered yet
+//!  200 time      u64  store: the clock of its states, moved on by each flush; from 2
 //!  256 stripes   16 x 64 B  2 x {live bytes u64 | entries u64}, by thread index; sums, wrapping; one set for what a flush left
 //! 1280 free for the object that uses the table, up to 3840 (a store's leader, terms, marks; a cache's leases)
 //! 2304 cache: ages u64 x 2 {milliseconds + 1}: moving means of how old evicted entries were, small and main; 0 = none yet
@@ -75,6 +76,7 @@ pub mod control {
     pub const GHOSTS: usize = 96;
     pub const SMALL_ENTRIES: usize = 104;
     pub const FLOOR: usize = 192;
+    pub const TIME: usize = 200;
     pub const STRIPES: usize = 256;
     /// Of a cache; models have none.
     pub const AGES: u64 = 2304;

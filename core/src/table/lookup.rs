@@ -4,6 +4,7 @@
 //! reused since). A chunk is reused only after every slot that named its records has changed. So the copied bytes are those
 //! of the record that the slot named at the moment it was first read: that moment is when the read took effect.
 
+use super::decide::Counts;
 use super::evict::note_read;
 use super::layout::{Bucket, Entry, IN_STASH, MIGRATED, SLOT_COUNT, bucket, bucket_of};
 use super::slot::{Slot, SlotKind, tag_of};
@@ -200,13 +201,22 @@ impl Table {
         key: &[u8],
         copy: &mut impl FnMut(&Head, Span<'_>) -> Result<()>,
     ) -> Result<Attempt<Option<Head>>> {
-        let (offset, shm) = (word.offset(), self.pool.shm());
+        let (mut offset, shm) = (word.offset(), self.pool.shm());
+        let mut counts = Counts::This;
         let outcome = (|| {
-            let head = record::head_at(shm, offset)?;
+            let mut head = record::head_at(shm, offset)?;
             if head.key_len as usize != key.len()
                 || !shm.span(offset + self.header, key.len() as u64)?.equals(0, key)?
             {
                 return Ok(None);
+            }
+            counts = self.what_counts(slot, expected, offset)?;
+            if let Counts::Before { offset: before, .. } = counts {
+                if before == 0 {
+                    return Ok(Some(Head { key_len: 0, ..head }));
+                }
+                offset = before;
+                head = record::head_at(shm, offset)?;
             }
             if head.is_tombstone()
                 || (head.expiry != 0 && head.expiry <= self.now_ms())
@@ -221,7 +231,7 @@ impl Table {
         // ORDER Acquire [chunk-reuse]: if any byte was of a later use of the chunk, the slot is seen to have changed.
         fence(Ordering::Acquire);
         // ORDER Relaxed: ordered by the fence.
-        if slot.load(Ordering::Relaxed) == expected.0 {
+        if slot.load(Ordering::Relaxed) == expected.0 && counts.stand() {
             return match outcome {
                 Ok(Some(head)) => {
                     // ORDER Relaxed: ordered by the fence.

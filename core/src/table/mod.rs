@@ -28,6 +28,9 @@
 //! | `expire` | taking out what has expired, a little at a time |
 //! | `flush` | making everything gone at one moment |
 //! | `lease` | who makes the value of a key that is not there |
+//! | `stamp` | when a state of a store began to count |
+//! | `decide` | states whose transaction is not decided: reading past them, deciding for who does not |
+//! | `intent` | the states of a transaction: putting them in place, proving what was read, making them count |
 //! | `entry` | what users see of an entry |
 //! | `scan` | all entries, in an order that splits do not disturb |
 //! | `state` | what a store needs: states with their order, tombstones |
@@ -58,6 +61,7 @@ mod advisor;
 mod check;
 mod clean;
 mod count;
+mod decide;
 mod empty;
 pub mod entry;
 mod evict;
@@ -68,6 +72,7 @@ mod flush;
 mod ghost;
 mod hash;
 mod insert;
+mod intent;
 pub mod layout;
 mod lease;
 mod lookup;
@@ -80,6 +85,7 @@ mod quick;
 mod scan;
 mod slot;
 mod split;
+mod stamp;
 mod state;
 mod stats;
 mod update;
@@ -92,18 +98,21 @@ mod run_tests;
 #[cfg(all(test, not(memora_loom)))]
 mod tests;
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 
 pub use check::{check, inherit};
 pub use count::TableStats;
+#[cfg(all(test, not(memora_loom)))]
+pub use intent::Begun;
+pub use intent::{Intent, Sighting};
 pub use lease::{Asked, End};
 pub use observe::{EventKind, Observer};
-pub use state::KeyState;
+pub use state::{Cut, KeyState};
 pub use stats::{ChunkStates, Count, Counts};
 pub use update::{Action, Changed, Current, Id, Restored, Revision, Update, Value};
 
 use crate::chunk::record::{EXTENDED_BYTES, HEADER_BYTES};
-use crate::chunk::{Account, ChunkId, Class, Pool};
+use crate::chunk::{Account, Actor, ChunkId, Class, Pool};
 use crate::error::{Error, ErrorCode, Result};
 use crate::limits::{KEY_LEN_MAX, STORE_KEY_REST, VALUE_LEN_MAX};
 use crate::shm::atomic::{AtomicU64, Ordering};
@@ -188,6 +197,14 @@ pub struct Table {
     capacity: count::CapacityCache,
     /// How far this process came with taking out what has expired: private.
     round: expire::Round,
+    /// Who lends readers of a store a hand.
+    hands: OnceLock<Weak<dyn Hands>>,
+}
+
+/// Who finds the calling thread's entry for a reader that meets a state without its stamp.
+pub trait Hands: Send + Sync {
+    /// The calling thread's entry.
+    fn actor(&self) -> Result<Actor<'_>>;
 }
 
 /// How a table is made.
@@ -279,6 +296,7 @@ pub fn initialise(
     block.u64::<{ control::ENTRIES_LIMIT }>().store(options.entries, Ordering::Relaxed);
     block.u64::<{ control::AUX }>().store(aux.words()[0], Ordering::Relaxed);
     block.u64::<{ control::ADVISOR }>().store(aux.words()[1], Ordering::Relaxed);
+    block.u64::<{ control::TIME }>().store(stamp::TIME_FIRST, Ordering::Relaxed);
     if options.evict {
         pool.begin_account(ChunkId(root.0 - chunks), chunks + 1)?;
     }
@@ -366,12 +384,18 @@ impl Table {
             clock,
             capacity: count::CapacityCache::new(),
             round: expire::Round::new(),
+            hands: OnceLock::new(),
             shm: Arc::clone(pool.shared_shm()),
             arena: pool.geometry().arena_offset,
             chunk_shift: pool.geometry().chunk_bytes.trailing_zeros(),
             chunk_count: u64::from(pool.geometry().chunk_count),
             pool,
         })
+    }
+
+    /// Says who lends readers of a store a hand, once.
+    pub fn set_hands(&self, hands: Weak<dyn Hands>) {
+        let _ = self.hands.set(hands);
     }
 
     /// The pool that the table's chunks come from.
@@ -441,6 +465,11 @@ impl Table {
     /// The highest order of any state that left the table; 0 in a store that was not recovered yet.
     pub fn floor(&self) -> &AtomicU64 {
         self.control().u64::<{ control::FLOOR }>()
+    }
+
+    /// The clock of a store's states.
+    fn time(&self) -> &AtomicU64 {
+        self.control().u64::<{ control::TIME }>()
     }
 
     /// Milliseconds on the table's clock.

@@ -7,6 +7,7 @@
 use super::evict::note_read;
 use super::layout::{BUCKET_BYTES, Bucket, Entry, SLOT_COUNT, Shape, bucket};
 use super::slot::{Slot, SlotKind, tag_of};
+use super::stamp::Stamp;
 use super::update::{Changed, Update, Value};
 use super::{RecordClass, Table};
 use crate::chunk::Actor;
@@ -115,6 +116,12 @@ impl Table {
         copy: &mut impl FnMut(&Head, Span<'_>) -> Result<()>,
     ) -> Option<Head> {
         let Seen { head, fields, value } = self.look(space, place.word, key)?;
+        if self.class == RecordClass::Store {
+            let extended: Block<'_, { EXTENDED_BYTES as usize }> = space.view(place.word.offset())?;
+            // ORDER Acquire [stamp]: as in `what_counts`.
+            let stamp = extended.u64::<{ at::STAMP }>().load(Ordering::Acquire);
+            let Stamp::Since(_) = Stamp::of(stamp) else { return None };
+        }
         if (head.expiry != 0 && head.expiry <= self.now_ms()) || self.is_flushed(&head, place.word.offset()) {
             return None;
         }

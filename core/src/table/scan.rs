@@ -3,6 +3,7 @@
 //! The order is by bucket number first, then by directory. A split moves an entry to another chunk, but never to another
 //! bucket number: so an entry that stays in the table is given exactly once, however the table grows meanwhile.
 
+use super::decide::Counts;
 use super::layout::{Entry, SLOT_COUNT, bucket_of};
 use super::slot::{Slot, SlotKind};
 use super::{KeyState, RecordClass, Table, too_many_tries};
@@ -126,35 +127,47 @@ impl Table {
             if word.kind() == SlotKind::Empty || word.offset() == 0 {
                 return Ok(());
             }
-            let copied = self.copy_record(word);
+            let counts = self.what_counts(slot, if moved.is_some() { word } else { old_word }, word.offset());
+            let copied = counts.and_then(|counts| {
+                let copied = match counts {
+                    Counts::This => self.copy_record(word.offset()).map(Some),
+                    Counts::Before { offset: 0, .. } => Ok(None),
+                    Counts::Before { offset, .. } => self.copy_record(offset).map(Some),
+                    Counts::Again => Ok(None),
+                };
+                copied.map(|copied| (copied, counts))
+            });
             // ORDER Acquire [chunk-reuse]: as in `read_record`.
             fence(Ordering::Acquire);
             // ORDER Relaxed: ordered by the fence.
             let virgin =
                 moved.is_some() || children.iter().all(|slot| slot.load(Ordering::Relaxed) == Slot::VIRGIN.0);
             if virgin && slot.load(Ordering::Relaxed) == word.0 {
-                entries.push(copied?);
-                return Ok(());
+                let (copied, counts) = copied?;
+                if counts.stand() {
+                    entries.extend(copied);
+                    return Ok(());
+                }
             }
         }
         Err(too_many_tries("Scanning an entry"))
     }
 
-    fn copy_record(&self, word: Slot) -> Result<Copied> {
+    fn copy_record(&self, offset: u64) -> Result<Copied> {
         let shm = self.pool.shm();
-        let head = record::head_at(shm, word.offset())?;
+        let head = record::head_at(shm, offset)?;
         // Both lie in the segment before memory is taken for them.
-        let key_bytes = record::key_span(shm, word.offset(), self.header, &head)?;
-        let value_bytes = record::value_span(shm, word.offset(), self.header, &head)?;
+        let key_bytes = record::key_span(shm, offset, self.header, &head)?;
+        let value_bytes = record::value_span(shm, offset, self.header, &head)?;
         let mut key = vec![0; head.key_len as usize];
         key_bytes.copy_out(0, &mut key)?;
         let mut value = vec![0; head.value_len as usize];
         value_bytes.copy_out(0, &mut value)?;
         let order = match self.class {
             RecordClass::Cache => 0,
-            RecordClass::Store => self.order_at(word.offset())?,
+            RecordClass::Store => self.order_at(offset)?,
         };
-        Ok(Copied { key, head, value, offset: word.offset(), order })
+        Ok(Copied { key, head, value, offset, order })
     }
 }
 

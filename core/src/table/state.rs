@@ -7,9 +7,10 @@
 
 use super::lookup::{Attempt, Found};
 use super::slot::SlotKind;
+use super::stamp::{Phase, Stamp};
 use super::{Table, too_many_tries};
-use crate::chunk::Actor;
 use crate::chunk::record::{self, EXTENDED_BYTES, Head, RELOCATED};
+use crate::chunk::{Actor, Walked};
 use crate::error::Result;
 use crate::shm::atomic::{Ordering, fence};
 
@@ -34,6 +35,17 @@ pub struct KeyState {
     pub tombstone: bool,
     /// Its record was moved by the cleaner, or restored: the journal has it.
     pub relocated: bool,
+}
+
+/// Where a record stands to the cut of a flush.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cut {
+    /// It counts since before; with its order.
+    Before(u64),
+    /// It counts later, or will.
+    Behind,
+    /// No slot names it: it will never count, unless its writer is about to publish it.
+    Unpublished,
 }
 
 /// Gets key, value and state.
@@ -61,9 +73,22 @@ impl Table {
         Ok(block.u64::<{ record::at::ORDER }>().load(Ordering::Relaxed))
     }
 
-    /// Calls `act` with the slot of a key, or `None` if there is none, until it answers: `None` from it means that others
-    /// were faster.
+    /// Calls `act` with the slot of a key, whose record counts, or `None` if there is none, until it answers: `None` from it
+    /// means that others were faster.
     fn with_slot<T>(
+        &self,
+        me: Actor<'_>,
+        key: &[u8],
+        act: &mut dyn FnMut(Option<Found<'_>>) -> Result<Option<T>>,
+    ) -> Result<T> {
+        self.with_slot_as_found(me, key, &mut |found| match &found {
+            Some(found) if !self.settle(me, found)? => Ok(None),
+            _ => act(found),
+        })
+    }
+
+    /// As `with_slot`, but the record may be one that no transaction has decided yet.
+    pub(super) fn with_slot_as_found<T>(
         &self,
         me: Actor<'_>,
         key: &[u8],
@@ -116,6 +141,61 @@ impl Table {
             // What was copied, or objected to, stands only if the slot still names that record.
             if self.unchanged(&found) { copied.map(|state| Some(Some(state))) } else { Ok(None) }
         })
+    }
+
+    /// Header and state of the record at `offset`, which stays.
+    pub fn state_at(&self, offset: u64) -> Result<(Head, KeyState)> {
+        let head = record::head_at(self.pool.shm(), offset)?;
+        Ok((head, KeyState::new(offset, &head, self.order_at(offset)?)))
+    }
+
+    /// On which side of a cut a record stands that a walk found in a chunk which the journal does not have: the clock showed
+    /// `cut` until [`Table::next_time`] moved it on for this flush.
+    pub fn cut(&self, me: Actor<'_>, found: &Walked, cut: u64) -> Result<Cut> {
+        for _ in 0..TRIES {
+            // ORDER Acquire [stamp]: as in `what_counts`.
+            let stamp = Stamp::of(self.stamp_word(found.offset)?.load(Ordering::Acquire));
+            if let Stamp::Since(time) = stamp {
+                return Ok(if time <= cut { Cut::Before(self.order_at(found.offset)?) } else { Cut::Behind });
+            }
+            let hash = self.hash_of_record(found.offset, &found.head, &mut Vec::new())?;
+            let mut entered = None;
+            let owner = self.owner_of(me, hash, found.offset, &mut entered)?;
+            // Nobody replaces, or takes back, what has no stamp without giving it one first: so what no slot names was never
+            // published, or has its stamp by now.
+            let Some(owner) = owner else {
+                if Stamp::of(self.stamp_word(found.offset)?.load(Ordering::Acquire)) == stamp {
+                    return Ok(Cut::Unpublished);
+                }
+                continue;
+            };
+            let Stamp::Of(reference) = stamp else {
+                self.settle_slot(me, owner.slot, owner.word)?;
+                continue;
+            };
+            let Some((decision, seen, phase)) = self.decision_of(reference)? else { continue };
+            match phase {
+                Phase::Committed | Phase::Aborted => {
+                    self.settle_slot(me, owner.slot, owner.word)?;
+                }
+                // It commits behind the cut, because it looks at the clock when it has been proved.
+                Phase::Proving if seen.time() > cut => return Ok(Cut::Behind),
+                // It may have looked at the clock before it was moved on: then it has to look again.
+                Phase::Proving => {
+                    kill_point!("table.cut.before_fence");
+                    // ORDER SeqCst [decision]: pairs with the commit, which expects the word as it was.
+                    let _ = decision.compare_exchange(
+                        seen.0,
+                        seen.with(Phase::Proving, cut + 1).0,
+                        Ordering::SeqCst,
+                        Ordering::Relaxed,
+                    );
+                    kill_point!("table.cut.fenced");
+                }
+                _ => return Ok(Cut::Behind),
+            }
+        }
+        Err(too_many_tries("Looking at a state of a transaction"))
     }
 
     /// Unlinks a tombstone if it is still the state of the key. The floor must be at its order before.

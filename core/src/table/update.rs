@@ -7,6 +7,7 @@ use super::flush::Epoch;
 use super::insert::Coming;
 use super::lookup::{Attempt, Found};
 use super::slot::tag_of;
+use super::stamp::{self, Reference};
 use super::{Count, EventKind, RecordClass, Table, too_many_tries};
 use crate::chunk::record::{self, Head, TOMBSTONE, record_bytes};
 use crate::chunk::{Actor, Appended, Class, Extension, Need};
@@ -130,11 +131,21 @@ fn bad_value(len: usize, max: u64) -> Error {
 }
 
 /// What an attempt to write needs besides the key.
-struct Draft<'v> {
+pub(super) struct Draft<'v> {
     head: Head,
     value: &'v [u8],
-    /// The order of a restored record; that of others follows from what they replace.
-    restored: Option<u64>,
+    origin: Origin,
+}
+
+/// Where a record comes from, and so what makes it count.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Origin {
+    /// An operation of its own: it counts from its publication.
+    Operation,
+    /// The files: with this order. That of others follows from what they replace.
+    Files(u64),
+    /// A transaction: it decides.
+    Transaction(Reference),
 }
 
 impl<'v> Draft<'v> {
@@ -148,7 +159,7 @@ impl<'v> Draft<'v> {
         Draft {
             head: Head { key_len, value_len, flags: TOMBSTONE, ..Head::default() },
             value: owner,
-            restored: None,
+            origin: Origin::Operation,
         }
     }
 }
@@ -160,6 +171,15 @@ struct Scratch {
 }
 
 impl Table {
+    /// Refuses a key or a value that is too long.
+    pub fn check_lengths(&self, key_len: usize, value_len: usize) -> Result<()> {
+        if key_len == 0 || key_len > self.key_len_max() {
+            return Err(bad_key(key_len, self.key_len_max()));
+        }
+        let max = self.value_len_max(key_len);
+        if value_len as u64 > max { Err(bad_value(value_len, max)) } else { Ok(()) }
+    }
+
     /// Changes the entry of `key`. `decide` sees the entry, or `None` if there is none (or it expired or was deleted). It
     /// may be asked several times; the last answer is what was done.
     #[inline]
@@ -183,6 +203,17 @@ impl Table {
         self.update_with(me, key, Sight::Leases { tell }, decide)
     }
 
+    /// As [`Table::update`], but what is put, or removed, is a state of a transaction.
+    pub(super) fn update_in<'v>(
+        &self,
+        me: Actor<'_>,
+        key: &[u8],
+        transaction: Reference,
+        decide: impl FnMut(Option<Current<'_>>) -> Result<Action<'v>>,
+    ) -> Result<Changed> {
+        self.update_with(me, key, Sight::Transaction(transaction), decide)
+    }
+
     #[inline]
     fn update_with<'v>(
         &self,
@@ -195,9 +226,11 @@ impl Table {
             return Err(bad_key(key.len(), self.key_len_max()));
         }
         let hash = self.hasher.hash(key);
-        let leases = sight != Sight::Entries;
         for _ in 0..TRIES {
-            if let Attempt::Done(done) = self.try_update(me, hash, key, leases, &mut decide)? {
+            if let Attempt::Done(done) = self.try_update(me, hash, key, sight, &mut decide)? {
+                if let Sight::Transaction(_) = sight {
+                    return Ok(done);
+                }
                 if done.changed && sight != (Sight::Leases { tell: false }) {
                     let (count, event) = match done.id {
                         0 => (Count::Delete, EventKind::Delete),
@@ -234,7 +267,7 @@ impl Table {
         me: Actor<'_>,
         hash: u64,
         key: &[u8],
-        leases: bool,
+        sight: Sight,
         decide: &mut impl FnMut(Option<Current<'_>>) -> Result<Action<'v>>,
     ) -> Result<Attempt<Changed>> {
         self.relieve(me)?;
@@ -244,8 +277,9 @@ impl Table {
         let (index, entry) = self.entry(hash)?;
         let span = self.index_span(entry)?;
         match self.find(span, hash, key)? {
+            Attempt::Done(Some(found)) if !self.settle(me, &found)? => Ok(Attempt::Again),
             Attempt::Done(found) => {
-                let attempt = self.attempt(me, hash, key, found, leases, decide)?;
+                let attempt = self.attempt(me, hash, key, found, sight, decide)?;
                 match attempt {
                     // A decision about nothing stands only if the index chunk was still in use.
                     Attempt::Done(Outcome::Kept) => {
@@ -262,7 +296,7 @@ impl Table {
                 }
             }
             Attempt::Again => Ok(Attempt::Again),
-            Attempt::Split => self.update_split(me, hash, key, leases, decide),
+            Attempt::Split => self.update_split(me, hash, key, sight, decide),
         }
     }
 
@@ -273,13 +307,18 @@ impl Table {
         me: Actor<'_>,
         hash: u64,
         key: &[u8],
-        leases: bool,
+        sight: Sight,
         decide: &mut impl FnMut(Option<Current<'_>>) -> Result<Action<'v>>,
     ) -> Result<Attempt<Changed>> {
         let Some(split) = self.enter_split(me, hash)? else { return Ok(Attempt::Again) };
         let span = self.pool.span(split.child)?;
         let Attempt::Done(found) = self.find(span, hash, key)? else { return Ok(Attempt::Again) };
-        let done = match self.attempt(me, hash, key, found, leases, decide)? {
+        if let Some(found) = &found
+            && !self.settle(me, found)?
+        {
+            return Ok(Attempt::Again);
+        }
+        let done = match self.attempt(me, hash, key, found, sight, decide)? {
             Attempt::Done(Outcome::Kept) => Attempt::Done(Changed::NOTHING),
             Attempt::Done(Outcome::Changed(changed)) => Attempt::Done(changed),
             Attempt::Done(Outcome::Insert(coming)) => {
@@ -303,7 +342,7 @@ impl Table {
         hash: u64,
         key: &[u8],
         found: Option<Found<'_>>,
-        leases: bool,
+        sight: Sight,
         decide: &mut impl FnMut(Option<Current<'_>>) -> Result<Action<'v>>,
     ) -> Result<Attempt<Outcome>> {
         let mut scratch = Scratch { digits: [0; 20], joined: Vec::new() };
@@ -315,11 +354,13 @@ impl Table {
                 Action::Put(update) => self.draft(key, &update, None, &mut scratch)?,
                 Action::Lease(owner) => Draft::lease(key, owner),
             };
+            let draft = Draft { origin: sight.origin(), ..draft };
             let Some(coming) = self.append_new(me, hash, key, &draft, epoch)? else {
                 return Ok(Attempt::Again);
             };
             return Ok(Attempt::Done(Outcome::Insert(coming)));
         };
+        let leases = matches!(sight, Sight::Leases { .. });
         let current = self.current(&found, key.len(), leases, epoch)?;
         let visible = current.is_some() && !found.head.is_tombstone();
         let action = match decide(current) {
@@ -329,7 +370,7 @@ impl Table {
         };
         let present = visible.then_some(&found);
         let draft = match action {
-            Action::Remove if self.class == RecordClass::Cache => {
+            Action::Remove if self.unlinks() && sight.origin() == Origin::Operation => {
                 return self.unlink(me, hash, found, visible);
             }
             Action::Remove if visible => Ok(Draft::tombstone(key)),
@@ -349,7 +390,12 @@ impl Table {
             // As for objections of `decide`: a value that is joined with a torn one may seem to be too long.
             Err(error) => return if self.unchanged(&found) { Err(error) } else { Ok(Attempt::Again) },
         };
-        self.replace(me, hash, key, &found, &draft, epoch)
+        self.replace(me, hash, key, &found, &Draft { origin: sight.origin(), ..draft }, epoch)
+    }
+
+    /// Whether deleting takes the record out at once: there are no files that must hear of it.
+    fn unlinks(&self) -> bool {
+        self.class == RecordClass::Cache
     }
 
     /// Publishes a tombstone in the slot of an entry. False: somebody changed it.
@@ -436,7 +482,7 @@ impl Table {
             expiry: update.expiry.min(record::EXPIRY_MAX),
             client: update.client,
         };
-        Ok(Draft { head, value, restored: None })
+        Ok(Draft { head, value, origin: Origin::Operation })
     }
 
     /// The draft of a record with the value that is there.
@@ -460,7 +506,7 @@ impl Table {
             expiry: revision.expiry.min(record::EXPIRY_MAX),
             ..found.head
         };
-        Ok(Draft { head, value: &scratch.joined, restored: None })
+        Ok(Draft { head, value: &scratch.joined, origin: Origin::Operation })
     }
 
     /// Copies the value of a record, which may be torn, where `more` bytes shall be added to it.
@@ -496,7 +542,11 @@ impl Table {
         let lease = draft.head.is_tombstone();
         let place = if lease { None } else { Some(self.take_place(me)?) };
         match self.append(me, class, Need::Growth, key, draft, None, epoch) {
-            Ok(Some(record)) => Ok(Some(Coming { record, place, lease })),
+            Ok(Some(record)) => {
+                let counts = !matches!(draft.origin, Origin::Transaction(_));
+                let pending = draft.origin == Origin::Operation;
+                Ok(Some(Coming { record, place, lease, counts, pending }))
+            }
             other => {
                 if let Some(place) = place {
                     self.withdraw(me, place);
@@ -549,15 +599,21 @@ impl Table {
     /// The extended header of a record that replaces `old`, or none: its order is one more than that of the old record, or
     /// than the floor, at or above which no state is that left the table.
     fn extension(&self, draft: &Draft<'_>, old: Option<&Found<'_>>) -> Result<Extension> {
-        let order = match (draft.restored, old) {
-            (Some(order), _) => order,
+        let order = match (draft.origin, old) {
+            (Origin::Files(order), _) => order,
             // Proved by the compare-and-swap of the slot: it expects the record whose order was read.
-            (None, Some(old)) => self.order_at(old.offset)?.saturating_add(1),
+            (_, Some(old)) => self.order_at(old.offset)?.saturating_add(1),
             // Looked at again when the key is seen to be absent under the insert lock.
             // ORDER Acquire [order-floor]: as in `insert_held`.
-            (None, None) => self.floor().load(Ordering::Acquire).saturating_add(1),
+            (_, None) => self.floor().load(Ordering::Acquire).saturating_add(1),
         };
-        Ok(Extension { order })
+        Ok(match draft.origin {
+            Origin::Operation => Extension { order, prev: 0, stamp: stamp::PENDING },
+            Origin::Files(_) => Extension { order, prev: 0, stamp: stamp::RESTORED },
+            Origin::Transaction(reference) => {
+                Extension { order, prev: old.map_or(0, |old| old.offset), stamp: reference.0 }
+            }
+        })
     }
 
     /// Replaces the record in a slot by a new one.
@@ -594,9 +650,9 @@ impl Table {
         };
         kill_point!("table.replace.before_publish");
         // DIES BEFORE: a record that nothing points to. DIES AFTER: the entry is changed; the old bytes are not counted dead.
-        // ORDER AcqRel [slot]: releases the record to those who load the slot.
+        // ORDER SeqCst [slot] [store-time]: releases the record to those who load the slot, before the clock is looked at.
         let next = found.word.publish(tag_of(hash), appended.offset);
-        if found.slot.compare_exchange(found.word.0, next.0, Ordering::AcqRel, Ordering::Relaxed).is_err() {
+        if found.slot.compare_exchange(found.word.0, next.0, Ordering::SeqCst, Ordering::Relaxed).is_err() {
             if let Some(place) = place {
                 self.withdraw(me, place);
             }
@@ -604,6 +660,13 @@ impl Table {
             return Ok(Attempt::Again);
         }
         kill_point!("table.replace.published");
+        let changed = Changed { id: appended.id, offset: appended.offset, changed: true };
+        match draft.origin {
+            Origin::Operation => self.stamp_own(appended.offset)?,
+            Origin::Files(_) => {}
+            // What it replaces counts until the transaction is decided; then that is counted.
+            Origin::Transaction(_) => return Ok(Attempt::Done(Outcome::Changed(changed))),
+        }
         if place.is_some() {
             self.use_place(me);
         }
@@ -627,11 +690,7 @@ impl Table {
         if found.head.is_tombstone() && self.class == RecordClass::Cache {
             self.lease_ended(hash)?;
         }
-        Ok(Attempt::Done(Outcome::Changed(Changed {
-            id: appended.id,
-            offset: appended.offset,
-            changed: true,
-        })))
+        Ok(Attempt::Done(Outcome::Changed(changed)))
     }
 
     /// Unlinks the record in a slot. `visible` says whether it counts as a change for the caller.
@@ -683,7 +742,7 @@ impl Table {
                 client: restored.client,
             },
             value: restored.value.unwrap_or_default(),
-            restored: Some(restored.order),
+            origin: Origin::Files(restored.order),
         };
         if draft.value.len() as u64 > self.value_len_max(key.len()) {
             return Err(bad_value(draft.value.len(), self.value_len_max(key.len())));
@@ -693,6 +752,7 @@ impl Table {
             let (index, entry) = self.entry(hash)?;
             let span = self.index_span(entry)?;
             let attempt = match self.find(span, hash, key)? {
+                Attempt::Done(Some(found)) if !self.settle(me, &found)? => Attempt::Again,
                 Attempt::Done(Some(found)) => {
                     if self.order_at(found.offset)? >= restored.order {
                         if self.unchanged(&found) {
@@ -735,7 +795,20 @@ impl Table {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Sight {
     Entries,
-    Leases { tell: bool },
+    Leases {
+        tell: bool,
+    },
+    /// Entries; what is changed is a state of this transaction.
+    Transaction(Reference),
+}
+
+impl Sight {
+    fn origin(self) -> Origin {
+        match self {
+            Sight::Transaction(reference) => Origin::Transaction(reference),
+            _ => Origin::Operation,
+        }
+    }
 }
 
 /// What an attempt came to.

@@ -1,0 +1,292 @@
+//! Transactions: several reads and changes of a store that take effect as one, or not at all.
+//!
+//! ```no_run
+//! use memora::{Fabric, Result, StoreOptions};
+//!
+//! # fn number(value: Option<Vec<u8>>) -> u64 { 0 }
+//! let fabric = Fabric::open("bank")?;
+//! let accounts = fabric.store("accounts", &StoreOptions::default())?;
+//! accounts.transact(|transaction| {
+//!     let (from, to) = (number(transaction.get(b"anna")?), number(transaction.get(b"bert")?));
+//!     transaction.put(b"anna", (from - 10).to_string().as_bytes())?;
+//!     transaction.put(b"bert", (to + 10).to_string().as_bytes())
+//! })?;
+//! # Ok::<(), memora::Error>(())
+//! ```
+//!
+//! They are strictly serializable, together with the operations outside of them, over all processes: there is an order of
+//! all that agrees with their order in time, in which each transaction stands at one place. Nothing is locked: what a
+//! transaction reads is proved when it commits (optimistic control), and of two that are in each other's way one gets
+//! `Conflict`. A transaction whose process was killed or stopped in the middle of committing keeps others waiting for a
+//! millisecond at most.
+//!
+//! **What is read is proved at the commit only.** Until then a transaction that others interfere with may see a key before
+//! and another one after the change of somebody else. It cannot commit then, but its function should bear it.
+//!
+//! Changes are kept privately until the commit, and seen by the transaction's own reads. A commit costs one record and
+//! one compare-and-swap for each key that is written, a look at each that was read, and two more compare-and-swaps.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::{Durability, Store, entry};
+use crate::error::{Error, ErrorCode, Result};
+use crate::table::entry::{Entry, SetOptions, Version};
+use crate::table::{Intent, Sighting, Update, Value};
+
+/// Keys that a transaction may read, and keys that it may write.
+pub const TRANSACTION_KEYS_MAX: usize = 1 << 16;
+/// Bytes of the keys and values that a transaction may write.
+pub const TRANSACTION_BYTES_MAX: usize = 64 << 20;
+
+/// How often a function is called before its transaction gives up.
+const TRIES: u32 = 1000;
+/// Reads that are proved between two signs of life.
+const BEAT: usize = 32;
+
+/// A value to be put, with what stands beside it.
+struct Put {
+    value: Vec<u8>,
+    options: SetOptions,
+}
+
+/// A transaction of a store. Dropping it without [`Transaction::commit`] does nothing to the store. It belongs to one thread at
+/// a time and holds nothing that others wait for.
+pub struct Transaction<'a> {
+    store: &'a Store,
+    durability: Durability,
+    reads: BTreeMap<Vec<u8>, Sighting>,
+    /// `None` deletes.
+    writes: BTreeMap<Vec<u8>, Option<Put>>,
+    /// Of keys and values that are written.
+    bytes: usize,
+}
+
+fn too_large(what: &str) -> Error {
+    Error::new(ErrorCode::TransactionTooLarge, format!("A transaction may {what}."))
+}
+
+impl Store {
+    /// Begins a transaction, with the durability of this handle.
+    pub fn transaction(&self) -> Result<Transaction<'_>> {
+        self.core()?;
+        Ok(Transaction {
+            store: self,
+            durability: self.shared.durability,
+            reads: BTreeMap::new(),
+            writes: BTreeMap::new(),
+            bytes: 0,
+        })
+    }
+
+    /// Does `body` as a transaction and commits it, again from the start as long as others are in the way. An error of `body`
+    /// other than `Conflict` gives the transaction up.
+    pub fn transact<T>(&self, mut body: impl FnMut(&mut Transaction<'_>) -> Result<T>) -> Result<T> {
+        for attempt in 0..TRIES {
+            let mut transaction = self.transaction()?;
+            let done = body(&mut transaction).and_then(|answer| transaction.commit().map(|()| answer));
+            match done {
+                Err(error) if error.code() == ErrorCode::Conflict => back_off(attempt),
+                done => return done,
+            }
+        }
+        Err(Error::new(
+            ErrorCode::Conflict,
+            format!("Others changed what the transaction read each of the {TRIES} times that it was tried."),
+        ))
+    }
+}
+
+/// Lets the others go first, the longer the more often they were in the way; not all for the same time.
+fn back_off(attempt: u32) {
+    if attempt < 3 {
+        std::thread::yield_now();
+        return;
+    }
+    let most = 10u64 << (attempt - 3).min(7);
+    let spread = crate::shm::time::monotonic_ns().wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+    std::thread::sleep(Duration::from_micros(1 + spread % most));
+}
+
+impl Transaction<'_> {
+    /// Makes the commit as durable as this, whatever the handle says.
+    pub fn set_durability(&mut self, durability: Durability) -> Result<()> {
+        self.store.has_files_for(durability)?;
+        self.durability = durability;
+        Ok(())
+    }
+
+    /// The value of a key, as this transaction sees it.
+    pub fn get(&mut self, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        Ok(self.get_entry(key)?.map(|entry| entry.value))
+    }
+
+    /// The value of a key with what stands beside it. The version of what the transaction itself has put is 0.
+    pub fn get_entry(&mut self, key: &[u8]) -> Result<Option<Entry>> {
+        match self.writes.get(key) {
+            Some(None) => return Ok(None),
+            Some(Some(put)) => {
+                return Ok(Some(Entry {
+                    value: put.value.clone(),
+                    version: Version(0),
+                    flags: put.options.flags,
+                    ttl_ms: put.options.ttl_ms,
+                }));
+            }
+            None => {}
+        }
+        let core = self.store.core()?;
+        let mut value = Vec::new();
+        let (sighting, head) = core.table.sight(key, &mut |head, span| {
+            value.resize(head.value_len as usize, 0);
+            span.copy_out(0, &mut value)
+        })?;
+        self.saw(key, sighting)?;
+        Ok(head.map(|head| entry(core, &head, value)))
+    }
+
+    fn saw(&mut self, key: &[u8], sighting: Sighting) -> Result<()> {
+        match self.reads.get(key) {
+            Some(before) if *before == sighting => Ok(()),
+            // It cannot commit any more.
+            Some(_) => Err(ErrorCode::Conflict.into()),
+            None if self.reads.len() >= TRANSACTION_KEYS_MAX => {
+                Err(too_large(&format!("read {TRANSACTION_KEYS_MAX} keys")))
+            }
+            None => {
+                self.reads.insert(key.to_vec(), sighting);
+                Ok(())
+            }
+        }
+    }
+
+    /// Refuses to go on unless a key has this version now, or none; and to commit unless it still has.
+    pub fn expect(&mut self, key: &[u8], version: Option<Version>) -> Result<()> {
+        let (sighting, head) = self.store.core()?.table.sight(key, &mut |_, _| Ok(()))?;
+        self.saw(key, sighting)?;
+        if head.map(|head| Version(head.id)) == version {
+            Ok(())
+        } else {
+            Err(Error::new(ErrorCode::Conflict, "A key has not the version that the transaction expects."))
+        }
+    }
+
+    /// Puts a value.
+    pub fn put(&mut self, key: &[u8], value: &[u8]) -> Result<()> {
+        self.put_with(key, value, &SetOptions::default())
+    }
+
+    /// Puts a value with options. Its time to live begins with the commit.
+    pub fn put_with(&mut self, key: &[u8], value: &[u8], options: &SetOptions) -> Result<()> {
+        self.store.core()?.table.check_lengths(key.len(), value.len())?;
+        self.write(key, Some(Put { value: value.to_vec(), options: *options }))
+    }
+
+    /// Deletes a key; false if it has no value. This reads it.
+    pub fn delete(&mut self, key: &[u8]) -> Result<bool> {
+        let there = match self.reads.get(key) {
+            Some(sighting) => sighting.present,
+            None => {
+                let (sighting, head) = self.store.core()?.table.sight(key, &mut |_, _| Ok(()))?;
+                self.saw(key, sighting)?;
+                head.is_some()
+            }
+        };
+        let present = self.writes.get(key).map_or(there, Option::is_some);
+        if there {
+            self.write(key, None)?;
+        } else {
+            // What the transaction alone has put is only forgotten.
+            self.unwrite(key);
+        }
+        Ok(present)
+    }
+
+    fn unwrite(&mut self, key: &[u8]) {
+        if let Some(old) = self.writes.remove(key) {
+            self.bytes -= key.len() + old.map_or(0, |put| put.value.len());
+        }
+    }
+
+    fn write(&mut self, key: &[u8], put: Option<Put>) -> Result<()> {
+        self.unwrite(key);
+        let bytes = self.bytes + key.len() + put.as_ref().map_or(0, |put| put.value.len());
+        if self.writes.len() >= TRANSACTION_KEYS_MAX {
+            return Err(too_large(&format!("write {TRANSACTION_KEYS_MAX} keys")));
+        }
+        if bytes > TRANSACTION_BYTES_MAX {
+            return Err(too_large(&format!("write {TRANSACTION_BYTES_MAX} bytes of keys and values")));
+        }
+        self.bytes = bytes;
+        self.writes.insert(key.to_vec(), put);
+        Ok(())
+    }
+
+    /// Makes all changes count at one moment, or none: `Conflict` if something that was read has changed, or another
+    /// transaction was in the way. With durability `Sync` it is on the disk when this returns.
+    pub fn commit(self) -> Result<()> {
+        let core = self.store.core()?;
+        if !self.writes.is_empty() {
+            core.accept()?;
+        }
+        let mut tries = 0;
+        loop {
+            match self.try_commit() {
+                // Memory is full of what the files do not have yet.
+                Err(error) if error.code() == ErrorCode::Full && core.journal.is_some() && tries < 2 => {
+                    tries += 1;
+                    core.flush()?;
+                }
+                other => break other?,
+            }
+        }
+        if self.durability == Durability::Sync && !self.writes.is_empty() {
+            core.flush()?;
+        }
+        Ok(())
+    }
+
+    /// Gives the transaction up; so does dropping it.
+    pub fn abort(self) {}
+
+    fn try_commit(&self) -> Result<()> {
+        let (core, me) = self.store.actor()?;
+        let table = &core.table;
+        let begun = table.begin(me)?;
+        let mut intents: Vec<Intent> = Vec::with_capacity(self.writes.len());
+        let outcome: Result<bool> = (|| {
+            // All install in the order of the keys: so two never wait for each other.
+            for (key, put) in &self.writes {
+                let update = put.as_ref().map(|put| Update {
+                    value: Value::Bytes(&put.value),
+                    expiry: put.options.ttl_ms.map_or(0, |ttl| table.now_ms().saturating_add(ttl).max(1)),
+                    client: put.options.flags,
+                    marks: 0,
+                    id: 0,
+                });
+                match table.install(me, &begun, key, update.as_ref())? {
+                    Some(intent) => intents.push(intent),
+                    // There was something to delete when it was read.
+                    None => return Ok(false),
+                }
+            }
+            if !table.prove(me) {
+                return Ok(false);
+            }
+            for (number, (key, sighting)) in self.reads.iter().enumerate() {
+                if number % BEAT == BEAT - 1 {
+                    table.beat(me);
+                }
+                if !table.is_unchanged(me, &begun, key, sighting)? {
+                    return Ok(false);
+                }
+            }
+            Ok(table.decide(me))
+        })();
+        let ended = table.end(me, begun, &intents);
+        match outcome? {
+            true => ended,
+            false => ended.and(Err(ErrorCode::Conflict.into())),
+        }
+    }
+}

@@ -1,0 +1,300 @@
+//! States whose transaction is not decided: what counts meanwhile, and how nobody waits for long.
+//!
+//! A transaction puts its states into the slots before it is decided; each names the state before it. Whoever meets one
+//! looks at the decision. As long as the transaction is active, or was aborted, the state before counts. While it is being
+//! proved nobody can say what counts: that takes microseconds, so one waits; for a transaction whose thread is dead, or
+//! that takes a millisecond, the waiting aborts it. So a transaction whose owner was killed or stopped blocks nobody, and
+//! what the owner still does when it wakes finds its decision changed.
+//!
+//! The state before an undecided one is kept by the cleaner, which decides first: so its bytes stay as long as the slot
+//! names the undecided one.
+
+use super::layout::{SLOT_COUNT, bucket_of};
+use super::lookup::Found;
+use super::slot::{Slot, SlotKind, tag_of};
+use super::stamp::{Decision, Phase, Reference, Stamp};
+use super::{RecordClass, Table};
+use crate::chunk::record::{self, EXTENDED_BYTES, at};
+use crate::chunk::{Actor, Guard};
+use crate::error::{Error, ErrorCode, Result};
+use crate::shm::Span;
+use crate::shm::atomic::{AtomicU64, Ordering, fence, spin_hint, yield_now};
+
+/// A transaction that is being proved is left alone for so long.
+#[cfg(not(memora_loom))]
+const PATIENCE_NS: u64 = 1_000_000;
+/// Looks at a decision before the time and the life of its thread are.
+#[cfg(not(memora_loom))]
+const LOOKS: u32 = 64;
+
+/// What counts of the record in a slot.
+pub(super) enum Counts<'a> {
+    This,
+    /// The state before it, at this offset, 0 for none: as long as the decision stands.
+    Before {
+        offset: u64,
+        decision: &'a AtomicU64,
+        seen: Decision,
+    },
+    /// It was being decided: look again.
+    Again,
+}
+
+impl Counts<'_> {
+    /// Whether it is still so. Behind an acquire fence, which comes behind what was read.
+    #[inline]
+    pub fn stand(&self) -> bool {
+        match self {
+            Counts::This => true,
+            // ORDER Relaxed: ordered by the fence.
+            Counts::Before { decision, seen, .. } => decision.load(Ordering::Relaxed) == seen.0,
+            Counts::Again => false,
+        }
+    }
+}
+
+impl Table {
+    /// Where the state before an undecided one stands; 0 for none.
+    pub(super) fn before(&self, offset: u64) -> Result<u64> {
+        let block = self.pool.shm().block::<{ EXTENDED_BYTES as usize }>(offset)?;
+        // ORDER Relaxed: a field of a published record.
+        Ok(block.u64::<{ at::PREV }>().load(Ordering::Relaxed))
+    }
+
+    /// The decision about a transaction, as far as its entry still is about it.
+    pub(super) fn decision_of(&self, reference: Reference) -> Result<Option<(&AtomicU64, Decision, Phase)>> {
+        let word =
+            self.pool.ground().transaction(reference.thread())?.u64::<{ super::intent::at::DECISION }>();
+        // ORDER Acquire [decision]: everything that its thread put in place before.
+        let seen = Decision(word.load(Ordering::Acquire));
+        if !seen.is_of(reference.number()) {
+            return Ok(None);
+        }
+        let phase = seen.phase().ok_or_else(|| damaged(reference))?;
+        Ok((phase != Phase::None).then_some((word, seen, phase)))
+    }
+
+    /// What a reader takes of the record at `offset`, which `slot` named when it was loaded as `word`.
+    #[inline]
+    pub(super) fn what_counts(&self, slot: &AtomicU64, word: Slot, offset: u64) -> Result<Counts<'_>> {
+        if self.class == RecordClass::Cache {
+            return Ok(Counts::This);
+        }
+        // ORDER Acquire [stamp]: whoever stamped it saw what its writer had done before.
+        match Stamp::of(self.stamp_word(offset)?.load(Ordering::Acquire)) {
+            Stamp::Since(_) => Ok(Counts::This),
+            Stamp::Pending => {
+                self.lend_stamp(slot, word, offset)?;
+                Ok(Counts::This)
+            }
+            Stamp::Of(reference) => self.what_counts_of(reference, offset),
+        }
+    }
+
+    #[cold]
+    fn what_counts_of(&self, reference: Reference, offset: u64) -> Result<Counts<'_>> {
+        let Some((decision, seen, phase)) = self.decision_of(reference)? else { return Ok(Counts::Again) };
+        let decided = match phase {
+            Phase::Committed => return Ok(Counts::This),
+            Phase::Proving => self.outwait(reference, decision, seen),
+            _ => false,
+        };
+        // Who only reads cannot abort it, and takes what certainly counted when it came.
+        if phase == Phase::Proving && (decided || self.pool.shm().writable()) {
+            return Ok(Counts::Again);
+        }
+        Ok(Counts::Before { offset: self.before(offset)?, decision, seen })
+    }
+
+    /// Stamps a record for its writer, which may be dead: what a reader has seen counts from now on at the latest.
+    #[cold]
+    fn lend_stamp(&self, slot: &AtomicU64, word: Slot, offset: u64) -> Result<()> {
+        let Some(hands) = self.hands.get().and_then(std::sync::Weak::upgrade) else { return Ok(()) };
+        let Some(chunk) = self.pool.geometry().chunk_of(offset) else { return Ok(()) };
+        // Who has no entry reads on without: as who may not write.
+        let Ok(me) = hands.actor() else { return Ok(()) };
+        let _pin = Guard::pin(me, chunk)?;
+        // ORDER Acquire [slot]: the second look of the pin.
+        if slot.load(Ordering::Acquire) == word.0 {
+            self.stamp(offset)?;
+        }
+        Ok(())
+    }
+
+    /// Waits until a transaction that was seen undecided moves on; aborts it if its thread is dead or it takes too long.
+    /// False if it stands as it was.
+    #[cold]
+    pub(super) fn outwait(&self, reference: Reference, decision: &AtomicU64, seen: Decision) -> bool {
+        #[cfg(not(memora_loom))]
+        {
+            let start = crate::shm::time::monotonic_ns();
+            for look in 1u32.. {
+                // ORDER Acquire [decision]: as in `decision_of`.
+                if decision.load(Ordering::Acquire) != seen.0 {
+                    return true;
+                }
+                if look.is_multiple_of(LOOKS) {
+                    let waited = crate::shm::time::monotonic_ns().saturating_sub(start);
+                    if waited >= PATIENCE_NS || self.pool.ground().thread_is_dead(reference.thread()) {
+                        break;
+                    }
+                    yield_now();
+                } else {
+                    spin_hint();
+                }
+            }
+        }
+        if !self.pool.shm().writable() {
+            return false;
+        }
+        let _ = reference;
+        kill_point!("table.decide.before_abort");
+        // A failure means that it was decided, or that a flush set its earliest time.
+        // ORDER AcqRel [decision]: as every decision.
+        let _ = decision.compare_exchange(
+            seen.0,
+            seen.with(Phase::Aborted, 0).0,
+            Ordering::AcqRel,
+            Ordering::Relaxed,
+        );
+        kill_point!("table.decide.aborted");
+        true
+    }
+
+    /// Sees to it that the record that a writer found counts and may be replaced. False: look again.
+    #[inline]
+    pub(super) fn settle(&self, me: Actor<'_>, found: &Found<'_>) -> Result<bool> {
+        if self.class == RecordClass::Cache {
+            return Ok(true);
+        }
+        // ORDER Acquire [stamp]: as in `what_counts`.
+        match Stamp::of(self.stamp_word(found.offset)?.load(Ordering::Acquire)) {
+            Stamp::Since(_) => Ok(true),
+            _ => self.settle_slot(me, found.slot, found.word),
+        }
+    }
+
+    /// As [`Table::settle`], for what a slot names.
+    #[cold]
+    pub(super) fn settle_slot(&self, me: Actor<'_>, slot: &AtomicU64, word: Slot) -> Result<bool> {
+        let offset = word.offset();
+        let Some(chunk) = self.pool.geometry().chunk_of(offset) else { return Ok(false) };
+        let _pin = Guard::pin(me, chunk)?;
+        // ORDER Acquire [slot]: the second look of the pin: from here on the bytes are those that the slot names.
+        if slot.load(Ordering::Acquire) != word.0 {
+            return Ok(false);
+        }
+        match Stamp::of(self.stamp_word(offset)?.load(Ordering::Acquire)) {
+            Stamp::Since(_) => Ok(true),
+            Stamp::Pending => self.stamp(offset).map(|_| true),
+            Stamp::Of(reference) => {
+                let Some((decision, seen, phase)) = self.decision_of(reference)? else { return Ok(false) };
+                match phase {
+                    Phase::Committed => self.make_count(me, offset, reference, seen.time()).map(|()| true),
+                    Phase::Aborted => self.take_back(me, slot, word).map(|_| false),
+                    _ => {
+                        self.outwait(reference, decision, seen);
+                        Ok(false)
+                    }
+                }
+            }
+        }
+    }
+
+    /// Stamps a state of a committed transaction with its time; whoever does so counts what it changed. The caller holds the
+    /// chunk, which is still that of the record.
+    pub(super) fn make_count(
+        &self,
+        me: Actor<'_>,
+        offset: u64,
+        reference: Reference,
+        time: u64,
+    ) -> Result<()> {
+        let head = record::head_at(self.pool.shm(), offset)?;
+        // Before the stamp: as long as there is none the state before is kept.
+        let old = match self.before(offset)? {
+            0 => Ok(None),
+            before => record::head_at(self.pool.shm(), before)
+                .and_then(|head| Ok(Some((head, self.dead_token(before)?)))),
+        };
+        kill_point!("table.intent.before_stamp");
+        // DIES BEFORE: whoever meets it stamps it. DIES AFTER: it counts as any other; the old bytes are not counted dead.
+        // ORDER AcqRel [stamp]: as in `stamp`.
+        let stamped =
+            self.stamp_word(offset)?.compare_exchange(reference.0, time, Ordering::AcqRel, Ordering::Relaxed);
+        kill_point!("table.intent.stamped");
+        if stamped.is_err() {
+            return Ok(());
+        }
+        let (mut bytes, mut entries) = (head.bytes(self.header) as i64, i64::from(!head.is_tombstone()));
+        if let Some((old, dead)) = old? {
+            let old_bytes = old.bytes(self.header);
+            self.pool.add_dead(dead.0, dead.1, old_bytes)?;
+            bytes -= old_bytes as i64;
+            entries -= i64::from(!old.is_tombstone());
+        }
+        self.count(me, bytes, entries);
+        Ok(())
+    }
+
+    /// Puts the state before that of an aborted transaction back into the slot. False: somebody changed the slot.
+    pub(super) fn take_back(&self, _me: Actor<'_>, slot: &AtomicU64, word: Slot) -> Result<bool> {
+        let offset = word.offset();
+        let head = record::head_at(self.pool.shm(), offset)?;
+        let dead = self.dead_token(offset)?;
+        let next = match self.before(offset)? {
+            0 => word.unlink(),
+            before => word.publish(word.tag(), before),
+        };
+        kill_point!("table.intent.before_back");
+        // DIES BEFORE: whoever meets it takes it back. DIES AFTER: it is gone; its bytes are not counted dead.
+        // ORDER AcqRel [slot]: as every publication.
+        let back = slot.compare_exchange(word.0, next.0, Ordering::AcqRel, Ordering::Relaxed).is_ok();
+        kill_point!("table.intent.back");
+        if back {
+            self.pool.add_dead(dead.0, dead.1, head.bytes(self.header))?;
+        }
+        Ok(back)
+    }
+
+    /// Whether the record at `offset`, which no slot in the index chunk at `span` was seen to name, is the state before an
+    /// undecided one, or is named by now. What is undecided is decided, and the caller looks again.
+    pub(super) fn is_shielded(&self, me: Actor<'_>, span: Span<'_>, hash: u64, offset: u64) -> Result<bool> {
+        if self.class == RecordClass::Cache {
+            return Ok(false);
+        }
+        for number in self.shape.candidates(hash) {
+            let bucket = bucket_of(span, number)?;
+            for slot_number in 0..SLOT_COUNT {
+                let slot = bucket.u64_at::<0>(slot_number);
+                // One load says of each slot whether it names the record, or one whose decision puts it back.
+                // ORDER Acquire [slot]: as for readers.
+                let word = Slot(slot.load(Ordering::Acquire));
+                if word.kind() != SlotKind::Record || word.tag() != tag_of(hash) {
+                    continue;
+                }
+                if word.offset() == offset {
+                    return Ok(true);
+                }
+                let Ok(stamp) = self.stamp_word(word.offset()) else { continue };
+                if matches!(Stamp::of(stamp.load(Ordering::Acquire)), Stamp::Of(_))
+                    && self.before(word.offset())? == offset
+                {
+                    self.settle_slot(me, slot, word)?;
+                    return Ok(true);
+                }
+            }
+        }
+        // ORDER Acquire [chunk-reuse]: the caller looks whether the index chunk is still in use.
+        fence(Ordering::Acquire);
+        Ok(false)
+    }
+}
+
+#[cold]
+fn damaged(reference: Reference) -> Error {
+    Error::new(
+        ErrorCode::Corrupt,
+        format!("Thread entry {} has an impossible decision about a transaction.", reference.thread()),
+    )
+}

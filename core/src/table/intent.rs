@@ -1,0 +1,399 @@
+//! The states of a transaction: putting them in place, proving what was read, making them count.
+//!
+//! 1. Begun: the decision in the entry of its thread says active.
+//! 2. Each new state is put into the slot of its key, marked as the transaction's, with the state before it behind it.
+//! 3. The decision says proving. Each key that was read must still have the state that was read: nobody can change that of
+//!    a key which the transaction writes, and who changes another one afterwards comes after it.
+//! 4. **The decision says committed, with the time of the store's clock: now all of it counts.** Where somebody aborted it
+//!    meanwhile this fails.
+//! 5. Every state is stamped with that time (or taken back), by the owner or by whoever meets it; then the decision is none.
+//!
+//! Two transactions of which each reads what the other writes: each puts its states in place before it proves, so at least
+//! one meets a state of the other, and of two that are being proved the younger entry gives way. (Validation as in Silo, Tu
+//! et al., SOSP 2013; the locks are replaced by states that anybody may abort, after Larson et al., VLDB 2011.)
+
+use super::decide::Counts;
+use super::lookup::Found;
+use super::stamp::{Decision, Phase, Reference, Stamp};
+use super::update::Current;
+use super::{Action, RecordClass, Table, Update, too_many_tries};
+use crate::chunk::layout::at as descriptor_at;
+use crate::chunk::record::{self, EXTENDED_BYTES, Head};
+use crate::chunk::{Actor, ChunkId, Class, Guard, Kind};
+use crate::error::{Error, ErrorCode, Result};
+use crate::shm::Span;
+use crate::shm::atomic::{AtomicU64, Ordering, fence};
+
+/// Rounds of a loop: each lost one is somebody else's success.
+const TRIES: u32 = 20_000;
+
+/// Fields of a thread entry's transaction.
+pub(super) mod at {
+    pub const DECISION: usize = 0;
+    pub const NUMBER: usize = 8;
+    pub const FIRST: usize = 16;
+    pub const OBJECT: usize = 24;
+}
+
+/// A transaction that the calling thread has begun.
+pub struct Begun {
+    reference: Reference,
+}
+
+/// A state that was put in place.
+pub struct Intent {
+    hash: u64,
+    offset: u64,
+    chunk: ChunkId,
+    /// Number of that use of the chunk.
+    number: u64,
+}
+
+/// What a transaction saw of a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sighting {
+    /// Of the record that was there, a deletion or an expired one included; 0 if there was none.
+    pub id: u64,
+    /// Whether there was an entry.
+    pub present: bool,
+    /// Where there was no record: the table's floor, which moves when one is taken out.
+    floor: u64,
+}
+
+impl Table {
+    /// Begins a transaction of the calling thread.
+    pub fn begin(&self, me: Actor<'_>) -> Result<Begun> {
+        // One that an error broke off.
+        self.end_left(me, me.index)?;
+        // ORDER Relaxed: the number is the owner's; what else is stored here is released by the decision.
+        let number = me.transaction.u64::<{ at::NUMBER }>().load(Ordering::Relaxed).wrapping_add(1);
+        let first = self.pool.first_number(me, Class::Store, self.object)?;
+        me.transaction.u64::<{ at::NUMBER }>().store(number, Ordering::Relaxed);
+        me.transaction.u64::<{ at::FIRST }>().store(first, Ordering::Relaxed);
+        me.transaction.u64::<{ at::OBJECT }>().store(u64::from(self.object), Ordering::Relaxed);
+        kill_point!("table.intent.before_begin");
+        // ORDER Release [decision]: number and place come before.
+        Self::word(me).store(Decision::new(Phase::Active, number, 0).0, Ordering::Release);
+        kill_point!("table.intent.begun");
+        Ok(Begun { reference: Reference::new(me.index, number) })
+    }
+
+    fn word<'a>(me: Actor<'a>) -> &'a AtomicU64 {
+        me.transaction.u64::<{ at::DECISION }>()
+    }
+
+    /// Puts the new state of a key in place; `None` as value deletes. `None` as answer: there is nothing to delete.
+    pub fn install(
+        &self,
+        me: Actor<'_>,
+        begun: &Begun,
+        key: &[u8],
+        update: Option<&Update<'_>>,
+    ) -> Result<Option<Intent>> {
+        let changed = self.update_in(me, key, begun.reference, |current: Option<Current<'_>>| {
+            // ORDER Acquire [decision]: as in `decision_of`.
+            if !Decision(Self::word(me).load(Ordering::Acquire)).phase().is_some_and(|it| it == Phase::Active)
+            {
+                return Err(conflict());
+            }
+            Ok(match update {
+                Some(update) => Action::Put(*update),
+                None if current.is_some() => Action::Remove,
+                None => Action::Keep,
+            })
+        })?;
+        kill_point!("table.intent.installed");
+        if !changed.changed {
+            return Ok(None);
+        }
+        let chunk = self.pool.geometry().chunk_of(changed.offset).ok_or(ErrorCode::Internal)?;
+        let number = changed.id >> 20;
+        Ok(Some(Intent { hash: self.hash(key), offset: changed.offset, chunk, number }))
+    }
+
+    /// All states are in place: from now on nobody reads past them. False: somebody aborted the transaction.
+    pub fn prove(&self, me: Actor<'_>) -> bool {
+        let word = Self::word(me);
+        // ORDER Acquire [decision]: as in `decision_of`.
+        let seen = Decision(word.load(Ordering::Acquire));
+        kill_point!("table.intent.before_proving");
+        // ORDER SeqCst [decision]: the states were put in place before; pairs with the look of another transaction at them,
+        // behind its own.
+        let proving = seen.phase() == Some(Phase::Active)
+            && word
+                .compare_exchange(seen.0, seen.with(Phase::Proving, 0).0, Ordering::SeqCst, Ordering::Relaxed)
+                .is_ok();
+        fence(Ordering::SeqCst);
+        kill_point!("table.intent.proving");
+        proving
+    }
+
+    /// Shows those who wait that the proof goes on.
+    pub fn beat(&self, me: Actor<'_>) {
+        let word = Self::word(me);
+        // ORDER Relaxed: only for those who wait; a failure means that the decision has changed, which `decide` sees.
+        let seen = Decision(word.load(Ordering::Relaxed));
+        if seen.phase() == Some(Phase::Proving) {
+            let _ = word.compare_exchange(seen.0, seen.beaten().0, Ordering::Relaxed, Ordering::Relaxed);
+        }
+    }
+
+    /// What is there of a key; its value is handed to `copy` if it is an entry, as often as [`Table::read`] does.
+    pub fn sight(
+        &self,
+        key: &[u8],
+        copy: &mut impl FnMut(&Head, Span<'_>) -> Result<()>,
+    ) -> Result<(Sighting, Option<Head>)> {
+        // ORDER Acquire [order-floor]: before the slot is seen empty: a deletion that leaves it later moves the floor.
+        let floor = self.floor().load(Ordering::Acquire);
+        let head = self.read_hashed(self.hash(key), key, copy)?;
+        let present = head.is_some_and(|head| head.key_len != 0);
+        let id = head.map_or(0, |head| head.id);
+        Ok((Sighting { id, present, floor: if id == 0 { floor } else { 0 } }, head.filter(|_| present)))
+    }
+
+    /// What a record, or none, would be seen as.
+    fn as_seen(&self, head: Option<&Head>) -> Sighting {
+        match head {
+            Some(head) => {
+                let over = head.expiry != 0 && head.expiry <= self.now_ms();
+                Sighting { id: head.id, present: !head.is_tombstone() && !over, floor: 0 }
+            }
+            // ORDER Acquire [order-floor]: as in `sight`: behind the look at the slot, which was empty then.
+            None => Sighting { id: 0, present: false, floor: self.floor().load(Ordering::Acquire) },
+        }
+    }
+
+    /// Whether a key is still as it was seen, but for what the transaction itself puts there.
+    pub fn is_unchanged(
+        &self,
+        me: Actor<'_>,
+        begun: &Begun,
+        key: &[u8],
+        sighting: &Sighting,
+    ) -> Result<bool> {
+        let mine = begun.reference;
+        self.with_slot_as_found(me, key, &mut |found| {
+            let Some(found) = found else { return Ok(Some(self.as_seen(None) == *sighting)) };
+            // ORDER Acquire [stamp]: as in `what_counts`.
+            let stamp = Stamp::of(self.stamp_word(found.offset)?.load(Ordering::Acquire));
+            let now = match stamp {
+                Stamp::Since(_) | Stamp::Pending => self.as_seen(Some(&found.head)),
+                Stamp::Of(other) if other == mine => self.seen_before(found.offset)?,
+                Stamp::Of(other) => match self.seen_under(other, mine, &found)? {
+                    Under::Seen(now) => now,
+                    Under::GiveWay => return Ok(Some(false)),
+                    Under::Again => return Ok(None),
+                },
+            };
+            Ok(if self.unchanged(&found) { Some(now == *sighting) } else { None })
+        })
+    }
+
+    /// What the state before an undecided one would be seen as.
+    fn seen_before(&self, offset: u64) -> Result<Sighting> {
+        Ok(match self.before(offset)? {
+            0 => self.as_seen(None),
+            before => self.as_seen(Some(&record::head_at(self.pool.shm(), before)?)),
+        })
+    }
+
+    /// What counts where a state of another transaction stands.
+    fn seen_under(&self, other: Reference, mine: Reference, found: &Found<'_>) -> Result<Under> {
+        let Some((decision, seen, phase)) = self.decision_of(other)? else { return Ok(Under::Again) };
+        match phase {
+            Phase::Committed => return Ok(Under::Seen(self.as_seen(Some(&found.head)))),
+            // Both are being proved: the one with the lower reference stays, so that they do not wait for each other.
+            Phase::Proving if other < mine => return Ok(Under::GiveWay),
+            Phase::Proving => {
+                self.outwait(other, decision, seen);
+                return Ok(Under::Again);
+            }
+            _ => {}
+        }
+        let now = self.seen_before(found.offset)?;
+        // ORDER Acquire [decision]: behind what was read of the state before: it is still what counts.
+        fence(Ordering::Acquire);
+        let counts = Counts::Before { offset: 0, decision, seen };
+        Ok(if counts.stand() { Under::Seen(now) } else { Under::Again })
+    }
+
+    /// Commits: from this moment on all states count. False: somebody aborted it.
+    pub fn decide(&self, me: Actor<'_>) -> bool {
+        let word = Self::word(me);
+        loop {
+            // ORDER Acquire [decision]: as in `decision_of`.
+            let seen = Decision(word.load(Ordering::Acquire));
+            if seen.phase() != Some(Phase::Proving) {
+                return false;
+            }
+            // A flush that has moved the clock on and met one of the states has set the earliest time, so that this fails
+            // if the clock was read before.
+            let time = self.time_now().max(seen.time());
+            kill_point!("table.intent.before_commit");
+            // DIES BEFORE: whoever meets it aborts it. DIES AFTER: it is committed.
+            // ORDER SeqCst [decision]: everything that was proved and put in place comes before.
+            let committed = word.compare_exchange(
+                seen.0,
+                seen.with(Phase::Committed, time).0,
+                Ordering::SeqCst,
+                Ordering::Relaxed,
+            );
+            if committed.is_ok() {
+                kill_point!("table.intent.committed");
+                return true;
+            }
+        }
+    }
+
+    /// Ends the calling thread's transaction: stamps its states if it was committed, takes them back if not.
+    pub fn end(&self, me: Actor<'_>, begun: Begun, intents: &[Intent]) -> Result<()> {
+        let word = Self::word(me);
+        let seen = loop {
+            let seen = Decision(word.load(Ordering::Acquire));
+            match seen.phase() {
+                Some(Phase::Active | Phase::Proving) => {
+                    // ORDER AcqRel [decision]: as every decision. A failure means that somebody else aborted it.
+                    let _ = word.compare_exchange(
+                        seen.0,
+                        seen.with(Phase::Aborted, 0).0,
+                        Ordering::AcqRel,
+                        Ordering::Relaxed,
+                    );
+                }
+                _ => break seen,
+            }
+        };
+        kill_point!("table.intent.decided");
+        for intent in intents {
+            if seen.phase() == Some(Phase::Committed) {
+                self.end_committed(me, begun.reference, intent, seen.time())?;
+            } else {
+                self.end_aborted(me, intent.hash, intent.offset)?;
+            }
+        }
+        kill_point!("table.intent.before_end");
+        // ORDER Release [decision]: every state is stamped or gone: nobody has to look here any more.
+        word.store(seen.with(Phase::None, 0).0, Ordering::Release);
+        kill_point!("table.intent.ended");
+        self.share_chunks(me)
+    }
+
+    /// Stamps one state, unless others have: then its chunk may be in use for something else.
+    fn end_committed(&self, me: Actor<'_>, reference: Reference, intent: &Intent, time: u64) -> Result<()> {
+        let _pin = Guard::pin(me, intent.chunk)?;
+        let descriptor = self.pool.descriptor(intent.chunk)?;
+        // ORDER Acquire [chunk-described]: the second look of the pin: the chunk is in the use in which the state was written.
+        if descriptor.u64::<{ descriptor_at::SEQ }>().load(Ordering::Acquire) != intent.number
+            || self.pool.state(intent.chunk)?.is(Kind::Free)
+        {
+            return Ok(());
+        }
+        self.make_count(me, intent.offset, reference, time)
+    }
+
+    /// Takes one state back, unless others have.
+    fn end_aborted(&self, me: Actor<'_>, hash: u64, offset: u64) -> Result<()> {
+        for _ in 0..TRIES {
+            let mut entered = None;
+            match self.owner_of(me, hash, offset, &mut entered)? {
+                None => return Ok(()),
+                Some(owner) => {
+                    if self.take_back(me, owner.slot, owner.word)? {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+        Err(too_many_tries("Taking back a state of a transaction"))
+    }
+
+    /// Ends what a thread that died, or was broken off by an error, left of a transaction in this store. The decision must
+    /// not be open any more if it `died`; afterwards the caller sets it to none.
+    fn end_states_of(&self, me: Actor<'_>, reference: Reference, first: u64) -> Result<()> {
+        let mut scratch = Vec::new();
+        for chunk in self.pool.used_chunks() {
+            let state = self.pool.state(chunk)?;
+            let records = state.is(Kind::Open) || state.is(Kind::Sealed) || state.is(Kind::Evicting);
+            let descriptor = self.pool.descriptor(chunk)?;
+            // ORDER Relaxed: of a chunk in another use nothing is changed: its records are not the transaction's.
+            if state.class() != Some(Class::Store)
+                || !records
+                || descriptor.u32::<{ descriptor_at::OBJECT }>().load(Ordering::Relaxed) != self.object
+                || descriptor.u64::<{ descriptor_at::SEQ }>().load(Ordering::Relaxed) < first
+            {
+                continue;
+            }
+            let Ok(mut walk) = self.pool.walk(chunk, EXTENDED_BYTES, 0) else { continue };
+            // What is reused meanwhile may look damaged: what is done to a state is proved by its slot.
+            while let Ok(Some(walked)) = walk.next() {
+                // ORDER Acquire [stamp]: as in `what_counts`.
+                if self.stamp_word(walked.offset)?.load(Ordering::Acquire) != reference.0 {
+                    continue;
+                }
+                let Ok(hash) = self.hash_of_record(walked.offset, &walked.head, &mut scratch) else { break };
+                for _ in 0..TRIES {
+                    let mut entered = None;
+                    let Some(owner) = self.owner_of(me, hash, walked.offset, &mut entered)? else { break };
+                    if self.settle_slot(me, owner.slot, owner.word)? {
+                        break;
+                    }
+                }
+                kill_point!("table.inherit.state_ended");
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends the transaction in this store that a thread entry has under way, if there is one: its holder is dead, or is the
+    /// caller, whom an error broke off. Repeating it is harmless.
+    pub fn end_left(&self, me: Actor<'_>, thread: u16) -> Result<()> {
+        let words = self.pool.ground().transaction(thread)?;
+        let decision = words.u64::<{ at::DECISION }>();
+        // ORDER Acquire [decision]: with it the words that stand before.
+        let mut seen = Decision(decision.load(Ordering::Acquire));
+        let of_this = words.u64::<{ at::OBJECT }>().load(Ordering::Relaxed) == u64::from(self.object);
+        if self.class == RecordClass::Cache || seen.phase() == Some(Phase::None) || !of_this {
+            return Ok(());
+        }
+        while let Some(Phase::Active | Phase::Proving) = seen.phase() {
+            let aborted = seen.with(Phase::Aborted, 0);
+            kill_point!("table.inherit.before_abort");
+            // ORDER AcqRel [decision]: as every decision.
+            match decision.compare_exchange(seen.0, aborted.0, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => seen = aborted,
+                Err(other) => seen = Decision(other),
+            }
+        }
+        // ORDER Relaxed: ordered by the decision.
+        let number = words.u64::<{ at::NUMBER }>().load(Ordering::Relaxed);
+        let first = words.u64::<{ at::FIRST }>().load(Ordering::Relaxed);
+        self.end_states_of(me, Reference::new(thread, number), first)?;
+        kill_point!("table.inherit.before_none");
+        // ORDER AcqRel [decision]: as in `end`.
+        let none = seen.with(Phase::None, 0);
+        let _ = decision.compare_exchange(seen.0, none.0, Ordering::AcqRel, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Whether a thread entry has a transaction under way in this store.
+    pub fn has_left(&self, thread: u16) -> Result<bool> {
+        let words = self.pool.ground().transaction(thread)?;
+        // ORDER Acquire [decision]: with it the words that stand before.
+        let seen = Decision(words.u64::<{ at::DECISION }>().load(Ordering::Acquire));
+        let object = words.u64::<{ at::OBJECT }>().load(Ordering::Relaxed);
+        Ok(seen.phase() != Some(Phase::None) && object == u64::from(self.object))
+    }
+}
+
+/// What counts where a state of another transaction stands.
+enum Under {
+    Seen(Sighting),
+    GiveWay,
+    Again,
+}
+
+#[cold]
+fn conflict() -> Error {
+    ErrorCode::Conflict.into()
+}
