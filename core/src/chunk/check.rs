@@ -54,7 +54,7 @@ fn check_chunk(
         Kind::Index => matches!(class, Class::Control | Class::Buckets),
         Kind::Lane => class == Class::Lane,
         Kind::Open | Kind::Quiesce => class != Class::None,
-        Kind::RunHead | Kind::RunContinued => matches!(class, Class::Small | Class::Main),
+        Kind::RunHead | Kind::RunContinued => matches!(class, Class::Small | Class::Main | Class::Memory),
     };
     if !fits {
         problems.push(format!("{seen:?}: this state and this class do not go together"));
@@ -66,7 +66,7 @@ fn check_chunk(
         return Ok(());
     }
     let descriptor = pool.descriptor(chunk)?;
-    let header = if class == Class::Store { EXTENDED_BYTES } else { HEADER_BYTES };
+    let header = if class.is_extended() { EXTENDED_BYTES } else { HEADER_BYTES };
     let tail = match pool.tail(chunk) {
         Ok(tail) => tail,
         Err(error) => {

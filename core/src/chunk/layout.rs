@@ -116,12 +116,28 @@ pub enum Class {
     Buckets = 8,
     /// Lanes of a channel.
     Lane = 9,
+    /// Records of a store without files, with the extended header.
+    Memory = 10,
 }
 
 impl Class {
     /// Whether chunks of this class hold records, which are appended, sealed and cleaned.
     pub const fn has_records(self) -> bool {
-        matches!(self, Class::Small | Class::Main | Class::Store | Class::Node | Class::Queue | Class::Log)
+        matches!(
+            self,
+            Class::Small
+                | Class::Main
+                | Class::Store
+                | Class::Node
+                | Class::Queue
+                | Class::Log
+                | Class::Memory
+        )
+    }
+
+    /// Whether its records have the extended header.
+    pub const fn is_extended(self) -> bool {
+        matches!(self, Class::Store | Class::Memory)
     }
 
     /// What an open chunk of this class becomes when its owner is ready with it.
@@ -173,6 +189,7 @@ impl State {
             7 => Class::Control,
             8 => Class::Buckets,
             9 => Class::Lane,
+            10 => Class::Memory,
             _ => return None,
         })
     }

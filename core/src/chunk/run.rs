@@ -12,9 +12,9 @@
 //! ```
 
 use super::layout::{Class, Kind, State, at, pair};
-use super::record::{self, HEADER_BYTES, Head};
+use super::record::{self, EXTENDED_BYTES, HEADER_BYTES, Head};
 use super::relief::Cleaner;
-use super::{Actor, Appended, ChunkId, Need, Pool};
+use super::{Actor, Appended, ChunkId, Extension, Need, Pool};
 use crate::error::{Error, ErrorCode, Result};
 use crate::shm::align8;
 use crate::shm::atomic::Ordering;
@@ -60,13 +60,21 @@ impl Pool {
     }
 
     /// Writes the one record of a run that the caller has just taken.
-    pub fn append_run(&self, first: ChunkId, head: &Head, key: &[u8], value: &[u8]) -> Result<Appended> {
-        let bytes = record::record_bytes(HEADER_BYTES, key.len() as u64, value.len() as u64);
+    pub fn append_run(
+        &self,
+        first: ChunkId,
+        head: &Head,
+        extension: Option<&Extension>,
+        key: &[u8],
+        value: &[u8],
+    ) -> Result<Appended> {
+        let header = if extension.is_some() { EXTENDED_BYTES } else { HEADER_BYTES };
+        let bytes = record::record_bytes(header, key.len() as u64, value.len() as u64);
         let room = self.run_span(first, self.run_len(first)?)?;
         let span = room.sub(0, bytes)?;
-        span.copy_in(HEADER_BYTES, key)?;
-        span.copy_in(HEADER_BYTES + align8(key.len() as u64), value)?;
-        Ok(Appended { run: true, ..self.finish((first, 0), head, None, bytes, room.len())? })
+        span.copy_in(header, key)?;
+        span.copy_in(header + align8(key.len() as u64), value)?;
+        Ok(Appended { run: true, ..self.finish((first, 0), head, extension, bytes, room.len())? })
     }
 
     /// The record of the run was published: from now on the run is nobody's, and goes when the record is unlinked.

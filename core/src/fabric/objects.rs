@@ -23,6 +23,7 @@ impl Inner {
             {
                 RecordClass::Store
             }
+            ObjectKind::Store => RecordClass::Memory,
             _ => RecordClass::Cache,
         };
         let clock = Arc::new(time::boot_ms);

@@ -117,6 +117,7 @@ pub const NAMES: &[&str] = &[
     "table.intent.before_commit",
     "table.intent.committed",
     "table.intent.decided",
+    "table.intent.before_drop",
     "table.intent.before_stamp",
     "table.intent.stamped",
     "table.intent.before_back",

@@ -44,7 +44,7 @@ pub fn check_options(name: &str, options: &StoreOptions) -> Result<()> {
 /// Lays out a store in the chunks of a new object, which only the caller can reach yet. `run` is all of them, the object's
 /// header in front.
 pub fn initialise(pool: &Pool, run: Span<'_>, seed: u64, options: &StoreOptions) -> Result<()> {
-    let class = if options.dir.is_some() { RecordClass::Store } else { RecordClass::Cache };
+    let class = if options.dir.is_some() { RecordClass::Store } else { RecordClass::Memory };
     if options.dir.is_none() && options.durability != Durability::Process {
         return Err(no_directory(options.durability));
     }
@@ -107,7 +107,7 @@ pub fn open(
         }
         (None, None) => None,
     };
-    let class = if path.is_some() { RecordClass::Store } else { RecordClass::Cache };
+    let class = if path.is_some() { RecordClass::Store } else { RecordClass::Memory };
     let pool_is_writable = pool.shm().writable();
     let table = Table::open(pool, object.number, object.offset, class, Arc::new(time::boot_ms))?;
     let opening = Opening {

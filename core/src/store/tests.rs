@@ -45,45 +45,39 @@ pub(super) struct Memory {
     pub(super) host: Arc<TestHost>,
     pub(super) pool: Arc<Pool>,
     object: ChunkId,
+    class: RecordClass,
 }
 
 impl Memory {
     pub(super) fn new(chunks: u32, chunk_bytes: u64) -> Memory {
+        Memory::of(chunks, chunk_bytes, RecordClass::Store)
+    }
+
+    pub(super) fn of(chunks: u32, chunk_bytes: u64, class: RecordClass) -> Memory {
         let (stage, pool) = Stage::pool(THREADS, chunks, chunk_bytes);
         let host = Arc::new(TestHost { stage, threads: Mutex::default() });
         let me = host.actor().unwrap();
         let count = chunks_needed(&pool, &TableOptions::default());
         let object = pool.allocate_run(me, Class::Control, OBJECT, count, Need::Object).unwrap();
-        initialise(
-            &pool,
-            pool.run_span(object, count).unwrap(),
-            RecordClass::Store,
-            42,
-            &TableOptions::default(),
-        )
-        .unwrap();
+        initialise(&pool, pool.run_span(object, count).unwrap(), class, 42, &TableOptions::default())
+            .unwrap();
         for number in object.0..object.0 + count {
             pool.settle(me, ChunkId(number)).unwrap();
         }
-        Memory { host: host.clone(), pool, object }
+        Memory { host: host.clone(), pool, object, class }
     }
 
     pub(super) fn core(&self, disk: &Disk, checkpoint_bytes: u64) -> Result<Core> {
         let offset = self.pool.geometry().chunk_offset(self.object);
-        let table = Table::open(
-            self.pool.clone(),
-            OBJECT,
-            offset,
-            RecordClass::Store,
-            Arc::new(crate::shm::time::boot_ms),
-        )?;
+        let table =
+            Table::open(self.pool.clone(), OBJECT, offset, self.class, Arc::new(crate::shm::time::boot_ms))?;
         let files: Arc<dyn FileLayer> = Arc::new(disk.clone());
         let opening = Opening {
             name: "test",
             fabric: [1; 16],
             fresh: [2; 16],
             checkpoint_bytes,
-            files: Some(files),
+            files: (self.class == RecordClass::Store).then_some(files),
             writable: true,
         };
         Core::open(self.host.clone(), table, offset + USER_OFFSET, &opening, &mut |_| {})
@@ -489,7 +483,10 @@ fn a_writer_stopped_before_publishing_is_neither_journaled_nor_forgotten() {
             memory.pool.next_chunk(sleeper, Class::Store, OBJECT, Need::Growth).unwrap();
         }
         let place = memory.pool.room(sleeper, Class::Store, OBJECT, bytes).unwrap().expect("room");
-        memory.pool.append(place, &head, Some(&crate::chunk::Extension { order, ..Default::default() }), b"k", value).unwrap()
+        memory
+            .pool
+            .append(place, &head, Some(&crate::chunk::Extension { order, ..Default::default() }), b"k", value)
+            .unwrap()
     };
     let mut old = Vec::new();
     let order = core.table.key_state(sleeper, b"k", &mut old).unwrap().expect("there").order;

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use super::tests::{Memory, contents, recovered};
 use super::*;
 use crate::journal::sim::{Disk, Fault, Random};
-use crate::table::{Intent, Update, Value};
+use crate::table::{Intent, RecordClass, Update, Value};
 
 const ACCOUNTS: u64 = 8;
 const START: u64 = 100;
@@ -48,6 +48,23 @@ fn memory() -> (Memory, Disk, Store) {
     let (memory, disk) = (Memory::new(96, 16 << 10), Disk::default());
     let store = memory.store(&disk).unwrap();
     (memory, disk, store)
+}
+
+/// A store with files, and one without.
+fn both() -> [(Memory, Disk, Store); 2] {
+    [RecordClass::Store, RecordClass::Memory].map(|class| {
+        let (memory, disk) = (Memory::of(96, 16 << 10, class), Disk::default());
+        let store = memory.store(&disk).unwrap();
+        (memory, disk, store)
+    })
+}
+
+/// What the files say is what the memory says, where there are files.
+fn assert_flushed(store: &Store, disk: &Disk, what: &str) {
+    store.flush().unwrap();
+    if store.core().unwrap().journal.is_some() {
+        assert_eq!(recovered(disk).unwrap(), contents(store), "{what}");
+    }
 }
 
 /// What a transaction does up to a point, where its thread is stopped.
@@ -99,31 +116,33 @@ fn elsewhere<T: Send>(act: impl FnOnce() -> T + Send) -> T {
 
 #[test]
 fn a_transaction_sees_its_own_changes_and_others_see_all_of_it_or_nothing() {
-    let (memory, _disk, store) = memory();
-    store.set(b"there", b"old").unwrap();
-    let mut transaction = store.transaction().unwrap();
-    transaction.put(b"there", b"new").unwrap();
-    transaction.put(b"fresh", b"value").unwrap();
-    assert_eq!(transaction.get(b"there").unwrap(), Some(b"new".to_vec()));
-    assert!(transaction.delete(b"fresh").unwrap() && !transaction.delete(b"fresh").unwrap());
-    assert_eq!(transaction.get(b"fresh").unwrap(), None);
-    transaction.put(b"fresh", b"again").unwrap();
-    assert_eq!(store.get(b"there").unwrap(), Some(b"old".to_vec()));
-    assert_eq!(store.get(b"fresh").unwrap(), None);
-    transaction.commit().unwrap();
-    assert_eq!(store.get(b"there").unwrap(), Some(b"new".to_vec()));
-    assert_eq!(store.get(b"fresh").unwrap(), Some(b"again".to_vec()));
-    let mut transaction = store.transaction().unwrap();
-    assert!(transaction.delete(b"there").unwrap());
-    transaction.put(b"fresh", b"never").unwrap();
-    transaction.abort();
-    assert_eq!(store.get(b"fresh").unwrap(), Some(b"again".to_vec()));
-    let mut transaction = store.transaction().unwrap();
-    assert!(transaction.delete(b"there").unwrap() && transaction.delete(b"fresh").unwrap());
-    transaction.commit().unwrap();
-    assert_eq!(contents(&store), BTreeMap::new());
-    assert_eq!(store.stats().unwrap().entries, 0);
-    memory.assert_sound();
+    for (memory, disk, store) in both() {
+        store.set(b"there", b"old").unwrap();
+        let mut transaction = store.transaction().unwrap();
+        transaction.put(b"there", b"new").unwrap();
+        transaction.put(b"fresh", b"value").unwrap();
+        assert_eq!(transaction.get(b"there").unwrap(), Some(b"new".to_vec()));
+        assert!(transaction.delete(b"fresh").unwrap() && !transaction.delete(b"fresh").unwrap());
+        assert_eq!(transaction.get(b"fresh").unwrap(), None);
+        transaction.put(b"fresh", b"again").unwrap();
+        assert_eq!(store.get(b"there").unwrap(), Some(b"old".to_vec()));
+        assert_eq!(store.get(b"fresh").unwrap(), None);
+        transaction.commit().unwrap();
+        assert_eq!(store.get(b"there").unwrap(), Some(b"new".to_vec()));
+        assert_eq!(store.get(b"fresh").unwrap(), Some(b"again".to_vec()));
+        let mut transaction = store.transaction().unwrap();
+        assert!(transaction.delete(b"there").unwrap());
+        transaction.put(b"fresh", b"never").unwrap();
+        transaction.abort();
+        assert_eq!(store.get(b"fresh").unwrap(), Some(b"again".to_vec()));
+        let mut transaction = store.transaction().unwrap();
+        assert!(transaction.delete(b"there").unwrap() && transaction.delete(b"fresh").unwrap());
+        transaction.commit().unwrap();
+        assert_eq!(contents(&store), BTreeMap::new());
+        assert_eq!(store.stats().unwrap().entries, 0);
+        memory.assert_sound();
+        let _ = (&memory, &disk);
+    }
 }
 
 #[test]
@@ -157,8 +176,9 @@ fn what_was_read_must_still_be_so_at_the_commit() {
         ),
         ("written by itself", |t| t.get(b"c").map(drop), |s| drop(s.set(b"c", b"x")), false),
     ];
-    for (what, read, interfere, commits) in cases {
-        let (_memory, _disk, store) = memory();
+    for ((what, read, interfere, commits), (_memory, _disk, store)) in
+        cases.iter().flat_map(|case| both().map(|memory| (*case, memory)))
+    {
         store.set(b"a", b"1").unwrap();
         let mut transaction = store.transaction().unwrap();
         read(&mut transaction).unwrap();
@@ -188,22 +208,24 @@ fn what_was_read_must_still_be_so_at_the_commit() {
 
 #[test]
 fn of_two_that_read_what_the_other_writes_one_commits() {
-    let (_memory, _disk, store) = memory();
-    for key in [b"x", b"y"] {
-        store.set(key, b"1").unwrap();
+    for (memory, disk, store) in both() {
+        for key in [b"x", b"y"] {
+            store.set(key, b"1").unwrap();
+        }
+        let read_both = || {
+            let mut transaction = store.transaction().unwrap();
+            transaction.get(b"x").unwrap();
+            transaction.get(b"y").unwrap();
+            transaction
+        };
+        let (mut first, mut second) = (read_both(), read_both());
+        first.put(b"x", b"0").unwrap();
+        second.put(b"y", b"0").unwrap();
+        elsewhere(|| first.commit().unwrap());
+        assert_eq!(second.commit().unwrap_err().code(), ErrorCode::Conflict);
+        assert_eq!(store.get(b"y").unwrap(), Some(b"1".to_vec()));
+        let _ = (&memory, &disk);
     }
-    let read_both = || {
-        let mut transaction = store.transaction().unwrap();
-        transaction.get(b"x").unwrap();
-        transaction.get(b"y").unwrap();
-        transaction
-    };
-    let (mut first, mut second) = (read_both(), read_both());
-    first.put(b"x", b"0").unwrap();
-    second.put(b"y", b"0").unwrap();
-    elsewhere(|| first.commit().unwrap());
-    assert_eq!(second.commit().unwrap_err().code(), ErrorCode::Conflict);
-    assert_eq!(store.get(b"y").unwrap(), Some(b"1".to_vec()));
 }
 
 #[test]
@@ -229,33 +251,37 @@ fn a_transaction_that_is_too_large_is_refused_and_one_that_was_refused_can_be_us
 
 #[test]
 fn one_that_is_stopped_while_it_puts_its_states_in_place_is_read_past_and_overwritten() {
-    let (memory, _disk, store) = memory();
-    store.set(b"a", b"old").unwrap();
-    store.set(b"gone", b"old").unwrap();
-    let halfway =
-        Halfway::installed(&store, &[(b"a", Some(b"new")), (b"fresh", Some(b"new")), (b"gone", None)]);
-    elsewhere(|| {
-        assert_eq!(store.get(b"a").unwrap(), Some(b"old".to_vec()));
-        assert_eq!(store.get(b"fresh").unwrap(), None);
-        assert_eq!(store.get(b"gone").unwrap(), Some(b"old".to_vec()));
-        let mut all = Vec::new();
-        store.get_many(&[b"a", b"fresh", b"gone"], |_, value| all.push(value.map(<[u8]>::to_vec))).unwrap();
-        assert_eq!(all, [Some(b"old".to_vec()), None, Some(b"old".to_vec())]);
-        assert_eq!(contents(&store).len(), 2);
-        assert_eq!(store.stats().unwrap().entries, 2);
-        store.flush().unwrap();
-        // Who writes where one of its states stands does not wait for it.
-        store.set(b"fresh", b"other").unwrap();
-        assert_eq!(store.get(b"a").unwrap(), Some(b"old".to_vec()));
-    });
-    assert!(!halfway.proves(), "it was aborted");
-    halfway.end();
-    let expected: BTreeMap<_, _> = [(&b"a"[..], "old"), (b"fresh", "other"), (b"gone", "old")]
-        .map(|(key, value)| (key.to_vec(), value.as_bytes().to_vec()))
-        .into();
-    assert_eq!(contents(&store), expected);
-    assert_eq!(store.stats().unwrap().entries, 3);
-    memory.assert_sound();
+    for (memory, disk, store) in both() {
+        store.set(b"a", b"old").unwrap();
+        store.set(b"gone", b"old").unwrap();
+        let halfway =
+            Halfway::installed(&store, &[(b"a", Some(b"new")), (b"fresh", Some(b"new")), (b"gone", None)]);
+        elsewhere(|| {
+            assert_eq!(store.get(b"a").unwrap(), Some(b"old".to_vec()));
+            assert_eq!(store.get(b"fresh").unwrap(), None);
+            assert_eq!(store.get(b"gone").unwrap(), Some(b"old".to_vec()));
+            let mut all = Vec::new();
+            store
+                .get_many(&[b"a", b"fresh", b"gone"], |_, value| all.push(value.map(<[u8]>::to_vec)))
+                .unwrap();
+            assert_eq!(all, [Some(b"old".to_vec()), None, Some(b"old".to_vec())]);
+            assert_eq!(contents(&store).len(), 2);
+            assert_eq!(store.stats().unwrap().entries, 2);
+            store.flush().unwrap();
+            // Who writes where one of its states stands does not wait for it.
+            store.set(b"fresh", b"other").unwrap();
+            assert_eq!(store.get(b"a").unwrap(), Some(b"old".to_vec()));
+        });
+        assert!(!halfway.proves(), "it was aborted");
+        halfway.end();
+        let expected: BTreeMap<_, _> = [(&b"a"[..], "old"), (b"fresh", "other"), (b"gone", "old")]
+            .map(|(key, value)| (key.to_vec(), value.as_bytes().to_vec()))
+            .into();
+        assert_eq!(contents(&store), expected);
+        assert_eq!(store.stats().unwrap().entries, 3);
+        memory.assert_sound();
+        let _ = (&memory, &disk);
+    }
 }
 
 #[test]
@@ -288,70 +314,73 @@ fn one_whose_thread_died_is_ended_by_the_next_and_its_heir() {
         (false, false, true),
         (true, true, true),
     ] {
-        let (memory, disk, store) = memory();
-        store.set(b"a", b"old").unwrap();
-        store.set(b"gone", b"old").unwrap();
-        let dead = elsewhere(|| {
-            let halfway = Halfway::installed(
-                &store,
-                &[(b"a", Some(b"new")), (b"fresh", Some(b"new")), (b"gone", None)],
-            );
-            if proves {
-                assert!(halfway.proves());
+        for (memory, disk, store) in both() {
+            store.set(b"a", b"old").unwrap();
+            store.set(b"gone", b"old").unwrap();
+            let dead = elsewhere(|| {
+                let halfway = Halfway::installed(
+                    &store,
+                    &[(b"a", Some(b"new")), (b"fresh", Some(b"new")), (b"gone", None)],
+                );
+                if proves {
+                    assert!(halfway.proves());
+                }
+                if decides {
+                    assert!(halfway.decides());
+                }
+                std::mem::forget(halfway.intents);
+                store.actor().unwrap().1.index
+            });
+            memory.host.stage.kill(dead);
+            let (core, me) = store.actor().unwrap();
+            if heir {
+                assert!(core.table.has_left(dead).unwrap());
+                core.table.end_left(me, dead).unwrap();
+                assert!(!core.table.has_left(dead).unwrap());
+                core.table.end_left(me, dead).unwrap();
             }
-            if decides {
-                assert!(halfway.decides());
+            let (a, fresh, gone) =
+                if decides { ("new", Some("new"), None) } else { ("old", None, Some("old")) };
+            let value = |key: &[u8]| store.get(key).unwrap().map(|value| String::from_utf8(value).unwrap());
+            assert_eq!(value(b"a").as_deref(), Some(a));
+            assert_eq!(value(b"fresh").as_deref(), fresh);
+            assert_eq!(value(b"gone").as_deref(), gone);
+            assert_flushed(&store, &disk, &format!("{proves} {decides} {heir}"));
+            store.set(b"fresh", b"x").unwrap();
+            store.set(b"gone", b"x").unwrap();
+            assert_eq!(value(b"fresh").as_deref(), Some("x"));
+            if heir {
+                memory.host.stage.clear(dead);
+                assert_eq!(store.stats().unwrap().entries, 3);
             }
-            std::mem::forget(halfway.intents);
-            store.actor().unwrap().1.index
-        });
-        memory.host.stage.kill(dead);
-        let (core, me) = store.actor().unwrap();
-        if heir {
-            assert!(core.table.has_left(dead).unwrap());
-            core.table.end_left(me, dead).unwrap();
-            assert!(!core.table.has_left(dead).unwrap());
-            core.table.end_left(me, dead).unwrap();
-        }
-        let (a, fresh, gone) = if decides { ("new", Some("new"), None) } else { ("old", None, Some("old")) };
-        let value = |key: &[u8]| store.get(key).unwrap().map(|value| String::from_utf8(value).unwrap());
-        assert_eq!(value(b"a").as_deref(), Some(a));
-        assert_eq!(value(b"fresh").as_deref(), fresh);
-        assert_eq!(value(b"gone").as_deref(), gone);
-        store.flush().unwrap();
-        assert_eq!(recovered(&disk).unwrap(), contents(&store), "{proves} {decides} {heir}");
-        store.set(b"fresh", b"x").unwrap();
-        store.set(b"gone", b"x").unwrap();
-        assert_eq!(value(b"fresh").as_deref(), Some("x"));
-        if heir {
-            memory.host.stage.clear(dead);
-            assert_eq!(store.stats().unwrap().entries, 3);
         }
     }
 }
 
 #[test]
 fn the_state_before_an_undecided_one_survives_cleaning() {
-    let (memory, _disk, store) = memory();
-    store.set(b"kept", &[7; 300]).unwrap();
-    // Everything else in its chunk dies.
-    for _ in 0..60 {
-        store.set(b"noise", &[1; 300]).unwrap();
-    }
-    store.flush().unwrap();
-    let halfway = Halfway::installed(&store, &[(b"kept", Some(b"new"))]);
-    elsewhere(|| {
-        for round in 0..3000u32 {
-            store.set(b"noise", &round.to_le_bytes().repeat(100)).unwrap();
-            if round % 64 == 0 {
-                store.flush().unwrap();
-            }
+    for (memory, disk, store) in both() {
+        store.set(b"kept", &[7; 300]).unwrap();
+        // Everything else in its chunk dies.
+        for _ in 0..60 {
+            store.set(b"noise", &[1; 300]).unwrap();
         }
+        store.flush().unwrap();
+        let halfway = Halfway::installed(&store, &[(b"kept", Some(b"new"))]);
+        elsewhere(|| {
+            for round in 0..3000u32 {
+                store.set(b"noise", &round.to_le_bytes().repeat(100)).unwrap();
+                if round % 64 == 0 {
+                    store.flush().unwrap();
+                }
+            }
+            assert_eq!(store.get(b"kept").unwrap(), Some(vec![7; 300]));
+        });
+        halfway.end();
         assert_eq!(store.get(b"kept").unwrap(), Some(vec![7; 300]));
-    });
-    halfway.end();
-    assert_eq!(store.get(b"kept").unwrap(), Some(vec![7; 300]));
-    memory.assert_sound();
+        memory.assert_sound();
+        let _ = (&memory, &disk);
+    }
 }
 
 #[test]
@@ -415,6 +444,36 @@ fn money_is_neither_made_nor_lost_while_many_transfer_and_others_look() {
     });
     assert!(looks.load(Ordering::Relaxed) > 0);
     assert_eq!(sum(&contents(&store)), ACCOUNTS * START);
+    memory.assert_sound();
+}
+
+#[test]
+fn a_store_without_files_takes_long_values_into_transactions() {
+    let [_, (memory, _disk, store)] = both();
+    let long = |byte: u8| vec![byte; 100_000];
+    store.set(b"long", &long(1)).unwrap();
+    let free = || memory.pool.free_count();
+    let before = free();
+    let halfway = Halfway::installed(&store, &[(b"long", Some(&long(2))), (b"other", Some(&long(3)))]);
+    elsewhere(|| assert_eq!(store.get(b"long").unwrap(), Some(long(1))));
+    {
+        let (core, me) = store.actor().unwrap();
+        core.table.end(me, halfway.begun, &halfway.intents).unwrap();
+    }
+    assert_eq!((store.get(b"long").unwrap(), store.get(b"other").unwrap()), (Some(long(1)), None));
+    for round in 2..40u8 {
+        let mut transaction = store.transaction().unwrap();
+        assert_eq!(transaction.get(b"long").unwrap(), Some(long(round - 1)));
+        transaction.put(b"long", &long(round)).unwrap();
+        transaction.put(b"other", &long(round)).unwrap();
+        transaction.commit().unwrap();
+        let mut transaction = store.transaction().unwrap();
+        assert!(transaction.delete(b"other").unwrap());
+        transaction.commit().unwrap();
+        assert_eq!(store.get(b"other").unwrap(), None);
+    }
+    assert_eq!(store.get(b"long").unwrap(), Some(long(39)));
+    assert!(free() >= before - 2, "{} of {before} chunks are free", free());
     memory.assert_sound();
 }
 

@@ -232,7 +232,7 @@ impl Table {
                 return Ok(Moved::Dead);
             };
             // One that is not decided yet stays where it is; which it then is, is seen anew.
-            if self.class == RecordClass::Store && !self.settle_slot(me, owner.slot, owner.word)? {
+            if self.class.has_stamps() && !self.settle_slot(me, owner.slot, owner.word)? {
                 continue;
             }
             if let Some(moved) = self.move_live(me, class, walked, &owner, hash)? {
@@ -258,6 +258,7 @@ impl Table {
             if !self.still_is(walked.offset, head)? {
                 return Ok(Some(Moved::Dead));
             }
+            self.note_leaving(walked.offset)?;
             kill_point!("table.clean.before_drop");
             // ORDER AcqRel [slot]: as every unlinking.
             let (slot, next) = (owner.slot, owner.word.unlink());
@@ -353,6 +354,9 @@ impl Table {
             // The journal has the whole chunk, or it would not be cleaned; an insert that finds the key absent takes an order
             // above the floor.
             // ORDER Acquire [order-floor]: raised before.
+            RecordClass::Memory => {
+                Ok(head.is_tombstone() || (head.expiry != 0 && head.expiry <= self.now_ms()))
+            }
             RecordClass::Store if head.is_tombstone() => {
                 Ok(self.order_at(offset)? <= self.floor().load(Ordering::Acquire))
             }
@@ -408,6 +412,13 @@ impl Table {
         let head = record::head_at(self.pool.shm(), walked.offset)?;
         if head != walked.head {
             return Ok(());
+        }
+        // What no transaction has decided yet is left to the next round.
+        if self.class.has_stamps() {
+            if !self.settle_slot(me, owner.slot, owner.word)? {
+                return Ok(());
+            }
+            self.note_leaving(walked.offset)?;
         }
         // ORDER AcqRel [slot]: as every unlinking.
         let (slot, next) = (owner.slot, owner.word.unlink());

@@ -9,11 +9,11 @@
 //! The state before an undecided one is kept by the cleaner, which decides first: so its bytes stay as long as the slot
 //! names the undecided one.
 
+use super::Table;
 use super::layout::{SLOT_COUNT, bucket_of};
 use super::lookup::Found;
 use super::slot::{Slot, SlotKind, tag_of};
 use super::stamp::{Decision, Phase, Reference, Stamp};
-use super::{RecordClass, Table};
 use crate::chunk::record::{self, EXTENDED_BYTES, at};
 use crate::chunk::{Actor, Guard};
 use crate::error::{Error, ErrorCode, Result};
@@ -77,7 +77,7 @@ impl Table {
     /// What a reader takes of the record at `offset`, which `slot` named when it was loaded as `word`.
     #[inline]
     pub(super) fn what_counts(&self, slot: &AtomicU64, word: Slot, offset: u64) -> Result<Counts<'_>> {
-        if self.class == RecordClass::Cache {
+        if !self.class.has_stamps() {
             return Ok(Counts::This);
         }
         // ORDER Acquire [stamp]: whoever stamped it saw what its writer had done before.
@@ -109,6 +109,9 @@ impl Table {
     /// Stamps a record for its writer, which may be dead: what a reader has seen counts from now on at the latest.
     #[cold]
     fn lend_stamp(&self, slot: &AtomicU64, word: Slot, offset: u64) -> Result<()> {
+        if !self.pool.shm().writable() {
+            return Ok(());
+        }
         let Some(hands) = self.hands.get().and_then(std::sync::Weak::upgrade) else { return Ok(()) };
         let Some(chunk) = self.pool.geometry().chunk_of(offset) else { return Ok(()) };
         // Who has no entry reads on without: as who may not write.
@@ -164,7 +167,7 @@ impl Table {
     /// Sees to it that the record that a writer found counts and may be replaced. False: look again.
     #[inline]
     pub(super) fn settle(&self, me: Actor<'_>, found: &Found<'_>) -> Result<bool> {
-        if self.class == RecordClass::Cache {
+        if !self.class.has_stamps() {
             return Ok(true);
         }
         // ORDER Acquire [stamp]: as in `what_counts`.
@@ -260,7 +263,7 @@ impl Table {
     /// Whether the record at `offset`, which no slot in the index chunk at `span` was seen to name, is the state before an
     /// undecided one, or is named by now. What is undecided is decided, and the caller looks again.
     pub(super) fn is_shielded(&self, me: Actor<'_>, span: Span<'_>, hash: u64, offset: u64) -> Result<bool> {
-        if self.class == RecordClass::Cache {
+        if !self.class.has_stamps() {
             return Ok(false);
         }
         for number in self.shape.candidates(hash) {

@@ -6,7 +6,7 @@
 
 use std::sync::Mutex;
 
-use super::{Count, EventKind, RecordClass, Table};
+use super::{Count, EventKind, Table};
 use crate::chunk::layout::at;
 use crate::chunk::record::{self, Head};
 use crate::chunk::{Actor, ChunkId};
@@ -127,7 +127,7 @@ impl Table {
         mut chunks: u32,
         mut records: usize,
     ) -> Result<bool> {
-        if self.class != RecordClass::Cache {
+        if self.class.is_journaled() {
             return Ok(false);
         }
         let now = self.now_ms();

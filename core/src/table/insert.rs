@@ -11,7 +11,7 @@ use super::lookup::{Attempt, frozen};
 use super::places::Place;
 use super::slot::{Slot, SlotKind, tag_of};
 use super::update::Changed;
-use super::{RecordClass, Table, too_many_tries};
+use super::{Table, too_many_tries};
 use crate::chunk::record::Head;
 use crate::chunk::{Actor, Appended, ChunkId, Class, Guard};
 use crate::error::Result;
@@ -190,7 +190,7 @@ impl Table {
             }
             // The key is absent, and was not made and deleted since the record got its order, unless the floor shows it.
             // ORDER Acquire [order-floor]: raised before a tombstone left the slot.
-            if self.class == RecordClass::Store
+            if self.class.has_stamps()
                 && self.order_at(appended.offset)? <= self.floor().load(Ordering::Acquire)
             {
                 return Ok(Attempt::Again);
@@ -221,6 +221,9 @@ impl Table {
                 self.use_place(me);
             }
             // It is there: what is damaged about counting it is for others to meet.
+            if !coming.counts && appended.run {
+                self.pool.seal_run(appended)?;
+            }
             if coming.counts {
                 let _ = self.note_inserted(me, coming, bucket, slot_number);
             }

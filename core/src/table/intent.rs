@@ -16,10 +16,10 @@ use super::decide::Counts;
 use super::lookup::Found;
 use super::stamp::{Decision, Phase, Reference, Stamp};
 use super::update::Current;
-use super::{Action, RecordClass, Table, Update, too_many_tries};
+use super::{Action, Table, Update, too_many_tries};
 use crate::chunk::layout::at as descriptor_at;
 use crate::chunk::record::{self, EXTENDED_BYTES, Head};
-use crate::chunk::{Actor, ChunkId, Class, Guard, Kind};
+use crate::chunk::{Actor, ChunkId, Guard, Kind};
 use crate::error::{Error, ErrorCode, Result};
 use crate::shm::Span;
 use crate::shm::atomic::{AtomicU64, Ordering, fence};
@@ -47,6 +47,7 @@ pub struct Intent {
     chunk: ChunkId,
     /// Number of that use of the chunk.
     number: u64,
+    deletes: bool,
 }
 
 /// What a transaction saw of a key.
@@ -67,7 +68,7 @@ impl Table {
         self.end_left(me, me.index)?;
         // ORDER Relaxed: the number is the owner's; what else is stored here is released by the decision.
         let number = me.transaction.u64::<{ at::NUMBER }>().load(Ordering::Relaxed).wrapping_add(1);
-        let first = self.pool.first_number(me, Class::Store, self.object)?;
+        let first = self.pool.first_number(me, self.class.class(), self.object)?;
         me.transaction.u64::<{ at::NUMBER }>().store(number, Ordering::Relaxed);
         me.transaction.u64::<{ at::FIRST }>().store(first, Ordering::Relaxed);
         me.transaction.u64::<{ at::OBJECT }>().store(u64::from(self.object), Ordering::Relaxed);
@@ -108,7 +109,8 @@ impl Table {
         }
         let chunk = self.pool.geometry().chunk_of(changed.offset).ok_or(ErrorCode::Internal)?;
         let number = changed.id >> 20;
-        Ok(Some(Intent { hash: self.hash(key), offset: changed.offset, chunk, number }))
+        let deletes = update.is_none();
+        Ok(Some(Intent { hash: self.hash(key), offset: changed.offset, chunk, number, deletes }))
     }
 
     /// All states are in place: from now on nobody reads past them. False: somebody aborted the transaction.
@@ -268,6 +270,9 @@ impl Table {
         for intent in intents {
             if seen.phase() == Some(Phase::Committed) {
                 self.end_committed(me, begun.reference, intent, seen.time())?;
+                if intent.deletes && !self.class.is_journaled() {
+                    self.drop_deletion(me, intent)?;
+                }
             } else {
                 self.end_aborted(me, intent.hash, intent.offset)?;
             }
@@ -292,6 +297,24 @@ impl Table {
         self.make_count(me, intent.offset, reference, time)
     }
 
+    /// Unlinks a committed deletion, which no journal has to hear of.
+    fn drop_deletion(&self, me: Actor<'_>, intent: &Intent) -> Result<()> {
+        let mut entered = None;
+        let Some(owner) = self.owner_of(me, intent.hash, intent.offset, &mut entered)? else { return Ok(()) };
+        let (head, dead) =
+            (record::head_at(self.pool.shm(), intent.offset)?, self.dead_token(intent.offset)?);
+        self.note_leaving(intent.offset)?;
+        kill_point!("table.intent.before_drop");
+        // DIES BEFORE: the cleaner does it. DIES AFTER: the bytes are not counted dead.
+        // ORDER AcqRel [slot]: as every unlinking. A failure means that the key has a new state.
+        let next = owner.word.unlink();
+        if owner.slot.compare_exchange(owner.word.0, next.0, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+            self.pool.add_dead(dead.0, dead.1, head.bytes(self.header))?;
+            self.count(me, -(head.bytes(self.header) as i64), 0);
+        }
+        Ok(())
+    }
+
     /// Takes one state back, unless others have.
     fn end_aborted(&self, me: Actor<'_>, hash: u64, offset: u64) -> Result<()> {
         for _ in 0..TRIES {
@@ -314,11 +337,12 @@ impl Table {
         let mut scratch = Vec::new();
         for chunk in self.pool.used_chunks() {
             let state = self.pool.state(chunk)?;
-            let records = state.is(Kind::Open) || state.is(Kind::Sealed) || state.is(Kind::Evicting);
+            let records =
+                [Kind::Open, Kind::Sealed, Kind::Evicting, Kind::RunHead].map(|kind| state.is(kind));
             let descriptor = self.pool.descriptor(chunk)?;
             // ORDER Relaxed: of a chunk in another use nothing is changed: its records are not the transaction's.
-            if state.class() != Some(Class::Store)
-                || !records
+            if state.class() != Some(self.class.class())
+                || !records.contains(&true)
                 || descriptor.u32::<{ descriptor_at::OBJECT }>().load(Ordering::Relaxed) != self.object
                 || descriptor.u64::<{ descriptor_at::SEQ }>().load(Ordering::Relaxed) < first
             {
@@ -353,7 +377,7 @@ impl Table {
         // ORDER Acquire [decision]: with it the words that stand before.
         let mut seen = Decision(decision.load(Ordering::Acquire));
         let of_this = words.u64::<{ at::OBJECT }>().load(Ordering::Relaxed) == u64::from(self.object);
-        if self.class == RecordClass::Cache || seen.phase() == Some(Phase::None) || !of_this {
+        if !self.class.has_stamps() || seen.phase() == Some(Phase::None) || !of_this {
             return Ok(());
         }
         while let Some(Phase::Active | Phase::Proving) = seen.phase() {

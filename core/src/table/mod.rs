@@ -46,7 +46,8 @@
 //! * **Deletes are tombstones**: records with the flag `TOMBSTONE`, which readers answer as absent and counts leave out.
 //!   [`Table::drop_tombstone`] takes one out when the journal has it and the floor was raised to its order; so does the
 //!   cleaner, which moves others like any record.
-//! * **The current state** of a key, tombstones included: [`Table::key_state`], [`Table::each_state`].
+//! * **All states**, tombstones included: [`Table::each_state`]. Those on one side of a cut: [`Table::cut`].
+//! * **Stamps** say since when a state counts, or which transaction decides: see `stamp`, `decide` and `intent`.
 //! * **Walking**: `Pool::walk(chunk, EXTENDED_BYTES, from)` gives whole records up to the tail, in any chunk state in which
 //!   `Pool::unflushed` lists it. [`Table::is_live`] says whether a slot points to a record.
 //! * **Chunks that the journal does not have** are never reset: the cleaner asks `Pool::may_be_cleaned`. When nothing else
@@ -125,8 +126,10 @@ use layout::{Aux, Control, DIRECTORY_OFFSET, Entry, OBJECT_HEADER_BYTES, Shape, 
 pub enum RecordClass {
     /// 24 B header; deletes unlink.
     Cache,
-    /// 48 B header with the order of the state; deletes are tombstones.
+    /// 48 B header with the order of the state and its stamp; deletes are tombstones, which the journal hears of.
     Store,
+    /// The same header, but there is no journal: deletes unlink.
+    Memory,
 }
 
 impl RecordClass {
@@ -134,14 +137,27 @@ impl RecordClass {
         match self {
             RecordClass::Cache => Class::Main,
             RecordClass::Store => Class::Store,
+            RecordClass::Memory => Class::Memory,
         }
     }
 
     const fn header(self) -> u64 {
         match self {
             RecordClass::Cache => HEADER_BYTES,
-            RecordClass::Store => EXTENDED_BYTES,
+            RecordClass::Store | RecordClass::Memory => EXTENDED_BYTES,
         }
+    }
+
+    /// Whether records have orders and stamps.
+    #[inline]
+    const fn has_stamps(self) -> bool {
+        !matches!(self, RecordClass::Cache)
+    }
+
+    /// Whether a journal has to hear of every change.
+    #[inline]
+    const fn is_journaled(self) -> bool {
+        matches!(self, RecordClass::Store)
     }
 }
 
@@ -413,7 +429,9 @@ impl Table {
     pub fn value_len_max(&self, key_len: usize) -> u64 {
         let overhead = crate::chunk::record::record_bytes(self.header, key_len as u64, 0) + 16;
         match self.class {
-            RecordClass::Cache => VALUE_LEN_MAX.min(self.pool.run_bytes_max().saturating_sub(overhead)),
+            RecordClass::Cache | RecordClass::Memory => {
+                VALUE_LEN_MAX.min(self.pool.run_bytes_max().saturating_sub(overhead))
+            }
             RecordClass::Store => self.pool.geometry().chunk_bytes.saturating_sub(overhead),
         }
     }
@@ -422,7 +440,7 @@ impl Table {
     #[inline]
     pub fn key_len_max(&self) -> usize {
         match self.class {
-            RecordClass::Cache => KEY_LEN_MAX,
+            RecordClass::Cache | RecordClass::Memory => KEY_LEN_MAX,
             RecordClass::Store => KEY_LEN_MAX.min(self.pool.geometry().chunk_bytes as usize - STORE_KEY_REST),
         }
     }

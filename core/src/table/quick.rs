@@ -71,7 +71,7 @@ impl Table {
     /// The header of this table's records: the compiler sees that it is a multiple of 8.
     #[inline(always)]
     fn header_bytes(&self) -> u64 {
-        if self.class == RecordClass::Cache { HEADER_BYTES } else { EXTENDED_BYTES }
+        if self.class.has_stamps() { EXTENDED_BYTES } else { HEADER_BYTES }
     }
 
     #[inline(always)]
@@ -116,7 +116,7 @@ impl Table {
         copy: &mut impl FnMut(&Head, Span<'_>) -> Result<()>,
     ) -> Option<Head> {
         let Seen { head, fields, value } = self.look(space, place.word, key)?;
-        if self.class == RecordClass::Store {
+        if self.class.has_stamps() {
             let extended: Block<'_, { EXTENDED_BYTES as usize }> = space.view(place.word.offset())?;
             // ORDER Acquire [stamp]: as in `what_counts`.
             let stamp = extended.u64::<{ at::STAMP }>().load(Ordering::Acquire);

@@ -230,7 +230,7 @@ fn what_a_dead_writer_left_of_a_run_is_given_back_or_found_dead() {
     // Written, but not published.
     let first = bench.pool.take_record_run(dead, class, object, 4, Need::Growth, None).unwrap();
     let head = crate::chunk::record::Head { key_len: 1, value_len: value.len() as u32, ..Default::default() };
-    bench.pool.append_run(first, &head, b"u", &value).unwrap();
+    bench.pool.append_run(first, &head, None, b"u", &value).unwrap();
     // Half taken.
     bench.pool.allocate_run(dead, class, object, 3, Need::Growth).unwrap();
     bench.stage.kill(1);

@@ -6,7 +6,7 @@
 use super::decide::Counts;
 use super::layout::{Entry, SLOT_COUNT, bucket_of};
 use super::slot::{Slot, SlotKind};
-use super::{KeyState, RecordClass, Table, too_many_tries};
+use super::{KeyState, Table, too_many_tries};
 use crate::chunk::record::{self, Head};
 use crate::error::Result;
 use crate::shm::atomic::{AtomicU64, Ordering, fence};
@@ -163,10 +163,7 @@ impl Table {
         key_bytes.copy_out(0, &mut key)?;
         let mut value = vec![0; head.value_len as usize];
         value_bytes.copy_out(0, &mut value)?;
-        let order = match self.class {
-            RecordClass::Cache => 0,
-            RecordClass::Store => self.order_at(offset)?,
-        };
+        let order = if self.class.has_stamps() { self.order_at(offset)? } else { 0 };
         Ok(Copied { key, head, value, offset, order })
     }
 }

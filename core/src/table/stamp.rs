@@ -19,7 +19,7 @@
 //! | time 50 | number 8 | beat 3 | state 3 |       state: 0 none, 1 active, 2 proving, 3 committed, 4 aborted
 //! ```
 
-use super::{RecordClass, Table};
+use super::Table;
 use crate::chunk::record::{EXTENDED_BYTES, at};
 use crate::error::Result;
 use crate::shm::atomic::{AtomicU64, Ordering};
@@ -172,7 +172,7 @@ impl Table {
     /// Stamps what the caller has just published in its own chunk, where records have stamps.
     #[inline]
     pub(super) fn stamp_own(&self, offset: u64) -> Result<()> {
-        if self.class == RecordClass::Store {
+        if self.class.has_stamps() {
             self.stamp(offset)?;
         }
         Ok(())

@@ -127,6 +127,7 @@ impl Table {
         Err(too_many_tries("Looking at a key"))
     }
 
+    #[cfg(test)]
     /// The current state of a key; its value is copied into `value`, which is empty for a tombstone.
     pub fn key_state(&self, me: Actor<'_>, key: &[u8], value: &mut Vec<u8>) -> Result<Option<KeyState>> {
         self.with_slot(me, key, &mut |found| {

@@ -393,9 +393,18 @@ impl Table {
         self.replace(me, hash, key, &found, &Draft { origin: sight.origin(), ..draft }, epoch)
     }
 
+    /// A record is about to be unlinked: whoever saw its key absent before sees the floor moved.
+    pub(super) fn note_leaving(&self, offset: u64) -> Result<()> {
+        if self.class.has_stamps() {
+            // ORDER AcqRel [order-floor]: before the slot is emptied.
+            self.floor().fetch_max(self.order_at(offset)?, Ordering::AcqRel);
+        }
+        Ok(())
+    }
+
     /// Whether deleting takes the record out at once: there are no files that must hear of it.
     fn unlinks(&self) -> bool {
-        self.class == RecordClass::Cache
+        !self.class.is_journaled()
     }
 
     /// Publishes a tombstone in the slot of an entry. False: somebody changed it.
@@ -570,11 +579,12 @@ impl Table {
         epoch: Epoch,
     ) -> Result<Option<Appended>> {
         let bytes = record_bytes(self.header, key.len() as u64, draft.value.len() as u64);
-        if self.class == RecordClass::Cache
+        if !self.class.is_journaled()
             && let Some(chunks) = self.pool.run_chunks(bytes)
         {
             let first = self.pool.take_record_run(me, class, self.object, chunks, need, Some(self))?;
-            let appended = self.pool.append_run(first, &draft.head, key, draft.value)?;
+            let extension = self.extension(draft, old)?;
+            let appended = self.pool.append_run(first, &draft.head, extension.as_ref(), key, draft.value)?;
             if self.is_epoch(epoch) {
                 return Ok(Some(appended));
             }
@@ -589,16 +599,16 @@ impl Table {
         if !self.is_epoch(epoch) {
             return Ok(None);
         }
-        let extension = match self.class {
-            RecordClass::Cache => None,
-            RecordClass::Store => Some(self.extension(draft, old)?),
-        };
+        let extension = self.extension(draft, old)?;
         self.pool.append(place, &draft.head, extension.as_ref(), key, draft.value).map(Some)
     }
 
     /// The extended header of a record that replaces `old`, or none: its order is one more than that of the old record, or
     /// than the floor, at or above which no state is that left the table.
-    fn extension(&self, draft: &Draft<'_>, old: Option<&Found<'_>>) -> Result<Extension> {
+    fn extension(&self, draft: &Draft<'_>, old: Option<&Found<'_>>) -> Result<Option<Extension>> {
+        if !self.class.has_stamps() {
+            return Ok(None);
+        }
         let order = match (draft.origin, old) {
             (Origin::Files(order), _) => order,
             // Proved by the compare-and-swap of the slot: it expects the record whose order was read.
@@ -607,13 +617,13 @@ impl Table {
             // ORDER Acquire [order-floor]: as in `insert_held`.
             (_, None) => self.floor().load(Ordering::Acquire).saturating_add(1),
         };
-        Ok(match draft.origin {
+        Ok(Some(match draft.origin {
             Origin::Operation => Extension { order, prev: 0, stamp: stamp::PENDING },
             Origin::Files(_) => Extension { order, prev: 0, stamp: stamp::RESTORED },
             Origin::Transaction(reference) => {
                 Extension { order, prev: old.map_or(0, |old| old.offset), stamp: reference.0 }
             }
-        })
+        }))
     }
 
     /// Replaces the record in a slot by a new one.
@@ -665,7 +675,12 @@ impl Table {
             Origin::Operation => self.stamp_own(appended.offset)?,
             Origin::Files(_) => {}
             // What it replaces counts until the transaction is decided; then that is counted.
-            Origin::Transaction(_) => return Ok(Attempt::Done(Outcome::Changed(changed))),
+            Origin::Transaction(_) => {
+                if appended.run {
+                    self.pool.seal_run(&appended)?;
+                }
+                return Ok(Attempt::Done(Outcome::Changed(changed)));
+            }
         }
         if place.is_some() {
             self.use_place(me);
@@ -696,6 +711,7 @@ impl Table {
     /// Unlinks the record in a slot. `visible` says whether it counts as a change for the caller.
     fn unlink(&self, me: Actor<'_>, hash: u64, found: Found<'_>, visible: bool) -> Result<Attempt<Outcome>> {
         let dead = self.dead_token(found.offset)?;
+        self.note_leaving(found.offset)?;
         let small = self.entries_limit != 0 && self.class_at(found.offset)? == Class::Small;
         kill_point!("table.unlink.before");
         // DIES BEFORE: nothing happened. DIES AFTER: the entry is gone; its bytes are not counted dead.
@@ -710,7 +726,7 @@ impl Table {
         let entries = -i64::from(!found.head.is_tombstone());
         self.count_record(me, &found.head, found.offset, -(bytes as i64), entries);
         self.count_small(-i64::from(small));
-        if found.head.is_tombstone() {
+        if found.head.is_tombstone() && self.class == RecordClass::Cache {
             self.lease_ended(hash)?;
         } else if !visible {
             self.note_dropped(me, &found.head, found.offset)?;
