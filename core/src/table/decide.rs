@@ -61,6 +61,32 @@ impl Table {
         Ok(block.u64::<{ at::PREV }>().load(Ordering::Relaxed))
     }
 
+    /// The transaction that decides about a record, if it is not stamped yet.
+    pub(super) fn undecided(&self, offset: u64) -> Result<Option<Reference>> {
+        if !self.class.has_stamps() {
+            return Ok(None);
+        }
+        // ORDER Acquire [stamp]: as in `what_counts`.
+        Ok(match Stamp::of(self.stamp_word(offset)?.load(Ordering::Acquire)) {
+            Stamp::Of(reference) => Some(reference),
+            _ => None,
+        })
+    }
+
+    /// Whether the record at `offset` is the state before that at `later`, which is not stamped yet.
+    pub(super) fn is_before(&self, offset: u64, later: u64) -> bool {
+        self.class.has_stamps() && self.counted(later).is_ok_and(|counted| counted == Some(offset))
+    }
+
+    /// The record that the table's counts are about where a slot names the one at `offset`: that before it, or none, as long as it
+    /// is not stamped by its transaction.
+    pub(super) fn counted(&self, offset: u64) -> Result<Option<u64>> {
+        match self.undecided(offset)? {
+            Some(_) => Ok(Some(self.before(offset)?).filter(|before| *before != 0)),
+            None => Ok(Some(offset)),
+        }
+    }
+
     /// The decision about a transaction, as far as its entry still is about it.
     pub(super) fn decision_of(&self, reference: Reference) -> Result<Option<(&AtomicU64, Decision, Phase)>> {
         let word =
@@ -279,10 +305,7 @@ impl Table {
                 if word.offset() == offset {
                     return Ok(true);
                 }
-                let Ok(stamp) = self.stamp_word(word.offset()) else { continue };
-                if matches!(Stamp::of(stamp.load(Ordering::Acquire)), Stamp::Of(_))
-                    && self.before(word.offset())? == offset
-                {
+                if self.is_before(offset, word.offset()) {
                     self.settle_slot(me, slot, word)?;
                     return Ok(true);
                 }

@@ -3,7 +3,7 @@
 //! ```text
 //! control area, behind the 256 B header of the object
 //!    0 seed      u64  seed of the hash of keys
-//!    8 bits      u32  D: the directory has 2^D entries;  12 class u32: 2 cache, 3 store
+//!    8 bits      u32  D: the directory has 2^D entries;  12 class u32: 2 cache, 3 store, 10 store without files
 //!   16 limit     u64  bytes that the table may hold, 0 = what the fabric has: live records, or all chunks if it evicts
 //!   24 flush     u64  cache: {number of a chunk 44 | 0 18 | set of counts 1 | pending 1}: records with a lower id are gone
 //!   32 options   u64  cache: bit 0 = it evicts when it is full, bit 1 = it has events

@@ -409,7 +409,8 @@ impl Table {
         Ok(Attempt::Done(None))
     }
 
-    /// Whether a slot points to the record at `offset`, whose hash is `hash`: what makes it live. While its bucket is being
+    /// Whether a slot points to the record at `offset`, whose hash is `hash`, or to one that is not decided yet and has it behind
+    /// it: what makes it live. While its bucket is being
     /// moved the answer may be yes for a record that was just replaced.
     pub fn is_live(&self, hash: u64, offset: u64) -> Result<bool> {
         for _ in 0..TRIES {
@@ -423,7 +424,9 @@ impl Table {
                     for number in 0..SLOT_COUNT {
                         // ORDER Acquire [slot]: as for readers.
                         let word = Slot(bucket.u64_at::<0>(number).load(Ordering::Acquire));
-                        live |= word.offset() == offset && word.kind() != SlotKind::Empty;
+                        live |= word.kind() != SlotKind::Empty
+                            && (word.offset() == offset
+                                || word.tag() == tag_of(hash) && self.is_before(offset, word.offset()));
                     }
                 }
             }

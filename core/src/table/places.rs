@@ -143,7 +143,8 @@ impl Table {
             let before = self.trace();
             let (mut counted, mut small) = (0u64, 0u64);
             self.each_slot(&mut |word, _| {
-                let head = record::head_at(self.pool.shm(), word.offset())?;
+                let Some(offset) = self.counted(word.offset())? else { return Ok(()) };
+                let head = record::head_at(self.pool.shm(), offset)?;
                 counted += u64::from(!head.is_tombstone() && !self.is_flushed(&head, word.offset()));
                 small += u64::from(self.entries_limit != 0 && self.class_at(word.offset())? == Class::Small);
                 Ok(())

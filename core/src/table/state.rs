@@ -11,7 +11,7 @@ use super::stamp::{Phase, Stamp};
 use super::{Table, too_many_tries};
 use crate::chunk::record::{self, EXTENDED_BYTES, Head, RELOCATED};
 use crate::chunk::{Actor, Walked};
-use crate::error::Result;
+use crate::error::{Error, ErrorCode, Result};
 use crate::shm::atomic::{Ordering, fence};
 
 /// Rounds of a loop: each lost one is somebody else's success.
@@ -196,7 +196,10 @@ impl Table {
                 _ => return Ok(Cut::Behind),
             }
         }
-        Err(too_many_tries("Looking at a state of a transaction"))
+        Err(Error::new(
+            ErrorCode::Corrupt,
+            format!("The record at {} waits for a transaction that is not under way.", found.offset),
+        ))
     }
 
     /// Unlinks a tombstone if it is still the state of the key. The floor must be at its order before.
