@@ -47,6 +47,25 @@ fn sync_writes(store: &Store, writers: u64, each: u64, seed: &AtomicU64) -> f64 
     start.elapsed().as_nanos() as f64 / (writers * each) as f64
 }
 
+/// Nanoseconds of a transaction that reads four keys and writes them again.
+fn transactions(store: &Store, random: &mut Random, times: u32) -> f64 {
+    let start = Instant::now();
+    for _ in 0..times {
+        let keys: [_; 4] = std::array::from_fn(|_| key(random.next() % KEYS));
+        store
+            .transact(|transaction| {
+                for key in &keys {
+                    let mut value = transaction.get(key)?.expect("a value");
+                    value[0] = value[0].wrapping_add(1);
+                    transaction.put(key, &value)?;
+                }
+                Ok(())
+            })
+            .expect("a transaction");
+    }
+    start.elapsed().as_nanos() as f64 / f64::from(times)
+}
+
 /// Runs all cases; the files stand below `target/bench`, on the disk of the sources.
 pub fn run(report: &Report) {
     let place = Path::new("target/bench").join(format!("store-{}", std::process::id()));
@@ -68,7 +87,11 @@ pub fn run(report: &Report) {
     bare.write_all(&[0; 4096]).and_then(|()| bare.sync_all()).expect("a first write");
     let in_memory = StoreOptions { durability: Durability::Process, ..StoreOptions::default() };
     let memory = fabric.store("memory", &in_memory).expect("a store without files");
+    for number in 0..KEYS {
+        memory.set(&key(number), &VALUE).expect("set");
+    }
     let mut memory_writes = Random(13);
+    let (mut memory_transactions, mut store_transactions) = (Random(15), Random(17));
     let seed = AtomicU64::new(1);
     let mut value = [0; 128];
     let mut random = Random(9);
@@ -105,6 +128,14 @@ pub fn run(report: &Report) {
                 start.elapsed().as_nanos() as f64 / 200_000.0
             }),
         ),
+        (
+            "transaction without files, 4 keys read and written",
+            Box::new(|| transactions(&memory, &mut memory_transactions, 50_000)),
+        ),
+        (
+            "transaction async, 4 keys read and written",
+            Box::new(|| transactions(&store, &mut store_transactions, 50_000)),
+        ),
         ("bare fdatasync of a 4 KiB overwrite", Box::new(|| bare_sync(&mut bare, 200))),
         ("set sync, 1 writer", Box::new(|| sync_writes(&store, 1, 200, &seed))),
         ("set sync, 8 writers, per change", Box::new(|| sync_writes(&store, 8, 100, &seed))),
@@ -112,7 +143,8 @@ pub fn run(report: &Report) {
     let samples = interleave(5, &mut cases);
     let names: Vec<&str> = cases.iter().map(|(name, _)| *name).collect();
     drop(cases);
-    let bare_ns = samples[3].median();
+    let bare = names.iter().position(|name| name.starts_with("bare")).expect("the case of the floor");
+    let bare_ns = samples[bare].median();
     for (case, samples) in names.iter().zip(&samples) {
         report.add(&Figure {
             bench: "store",
