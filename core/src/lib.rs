@@ -37,8 +37,9 @@ pub use cache::{
 };
 pub use channel::{
     Acknowledge, Appender, Channel, ChannelKind, ChannelOptions, ChannelStats, Claim, Consumer, ConsumerInfo,
-    DeadLetters, Delivery, LogMessage, LogReader, LogReaderInfo, LogStats, Message, OverrunPolicy, Publisher,
-    QueueStats, ReadFrom, Receipt, Retention, Subscriber, SubscriptionInfo, WaitSet, Waitable, wait_any,
+    DeadLetters, Delivery, LogFileStats, LogFiles, LogMessage, LogReader, LogReaderInfo, LogStats, Message,
+    OverrunPolicy, Publisher, QueueStats, ReadFrom, Receipt, Retention, Subscriber, SubscriptionInfo,
+    WaitSet, Waitable, wait_any,
 };
 #[cfg(not(memora_loom))]
 pub use channel::{Messages, Readiness};

@@ -142,6 +142,8 @@ pub enum Command {
         /// Age at which messages of a log are trimmed, if this command makes it
         #[arg(long, value_name = "TIME", value_parser = ttl)]
         log_age: Option<Duration>,
+        #[command(flatten)]
+        log_files: LogFileOptions,
         /// How long to wait for room
         #[arg(long, default_value = "5s", value_parser = humantime::parse_duration)]
         timeout: Duration,
@@ -248,6 +250,11 @@ pub enum Command {
         /// Warnings count as problems
         #[arg(long)]
         strict: bool,
+    },
+    /// Open or flush a log
+    Log {
+        #[command(subcommand)]
+        command: LogCommand,
     },
     /// Read and write a store
     Store {
@@ -479,6 +486,51 @@ pub enum Durable {
     Async,
     /// Also loss of power
     Sync,
+}
+
+/// What is done with a log.
+#[derive(Debug, Subcommand)]
+pub enum LogCommand {
+    /// Open a log, made at its first use; with a directory, what its files hold is there again. Prints where it begins and ends
+    Open {
+        /// Log
+        #[arg(value_parser = name)]
+        log: String,
+        /// What a log does that is full of messages for a named reader
+        #[arg(long, value_enum, default_value_t = WhenFull::Overrun)]
+        when_full: WhenFull,
+        /// Bytes that it keeps in memory at most
+        #[arg(long, value_name = "SIZE", value_parser = size)]
+        log_bytes: Option<u64>,
+        /// Age at which messages are trimmed
+        #[arg(long, value_name = "TIME", value_parser = ttl)]
+        log_age: Option<Duration>,
+        #[command(flatten)]
+        files: LogFileOptions,
+    },
+    /// Wait until every message so far, and the place of each named reader, is on the disk
+    Flush {
+        /// Log
+        #[arg(value_parser = name)]
+        log: String,
+    },
+}
+
+/// Files of a log.
+#[derive(Debug, Args)]
+pub struct LogFileOptions {
+    /// Directory of a log's files, if this command makes it [default: it has none]
+    #[arg(long, value_name = "DIR")]
+    pub log_dir: Option<PathBuf>,
+    /// What a message of a log with files survives
+    #[arg(long, value_enum, default_value_t = Durable::Async, requires = "log_dir")]
+    pub durability: Durable,
+    /// Bytes that its files may take [default: only age removes files]
+    #[arg(long, value_name = "SIZE", value_parser = size, requires = "log_dir")]
+    pub log_dir_bytes: Option<u64>,
+    /// Bytes of each of its files [default: 16 MiB]
+    #[arg(long, value_name = "SIZE", value_parser = size, requires = "log_dir")]
+    pub log_file_bytes: Option<u64>,
 }
 
 /// How a queue is made.

@@ -207,6 +207,35 @@ fn a_log_is_read_again_from_any_position() {
 }
 
 #[test]
+fn a_log_with_files_is_there_again_after_its_fabric_was_removed() {
+    let home = Home::new();
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path().join("log").display().to_string();
+    let making =
+        ["--log-bytes", "256KiB", "--log-dir", &dir, "--log-dir-bytes", "1MiB", "--log-file-bytes", "64KiB"];
+    home.stdout(
+        &[&["send", "orders", "zero", "--kind", "log", "--when-full", "overrun"], &making[..]].concat(),
+    );
+    home.stdout(&["send", "orders", "one"]);
+    assert_eq!(home.stdout(&["tail", "orders", "--name", "audit", "--from", "oldest", "-n", "1"]), b"zero\n");
+    home.stdout(&["log", "flush", "orders"]);
+    let stat = home.json(&["stat", "default", "orders"]);
+    assert_eq!(
+        (&stat["durable"], &stat["files"], &stat["dir"]),
+        (&2.into(), &1.into(), &dir.as_str().into())
+    );
+    home.stdout(&["rm", "default"]);
+    let opened = home.json(&[&["log", "open", "orders"], &making[..]].concat());
+    assert_eq!((&opened["oldest"], &opened["end"]), (&0.into(), &2.into()));
+    assert_eq!(home.stdout(&["tail", "orders", "--wait", "10ms", "--name", "audit"]), b"one\n");
+    assert_code(&home.command(&["check"]).output().unwrap(), 0, &["check"]);
+    let wrong = ["log", "open", "other", "--log-dir", &dir];
+    let refused = home.command(&wrong).output().unwrap();
+    assert_code(&refused, 3, &wrong);
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("NOT_A_STORE"));
+}
+
+#[test]
 fn a_send_that_finds_no_room_gives_up_with_the_remedy() {
     let home = Home::new();
     let making = ["--lane-bytes", "64KiB", "--timeout", "50ms"];

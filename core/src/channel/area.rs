@@ -53,6 +53,8 @@ pub struct Area {
     pub queue: Option<Part>,
     /// What it has instead of lanes if it is a log.
     pub log: Option<log::Part>,
+    /// The files of a log, where they are open.
+    pub files: Option<Box<log::files::Files>>,
     pub name: Box<str>,
     /// Bytes of the longest message.
     pub message_len_max: u64,
@@ -139,7 +141,8 @@ pub fn create(area: Span<'_>, options: &ChannelOptions, object: u32) -> Result<(
     header.u32::<{ control::STAMPED }>().store(u32::from(options.timestamps), Ordering::Relaxed);
     Part::write(header, options.acknowledge.as_ref())?;
     if is_log {
-        log::create(area, &shape, &options.retention.clone().unwrap_or_default())?;
+        let retention = options.retention.clone().unwrap_or_default();
+        log::create(area, &shape, &retention, options.files.as_ref())?;
     }
     if options.kind == ChannelKind::Stream {
         // A stream has one subscription, which waits for its first holder: nothing that is sent before is lost.
@@ -228,6 +231,7 @@ impl Area {
             stamped: false,
             queue: None,
             log: None,
+            files: None,
             name: name.into(),
             object,
         })

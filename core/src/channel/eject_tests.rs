@@ -18,6 +18,7 @@ const SMALL: ChannelOptions = ChannelOptions {
     eject_after: None,
     acknowledge: None,
     retention: None,
+    files: None,
 };
 
 #[test]

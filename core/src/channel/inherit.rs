@@ -37,6 +37,7 @@ pub(crate) fn inherit(area: &Area, thread: u16) -> Result<()> {
             Err(error) => damage = damage.and(Err(error)),
         }
     }
+    damage = damage.and(super::log::files::inherit(area, thread));
     if held {
         area.data().wake_all();
         area.space().wake_all();

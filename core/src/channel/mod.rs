@@ -78,7 +78,10 @@ use std::time::Duration;
 pub(crate) use area::{Area, Ground, create};
 pub(crate) use check::{check, check_taken_over};
 pub(crate) use inherit::{inherit, names_ring};
-pub use log::{Appender, LogMessage, LogReader, LogReaderInfo, LogStats, ReadFrom, Retention};
+pub(crate) use log::files::check_directory;
+pub use log::{
+    Appender, LogFileStats, LogFiles, LogMessage, LogReader, LogReaderInfo, LogStats, ReadFrom, Retention,
+};
 pub(crate) use log::{bytes_needed, settle_options};
 pub(crate) use publisher::write_at;
 pub use publisher::{Claim, Publisher};
@@ -155,6 +158,8 @@ pub struct ChannelOptions {
     pub acknowledge: Option<Acknowledge>,
     /// How much a log keeps; `None`: the default. Other kinds have none.
     pub retention: Option<Retention>,
+    /// A log whose messages also stand in files; `None`: in memory alone. Other kinds have none.
+    pub files: Option<LogFiles>,
 }
 
 impl Default for ChannelOptions {
@@ -167,6 +172,7 @@ impl Default for ChannelOptions {
             eject_after: None,
             acknowledge: None,
             retention: None,
+            files: None,
         }
     }
 }
@@ -216,9 +222,42 @@ pub struct Channel {
     area: Arc<Area>,
 }
 
+impl Area {
+    /// How it was made. Directory and durability are those of this handle where its files are open, else of who made it.
+    pub(crate) fn options(&self) -> ChannelOptions {
+        let files = self.log.as_ref().and_then(|log| log.words.as_ref()).map(|words| LogFiles {
+            dir: match &self.files {
+                Some(files) => files.dir.clone(),
+                None => words.path().unwrap_or_default(),
+            },
+            durability: self.files.as_ref().map_or_else(|| words.durability(), |files| files.durability),
+            bytes: words.limit(),
+            file_bytes: words.journal().and_then(|control| control.checked_capacity()).unwrap_or(0),
+        });
+        ChannelOptions {
+            kind: self.kind,
+            overrun: self.overrun,
+            lane_bytes: self.shape.lane_bytes as u32,
+            timestamps: self.stamped,
+            eject_after: self.eject_after,
+            acknowledge: self.queue.as_ref().and_then(|queue| queue.acknowledge.clone()),
+            retention: self.log.as_ref().map(log::Part::retention),
+            files,
+        }
+    }
+}
+
 impl Channel {
     pub(crate) fn from_area(area: Area) -> Channel {
         Channel { area: Arc::new(area) }
+    }
+
+    /// Opens the files of a log that has some, and begins to flush them.
+    pub(crate) fn with_files(mut area: Area, wanted: Option<&LogFiles>, fabric: [u8; 16]) -> Result<Channel> {
+        area.open_files(wanted, fabric)?;
+        let channel = Channel::from_area(area);
+        channel.area.start_ticker()?;
+        Ok(channel)
     }
 
     /// Its name.
@@ -228,15 +267,14 @@ impl Channel {
 
     /// How it was made.
     pub fn options(&self) -> ChannelOptions {
-        ChannelOptions {
-            kind: self.area.kind,
-            overrun: self.area.overrun,
-            lane_bytes: self.area.shape.lane_bytes as u32,
-            timestamps: self.area.stamped,
-            eject_after: self.area.eject_after,
-            acknowledge: self.area.queue.as_ref().and_then(|queue| queue.acknowledge.clone()),
-            retention: self.area.log.as_ref().map(log::Part::retention),
-        }
+        self.area.options()
+    }
+
+    /// Waits until everything that anybody appended before, and where the named readers are, is in files that are synced.
+    /// `InvalidArgument` if the log has no files; `WrongKind` on other channels.
+    pub fn flush(&self) -> Result<()> {
+        self.area.ground.usable()?;
+        self.area.flush()
     }
 
     /// Bytes of the longest message.

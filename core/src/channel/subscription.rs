@@ -178,7 +178,7 @@ impl Area {
         Err(self.too_many())
     }
 
-    fn claim(&self, me: u16, index: u32, seen: SubState) -> Result<Option<SubState>> {
+    pub(super) fn claim(&self, me: u16, index: u32, seen: SubState) -> Result<Option<SubState>> {
         let joining = SubState::new(SubKind::Joining, 0, me, seen.generation().wrapping_add(1));
         if !seen.is(SubKind::Free) || !self.change_sub(index, seen, joining)? {
             return Ok(None);
@@ -189,7 +189,7 @@ impl Area {
         Ok(Some(joining))
     }
 
-    fn write_name(&self, index: u32, name: &str) -> Result<()> {
+    pub(super) fn write_name(&self, index: u32, name: &str) -> Result<()> {
         let entry = self.shm.span(self.shape.sub(index), sub::BYTES)?;
         entry.copy_in(sub::NAME, name.as_bytes())?;
         // ORDER Relaxed: the state that shows the name orders it.

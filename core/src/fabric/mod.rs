@@ -104,6 +104,7 @@ pub(crate) const FINGERPRINT: Fingerprint = Fingerprint {
         let hash = fold(hash, crate::channel::layout::FACTS);
         let hash = fold(hash, crate::channel::queue::layout::FACTS);
         let hash = fold(hash, crate::channel::log::layout::FACTS);
+        let hash = fold(hash, crate::channel::log::files::words::FACTS);
         let hash = fold(hash, crate::store::layout::FACTS);
         let hash = fold(hash, crate::signal::layout::FACTS);
         let hash = fold(hash, crate::service::layout::FACTS);

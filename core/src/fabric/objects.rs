@@ -120,6 +120,7 @@ impl Fabric {
         channel::layout::check_lane_bytes(u64::from(options.lane_bytes))?;
         channel::check_options(name, options)?;
         let options = &channel::settle_options(name, options)?;
+        channel::check_directory(name, options)?;
         if let Some(letters) =
             options.acknowledge.as_ref().and_then(|acknowledge| acknowledge.dead_letters.as_ref())
         {
@@ -136,7 +137,7 @@ impl Fabric {
                 u64::from(options.lane_bytes),
                 u64::from(options.acknowledge.is_some()),
                 options.retention.as_ref().map_or(0, |retention| retention.bytes),
-                0,
+                u64::from(options.files.is_some()),
                 0,
                 0,
             ],
@@ -146,24 +147,26 @@ impl Fabric {
                 channel::create(area, options, id)
             },
         })?;
-        let channel = self.existing(&object)?;
-        if channel.options().kind != options.kind {
+        let ground = Arc::clone(&self.inner) as Arc<dyn channel::Ground>;
+        let area = self.inner.area(&object, ground)?;
+        let mut made = area.options();
+        if made.kind != options.kind {
             return Err(Error::new(
                 ErrorCode::WrongKind,
-                format!(
-                    "The channel `{name}` exists as a {:?}, not as a {:?}.",
-                    channel.options().kind,
-                    options.kind
-                ),
+                format!("The channel `{name}` exists as a {:?}, not as a {:?}.", made.kind, options.kind),
             ));
         }
-        if channel.options() != *options {
+        // The directory may be mounted elsewhere here: what it says of itself decides. How durable messages are is said by each handle.
+        if let (Some(made), Some(wanted)) = (&mut made.files, &options.files) {
+            (made.dir, made.durability) = (wanted.dir.clone(), wanted.durability);
+        }
+        if made != *options {
             return Err(Error::new(
                 ErrorCode::WrongOptions,
-                format!("The channel `{name}` was made with {:?}, not with {options:?}.", channel.options()),
+                format!("The channel `{name}` was made with {made:?}, not with {options:?}."),
             ));
         }
-        Ok(channel)
+        Channel::with_files(area, options.files.as_ref(), self.uuid())
     }
 
     /// Makes sure that there is a channel of that name.
@@ -195,9 +198,13 @@ impl Fabric {
         self.existing(&object)
     }
 
+    fn uuid(&self) -> [u8; 16] {
+        self.inner.segment.identity().uuid.to_le_bytes()
+    }
+
     fn existing(&self, object: &Object) -> Result<Channel> {
         let ground = Arc::clone(&self.inner) as Arc<dyn channel::Ground>;
-        Ok(Channel::from_area(self.inner.area(object, ground)?))
+        Channel::with_files(self.inner.area(object, ground)?, None, self.uuid())
     }
 
     /// Opens the store `name`, or makes it, with its files in `options.dir`; recovers from the files where the memory is
@@ -224,12 +231,8 @@ impl Fabric {
                 store::object::initialise(pool, run, self.inner.segment.identity().hash_seed, options)
             },
         })?;
-        let object = store::object::Object {
-            name,
-            number: found.id,
-            offset: found.offset,
-            fabric: self.inner.segment.identity().uuid.to_le_bytes(),
-        };
+        let object =
+            store::object::Object { name, number: found.id, offset: found.offset, fabric: self.uuid() };
         let host = Arc::clone(&self.inner) as Arc<dyn store::Host>;
         store::object::open(Arc::clone(pool), host, &object, options, &mut |step| {
             progress(step.bytes_done, step.bytes_total);

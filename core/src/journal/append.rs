@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use super::control::{Control, Health};
 use super::files::{FileLayer, LogFile};
 use super::layout::{
-    BATCH_CUT, BATCH_HEADER_LEN, BatchHeader, FILE_HEADER_LEN, FIRST_SECTOR, FileHeader, FileName, Record,
+    BATCH_CUT, BATCH_HEADER_LEN, BatchHeader, Entry, FILE_HEADER_LEN, FIRST_SECTOR, FileHeader, FileName,
     SECTOR, batch_len, file_tag,
 };
 use super::leader::{Reign, Watch};
@@ -32,7 +32,7 @@ pub fn deposed() -> Error {
     Error::new(ErrorCode::Busy, "Another process took over flushing: this one was stopped for too long.")
 }
 
-pub(super) fn failed(
+pub fn failed(
     files: &dyn FileLayer,
     call: &str,
     name: impl std::fmt::Display,
@@ -163,6 +163,8 @@ impl Journal {
             body: Vec::new(),
             count: 0,
             batches: 0,
+            // ORDER Relaxed: never changes. A wrong one is refused when a batch is cut.
+            cut_at: (control.capacity().load(Ordering::Relaxed) / 4).min(BATCH_CUT as u64) as usize,
             written: 0,
             unsynced: false,
         }
@@ -216,18 +218,20 @@ pub struct Batches<'a> {
     count: u32,
     /// Batches of this flush that were written.
     batches: u32,
+    /// Bytes of a body from which a batch is cut: a part of a file.
+    cut_at: usize,
     written: u64,
     unsynced: bool,
 }
 
 impl Batches<'_> {
     /// Adds a record.
-    pub fn push(&mut self, record: &Record<'_>) -> Result<()> {
+    pub fn push(&mut self, entry: &impl Entry) -> Result<()> {
         // Only when more comes: the last batch must be known to be the last.
-        if self.body.len() >= BATCH_CUT {
+        if self.body.len() >= self.cut_at {
             self.cut(false)?;
         }
-        record.encode(&mut self.body);
+        entry.encode(&mut self.body);
         self.count += 1;
         Ok(())
     }

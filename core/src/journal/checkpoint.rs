@@ -7,7 +7,7 @@
 use super::append::{Journal, failed};
 use super::files::LogFile;
 use super::layout::{
-    BATCH_CUT, BatchHeader, FIRST_SECTOR, FileHeader, FileName, Manifest, Record, SECTOR, batch_len, file_tag,
+    BATCH_CUT, BatchHeader, Entry, FIRST_SECTOR, FileHeader, FileName, Manifest, SECTOR, batch_len, file_tag,
 };
 use super::lsn::Lsn;
 use super::replay::survey;
@@ -69,8 +69,8 @@ impl<'a> CheckpointFile<'a> {
     }
 
     /// Adds a record.
-    pub fn push(&mut self, record: &Record<'_>) -> Result<()> {
-        record.encode(&mut self.body);
+    pub fn push(&mut self, entry: &impl Entry) -> Result<()> {
+        entry.encode(&mut self.body);
         self.count += 1;
         self.records += 1;
         if self.body.len() >= BATCH_CUT { self.cut() } else { Ok(()) }

@@ -179,12 +179,12 @@ impl<'a> Control<'a> {
             Health::Well => Ok(()),
             Health::NoSpace => Err(Error::new(
                 ErrorCode::NoSpace,
-                "The file system of the store's directory is full: the write was refused, nothing changed.",
+                "The file system of the directory is full: the write was refused, nothing changed.",
             )),
             Health::Poisoned => Err(ErrorCode::Poisoned.into()),
             Health::CannotWrite => Err(Error::new(
                 ErrorCode::Io,
-                "The store's directory cannot be written: the write was refused, nothing changed.",
+                "The directory cannot be written: the write was refused, nothing changed.",
             )),
         }
     }

@@ -1,6 +1,6 @@
-//! One directory, one store, one fabric at a time.
+//! One directory, one store or log, one fabric at a time.
 //!
-//! The file `STORE` names the store and the fabric that holds it in memory. Each process of that fabric which has the
+//! The file `STORE` names the store or log and the fabric that holds it in memory. Each process of that fabric which has the
 //! store open holds byte 0 of the file `LOCK` shared, by an open file description of its own: the kernel lets go when the
 //! process dies, in every namespace. A process of another fabric may take the directory over only by getting that byte
 //! alone, that is, when no process of the old fabric has the store open. Openers exclude each other by byte 1.
@@ -9,7 +9,9 @@ use std::time::{Duration, Instant};
 
 use super::append::failed;
 use super::files::{FileLayer, LockMode};
-use super::layout::{FORMAT_VERSION, IDENTITY_LEN, IDENTITY_NAME, Identity, IdentityRefused, LOCK_NAME};
+use super::layout::{
+    FORMAT_VERSION, IDENTITY_LEN, IDENTITY_NAME, Identity, IdentityRefused, LOCK_NAME, Owner,
+};
 use crate::error::{Error, ErrorCode, Result};
 
 const IN_USE: u64 = 0;
@@ -76,6 +78,7 @@ fn write_identity(files: &dyn FileLayer, identity: &Identity) -> Result<()> {
 
 /// The store in memory, as the opener knows it.
 pub struct Claimant<'a> {
+    pub owner: Owner,
     pub name: &'a str,
     pub fabric: [u8; 16],
     /// The store's uuid where the object in memory already has one; else none is known yet.
@@ -117,16 +120,18 @@ pub fn enter(files: &dyn FileLayer, claimant: &Claimant<'_>) -> Result<[u8; 16]>
 }
 
 /// Refuses a directory of another store, and one that holds other files and is none. Takes nothing.
-pub fn refuse_foreign(files: &dyn FileLayer, name: &str) -> Result<()> {
+pub fn refuse_foreign(files: &dyn FileLayer, owner: Owner, name: &str) -> Result<()> {
     match read_identity(files)? {
-        Some(found) => {
-            is_that_store(files, &found, &Claimant { name, fabric: [0; 16], store: None, fresh: [0; 16] })
-        }
-        None => refuse_foreign_names(files),
+        Some(found) => is_that_store(
+            files,
+            &found,
+            &Claimant { owner, name, fabric: [0; 16], store: None, fresh: [0; 16] },
+        ),
+        None => refuse_foreign_names(files, owner),
     }
 }
 
-fn refuse_foreign_names(files: &dyn FileLayer) -> Result<()> {
+fn refuse_foreign_names(files: &dyn FileLayer, owner: Owner) -> Result<()> {
     let names = files.names().map_err(|e| Error::io("readdir", files.place(), &e))?;
     let foreign =
         names.iter().find(|name| ![LOCK_NAME, TEMPORARY_NAME, "lost+found"].contains(&name.as_str()));
@@ -134,20 +139,24 @@ fn refuse_foreign_names(files: &dyn FileLayer) -> Result<()> {
         None => Ok(()),
         Some(foreign) => Err(Error::new(
             ErrorCode::NotAStore,
-            format!("{} is not empty and not a store: it holds `{foreign}`.", files.place()),
+            format!("{} is not empty and not a {}: it holds `{foreign}`.", files.place(), owner.noun()),
         )),
     }
 }
 
 fn is_that_store(files: &dyn FileLayer, found: &Identity, claimant: &Claimant<'_>) -> Result<()> {
-    if found.name == claimant.name && claimant.store.is_none_or(|store| store == found.store) {
+    if found.owner == claimant.owner
+        && found.name == claimant.name
+        && claimant.store.is_none_or(|store| store == found.store)
+    {
         return Ok(());
     }
     Err(Error::new(
         ErrorCode::NotAStore,
         format!(
-            "{} belongs to the store `{}` with id {}.",
+            "{} belongs to the {} `{}` with id {}.",
             files.place(),
+            found.owner.noun(),
             found.name,
             uuid::Uuid::from_bytes(found.store)
         ),
@@ -155,6 +164,7 @@ fn is_that_store(files: &dyn FileLayer, found: &Identity, claimant: &Claimant<'_
 }
 
 fn enter_alone(files: &dyn FileLayer, claimant: &Claimant<'_>) -> Result<[u8; 16]> {
+    let noun = claimant.owner.noun();
     let identity = read_identity(files)?;
     if let Some(found) = &identity {
         is_that_store(files, found, claimant)?;
@@ -173,8 +183,8 @@ fn enter_alone(files: &dyn FileLayer, claimant: &Claimant<'_>) -> Result<[u8; 16
             return Err(Error::new(
                 ErrorCode::NotAStore,
                 format!(
-                    "Another fabric has opened the store in {} since: what this fabric holds of it is out of date. \
-                     Use that fabric, or remove this one: the store recovers from its files.",
+                    "Another fabric has opened the {noun} in {} since: what this fabric holds of it is out of date. \
+                     Use that fabric, or remove this one: the {noun} recovers from its files.",
                     files.place()
                 ),
             ));
@@ -184,24 +194,25 @@ fn enter_alone(files: &dyn FileLayer, claimant: &Claimant<'_>) -> Result<[u8; 16
             return Err(Error::new(
                 ErrorCode::NotAStore,
                 format!(
-                    "{} does not hold the files of the store `{}` any more.",
+                    "{} does not hold the files of the {noun} `{}` any more.",
                     files.place(),
                     claimant.name
                 ),
             ));
         }
-        refuse_foreign_names(files)?;
+        refuse_foreign_names(files, claimant.owner)?;
     }
     // Ours from now on, if nobody of the fabric that it names holds it.
     if !lock_within(files, IN_USE, LockMode::Exclusive, PATIENCE)? {
         return Err(Error::new(
             ErrorCode::Busy,
-            format!("A living process of another fabric has the store in {} open.", files.place()),
+            format!("A living process of another fabric has the {noun} in {} open.", files.place()),
         ));
     }
     kill_point!("store.identity.locked");
     let store = identity.map_or(claimant.fresh, |found| found.store);
-    let mine = Identity { store, fabric: claimant.fabric, name: claimant.name.to_owned() };
+    let mine =
+        Identity { store, fabric: claimant.fabric, owner: claimant.owner, name: claimant.name.to_owned() };
     write_identity(files, &mine)?;
     if !files.lock(IN_USE, LockMode::Shared).map_err(|e| failed(files, "lock", LOCK_NAME, &e))? {
         return Err(Error::new(ErrorCode::Busy, format!("Another fabric has {} open.", files.place())));

@@ -273,6 +273,18 @@ pub struct Record<'a> {
     pub value: Option<&'a [u8]>,
 }
 
+/// What a body is filled with: a record of a store, or a line of a log.
+pub trait Entry {
+    /// Appends itself to a body, which stays a multiple of 8 bytes long.
+    fn encode(&self, body: &mut Vec<u8>);
+}
+
+impl Entry for Record<'_> {
+    fn encode(&self, body: &mut Vec<u8>) {
+        Record::encode(self, body);
+    }
+}
+
 impl<'a> Record<'a> {
     /// Bytes in a body.
     pub fn encoded_len(&self) -> usize {
@@ -399,17 +411,36 @@ impl Manifest {
     }
 }
 
-/// Says which store the directory belongs to and which fabric holds that store in memory.
+/// Says which store or log the directory belongs to and which fabric holds it in memory.
 ///
 /// ```text
-///  0 magic 8 | 8 version 4 | 12 crc32c of 16..192 4 | 16 store 16 | 32 fabric 16 | 48 name length 4 | 52 zero 4
+///  0 magic 8 | 8 version 4 | 12 crc32c of 16..192 4 | 16 store 16 | 32 fabric 16 | 48 name length 4 | 52 owner 4 (0 store, 1 log)
 /// 56 name 64 | 120 zeros up to 192
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
     pub store: [u8; 16],
     pub fabric: [u8; 16],
+    pub owner: Owner,
     pub name: String,
+}
+
+/// What the files of a directory belong to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Owner {
+    Store = 0,
+    Log = 1,
+}
+
+impl Owner {
+    /// For messages.
+    pub fn noun(self) -> &'static str {
+        match self {
+            Owner::Store => "store",
+            Owner::Log => "log",
+        }
+    }
 }
 
 /// Why an identity file is refused.
@@ -431,6 +462,7 @@ impl Identity {
         bytes[32..48].copy_from_slice(&self.fabric);
         let name = &self.name.as_bytes()[..self.name.len().min(64)];
         put32(&mut bytes, 48, name.len() as u32);
+        put32(&mut bytes, 52, self.owner as u32);
         bytes[56..56 + name.len()].copy_from_slice(name);
         let crc = crc32c::crc32c(&bytes[16..]);
         put32(&mut bytes, 12, crc);
@@ -453,6 +485,10 @@ impl Identity {
         Ok(Identity {
             store: bytes[16..32].try_into().expect("sixteen bytes"),
             fabric: bytes[32..48].try_into().expect("sixteen bytes"),
+            owner: [Owner::Store, Owner::Log]
+                .into_iter()
+                .find(|owner| *owner as u32 == u32_at(bytes, 52))
+                .ok_or(IdentityRefused::Damaged)?,
             name: String::from_utf8(name.to_vec()).map_err(|_| IdentityRefused::Damaged)?,
         })
     }
@@ -528,7 +564,8 @@ mod tests {
             count: 1,
             whole: 3,
         };
-        let identity = Identity { store: [1; 16], fabric: [2; 16], name: "flights".into() };
+        let identity =
+            Identity { store: [1; 16], fabric: [2; 16], owner: Owner::Log, name: "flights".into() };
         assert_eq!(FileHeader::decode(&header.encode()), Some(header));
         assert_eq!(BatchHeader::decode(&batch.encode()), Some(batch));
         assert_eq!(Manifest::decode(&manifest().encode()), Some(manifest()));

@@ -1,7 +1,8 @@
 //! The journal: write-ahead log files in a directory, the leader who writes them, and reading them back.
 //!
 //! # What stands in the files
-//! Not operations but **states**: a record says "this key had this value, and this is state number `order` of the key".
+//! A persistent log fills the same batches with its messages, of which each stands at a position that never changes; what follows is
+//! of a store. Its files hold not operations but **states**: a record says "this key had this value, and this is state number `order` of the key".
 //! A flush draws its number (`epoch`), then looks at every key that changed and writes the state that is current *at that
 //! moment*. Of all states of a key the highest `order` wins at replay, in whatever order files and batches are read. So
 //! writing something twice is harmless, and so is a leader who was stopped, deposed, and writes on when it wakes.
@@ -25,12 +26,15 @@
 //! | `replay` | reading back, torn ends, corruption |
 //! | `directory` | identity of a directory, exclusion of a second fabric |
 //! | `check` | verifies the files without a fabric |
+//! | `durability` | what a user asks for |
+//! | `ticker` | the thread that flushes |
 
 pub mod append;
 pub mod check;
 pub mod checkpoint;
 pub mod control;
 pub mod directory;
+pub mod durability;
 pub mod files;
 pub mod layout;
 pub mod leader;
@@ -41,10 +45,12 @@ pub mod sim;
 pub mod sync;
 #[cfg(all(test, not(memora_loom)))]
 mod tests;
+pub mod ticker;
 
 pub use append::{Batches, Journal};
 pub use control::{Control, Health};
+pub use durability::Durability;
 pub use files::{FileLayer, RealFiles};
-pub use layout::Record;
+pub use layout::{Entry, Owner, Record};
 pub use lsn::Lsn;
 pub use sync::{Caller, Source};

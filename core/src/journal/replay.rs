@@ -90,7 +90,7 @@ pub struct Progress {
     pub records: u64,
 }
 
-fn corrupt(files: &dyn FileLayer, name: FileName, byte: u64, what: &str) -> Error {
+pub fn corrupt(files: &dyn FileLayer, name: FileName, byte: u64, what: &str) -> Error {
     Error::new(ErrorCode::JournalCorrupt, format!("{}/{name} at byte {byte}: {what}.", files.place()))
 }
 
@@ -201,6 +201,23 @@ fn batch_at(reader: &mut Reader<'_>, tag: u64, place: Lsn) -> std::io::Result<Op
     Ok(Some((header, whole)))
 }
 
+/// The batch at a place of an open file, its body in `body`; None if there is no whole one.
+pub fn read_batch(
+    file: &dyn LogFile,
+    tag: u64,
+    place: Lsn,
+    body: &mut Vec<u8>,
+) -> std::io::Result<Option<BatchHeader>> {
+    let mut head = [0; BATCH_HEADER_LEN];
+    let len = file.read_at(place.byte(), &mut head)?;
+    let Some(header) = BatchHeader::decode(&head[..len]).filter(|it| it.tag == tag && it.lsn == place) else {
+        return Ok(None);
+    };
+    body.resize(header.body_len as usize, 0);
+    let len = file.read_at(place.byte() + BATCH_HEADER_LEN as u64, body)?;
+    Ok((len == body.len() && crc32c::crc32c(body) == header.body_crc).then_some(header))
+}
+
 /// Reads the batches of one file in order and hands each to `visit`.
 fn read_file(
     files: &dyn FileLayer,
@@ -280,7 +297,16 @@ fn records(
     Ok(())
 }
 
-/// Reads everything that counts and hands each record to `visit`, in no particular order.
+/// A batch that counts.
+pub struct Counted<'a> {
+    pub name: FileName,
+    pub header: &'a BatchHeader,
+    pub body: &'a [u8],
+    /// Of the checkpoint, not of the journal.
+    pub of_checkpoint: bool,
+}
+
+/// Reads everything that counts and hands each record of a store to `visit`, in no particular order.
 pub fn replay(
     files: &dyn FileLayer,
     store: &[u8; 16],
@@ -288,6 +314,34 @@ pub fn replay(
     census: &Census,
     progress: &mut dyn FnMut(Progress),
     visit: &mut dyn FnMut(&Record<'_>) -> Result<()>,
+) -> Result<Replayed> {
+    let first_epoch = survey.manifest.map_or(0, |manifest| manifest.first_epoch);
+    let mut order_max = 0;
+    let mut result = replay_batches(files, store, survey, progress, &mut |batch| {
+        // A batch of an earlier epoch was complete before the checkpoint looked at anything: it is contained there.
+        let epoch = batch.header.epoch;
+        if !batch.of_checkpoint && (epoch < first_epoch || !census.is_whole(epoch)) {
+            return Ok(false);
+        }
+        records(files, batch.name, batch.header, batch.body, &mut |record| {
+            order_max = order_max.max(record.order);
+            visit(record)
+        })?;
+        Ok(true)
+    })?;
+    result.order_max = result.order_max.max(order_max);
+    result.broken_off = census.flushes.keys().filter(|&&epoch| !census.is_whole(epoch)).count() as u32;
+    Ok(result)
+}
+
+/// Reads everything that counts, the checkpoint first, then the files of the journal in the order of their places, and hands each batch to
+/// `visit`, which says whether its records count.
+pub fn replay_batches(
+    files: &dyn FileLayer,
+    store: &[u8; 16],
+    survey: &Survey,
+    progress: &mut dyn FnMut(Progress),
+    visit: &mut dyn FnMut(&Counted<'_>) -> Result<bool>,
 ) -> Result<Replayed> {
     let mut result = Replayed { term_max: survey.term_max, ..Replayed::default() };
     let mut say = |result: &Replayed| {
@@ -297,10 +351,8 @@ pub fn replay(
             records: result.records,
         });
     };
-    let mut first_epoch = 0;
     if let Some(manifest) = &survey.manifest {
-        first_epoch = manifest.first_epoch;
-        result.epoch_max = manifest.last_epoch.max(first_epoch);
+        result.epoch_max = manifest.last_epoch.max(manifest.first_epoch);
         result.order_max = manifest.order_floor;
         result.wall_ms = manifest.wall_ms;
         let mut count = 0;
@@ -310,11 +362,8 @@ pub fn replay(
             let name = FileName::Checkpoint { term: manifest.term, part };
             let first = Lsn::new(manifest.term, part, FIRST_SECTOR);
             let end = read_file(files, store, name, first, &mut |batch, body| {
-                records(files, name, batch, body, &mut |record| {
-                    count += 1;
-                    result.order_max = result.order_max.max(record.order);
-                    visit(record)
-                })?;
+                count += u64::from(batch.count);
+                visit(&Counted { name, header: batch, body, of_checkpoint: true })?;
                 result.records += u64::from(batch.count);
                 result.bytes += batch_len(body.len());
                 say(&result);
@@ -341,12 +390,7 @@ pub fn replay(
             result.epoch_max = result.epoch_max.max(batch.epoch);
             result.wall_ms = result.wall_ms.max(batch.wall_ms);
             result.bytes += batch_len(body.len());
-            // A batch of an earlier epoch was complete before the checkpoint looked at anything: it is contained there.
-            if batch.epoch >= first_epoch && census.is_whole(batch.epoch) {
-                records(files, name, batch, body, &mut |record| {
-                    result.order_max = result.order_max.max(record.order);
-                    visit(record)
-                })?;
+            if visit(&Counted { name, header: batch, body, of_checkpoint: false })? {
                 result.records += u64::from(batch.count);
             }
             say(&result);
@@ -375,6 +419,5 @@ pub fn replay(
             }
         }
     }
-    result.broken_off = census.flushes.keys().filter(|&&epoch| !census.is_whole(epoch)).count() as u32;
     Ok(result)
 }

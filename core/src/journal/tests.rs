@@ -10,7 +10,7 @@ use super::append::Batches;
 use super::checkpoint::CheckpointFile;
 use super::control::{CONTROL_LEN, Control, Health};
 use super::files::FileLayer;
-use super::layout::{FILE_HEADER_LEN, FileName, Manifest, Record};
+use super::layout::{FILE_HEADER_LEN, FileName, Manifest, Owner, Record};
 use super::leader::{LeaderWord, claim};
 use super::replay::{Replayed, census, replay, survey};
 use super::sim::{Disk, Fault, Random};
@@ -640,7 +640,7 @@ mod real {
     use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
     fn claimant(name: &str, fabric: u8) -> Claimant<'_> {
-        Claimant { name, fabric: [fabric; 16], store: None, fresh: [fabric + 100; 16] }
+        Claimant { owner: Owner::Store, name, fabric: [fabric; 16], store: None, fresh: [fabric + 100; 16] }
     }
 
     #[test]

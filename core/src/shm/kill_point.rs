@@ -364,6 +364,18 @@ pub const NAMES: &[&str] = &[
     "channel.log_place.after",
     "channel.log_inherit.before_close",
     "channel.log_inherit.closed",
+    // log_files
+    "log_files.flush.before_mark",
+    "log_files.flush.marked",
+    "log_files.recover.claimed",
+    "log_files.recover.before_cells",
+    "log_files.recover.cells",
+    "log_files.recover.reader",
+    "log_files.recover.before_ready",
+    "log_files.recover.ready",
+    "log_files.trim.claimed",
+    "log_files.trim.before_stored",
+    "log_files.trim.stored",
 ];
 
 /// The place of a name in [`NAMES`]; fails the build for an unknown one.

@@ -25,7 +25,6 @@
 //! | `operations` | changes of a part of an entry |
 //! | `recovery` | the first opener reads the files |
 //! | `checkpoint` | compaction |
-//! | `ticker` | the thread that flushes |
 //! | `transaction` | several changes as one |
 //! | `check` | every invariant of a store |
 
@@ -41,14 +40,12 @@ mod process_tests;
 mod recovery;
 #[cfg(all(test, not(memora_loom)))]
 mod tests;
-mod ticker;
 mod transaction;
 #[cfg(all(test, not(memora_loom)))]
 mod transaction_tests;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use crate::chunk::Actor;
 use crate::chunk::record::Head;
@@ -59,33 +56,12 @@ use crate::table::{Action, Changed, Current, Update, Value};
 
 use self::core::Core;
 pub use self::core::Host;
-use ticker::Ticker;
+pub use crate::journal::Durability;
+use crate::journal::ticker::Ticker;
 pub use transaction::{TRANSACTION_BYTES_MAX, TRANSACTION_KEYS_MAX, Transaction};
 
-/// Milliseconds between two flushes of an async store, unless the user says otherwise.
-pub const INTERVAL_MS_DEFAULT: u64 = 100;
 /// Bytes of journal that trigger a checkpoint, unless the user says otherwise.
 pub const CHECKPOINT_BYTES_DEFAULT: u64 = 100 << 20;
-
-/// What an acknowledged change survives.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Durability {
-    /// The death of every process, not of the host: nothing is flushed until somebody asks for it.
-    Process,
-    /// That, and the death of the host but for the last interval.
-    Async {
-        /// Milliseconds between two flushes.
-        interval_ms: u64,
-    },
-    /// That, and the death of the host: the change is on the disk when the call returns.
-    Sync,
-}
-
-impl Default for Durability {
-    fn default() -> Durability {
-        Durability::Async { interval_ms: INTERVAL_MS_DEFAULT }
-    }
-}
 
 /// How a store is opened.
 #[derive(Clone, Debug)]
@@ -149,18 +125,12 @@ impl Store {
     /// The face of a store that is ready.
     pub(crate) fn new(core: Core, durability: Durability) -> Result<Store> {
         let core = Arc::new(core);
-        let interval = match durability {
-            _ if core.journal.is_none() => None,
-            Durability::Process => None,
-            Durability::Async { interval_ms } => Some(interval_ms.max(1)),
-            // Checkpoints, and what calls of other durabilities leave, are nobody else's work.
-            Durability::Sync => Some(INTERVAL_MS_DEFAULT),
-        };
+        let interval = durability.interval().filter(|_| core.journal.is_some());
         let ticker = match interval {
             None => None,
             Some(interval) => {
                 let weak = Arc::downgrade(&core);
-                Some(Ticker::start(Duration::from_millis(interval), move || match weak.upgrade() {
+                Some(Ticker::start(interval, move || match weak.upgrade() {
                     // Errors are told by the health word to whoever writes next; the next tick tries again.
                     Some(core) => {
                         let result = core.tick();

@@ -11,7 +11,7 @@ use crate::chunk::Pool;
 use crate::error::{Error, ErrorCode, Result};
 use crate::journal::directory::refuse_foreign;
 use crate::journal::replay::Progress;
-use crate::journal::{FileLayer, RealFiles, leader};
+use crate::journal::{FileLayer, Owner, RealFiles, leader};
 use crate::shm::{Span, time};
 use crate::table::layout::USER_OFFSET;
 use crate::table::{self, RecordClass, Table, TableOptions};
@@ -36,7 +36,7 @@ pub fn check_options(name: &str, options: &StoreOptions) -> Result<()> {
         ));
     }
     match &options.dir {
-        Some(dir) => refuse_foreign(&RealFiles::open(dir)?, name),
+        Some(dir) => refuse_foreign(&RealFiles::open(dir)?, Owner::Store, name),
         None => Ok(()),
     }
 }

@@ -16,7 +16,7 @@ use crate::error::{Error, ErrorCode, Result};
 use crate::journal::directory::{Claimant, enter};
 use crate::journal::leader::{Reign, Watch, claim};
 use crate::journal::replay::{Progress, Replayed, census, replay, survey};
-use crate::journal::{FileLayer, Journal, Lsn};
+use crate::journal::{FileLayer, Journal, Lsn, Owner};
 use crate::shm::atomic::Ordering;
 use crate::shm::time;
 use crate::table::{Hands, Restored, Table};
@@ -84,8 +84,13 @@ impl Core {
         }
         if let Some(files) = &opening.files {
             let store = if core.is_ready()? { core.words()?.store_id() } else { None };
-            let claimant =
-                Claimant { name: opening.name, fabric: opening.fabric, store, fresh: opening.fresh };
+            let claimant = Claimant {
+                owner: Owner::Store,
+                name: opening.name,
+                fabric: opening.fabric,
+                store,
+                fresh: opening.fresh,
+            };
             let id = enter(&**files, &claimant)?;
             core.journal = Some(Journal::new(Arc::clone(files), id));
         }

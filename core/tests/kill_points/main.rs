@@ -1,7 +1,7 @@
 //! Every named kill point, killed and frozen in a real process: the survivors go on at once, what was acknowledged is there, and the
 //! fabric passes its own check; a frozen victim then goes on as if nothing had happened.
 //!
-//! Ten scenarios reach the points: `cache`, `evict`, `store`, `channel`, `queue`, `log`, `signal`, `service`, `fabric` (creation, attaching, objects) and `heir` (taking over from the dead
+//! Eleven scenarios reach the points: `cache`, `evict`, `store`, `channel`, `queue`, `log`, `log files`, `signal`, `service`, `fabric` (creation, attaching, objects) and `heir` (taking over from the dead
 //! and from the stopped). A scenario is a random mix of everything that its objects can do, so a new kill point is covered when it is named.
 //!
 //! `MEMORA_KILL_ONLY=text` narrows a run to the points whose names contain the text, and tries more of their occurrences.
@@ -12,6 +12,7 @@ mod evict;
 mod fabric;
 mod heir;
 mod log;
+mod log_files;
 mod queue;
 mod service;
 mod signal;
@@ -48,6 +49,7 @@ fn entry() {
         "channel" => channel::victim(&place),
         "queue" => queue::victim(&place),
         "log" => log::victim(&place),
+        "log files" => log_files::victim(&place),
         "taker" => queue::taker(&place),
         "signal" => signal::victim(&place),
         "mover" => signal::mover(&place),
@@ -144,7 +146,7 @@ impl Blow {
     }
 }
 
-const SCENARIOS: [Scenario; 10] = [
+const SCENARIOS: [Scenario; 11] = [
     cache::SCENARIO,
     evict::SCENARIO,
     channel::SCENARIO,
@@ -152,6 +154,7 @@ const SCENARIOS: [Scenario; 10] = [
     signal::SCENARIO,
     service::SCENARIO,
     log::SCENARIO,
+    log_files::SCENARIO,
     store::SCENARIO,
     fabric::SCENARIO,
     heir::SCENARIO,
@@ -321,6 +324,11 @@ fn survivors_of_a_channel_go_on_and_nothing_acknowledged_is_lost() {
 #[test]
 fn survivors_of_a_queue_go_on_and_each_message_is_taken_or_marked() {
     run_all(&queue::SCENARIO);
+}
+
+#[test]
+fn survivors_of_a_log_with_files_go_on_and_nothing_durable_is_lost() {
+    run_all(&log_files::SCENARIO);
 }
 
 #[test]

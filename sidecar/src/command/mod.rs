@@ -6,6 +6,7 @@ mod del;
 mod doctor;
 mod get;
 mod incr;
+mod log;
 mod ls;
 mod open;
 mod replay;
@@ -53,9 +54,10 @@ pub fn run(cli: Cli, output: &mut Output) -> Outcome {
             queue,
             log_bytes,
             log_age,
+            log_files,
             timeout,
         } => {
-            let making = send::Making { kind, when_full, lane_bytes, queue, log_bytes, log_age };
+            let making = send::Making { kind, when_full, lane_bytes, queue, log_bytes, log_age, log_files };
             send::run(&place, &channel, message, lines, &making, timeout, output)
         }
         Command::Call { service, request, timeout } => call::run(&place, &service, request, timeout, output),
@@ -73,6 +75,7 @@ pub fn run(cli: Cli, output: &mut Output) -> Outcome {
             signal::semaphore(&place, &name, permits, count, timeout, &program)
         }
         Command::Doctor { strict } => doctor::run(&home(cli.global.home), strict, output),
+        Command::Log { command } => log::run(&place, &command, output),
         Command::Store { store, command } => store::run(&place, store, command, output),
         Command::Stress { work } => stress::run(&place, work),
         Command::Replay { options } => replay::run(&options, output),

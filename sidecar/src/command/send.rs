@@ -10,8 +10,9 @@ use memora::{
 };
 use serde_json::json;
 
+use super::log::{files, settle};
 use super::open::{Place, value};
-use crate::cli::{Kind, QueueOptions, WhenFull};
+use crate::cli::{Kind, LogFileOptions, QueueOptions, WhenFull};
 use crate::output::{Answer, Failure, Outcome, Output};
 
 /// How the channel is made if it is not there yet.
@@ -22,6 +23,7 @@ pub struct Making {
     pub queue: QueueOptions,
     pub log_bytes: Option<u64>,
     pub log_age: Option<Duration>,
+    pub log_files: LogFileOptions,
 }
 
 /// The sending end.
@@ -72,6 +74,7 @@ pub fn run(
             }
         }
     }
+    settle(&channel)?;
     output.answer(|| json!({ "sent": sent, "position": position }), String::new)?;
     Ok(Answer::Yes)
 }
@@ -98,6 +101,7 @@ fn open_or_make(fabric: &Fabric, name: &str, making: &Making) -> Result<Channel,
     if making.kind == Kind::Log {
         let bytes = making.log_bytes.unwrap_or(Retention::default().bytes);
         options.retention = Some(Retention { bytes, age: making.log_age });
+        options.files = files(&making.log_files);
     }
     if let Some(lane_bytes) = making.lane_bytes {
         options.lane_bytes = lane_bytes;

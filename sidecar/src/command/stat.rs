@@ -158,7 +158,7 @@ fn log(publishers: u32, stats: &LogStats) -> Figures {
         .iter()
         .map(|it| json!({ "id": it.id, "name": it.name, "held": it.held, "position": it.position, "lag": it.lag }))
         .collect();
-    vec![
+    let mut figures: Figures = vec![
         ("publishers", publishers.into()),
         ("oldest", stats.oldest.into()),
         ("end", stats.end.into()),
@@ -166,7 +166,17 @@ fn log(publishers: u32, stats: &LogStats) -> Figures {
         ("bytes", stats.bytes.into()),
         ("bytes_max", stats.bytes_max.into()),
         ("readers", readers.into()),
-    ]
+    ];
+    if let Some(files) = &stats.files {
+        figures.push(("dir", files.dir.display().to_string().into()));
+        figures.push(("durable", files.durable.into()));
+        figures.push(("files", files.files.into()));
+        figures.push(("file_bytes", files.bytes.into()));
+        figures.push(("flushes", files.flushes.into()));
+        figures.push(("flushed_bytes", files.flushed_bytes.into()));
+        figures.push(("poisoned", files.poisoned.into()));
+    }
+    figures
 }
 
 fn channel(stats: &ChannelStats) -> Figures {

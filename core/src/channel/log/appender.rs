@@ -7,6 +7,7 @@ use super::room::Taken;
 use crate::channel::area::Area;
 use crate::channel::layout::{LaneKind, LaneState};
 use crate::error::{Error, ErrorCode, Result};
+use crate::journal::Durability;
 use crate::shm::atomic::Ordering;
 use crate::shm::{Kept, align8, thread, time};
 
@@ -31,6 +32,8 @@ pub struct Appender {
     oldest: u64,
     /// When to look for what is too old, in ms of the boot clock.
     look_at: u64,
+    /// What messages survive where the log has files.
+    durability: Option<Durability>,
     /// `!Sync`: one thread at a time.
     alone: std::marker::PhantomData<std::cell::Cell<()>>,
 }
@@ -69,6 +72,7 @@ impl Appender {
             next: log.end(oldest),
             oldest,
             look_at: 0,
+            durability: area.files.as_ref().map(|files| files.durability),
             area,
             alone: std::marker::PhantomData,
         })
@@ -78,19 +82,63 @@ impl Appender {
     /// blocks has still to read it.
     #[inline]
     pub fn append(&mut self, message: &[u8]) -> Result<u64> {
+        if let Some(durability) = self.durability {
+            return self.append_to_files(message, durability);
+        }
         let position = self.put(message)?;
         self.area.data().notify();
         Ok(position)
     }
 
+    /// As [`Appender::append`], with a durability of its own: with `Sync` the message is on the disk when the call returns. An error of the flush
+    /// says that it is visible and not known to be durable. `InvalidArgument` for anything but `Process` on a log without files.
+    pub fn append_durable(&mut self, message: &[u8], durability: Durability) -> Result<u64> {
+        match (self.durability, durability) {
+            (Some(_), _) => self.append_to_files(message, durability),
+            (None, Durability::Process) => self.append(message),
+            (None, _) => Err(Error::new(
+                ErrorCode::InvalidArgument,
+                format!(
+                    "The log `{}` has no files, so no message of it can be {durability:?}.",
+                    self.area.name
+                ),
+            )),
+        }
+    }
+
+    #[inline(never)]
+    fn append_to_files(&mut self, message: &[u8], durability: Durability) -> Result<u64> {
+        let position = self.put_accepted(message)?;
+        self.area.data().notify();
+        if durability == Durability::Sync {
+            self.area.flush()?;
+        }
+        Ok(position)
+    }
+
+    /// As `put`, unless the files say that nothing is to be added.
+    fn put_accepted(&mut self, message: &[u8]) -> Result<u64> {
+        if self.durability.is_some() {
+            self.area.ground.usable()?;
+            self.area.accept()?;
+        }
+        self.put(message)
+    }
+
+    /// Waits until everything that anybody appended before is in files that are synced. `InvalidArgument` if the log has no files.
+    pub fn flush(&self) -> Result<()> {
+        self.area.ground.usable()?;
+        self.area.flush()
+    }
+
     /// Appends messages and wakes who waits once, for all of them; gives the position of the last one, None if there was none. Others
     /// may come in between, and if this process dies the first ones may be there and the last ones not. An error has as its amount
-    /// how many were appended before it.
+    /// how many were appended before it. With `Sync` one flush serves all of them.
     pub fn append_all<'m>(&mut self, messages: impl IntoIterator<Item = &'m [u8]>) -> Result<Option<u64>> {
         let (mut count, mut last) = (0, None);
         let mut result = Ok(());
         for message in messages {
-            match self.put(message) {
+            match self.put_accepted(message) {
                 Ok(position) => (count, last) = (count + 1, Some(position)),
                 Err(error) => {
                     result = Err(Error::with_amount(error.code(), count, error.detail()));
@@ -100,6 +148,9 @@ impl Appender {
         }
         if count > 0 {
             self.area.data().notify();
+            if self.durability == Some(Durability::Sync) {
+                result = result.and(self.area.flush());
+            }
         }
         result.map(|()| last)
     }
@@ -178,6 +229,7 @@ impl Appender {
     #[inline(never)]
     fn next_block(&mut self, need: u64) -> Result<()> {
         let me = self.area.ground.thread()?;
+        self.area.accept_more()?;
         let taken = self.area.take_block(me, need, false)?;
         let left = self.block.replace(Block::new(&self.area, taken)?);
         // DIES AFTER: the reaper closes both.

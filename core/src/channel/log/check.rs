@@ -45,6 +45,7 @@ pub fn check(area: &Area, problem: &mut dyn FnMut(String, String)) -> Result<()>
         }
     }
     check_cells(area, end, problem);
+    super::files::check(area, problem)?;
     check_readers(area, problem)
 }
 

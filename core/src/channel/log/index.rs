@@ -5,8 +5,9 @@
 
 use std::sync::Arc;
 
-use super::Retention;
+use super::files::words::{self, Words};
 use super::layout::{BLOCKS, Cell, Geometry, Oldest, SUBS, block, check_bytes, control_bytes, part, record};
+use super::{LogFiles, Retention};
 use crate::channel::layout::{Shape, sub};
 use crate::error::{Error, ErrorCode, Result};
 use crate::shm::atomic::{AtomicU64, Ordering, fence};
@@ -17,6 +18,8 @@ pub struct Part {
     pub geometry: Geometry,
     /// Messages older than this are trimmed, in ms; 0: never.
     pub age_ms: u64,
+    /// The words of its files if it has some.
+    pub words: Option<Words>,
     head: Kept<{ part::BLOCKS }>,
     log: KeptRing,
 }
@@ -47,10 +50,11 @@ pub enum Look {
 pub type EntryBlock<'a> = Block<'a, { block::BYTES as usize }>;
 
 /// Lays out a new log behind the subscriptions, in private memory of the caller.
-pub fn create(area: Span<'_>, shape: &Shape, retention: &Retention) -> Result<()> {
+pub fn create(area: Span<'_>, shape: &Shape, retention: &Retention, files: Option<&LogFiles>) -> Result<()> {
     check_bytes(retention.bytes)?;
     let control = control_bytes(SUBS, BLOCKS);
-    if area.len() < control + retention.bytes {
+    let words = files.map_or(0, |_| words::LEN);
+    if area.len() < control + retention.bytes + words {
         return Err(Error::new(
             ErrorCode::LimitTooSmall,
             format!("A log of {} bytes does not fit {} bytes.", retention.bytes, area.len()),
@@ -64,7 +68,11 @@ pub fn create(area: Span<'_>, shape: &Shape, retention: &Retention) -> Result<()
     // ORDER Relaxed: private until the directory shows the object.
     head.u64::<{ part::BYTES }>().store(retention.bytes, Ordering::Relaxed);
     head.u64::<{ part::AGE }>().store(age, Ordering::Relaxed);
-    Ok(())
+    head.u64::<{ part::FILES }>().store(u64::from(files.is_some()), Ordering::Relaxed);
+    match files {
+        Some(files) => Words::create(area.shm(), geometry.words(), files),
+        None => Ok(()),
+    }
 }
 
 impl Part {
@@ -75,13 +83,19 @@ impl Part {
         // ORDER Relaxed: written before the directory showed the object, never changed.
         let bytes = head.u64::<{ part::BYTES }>().load(Ordering::Relaxed);
         let age_ms = head.u64::<{ part::AGE }>().load(Ordering::Relaxed);
+        let files = head.u64::<{ part::FILES }>().load(Ordering::Relaxed);
         if check_bytes(bytes).is_err()
-            || len < control_bytes(SUBS, BLOCKS) + bytes
+            || files > 1
+            || len < control_bytes(SUBS, BLOCKS) + bytes + files * words::LEN
             || age_ms > u32::MAX.into()
         {
             return Ok(None);
         }
-        Part::with_geometry(shm, Geometry::new(shape, bytes, BLOCKS), age_ms).map(Some)
+        let mut part = Part::with_geometry(shm, Geometry::new(shape, bytes, BLOCKS), age_ms)?;
+        if files == 1 {
+            part.words = Some(Words::open(shm, part.geometry.words())?);
+        }
+        Ok(Some(part))
     }
 
     /// The log whose parts lie as `geometry` says.
@@ -92,6 +106,7 @@ impl Part {
             log: KeptRing::new(shm, geometry.log, geometry.bytes)?,
             geometry,
             age_ms,
+            words: None,
         })
     }
 

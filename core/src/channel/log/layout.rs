@@ -3,6 +3,7 @@
 //! ```text
 //! behind the subscription entries of the control area, of which a log has 64 and no lanes
 //!   0 bytes  u64  bytes of the log: cells and blocks; a power of two         8 age u64  ms after which a message is trimmed; 0 never
+//!  16 files  u64  1: the log has files, and their words follow it: see `files::words`
 //!  64 oldest u64  {position 52 | joins 12}, lowest bits first: messages at positions below it are trimmed
 //! 128 block entries, 64 B each
 //!
@@ -30,6 +31,7 @@ use crate::error::{Error, ErrorCode, Result};
 pub mod part {
     pub const BYTES: usize = 0;
     pub const AGE: usize = 8;
+    pub const FILES: usize = 16;
     pub const OLDEST: usize = 64;
     /// Where the block entries begin.
     pub const BLOCKS: usize = 128;
@@ -127,6 +129,11 @@ impl Geometry {
     #[inline(always)]
     pub const fn block_at(&self, index: u32) -> u64 {
         self.bytes / 8 + index as u64 * self.block_bytes()
+    }
+
+    /// Where in the segment the words of its files stand if it has some.
+    pub const fn words(&self) -> u64 {
+        self.log + self.bytes
     }
 
     /// Bytes of the longest message.
@@ -237,6 +244,7 @@ impl ReaderPlace {
 pub const FACTS: &[u64] = &[
     part::BYTES as u64,
     part::AGE as u64,
+    part::FILES as u64,
     part::OLDEST as u64,
     part::BLOCKS as u64,
     block::BYTES,

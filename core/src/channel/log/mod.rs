@@ -20,10 +20,12 @@
 //! | `room` | blocks: taking, closing, what the dead leave |
 //! | `appender` | the sending end |
 //! | `reader` | the receiving end |
+//! | `files` | logs that are also in files |
 //! | `check` | every invariant |
 
 mod appender;
 pub(super) mod check;
+pub(crate) mod files;
 mod index;
 pub mod layout;
 mod reader;
@@ -44,6 +46,7 @@ mod tests;
 use std::time::Duration;
 
 pub use appender::Appender;
+pub use files::LogFiles;
 pub use index::{Part, create};
 pub use reader::{LogMessage, LogReader, ReadFrom};
 
@@ -81,6 +84,29 @@ pub struct LogStats {
     pub bytes_max: u64,
     /// The named readers.
     pub readers: Vec<LogReaderInfo>,
+    /// What is in files, of a log that has some.
+    pub files: Option<LogFileStats>,
+}
+
+/// What the files of a log hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogFileStats {
+    /// Where they are, as whoever made the log said.
+    pub dir: std::path::PathBuf,
+    /// The oldest position that they hold.
+    pub oldest: u64,
+    /// Messages in front of this position are in files that are synced.
+    pub durable: u64,
+    /// Files, the one that is prepared included; 0 for an attachment that only reads.
+    pub files: u64,
+    /// Bytes of these.
+    pub bytes: u64,
+    /// Flushes that wrote something, by all processes.
+    pub flushes: u64,
+    /// Bytes that they wrote.
+    pub flushed_bytes: u64,
+    /// Whether a failed sync has ended all appending.
+    pub poisoned: bool,
 }
 
 /// A named reader of a log, as others see it.
@@ -106,6 +132,9 @@ pub(crate) fn settle_options(name: &str, options: &ChannelOptions) -> Result<Cha
         if options.retention.is_some() {
             return refuse(format!("Channel `{name}` is a {:?}: only a log has `retention`.", options.kind));
         }
+        if options.files.is_some() {
+            return refuse(format!("Channel `{name}` is a {:?}: only a log has `files`.", options.kind));
+        }
         return Ok(options);
     }
     if options.timestamps {
@@ -120,6 +149,9 @@ pub(crate) fn settle_options(name: &str, options: &ChannelOptions) -> Result<Cha
     {
         return refuse(format!("`age` is {age:?}: it must be whole milliseconds from 1 to {}.", u32::MAX));
     }
+    if let Some(files) = &options.files {
+        files::check_options(name, retention, files)?;
+    }
     // A log has no lanes.
     options.lane_bytes = super::layout::LANE_BYTES_DEFAULT;
     Ok(options)
@@ -128,7 +160,8 @@ pub(crate) fn settle_options(name: &str, options: &ChannelOptions) -> Result<Cha
 /// Bytes that the control area of a channel of these options takes; None for one that fits any chunk.
 pub(crate) fn bytes_needed(options: &ChannelOptions) -> Option<u64> {
     let retention = options.retention.as_ref().filter(|_| options.kind == ChannelKind::Log)?;
-    Some(layout::control_bytes(layout::SUBS, layout::BLOCKS) + retention.bytes)
+    let words = options.files.as_ref().map_or(0, |_| files::words::LEN);
+    Some(layout::control_bytes(layout::SUBS, layout::BLOCKS) + retention.bytes + words)
 }
 
 impl Area {
@@ -170,8 +203,15 @@ impl Area {
         self.trim_by_age()?;
         let oldest = log.oldest().position();
         let end = log.end(oldest);
-        let mut stats =
-            LogStats { oldest, end, bytes: 0, bytes_max: log.geometry.bytes, readers: Vec::new() };
+        let first = self.first_kept()?;
+        let mut stats = LogStats {
+            oldest: first,
+            files: self.file_stats()?,
+            end,
+            bytes: 0,
+            bytes_max: log.geometry.bytes,
+            readers: Vec::new(),
+        };
         for index in 0..log.geometry.blocks {
             let (_, used, behind) = self.look_at_block(index)?;
             if behind > oldest {
@@ -193,6 +233,16 @@ impl Area {
             });
         }
         Ok(Some(stats))
+    }
+
+    /// The oldest message that a reader of this process finds, in memory or in files.
+    pub(super) fn first_kept(&self) -> Result<u64> {
+        let log = self.log()?;
+        let oldest = log.oldest().position();
+        match &log.words {
+            Some(words) if self.files.is_some() => Ok(words.stored().position().min(oldest)),
+            _ => Ok(oldest),
+        }
     }
 
     /// Blocks that an appender holds now.

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::index::{Look, Part};
+use super::files::Cursor;
+use super::index::Look;
 use super::layout::ReaderPlace;
 use crate::channel::area::Area;
 use crate::channel::layout::{NAMED, SubKind, SubState, sub};
@@ -54,6 +55,8 @@ pub struct LogReader {
     name: Option<Name>,
     scratch: Vec<u8>,
     patience: Patience,
+    /// Where it is in the files, once it was far behind.
+    cursor: Option<Box<Cursor>>,
     /// `!Sync`: one thread at a time.
     alone: std::marker::PhantomData<std::cell::Cell<()>>,
 }
@@ -68,11 +71,12 @@ struct Name {
     place: ReaderPlace,
 }
 
-impl Part {
+impl Area {
     /// The position that a reader begins at.
-    fn start(&self, name: &str, from: ReadFrom) -> Result<u64> {
-        let oldest = self.oldest().position();
-        let end = || self.end(oldest);
+    fn start_of_reader(&self, from: ReadFrom) -> Result<u64> {
+        let (log, name) = (self.log()?, &self.name);
+        let oldest = self.first_kept()?;
+        let end = || log.end(oldest);
         match from {
             ReadFrom::Oldest => Ok(oldest),
             ReadFrom::Newest => Ok(end()),
@@ -122,7 +126,7 @@ impl LogReader {
         area.same_process()?;
         area.ground.usable()?;
         area.trim_by_age()?;
-        let start = area.log()?.start(&area.name, from)?;
+        let start = area.start_of_reader(from)?;
         let (mut position, mut held) = (start, None);
         if let Some(name) = name {
             let me = area.ground.thread()?;
@@ -140,7 +144,7 @@ impl LogReader {
             held = Some(Name { index, state, entry, marker: thread::marker(), place });
             if is_new && from == ReadFrom::Oldest {
                 // What was trimmed while it came is not lost to it: it had not begun.
-                position = position.max(area.log()?.oldest().position());
+                position = position.max(area.first_kept()?);
             }
             let max = area.log()?.geometry.position_max();
             if position > max {
@@ -157,6 +161,7 @@ impl LogReader {
             name: held,
             scratch: Vec::new(),
             patience: Patience::default(),
+            cursor: None,
             alone: std::marker::PhantomData,
         })
     }
@@ -182,7 +187,7 @@ impl LogReader {
     /// Goes on elsewhere. What was handed out before counts as handled.
     pub fn seek(&mut self, from: ReadFrom) -> Result<()> {
         self.hold()?;
-        let to = self.area.log()?.start(&self.area.name, from)?;
+        let to = self.area.start_of_reader(from)?;
         self.position = to;
         let back = to < self.shown;
         self.show()?;
@@ -312,11 +317,17 @@ impl LogReader {
         self.trimmed()
     }
 
-    /// Goes on with the oldest message that is kept.
+    /// Goes on in the files, or with the oldest message that is kept.
     #[cold]
     #[inline(never)]
     fn trimmed(&mut self) -> Result<Option<LogMessage>> {
-        let oldest = self.area.log()?.oldest().position();
+        if self.area.files.is_some()
+            && let Some(message) =
+                self.cursor.get_or_insert_default().read(&self.area, self.position, &mut self.scratch)?
+        {
+            return Ok(Some(message));
+        }
+        let oldest = self.area.first_kept()?;
         let Some(lost) = oldest.checked_sub(self.position).filter(|lost| *lost > 0) else {
             return Err(Error::new(
                 ErrorCode::Corrupt,

@@ -63,6 +63,10 @@ impl Area {
             if joined.is_ok() {
                 // DIES AFTER: a reader that is away, with a good position.
                 kill_point!("channel.log_join.joined");
+                // Files are not removed either.
+                if let Some(words) = &log.words {
+                    words.reader_joined();
+                }
                 return Ok(seen.position());
             }
         }
@@ -74,12 +78,18 @@ impl Area {
         Error::new(ErrorCode::Busy, format!("The log `{}` changes too fast.", self.name))
     }
 
-    /// How far may be trimmed, and who keeps what follows.
+    /// How far may be trimmed, and who keeps what follows. What is in files is not lost to a reader.
     fn bound(&self) -> Result<(u64, Option<u32>)> {
-        let mut bound = (u64::MAX, None);
-        if self.overruns() {
-            return Ok(bound);
+        match &self.log()?.words {
+            Some(words) => Ok((words.flushed(), None)),
+            None if self.overruns() => Ok((u64::MAX, None)),
+            None => self.reader_bound(),
         }
+    }
+
+    /// What the named readers have read all of, and the one that is farthest behind.
+    pub(super) fn reader_bound(&self) -> Result<(u64, Option<u32>)> {
+        let mut bound = (u64::MAX, None);
         for index in 0..self.shape.subs {
             if matches!(self.sub_state(index)?.kind(), Some(SubKind::Live | SubKind::Away)) {
                 let position = self.reader_position(index)?;
@@ -102,6 +112,11 @@ impl Area {
             }
             let (bound, keeper) = self.bound()?;
             if bound < need {
+                if log.words.is_some() {
+                    // Only what is in the files may go.
+                    self.flush()?;
+                    continue;
+                }
                 return Err(self.log_full(bound, keeper));
             }
             self.move_oldest(seen, wish.min(bound).max(need))?;
@@ -109,6 +124,7 @@ impl Area {
         Err(self.too_fast())
     }
 
+    /// Moves `oldest` from what was seen.
     pub(super) fn move_oldest(&self, seen: Oldest, to: u64) -> Result<()> {
         kill_point!("channel.log_trim.before");
         // ORDER AcqRel [log-oldest]: a failure means that another trimmed, or a reader came.
@@ -124,7 +140,7 @@ impl Area {
     }
 
     #[cold]
-    fn log_full(&self, bound: u64, keeper: Option<u32>) -> Error {
+    pub(super) fn log_full(&self, bound: u64, keeper: Option<u32>) -> Error {
         let name = keeper.and_then(|index| self.sub_name(index).ok()).unwrap_or_default();
         Error::with_amount(
             ErrorCode::LogFull,

@@ -1,6 +1,6 @@
-//! One small thread for each process that has a store open: flushes at an interval.
+//! One small thread for each process that has a store, or a log with files, open: flushes at an interval.
 //!
-//! It keeps nothing alive: it holds the store weakly, ends when the store is gone, and a process that returns from `main`
+//! It keeps nothing alive: it holds the store or log weakly, ends when that is gone, and a process that returns from `main`
 //! does not wait for it. In a forked child it does not exist; the child's copy of the handle knows that and neither locks
 //! nor joins anything.
 
@@ -79,7 +79,7 @@ impl Drop for Ticker {
         let mut seen = signals.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         seen.stop = true;
         changed.notify_all();
-        // The last holder of the store may be the thread itself.
+        // The last holder of what is flushed may be the thread itself.
         if std::thread::current().id() == self.thread {
             return;
         }

@@ -1,0 +1,108 @@
+//! What a flush of a log writes: its messages from `flushed` on, and where the named readers are if that changed.
+//!
+//! A message never changes once it is published, so a leader who was deposed and writes on puts the same bytes at the same
+//! positions. Places are taken before the end of the log is looked for and written behind the messages: where a place survives a power
+//! cut, the messages in front of it do, too.
+
+use super::line::{Kind, Line, Place, encode_places};
+use crate::channel::area::Area;
+use crate::channel::layout::{NAMED, SubKind};
+use crate::channel::log::index::Look;
+use crate::error::Result;
+use crate::journal::append::deposed;
+use crate::journal::{Batches, Source};
+use crate::shm::atomic::Ordering;
+use crate::shm::time;
+
+/// The log as the journal sees it.
+pub struct Flush<'a>(pub &'a Area);
+
+/// What a flush remembers until its files are synced.
+pub struct Taken {
+    to: u64,
+    /// The mark of the places that it saw and the one of those that it wrote.
+    marks: Option<(u64, u64)>,
+}
+
+/// The wall clock at a time of the boot clock; 0 stays.
+fn wall_of(time_ms: u64) -> u64 {
+    if time_ms == 0 { 0 } else { (time::wall_ms() + time_ms).saturating_sub(time::boot_ms()).max(1) }
+}
+
+/// The mark of places that a flush wrote: 0 is that of none.
+pub fn mark_of(places: &[Place], flush: u64) -> u64 {
+    if places.is_empty() {
+        return flush & 0xffff_ffff;
+    }
+    u64::from(crc32c::crc32c(&encode_places(places)).max(1)) << 32 | flush & 0xffff_ffff
+}
+
+impl Area {
+    /// Where the named readers are.
+    pub fn reader_places(&self) -> Result<Vec<Place>> {
+        let mut places = Vec::new();
+        for index in 0..self.shape.subs {
+            let seen = self.sub_state(index)?;
+            if seen.flags() & NAMED == 0 || !matches!(seen.kind(), Some(SubKind::Live | SubKind::Away)) {
+                continue;
+            }
+            let place = Place { name: self.sub_name(index)?, position: self.reader_position(index)? };
+            // Another may have got the entry meanwhile.
+            if self.sub_state(index)?.generation() == seen.generation() {
+                places.push(place);
+            }
+        }
+        Ok(places)
+    }
+}
+
+impl Source for Flush<'_> {
+    type Taken = Taken;
+
+    fn collect(&self, batches: &mut Batches<'_>) -> Result<Taken> {
+        let (area, log) = (self.0, self.0.log()?);
+        let words = area.words()?;
+        // ORDER Acquire [log-marks]: what an earlier flush wrote.
+        let seen = words.marks().load(Ordering::Acquire);
+        let readers = area.reader_places()?;
+        let from = words.flushed();
+        let to = log.end(from);
+        let mut bytes = Vec::new();
+        for position in from..to {
+            // What is not in the files is not trimmed: only who was deposed finds it so.
+            let Look::Found(found) = log.look(position)? else { return Err(deposed()) };
+            bytes.resize(found.len as usize, 0);
+            log.ring().copy_out(found.at, &mut bytes)?;
+            if !log.is_kept(position) {
+                return Err(deposed());
+            }
+            batches.push(&Line {
+                kind: Kind::Message,
+                position,
+                time_ms: wall_of(found.time_ms),
+                payload: &bytes,
+            })?;
+        }
+        let mark = mark_of(&readers, words.journal()?.epoch().load(Ordering::Relaxed));
+        if seen >> 32 == mark >> 32 {
+            return Ok(Taken { to, marks: None });
+        }
+        let payload = encode_places(&readers);
+        let position = readers.len() as u64;
+        batches.push(&Line { kind: Kind::Readers, position, time_ms: 0, payload: &payload })?;
+        Ok(Taken { to, marks: Some((seen, mark)) })
+    }
+
+    fn settle(&self, taken: Taken) -> Result<()> {
+        let words = self.0.words()?;
+        kill_point!("log_files.flush.before_mark");
+        // ORDER AcqRel [log-flushed]: the files hold everything in front of it; a late leader moves it nowhere.
+        words.flushed_word().fetch_max(taken.to, Ordering::AcqRel);
+        kill_point!("log_files.flush.marked");
+        if let Some((seen, written)) = taken.marks {
+            // ORDER AcqRel [log-marks]: a failure means that a later flush wrote other places.
+            let _ = words.marks().compare_exchange(seen, written, Ordering::AcqRel, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+}
