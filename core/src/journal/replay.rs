@@ -64,8 +64,8 @@ impl Census {
 
 /// Reads which flushes the journal holds.
 pub fn census(files: &dyn FileLayer, store: &[u8; 16], survey: &Survey) -> Result<Census> {
-    let mut census = Census::default();
-    census.wall_ms = survey.manifest.map_or(0, |manifest| manifest.wall_ms);
+    let wall_ms = survey.manifest.map_or(0, |manifest| manifest.wall_ms);
+    let mut census = Census { wall_ms, ..Census::default() };
     for &place in &survey.journals {
         read_file(files, store, journal_at(place), place, &mut |batch, _| {
             let flush = census.flushes.entry(batch.epoch).or_default();
