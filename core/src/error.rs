@@ -95,6 +95,7 @@ error_table! {
     53 Unanswered "UNANSWERED" "The server let the call go without a reply." "Look at the server: it refused the request, or an error or panic kept it from answering.";
     54 TooManyClients "TOO_MANY_CLIENTS" "All client or server entries of the service are taken." "Close clients or servers that are not needed, or share one among threads.";
     56 Ejected "EJECTED" "The subscription was taken away: it stood still for too long, somebody ended it, or the thread that used it last has ended." "Subscribe again; read more often, or make the channel with larger lanes or a longer time.";
+    63 NotOrdered "NOT_ORDERED" "The store does not keep its keys in order." "Make it with `ordered`, or read it with `scan`.";
     65 Conflict "CONFLICT" "The transaction read what another has changed meanwhile, or was in its way: nothing of it was done." "Do it again from the start with what is there now; the form with a function does so by itself.";
     66 TransactionTooLarge "TRANSACTION_TOO_LARGE" "The transaction reads or writes more than one may." "Divide it into smaller ones; the message names the limit.";
 }

@@ -27,6 +27,7 @@ mod store;
 mod table;
 #[cfg(not(memora_loom))]
 mod topic;
+mod tree;
 mod wait;
 
 #[cfg(not(memora_loom))]
@@ -56,8 +57,10 @@ pub use signal::{
     SemaphoreState, SignalKind,
 };
 pub use store::{
-    Durability, Store, StoreOptions, StoreStats, TRANSACTION_BYTES_MAX, TRANSACTION_KEYS_MAX, Transaction,
+    Durability, RangeIter, Store, StoreOptions, StoreStats, TRANSACTION_BYTES_MAX, TRANSACTION_KEYS_MAX,
+    Transaction,
 };
+pub use table::Direction;
 pub use table::entry::{CasOutcome, DeleteOutcome, Entry, SetOptions, Version};
 #[cfg(not(memora_loom))]
 pub use topic::{Topic, TopicOptions, TopicStats, TopicSubscriber, TopicUpdate};

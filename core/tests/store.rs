@@ -197,6 +197,7 @@ fn a_full_file_system_refuses_writes_before_they_change_anything() {
             dir: Some(files.join("store")),
             durability: Durability::Sync,
             checkpoint_bytes: 8 << 20,
+            ..StoreOptions::default()
         };
         let store = fabric.store("orders", &options).unwrap();
         let mut acknowledged = Vec::new();

@@ -9,6 +9,7 @@ const LAYERS: &[&[&str]] = &[
     &["service", "topic"],
     &["cache", "channel", "store", "signal"],
     &["table", "journal"],
+    &["tree"],
     &["chunk"],
     &["registry"],
     &["segment"],

@@ -555,6 +555,7 @@ pub(crate) fn store(border: &Border, options: *const memora_store_options_t) -> 
             0 => default.checkpoint_bytes,
             bytes => bytes,
         },
+        ordered: None,
     })
 }
 

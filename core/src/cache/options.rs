@@ -42,6 +42,7 @@ impl CacheOptions {
             entries: self.entries.unwrap_or(0),
             evict: self.when_full == WhenFull::Evict,
             events: self.events,
+            ordered: false,
         })
     }
 }

@@ -12,13 +12,14 @@ use crate::shm::atomic::Ordering;
 
 /// Marks the word of an entry that names the chunk which its thread cleans, not one that it fills.
 pub(super) const CLEANING: u32 = 1 << 31;
-/// Marks the word of an entry that names a chunk of class `Small`: of a cache that evicts a thread fills two.
+/// Marks the word of an entry that names a chunk of class `Small`, or of nodes: of a cache that evicts, and of a store with an
+/// ordered index, a thread fills two.
 const SMALL: u32 = 1 << 30;
 
 /// Under what a thread's entry names its open chunk of an object.
 #[inline]
 const fn key_of(class: Class, object: u32) -> u32 {
-    if matches!(class, Class::Small) { object | SMALL } else { object }
+    if matches!(class, Class::Small | Class::Node) { object | SMALL } else { object }
 }
 
 /// Where a key is looked for first in an entry: young and old ones of an object are not neighbours.

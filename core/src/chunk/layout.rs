@@ -104,7 +104,7 @@ pub enum Class {
     Main = 2,
     /// Records of a store, with the extended header.
     Store = 3,
-    /// Nodes of an ordered index (reserved).
+    /// Nodes of an ordered index.
     Node = 4,
     /// Records of a work queue (reserved).
     Queue = 5,

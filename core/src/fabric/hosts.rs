@@ -19,6 +19,7 @@ impl Heir for Inner {
         let mut areas = Vec::new();
         let mut damage = Ok(());
         let mut services = Vec::new();
+        let mut tables = Vec::new();
         for object in &objects {
             if object.kind == ObjectKind::Service {
                 let service = self.service_area(object, Arc::clone(&self.undertaker))?;
@@ -30,6 +31,9 @@ impl Heir for Inner {
                 damage = damage.and(channel::inherit(&area, thread));
                 areas.push(area);
             }
+            if object.kind == ObjectKind::Store {
+                tables.push(self.table(object));
+            }
             if object.kind == ObjectKind::Signal {
                 let left = self.bare_signal(object).and_then(|area| crate::signal::inherit(&area, thread));
                 damage = damage.and(left);
@@ -40,6 +44,10 @@ impl Heir for Inner {
             let offset = self.pool.geometry().chunk_offset(first);
             // What cannot be read is kept: a leak is repaired by hand, a chunk that is freed in use is not.
             named
+                || tables.iter().any(|table| match table {
+                    Ok(table) => table.tree().is_some_and(|tree| tree.names_chunk(first).unwrap_or(true)),
+                    Err(_) => true,
+                })
                 || areas.iter().any(|area| channel::names_ring(area, offset).unwrap_or(true))
                 || services.iter().any(|area| crate::service::names_ring(area, offset).unwrap_or(true))
         };
@@ -54,6 +62,9 @@ impl Heir for Inner {
                 table.close_line(thread);
                 // Who leaves by itself is in the middle of nothing: what it did is counted.
                 crate::table::inherit(&table, self.registry.is_dead(thread))?;
+                if let Some(tree) = table.tree() {
+                    damage = damage.and(tree.inherit(thread));
+                }
                 if object.kind == ObjectKind::Store {
                     crate::store::object::inherit(&self.pool, object.offset, thread)?;
                 }

@@ -101,6 +101,7 @@ pub(crate) const FINGERPRINT: Fingerprint = Fingerprint {
         let hash = fold(hash, crate::registry::layout::FACTS);
         let hash = fold(hash, crate::chunk::layout::FACTS);
         let hash = fold(hash, crate::table::layout::FACTS);
+        let hash = fold(hash, crate::tree::layout::FACTS);
         let hash = fold(hash, crate::channel::layout::FACTS);
         let hash = fold(hash, crate::channel::queue::layout::FACTS);
         let hash = fold(hash, crate::channel::log::layout::FACTS);

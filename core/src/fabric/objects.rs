@@ -225,8 +225,8 @@ impl Fabric {
         let found = self.inner.open_or_create(&Plan {
             kind: ObjectKind::Store,
             name,
-            options: [0; 8],
-            chunks: store::object::chunks_needed(pool),
+            options: [u64::from(options.ordered.unwrap_or(false)), 0, 0, 0, 0, 0, 0, 0],
+            chunks: store::object::chunks_needed(pool, options),
             lay_out: &|run, _| {
                 store::object::initialise(pool, run, self.inner.segment.identity().hash_seed, options)
             },

@@ -22,6 +22,7 @@
 //! | `object` | the store as an object of a fabric: layout, opening, inheritance |
 //! | `core` | what handles and ticker share; flush |
 //! | `flush` | what a flush writes |
+//! | `range` | entries in the order of their keys |
 //! | `operations` | changes of a part of an entry |
 //! | `recovery` | the first opener reads the files |
 //! | `checkpoint` | compaction |
@@ -37,6 +38,7 @@ pub(crate) mod object;
 mod operations;
 #[cfg(all(test, feature = "kill-points", not(memora_loom)))]
 mod process_tests;
+mod range;
 mod recovery;
 #[cfg(all(test, not(memora_loom)))]
 mod tests;
@@ -58,6 +60,7 @@ use self::core::Core;
 pub use self::core::Host;
 pub use crate::journal::Durability;
 use crate::journal::ticker::Ticker;
+pub use range::RangeIter;
 pub use transaction::{TRANSACTION_BYTES_MAX, TRANSACTION_KEYS_MAX, Transaction};
 
 /// Bytes of journal that trigger a checkpoint, unless the user says otherwise.
@@ -73,6 +76,9 @@ pub struct StoreOptions {
     pub durability: Durability,
     /// Bytes of journal from which a checkpoint is made.
     pub checkpoint_bytes: u64,
+    /// Whether it keeps its keys in order, for [`Store::range`] and [`Store::prefix`]: fixed when it is made in a fabric. `None`:
+    /// as it was made; a new store then does not.
+    pub ordered: Option<bool>,
 }
 
 impl Default for StoreOptions {
@@ -81,6 +87,7 @@ impl Default for StoreOptions {
             dir: None,
             durability: Durability::default(),
             checkpoint_bytes: CHECKPOINT_BYTES_DEFAULT,
+            ordered: None,
         }
     }
 }

@@ -19,9 +19,13 @@ use crate::table::{self, RecordClass, Table, TableOptions};
 /// Bytes of journal from which a checkpoint is made, at least: below, files would be made and removed all the time.
 const CHECKPOINT_BYTES_MIN: u64 = 64 << 10;
 
+fn table_options(options: &StoreOptions) -> TableOptions {
+    TableOptions { ordered: options.ordered.unwrap_or(false), ..TableOptions::default() }
+}
+
 /// Chunks that the object of a store needs in a row.
-pub fn chunks_needed(pool: &Pool) -> u32 {
-    table::chunks_needed(pool, &TableOptions::default())
+pub fn chunks_needed(pool: &Pool, options: &StoreOptions) -> u32 {
+    table::chunks_needed(pool, &table_options(options))
 }
 
 /// What must be right before a store is made, so that a mistyped directory does not leave a store that cannot be opened.
@@ -48,7 +52,7 @@ pub fn initialise(pool: &Pool, run: Span<'_>, seed: u64, options: &StoreOptions)
     if options.dir.is_none() && options.durability != Durability::Process {
         return Err(no_directory(options.durability));
     }
-    table::initialise(pool, run, class, seed, &TableOptions::default())?;
+    table::initialise(pool, run, class, seed, &table_options(options))?;
     let words = Words::at(run.shm(), run.offset() + USER_OFFSET)?;
     match &options.dir {
         Some(dir) => {
@@ -110,6 +114,14 @@ pub fn open(
     let class = if path.is_some() { RecordClass::Store } else { RecordClass::Memory };
     let pool_is_writable = pool.shm().writable();
     let table = Table::open(pool, object.number, object.offset, class, Arc::new(time::boot_ms))?;
+    let ordered = table.tree().is_some();
+    if options.ordered.is_some_and(|wanted| wanted != ordered) {
+        let made = if ordered { "with" } else { "without" };
+        return Err(Error::new(
+            ErrorCode::WrongOptions,
+            format!("The store `{}` was made {made} keys in order.", object.name),
+        ));
+    }
     let opening = Opening {
         name: object.name,
         fabric: object.fabric,

@@ -310,7 +310,7 @@ impl Core {
         for (key, id) in &expired {
             self.table.bury_expired(self.host.actor()?, key, *id)?;
         }
-        Ok(())
+        self.table.scrub_tree(self.host.actor()?)
     }
 }
 

@@ -85,6 +85,24 @@ impl Table {
     }
 }
 
+/// The tree is sound, and every key that a slot has is in it.
+fn check_tree(
+    table: &Table,
+    live: bool,
+    keys: &HashMap<Vec<u8>, Seen>,
+    report: &mut dyn FnMut(String, String),
+) -> Result<()> {
+    let Some(tree) = &table.tree else { return Ok(()) };
+    tree.check(live, report)?;
+    for (key, seen) in keys {
+        if !tree.contains(key)? && unchanged(table, seen)? {
+            let what = format!("the key {:?} is not in the ordered index", String::from_utf8_lossy(key));
+            report(seen.place.clone(), what);
+        }
+    }
+    Ok(())
+}
+
 /// What the check found of one entry.
 struct Seen {
     place: String,
@@ -147,6 +165,7 @@ pub fn check(table: &Table, live: bool, report: &mut dyn FnMut(String, String)) 
         check_index_chunk(table, live, part, &mut keys, &mut totals, report)?;
         index = table.range(index, entry).end;
     }
+    check_tree(table, live, &keys, report)?;
     if !live {
         check_counts(table, &totals, report)?;
         check_account(table, report)?;

@@ -94,7 +94,10 @@ impl Table {
     /// Cleans up to `count` records of a chunk that the caller has taken. False when there was no room to move one.
     pub(super) fn clean_records(&self, me: Actor<'_>, chunk: ChunkId, count: usize) -> Result<bool> {
         let taken = self.pool.state(chunk)?;
-        match self.clean_some(me, chunk, count) {
+        let nodes = taken.class() == Some(Class::Node);
+        let cleaned =
+            if nodes { self.clean_nodes(me, chunk, count) } else { self.clean_some(me, chunk, count) };
+        match cleaned {
             // Somebody took the chunk over, and it is in use for something else: nothing of it was damaged.
             Err(_) if self.pool.state(chunk)? != taken => Ok(true),
             done => done,
@@ -259,6 +262,7 @@ impl Table {
                 return Ok(Some(Moved::Dead));
             }
             self.note_leaving(walked.offset)?;
+            let key = self.key_to_note(walked.offset, head)?;
             kill_point!("table.clean.before_drop");
             // ORDER AcqRel [slot]: as every unlinking.
             let (slot, next) = (owner.slot, owner.word.unlink());
@@ -270,6 +274,7 @@ impl Table {
             self.count_record(me, head, walked.offset, -(walked.bytes as i64), entries);
             self.count_small(-i64::from(class == Class::Small));
             self.note_dropped(me, head, walked.offset)?;
+            self.forget_later(key);
             return Ok(Some(Moved::Dead));
         }
         let place = match self.room(me, class, walked.bytes)? {
@@ -420,6 +425,7 @@ impl Table {
             }
             self.note_leaving(walked.offset)?;
         }
+        let key = self.key_to_note(walked.offset, &head)?;
         // ORDER AcqRel [slot]: as every unlinking.
         let (slot, next) = (owner.slot, owner.word.unlink());
         let small = self.entries_limit != 0 && self.class_at(walked.offset)? == Class::Small;
@@ -429,6 +435,7 @@ impl Table {
             self.count_record(me, &head, walked.offset, -(walked.bytes as i64), entries);
             self.count_small(-i64::from(small));
             self.note_dropped(me, &head, walked.offset)?;
+            self.forget_later(key);
         }
         Ok(())
     }

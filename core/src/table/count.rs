@@ -269,7 +269,8 @@ impl Table {
                     // ORDER Relaxed: an estimate.
                     let object = self.pool.descriptor(chunk)?.u32::<{ at::OBJECT }>().load(Ordering::Relaxed);
                     // What evicts is room: it gives way.
-                    if object != self.object && !self.pool.gives_way(chunk)? {
+                    let other = object != self.object || state.class() == Some(Class::Node);
+                    if other && !self.pool.gives_way(chunk)? {
                         foreign += self.pool.live_bytes(chunk)?;
                     }
                 }

@@ -275,12 +275,14 @@ impl Table {
             0 => word.unlink(),
             before => word.publish(word.tag(), before),
         };
+        let key = if next.offset() == 0 { self.key_to_note(offset, &head)? } else { None };
         kill_point!("table.intent.before_back");
         // DIES BEFORE: whoever meets it takes it back. DIES AFTER: it is gone; its bytes are not counted dead.
         // ORDER AcqRel [slot]: as every publication.
         let back = slot.compare_exchange(word.0, next.0, Ordering::AcqRel, Ordering::Relaxed).is_ok();
         kill_point!("table.intent.back");
         if back {
+            self.forget_later(key);
             self.pool.add_dead(dead.0, dead.1, head.bytes(self.header))?;
         }
         Ok(back)

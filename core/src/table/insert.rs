@@ -17,6 +17,7 @@ use crate::chunk::{Actor, Appended, ChunkId, Class, Guard};
 use crate::error::Result;
 use crate::shm::Span;
 use crate::shm::atomic::{AtomicU32, AtomicU64, Ordering, spin_hint, yield_now};
+use crate::tree::Entered;
 
 /// Bits of the holder in a lock word; the ticket stands above.
 const HOLDER_BITS: u32 = 12;
@@ -43,6 +44,8 @@ pub(super) struct Coming {
     pub counts: bool,
     /// Whether it gets its stamp then.
     pub pending: bool,
+    /// The leaf that shows the key, if keys are kept in order.
+    pub entered: Option<Entered>,
 }
 
 /// A held insert lock.
@@ -62,7 +65,7 @@ const fn taken(word: u32, me: u16) -> u32 {
 
 impl Lock<'_> {
     /// Whether nobody took the lock away.
-    fn holds(&self) -> bool {
+    pub(super) fn holds(&self) -> bool {
         // ORDER Acquire [insert-lock]: behind the load of an empty slot: a slot that a thief poisoned shows the theft too.
         self.word.load(Ordering::Acquire) == self.held
     }
@@ -177,6 +180,12 @@ impl Table {
         if !matches!(self.find(span, hash, key)?, Attempt::Done(None)) {
             return Ok(Attempt::Again);
         }
+        // Whoever is about to take the key out of the tree, because it was absent, fails from now on.
+        if let Some(entered) = coming.entered
+            && !self.touch_tree(key, entered)?
+        {
+            return Ok(Attempt::Again);
+        }
         for (place, number) in self.shape.candidates(hash).into_iter().enumerate() {
             let bucket = bucket_of(span, number)?;
             // No mark of the home leads here, so no search has noticed the split. Whoever began it may be dead: it is carried on.
@@ -252,7 +261,7 @@ impl Table {
     }
 
     /// Takes the insert lock of a home bucket in a pinned index chunk.
-    fn lock<'a>(&self, me: Actor<'_>, span: Span<'a>, home: u64) -> Result<Lock<'a>> {
+    pub(super) fn lock<'a>(&self, me: Actor<'_>, span: Span<'a>, home: u64) -> Result<Lock<'a>> {
         let word = bucket_of(span, home)?.u32::<{ bucket::LOCK }>();
         let mut watched = 0;
         #[cfg(not(memora_loom))]

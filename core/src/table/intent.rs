@@ -304,6 +304,7 @@ impl Table {
         let (head, dead) =
             (record::head_at(self.pool.shm(), intent.offset)?, self.dead_token(intent.offset)?);
         self.note_leaving(intent.offset)?;
+        let key = self.key_to_note(intent.offset, &head)?;
         kill_point!("table.intent.before_drop");
         // DIES BEFORE: the cleaner does it. DIES AFTER: the bytes are not counted dead.
         // ORDER AcqRel [slot]: as every unlinking. A failure means that the key has a new state.
@@ -311,6 +312,7 @@ impl Table {
         if owner.slot.compare_exchange(owner.word.0, next.0, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
             self.pool.add_dead(dead.0, dead.1, head.bytes(self.header))?;
             self.count(me, -(head.bytes(self.header) as i64), 0);
+            self.forget_later(key);
         }
         Ok(())
     }

@@ -15,6 +15,7 @@
 //!   88 counted   u64  the value of `deaths` for which entries were counted anew
 //!   96 ghosts    u64  evicting cache: records that were put among the ghosts so far
 //!  104 young     u64  evicting cache with a limit of entries: those of class Small
+//!  112 tree      u64  store: bytes of the area of its ordered index, 0 = it has none
 //!  192 floor     u64  store: no state that left the table has a higher order; 0 = not recovered yet
 //!  200 time      u64  store: the clock of its states, moved on by each flush; from 2
 //!  256 stripes   16 x 64 B  2 x {live bytes u64 | entries u64}, by thread index; sums, wrapping; one set for what a flush left
@@ -28,6 +29,7 @@
 //!      statistics 128 B for each index of a thread entry, from 0: 8 x u64 counted for ever by its holders (hits, misses, sets,
 //!                 deletes, evicted small, evicted main, expired, flushed), and the same as they were when the last one left
 //!      advisor    a sample of keys, see `advisor`
+//! aux area of a store with an ordered index, at the same place: see `tree::layout`
 //!
 //! index chunk: buckets of 64 B; the last 1/32 (at least one) are the stash
 //!    0 slot      7 x u64  see `slot`
@@ -75,6 +77,7 @@ pub mod control {
     pub const COUNTED: usize = 88;
     pub const GHOSTS: usize = 96;
     pub const SMALL_ENTRIES: usize = 104;
+    pub const TREE: usize = 112;
     pub const FLOOR: usize = 192;
     pub const TIME: usize = 200;
     pub const STRIPES: usize = 256;
@@ -198,6 +201,7 @@ pub struct Aux {
     pub ghosts: u64,
     pub stats: u64,
     pub advisor: u64,
+    pub tree: u64,
 }
 
 /// Bytes of one thread entry's statistics: two lines.
@@ -219,23 +223,24 @@ impl Aux {
         let ghosts = if entries != 0 { entries.saturating_mul(8).min(room / 16) } else { share };
         let ghosts = if evicts { ghosts.clamp(GHOSTS_MIN, GHOSTS_MAX).next_multiple_of(64) } else { 0 };
         let advisor = (room / 512).clamp(ADVISOR_MIN, ADVISOR_MAX).next_multiple_of(64);
-        let full = Aux { ghosts, stats: u64::from(threads) * STATS_LINE_BYTES, advisor };
+        let full = Aux { ghosts, stats: u64::from(threads) * STATS_LINE_BYTES, advisor, tree: 0 };
         if cfg!(memora_loom) { Aux { ghosts, ..Aux::default() } } else { full }
     }
 
     /// The words of the control area that say how long the parts are.
-    pub const fn words(self) -> [u64; 2] {
-        [(self.ghosts / 64) | ((self.stats / 64) << 32), self.advisor]
+    pub const fn words(self) -> [u64; 3] {
+        [(self.ghosts / 64) | ((self.stats / 64) << 32), self.advisor, self.tree]
     }
 
     /// The parts that the words say.
-    pub const fn from_words(words: [u64; 2]) -> Aux {
+    pub const fn from_words(words: [u64; 3]) -> Aux {
         let advisor = if words[1] < 1 << 32 { words[1] } else { 0 };
-        Aux { ghosts: (words[0] & 0xffff_ffff) * 64, stats: (words[0] >> 32) * 64, advisor }
+        let tree = if words[2] < 1 << 32 { words[2] } else { 1 };
+        Aux { ghosts: (words[0] & 0xffff_ffff) * 64, stats: (words[0] >> 32) * 64, advisor, tree }
     }
 
     pub const fn bytes(self) -> u64 {
-        self.ghosts + self.stats + self.advisor
+        self.ghosts + self.stats + self.advisor + self.tree
     }
 }
 
@@ -282,6 +287,7 @@ pub const FACTS: &[u64] = &[
     control::FLUSH as u64,
     control::OPTIONS as u64,
     control::AUX as u64,
+    control::TREE as u64,
     bucket::FREQUENCY as u64,
     STATS_LINE_BYTES,
     control::AGES,

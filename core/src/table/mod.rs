@@ -27,6 +27,7 @@
 //! | `places` | keeping a limit of entries |
 //! | `expire` | taking out what has expired, a little at a time |
 //! | `flush` | making everything gone at one moment |
+//! | `ordered` | keys in order: the tree beside the table |
 //! | `lease` | who makes the value of a key that is not there |
 //! | `stamp` | when a state of a store began to count |
 //! | `decide` | states whose transaction is not decided: reading past them, deciding for who does not |
@@ -78,6 +79,7 @@ pub mod layout;
 mod lease;
 mod lookup;
 mod observe;
+mod ordered;
 mod places;
 #[cfg(all(test, not(memora_loom)))]
 mod places_tests;
@@ -108,6 +110,7 @@ pub use intent::Begun;
 pub use intent::{Intent, Sighting};
 pub use lease::{Asked, End};
 pub use observe::{EventKind, Observer};
+pub use ordered::{Cursor, Direction, Keys};
 pub use state::{Cut, KeyState};
 pub use stats::{ChunkStates, Count, Counts};
 pub use update::{Action, Changed, Current, Id, Restored, Revision, Update, Value};
@@ -118,6 +121,7 @@ use crate::error::{Error, ErrorCode, Result};
 use crate::limits::{KEY_LEN_MAX, STORE_KEY_REST, VALUE_LEN_MAX};
 use crate::shm::atomic::{AtomicU64, Ordering};
 use crate::shm::{Shm, Span};
+use crate::tree::{self, Tree};
 use hash::Hasher;
 use layout::{Aux, Control, DIRECTORY_OFFSET, Entry, OBJECT_HEADER_BYTES, Shape, control, option};
 
@@ -215,6 +219,9 @@ pub struct Table {
     round: expire::Round,
     /// Who lends readers of a store a hand.
     hands: OnceLock<Weak<dyn Hands>>,
+    /// The keys in order, if the table has them.
+    tree: Option<Tree>,
+    gone: ordered::Gone,
 }
 
 /// Who finds the calling thread's entry for a reader that meets a state without its stamp.
@@ -236,6 +243,8 @@ pub struct TableOptions {
     pub evict: bool,
     /// Whether it tells its events.
     pub events: bool,
+    /// Whether it keeps its keys in order.
+    pub ordered: bool,
 }
 
 impl TableOptions {
@@ -247,6 +256,7 @@ impl TableOptions {
             true => {
                 Aux::of_cache(room, self.limit != 0, self.entries, self.evict, pool.ground().thread_limit())
             }
+            false if self.ordered => Aux { tree: tree::area_bytes(pool), ..Aux::default() },
             false => Aux::default(),
         }
     }
@@ -313,6 +323,7 @@ pub fn initialise(
     block.u64::<{ control::AUX }>().store(aux.words()[0], Ordering::Relaxed);
     block.u64::<{ control::ADVISOR }>().store(aux.words()[1], Ordering::Relaxed);
     block.u64::<{ control::TIME }>().store(stamp::TIME_FIRST, Ordering::Relaxed);
+    block.u64::<{ control::TREE }>().store(aux.words()[2], Ordering::Relaxed);
     if options.evict {
         pool.begin_account(ChunkId(root.0 - chunks), chunks + 1)?;
     }
@@ -358,10 +369,24 @@ impl Table {
         let aux = Aux::from_words([
             block.u64::<{ control::AUX }>().load(Ordering::Relaxed),
             block.u64::<{ control::ADVISOR }>().load(Ordering::Relaxed),
+            block.u64::<{ control::TREE }>().load(Ordering::Relaxed),
         ]);
         let aux_area =
             pool.shm().span(object_offset.saturating_add(layout::aux_offset(bits)), aux.bytes())?;
         let threads = u64::from(pool.ground().thread_limit());
+        let tree = match aux.tree {
+            0 => None,
+            bytes if bytes == tree::area_bytes(&pool) => {
+                let area = aux_area.offset() + aux.ghosts + aux.stats + aux.advisor;
+                Some(Tree::open(Arc::clone(&pool), object, area)?)
+            }
+            bytes => {
+                return Err(Error::new(
+                    ErrorCode::Corrupt,
+                    format!("Object {object} has an ordered index with an area of {bytes} bytes."),
+                ));
+            }
+        };
         let evicts = options & option::EVICT != 0 && class == RecordClass::Cache;
         let head = pool.geometry().chunk_of(object_offset).ok_or_else(|| outside(object_offset))?;
         let chunk_bytes = pool.geometry().chunk_bytes;
@@ -401,6 +426,8 @@ impl Table {
             capacity: count::CapacityCache::new(),
             round: expire::Round::new(),
             hands: OnceLock::new(),
+            tree,
+            gone: ordered::Gone::default(),
             shm: Arc::clone(pool.shared_shm()),
             arena: pool.geometry().arena_offset,
             chunk_shift: pool.geometry().chunk_bytes.trailing_zeros(),
@@ -439,9 +466,12 @@ impl Table {
     /// Longest key. The records of a store lie in one chunk each.
     #[inline]
     pub fn key_len_max(&self) -> usize {
-        match self.class {
-            RecordClass::Cache | RecordClass::Memory => KEY_LEN_MAX,
-            RecordClass::Store => KEY_LEN_MAX.min(self.pool.geometry().chunk_bytes as usize - STORE_KEY_REST),
+        match (self.class, &self.tree) {
+            (_, Some(_)) => tree::key_len_max(self.pool.geometry().chunk_bytes),
+            (RecordClass::Cache | RecordClass::Memory, None) => KEY_LEN_MAX,
+            (RecordClass::Store, None) => {
+                KEY_LEN_MAX.min(self.pool.geometry().chunk_bytes as usize - STORE_KEY_REST)
+            }
         }
     }
 

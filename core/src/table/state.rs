@@ -218,10 +218,10 @@ impl Table {
         key: &[u8],
         condition: &mut dyn FnMut(&Head) -> bool,
     ) -> Result<()> {
-        self.with_slot(me, key, &mut |found| {
-            let Some(found) = found else { return Ok(Some(())) };
+        let unlinked = self.with_slot(me, key, &mut |found| {
+            let Some(found) = found else { return Ok(Some(false)) };
             if !condition(&found.head) || found.word.kind() != SlotKind::Record {
-                return Ok(if self.unchanged(&found) { Some(()) } else { None });
+                return Ok(if self.unchanged(&found) { Some(false) } else { None });
             }
             let dead = self.dead_token(found.offset)?;
             let bytes = found.head.bytes(self.header);
@@ -233,8 +233,9 @@ impl Table {
             }
             self.pool.add_dead(dead.0, dead.1, bytes)?;
             self.count(me, -(bytes as i64), -i64::from(!found.head.is_tombstone()));
-            Ok(Some(()))
-        })
+            Ok(Some(true))
+        })?;
+        if unlinked { self.leave_tree(me, key) } else { Ok(()) }
     }
 
     /// Deletes an entry whose time is over, if it is still the one with this id: as every deletion, by a tombstone.

@@ -226,6 +226,7 @@ impl Table {
             return Err(bad_key(key.len(), self.key_len_max()));
         }
         let hash = self.hasher.hash(key);
+        self.leave_some(me)?;
         for _ in 0..TRIES {
             if let Attempt::Done(done) = self.try_update(me, hash, key, sight, &mut decide)? {
                 if let Sight::Transaction(_) = sight {
@@ -238,6 +239,9 @@ impl Table {
                     };
                     self.note(me.index, count, 1);
                     self.tell(event, done.id, key);
+                }
+                if done.changed && done.id == 0 && self.tree.is_some() {
+                    self.leave_tree(me, key)?;
                 }
                 self.share_chunks(me)?;
                 return Ok(done);
@@ -549,12 +553,14 @@ impl Table {
         self.admit(me, key.len(), draft.value.len(), 0)?;
         let class = self.class_of_new(hash)?;
         let lease = draft.head.is_tombstone();
+        // Before the record, which would be in the way of making room.
+        let entered = self.enter_tree(me, key)?;
         let place = if lease { None } else { Some(self.take_place(me)?) };
         match self.append(me, class, Need::Growth, key, draft, None, epoch) {
             Ok(Some(record)) => {
                 let counts = !matches!(draft.origin, Origin::Transaction(_));
                 let pending = draft.origin == Origin::Operation;
-                Ok(Some(Coming { record, place, lease, counts, pending }))
+                Ok(Some(Coming { record, place, lease, counts, pending, entered }))
             }
             other => {
                 if let Some(place) = place {

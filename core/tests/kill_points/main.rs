@@ -1,7 +1,7 @@
 //! Every named kill point, killed and frozen in a real process: the survivors go on at once, what was acknowledged is there, and the
 //! fabric passes its own check; a frozen victim then goes on as if nothing had happened.
 //!
-//! Eleven scenarios reach the points: `cache`, `evict`, `store`, `channel`, `queue`, `log`, `log files`, `signal`, `service`, `fabric` (creation, attaching, objects) and `heir` (taking over from the dead
+//! Twelve scenarios reach the points: `cache`, `evict`, `store`, `ordered`, `channel`, `queue`, `log`, `log files`, `signal`, `service`, `fabric` (creation, attaching, objects) and `heir` (taking over from the dead
 //! and from the stopped). A scenario is a random mix of everything that its objects can do, so a new kill point is covered when it is named.
 //!
 //! `MEMORA_KILL_ONLY=text` narrows a run to the points whose names contain the text, and tries more of their occurrences.
@@ -13,6 +13,7 @@ mod fabric;
 mod heir;
 mod log;
 mod log_files;
+mod ordered;
 mod queue;
 mod service;
 mod signal;
@@ -58,6 +59,7 @@ fn entry() {
         "fabric" => fabric::victim(&place),
         "evict" => evict::victim(&place),
         "heir" => heir::victim(&place),
+        "ordered" => ordered::victim(&place),
         "inserter" => heir::insert(&place, "inserter"),
         "corpse" => fabric::corpse(&place),
         other => panic!("unknown role {other}"),
@@ -158,6 +160,7 @@ const SCENARIOS: [Scenario; 11] = [
     store::SCENARIO,
     fabric::SCENARIO,
     heir::SCENARIO,
+    ordered::SCENARIO,
 ];
 
 /// Points of the harness itself, which no operation reaches.
@@ -349,6 +352,11 @@ fn survivors_of_a_log_go_on_in_the_one_order_of_all() {
 #[test]
 fn survivors_of_a_store_go_on_and_nothing_acknowledged_is_lost() {
     run_all(&store::SCENARIO);
+}
+
+#[test]
+fn survivors_of_keys_in_order_find_each_that_was_acknowledged() {
+    run_all(&ordered::SCENARIO);
 }
 
 #[test]

@@ -17,6 +17,7 @@ fn open_result(fabric: &Fabric, place: &Place) -> memora::Result<Store> {
         dir: Some(place.store_dir()),
         durability: Durability::Sync,
         checkpoint_bytes: 256 << 10,
+        ..StoreOptions::default()
     };
     fabric.store(STORE, &options)
 }

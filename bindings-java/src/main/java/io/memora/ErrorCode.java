@@ -212,7 +212,11 @@ public enum ErrorCode {
     /** The subscription was taken away: it stood still for too long, somebody ended it, or the thread that used it last has ended. */
     EJECTED(56,
             "The subscription was taken away: it stood still for too long, somebody ended it, or the thread that used it last has ended.",
-            "Subscribe again; read more often, or make the channel with larger lanes or a longer time.");
+            "Subscribe again; read more often, or make the channel with larger lanes or a longer time."),
+    /** The store does not keep its keys in order. */
+    NOT_ORDERED(63,
+            "The store does not keep its keys in order.",
+            "Make it with `ordered`, or read it with `scan`.");
 
     private static final ErrorCode[] BY_NUMBER = new ErrorCode[64];
 
