@@ -9,11 +9,12 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use memora::{ChannelKind, ChannelOptions, Fabric, FabricOptions, OverrunPolicy};
-use memora_stress::evict::{CACHES, Caches, EvictClient, Place};
+use memora_stress::evict::{Caches, EvictClient};
 use memora_stress::kv::{KvClient, PLAIN, kept_cache};
 use memora_stress::queue::{QueueClient, QueueOptions, Role};
 use memora_stress::random::Random;
 use memora_stress::{Bound, CHANNEL, Failure, LANE_BYTES, Options};
+use memora_testkit::caches::{counts_are_exact, within_limits};
 use memora_testkit::history::{Recorder, last_client, monotonic_ns, operations, read, record_kill};
 use memora_testkit::kill_point::torture;
 use memora_testkit::process::{self, PATIENCE, Worker};
@@ -420,34 +421,6 @@ fn storm_of_evicting_caches() {
         panic!("{verdict:?}\nhistories kept in {}", storm.keep().display());
     }
     assert!(operations.len() > 10_000 && storm.kills >= KILLS_MIN && enough(), "this was no storm");
-}
-
-/// Nobody works now: what is there is what counts. `taking`: workers that may be about to take a chunk.
-fn within_limits(fabric: &Fabric, caches: &Caches, taking: u64) {
-    let objects = fabric.objects().expect("readable");
-    for (Place { name, limit, entries, .. }, cache) in CACHES.iter().zip(caches.each()) {
-        let object = objects.iter().find(|object| object.name == *name).expect("it exists");
-        let chunk = object.bytes / object.chunks;
-        if let Some(limit) = limit {
-            assert!(
-                object.bytes <= limit + taking * chunk,
-                "{name} has {} chunks of {chunk} bytes, and a limit of {limit}",
-                object.chunks
-            );
-        }
-        if let Some(limit) = entries {
-            let found = cache.iter().inspect(|entry| assert!(entry.is_ok(), "{name}")).count() as u64;
-            assert!(found <= *limit, "{name} has {found} entries of {limit}");
-        }
-    }
-}
-
-/// All users are dead and reaped.
-fn counts_are_exact(caches: &Caches) {
-    for (Place { name, .. }, cache) in CACHES.iter().zip(caches.each()) {
-        let found: Vec<_> = cache.iter().map(|entry| entry.expect("readable")).collect();
-        assert_eq!(cache.len().expect("counted"), found.len() as u64, "{name}");
-    }
 }
 
 #[test]

@@ -34,7 +34,7 @@ pub const CACHES: [Place; 3] = [
     Place { letter: 'a', name: "stress-rest", limit: None, entries: None, keys: 50_000 },
 ];
 /// Keys that are asked for more often than the others.
-const HOT: u64 = 16;
+pub(crate) const HOT: u64 = 16;
 
 /// The values of these workers: the text of the history, a line feed, and bytes computed from the text.
 pub const CHECKED: Codec = Codec { encode, decode };
@@ -76,7 +76,8 @@ impl Caches {
         &self.0
     }
 
-    fn of(&self, key: &[u8]) -> &Cache {
+    /// The cache of a key.
+    pub fn of(&self, key: &[u8]) -> &Cache {
         let at = CACHES.iter().position(|cache| key.first() == Some(&(cache.letter as u8)));
         &self.0[at.expect("a key begins with the letter of a cache")]
     }
@@ -154,10 +155,15 @@ impl EvictClient {
                 () if self.random.draw(8) == 0 => self.random.draw(4_000),
                 () => self.random.draw(500),
             };
-            line.v = Some(format!("{letter}{key}:{}:{}:{len}", self.client.name(), self.number));
+            line.v = Some(text(&format!("{letter}{key}"), self.client.name(), self.number, len));
         }
         line
     }
+}
+
+/// The text of the value with this number of a client, of `len` bytes.
+pub(crate) fn text(key: &str, client: &str, number: u64, len: u64) -> String {
+    format!("{key}:{client}:{number}:{len}")
 }
 
 /// The bytes that follow a text.

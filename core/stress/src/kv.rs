@@ -158,8 +158,18 @@ impl<K: KeyValue> KvClient<K> {
 
     /// Asks and records. True if it was answered, false if it was refused with one of the expected errors.
     pub fn perform(&mut self, line: Line) -> Result<bool, Failure> {
+        self.record(line, KvClient::call)
+    }
+
+    /// Records a question and the answer that `call` completes it with. True if it was answered, false if it was refused with one
+    /// of the expected errors.
+    pub fn record(
+        &mut self,
+        line: Line,
+        call: impl FnOnce(&mut KvClient<K>, &mut Line) -> Result<(), Error>,
+    ) -> Result<bool, Failure> {
         let mut line = self.recorder.ask(line)?;
-        let answer = self.call(&mut line);
+        let answer = call(self, &mut line);
         let t1 = monotonic_ns();
         if let Err(error) = &answer {
             line.ok = Some(false);
@@ -174,6 +184,11 @@ impl<K: KeyValue> KvClient<K> {
             }
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// What it works on.
+    pub fn object(&self) -> &K {
+        &self.object
     }
 
     /// Why the latest refused operation was refused.
@@ -237,6 +252,16 @@ impl<K: KeyValue> KvClient<K> {
 }
 
 impl<K: KeyValue> KvClient<K> {
+    /// The text of a value that was read.
+    pub fn text(&self, value: &[u8]) -> String {
+        (self.codec.decode)(value)
+    }
+
+    /// The bytes of a text.
+    pub fn bytes(&self, text: &str) -> Vec<u8> {
+        (self.codec.encode)(text)
+    }
+
     /// Remembers a value that was read.
     fn seen(&mut self, key: &str, entry: &Entry) -> Out {
         let text = (self.codec.decode)(&entry.value);

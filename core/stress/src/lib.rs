@@ -9,6 +9,7 @@ pub mod kv;
 pub mod log;
 pub mod queue;
 pub mod random;
+pub mod whole;
 pub mod work;
 
 use std::fmt;
@@ -104,8 +105,8 @@ impl std::error::Error for Failure {}
 
 /// True for errors that are answers: the operation was refused and changed nothing.
 fn is_refusal(code: memora::ErrorCode) -> bool {
-    use memora::ErrorCode::{BackPressure, Busy, Full, NoSpace};
-    matches!(code, Full | NoSpace | Busy | BackPressure)
+    use memora::ErrorCode::{BackPressure, Busy, Full, NoSpace, TimedOut};
+    matches!(code, Full | NoSpace | Busy | BackPressure | TimedOut)
 }
 
 /// Bytes as text for a history; what should never be there becomes `?`.

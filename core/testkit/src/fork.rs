@@ -33,23 +33,42 @@ impl Child {
         }
     }
 
-    /// Waits for its end, which must be a good one.
-    #[track_caller]
-    pub fn expect_success(mut self) {
-        let end = Instant::now() + PATIENCE;
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.pid.as_raw() as u32
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) {
+        kill(self.pid, signal).expect("it is our child, and not waited for");
+    }
+
+    /// SIGKILL, and waits until it is gone. False if it had ended before, by itself.
+    pub fn kill(mut self) -> bool {
+        self.signal(Signal::SIGKILL);
+        self.ended = true;
+        matches!(waitpid(self.pid, None), Ok(WaitStatus::Signaled(_, Signal::SIGKILL, _)))
+    }
+
+    /// Waits for its end. `None` if it does not come in time; otherwise whether it was a good one.
+    pub fn wait(&mut self, timeout: Duration) -> Option<bool> {
+        let end = Instant::now() + timeout;
         loop {
             match waitpid(self.pid, Some(WaitPidFlag::WNOHANG)).expect("it is our child") {
-                WaitStatus::StillAlive => {
-                    assert!(Instant::now() < end, "the forked child does not end");
-                    std::thread::sleep(Duration::from_millis(1));
-                }
+                WaitStatus::StillAlive if Instant::now() >= end => return None,
+                WaitStatus::StillAlive => std::thread::sleep(Duration::from_millis(1)),
                 status => {
                     self.ended = true;
-                    assert_eq!(status, WaitStatus::Exited(self.pid, 0), "the forked child failed");
-                    return;
+                    return Some(status == WaitStatus::Exited(self.pid, 0));
                 }
             }
         }
+    }
+
+    /// Waits for its end, which must be a good one.
+    #[track_caller]
+    pub fn expect_success(mut self) {
+        assert_eq!(self.wait(PATIENCE), Some(true), "the forked child failed, or does not end");
     }
 }
 

@@ -1,6 +1,7 @@
 //! What the tests of Memora share: processes to kill and freeze, forked children, kill points, histories and their checkers.
 #![deny(unsafe_code)]
 
+pub mod caches;
 pub mod call_history;
 pub mod crew;
 #[allow(unsafe_code)]

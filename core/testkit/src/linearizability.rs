@@ -143,6 +143,18 @@ enum Action {
         down: bool,
         out: Option<u64>,
     },
+    /// Stores, or removes with the value of no entry, and answers what was there.
+    Exchange {
+        value: Value,
+        out: Value,
+        /// The answer is not known.
+        open: bool,
+    },
+    /// Leaves the value; `ok`: there is an entry. It may get a new version.
+    Mark {
+        ok: bool,
+        fresh: bool,
+    },
     /// A write that was refused with an error: without effect at any time.
     Nothing,
 }
@@ -357,6 +369,8 @@ impl<'a> Search<'a> {
             }
             Action::Conditional { present, ok: false, .. } => (state.value != ABSENT) != present,
             Action::Delete { ok: false } | Action::Extend { ok: false, .. } => state.value == ABSENT,
+            Action::Mark { ok: false, .. } => state.value == ABSENT,
+            Action::Mark { ok: true, fresh: false } => state.value != ABSENT,
             Action::Cas { expected, ok: false, .. } => state.value != expected,
             Action::Casv { version, ok: false, .. } => state.version != Some(version),
             Action::Count { by, down, out: None } => self.count(state.value, by, down).is_none(),
@@ -446,6 +460,18 @@ impl<'a> Search<'a> {
                 (None, None) => same,
                 (Some(number), Some(out)) if number == out => fresh(self.values.number(&out.to_string())),
                 _ => None,
+            },
+            Action::Exchange { value, out, open } => {
+                if open || out == state.value {
+                    fresh(value)
+                } else {
+                    None
+                }
+            }
+            Action::Mark { ok, fresh: version } => match (state.value != ABSENT) == ok {
+                true if ok && version => fresh(state.value),
+                true => same,
+                false => None,
             },
             Action::Nothing => same,
         }
@@ -545,6 +571,19 @@ fn action(operation: &Operation, values: &mut Values) -> Result<Action, String> 
         "add" => Action::Conditional { value: value?, present: false, ok: ok()? },
         "replace" => Action::Conditional { value: value?, present: true, ok: ok()? },
         "del" => Action::Delete { ok: ok()? },
+        // Without a value it removes.
+        "exchange" => Action::Exchange {
+            value: line.v.as_deref().map_or(ABSENT, |text| values.number(text)),
+            out: out.map_or(ABSENT, |text| values.number(&text)),
+            open: !operation.answered,
+        },
+        "touch" => Action::Mark { ok: ok()?, fresh: false },
+        "stale" => Action::Mark { ok: ok()?, fresh: true },
+        // The value that was computed may have been lost at once; in a cache that evicts it is then gone, as any may be.
+        "compute" => match out.filter(|text| Some(text) != line.v.as_ref()) {
+            Some(other) => Action::Get { out: values.number(&other) },
+            None => Action::Conditional { value: value?, present: false, ok: true },
+        },
         "append" | "prepend" => Action::Extend { text: value?, front: line.op == "prepend", ok: ok()? },
         "cas" => Action::Cas {
             expected: line.exp.as_deref().map_or(ABSENT, |text| values.number(text)),

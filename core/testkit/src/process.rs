@@ -167,25 +167,8 @@ impl Worker {
         match self.wait_stopped(PATIENCE) {
             Standing::Stopped => true,
             Standing::Ended => false,
-            Standing::Running => panic!("{} does not stop:\n{}", self.name, self.threads()),
+            Standing::Running => panic!("{} does not stop:\n{}", self.name, threads(self.pid())),
         }
-    }
-
-    /// What the kernel says of its threads, for people.
-    fn threads(&self) -> String {
-        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.pid()));
-        let Ok(tasks) = tasks else { return "it is gone".to_string() };
-        let mut text = String::new();
-        for task in tasks.flatten() {
-            for file in ["status", "wchan", "syscall", "stack"] {
-                let all = std::fs::read_to_string(task.path().join(file)).unwrap_or_default();
-                let wanted = all.lines().filter(|line| {
-                    file != "status" || ["State", "Sig", "Shd"].iter().any(|start| line.starts_with(start))
-                });
-                wanted.for_each(|line| text.push_str(&format!("  {file}: {line}\n")));
-            }
-        }
-        text
     }
 
     /// SIGCONT.
@@ -269,4 +252,21 @@ impl Drop for Worker {
             let _ = self.child.wait();
         }
     }
+}
+
+/// What the kernel says of the threads of a process, for people.
+pub fn threads(pid: u32) -> String {
+    let tasks = std::fs::read_dir(format!("/proc/{}/task", pid));
+    let Ok(tasks) = tasks else { return "it is gone".to_string() };
+    let mut text = String::new();
+    for task in tasks.flatten() {
+        for file in ["status", "wchan", "syscall", "stack"] {
+            let all = std::fs::read_to_string(task.path().join(file)).unwrap_or_default();
+            let wanted = all.lines().filter(|line| {
+                file != "status" || ["State", "Sig", "Shd"].iter().any(|start| line.starts_with(start))
+            });
+            wanted.for_each(|line| text.push_str(&format!("  {file}: {line}\n")));
+        }
+    }
+    text
 }
