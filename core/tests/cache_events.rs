@@ -247,3 +247,97 @@ fn each_eviction_is_told_and_counted() {
     assert_eq!((stats.counts.sets, stats.counts.evictions()), (sets, evicted));
     assert_eq!(stats.entries, sets - evicted);
 }
+
+/// What is evicted for another object is told with the next change of the cache; when there is none, at the end.
+#[test]
+fn what_was_not_told_yet_is_told_when_the_fabric_is_closed_and_counted_when_it_is_dropped() {
+    for close in [true, false] {
+        let home = home();
+        let (watching, working) = (open(home.path()), open(home.path()));
+        let mut events = cache(&watching).events().expect("subscribed");
+        let told = cache(&working);
+        for number in 0u32..20_000 {
+            told.set(&number.to_be_bytes(), &[7; 200]).expect("stored");
+        }
+        let evictions = || {
+            let counts = cache(&watching).stats().expect("readable").counts;
+            (counts.evictions() + counts.expired, counts.sets)
+        };
+        let hear = |events: &mut EventSubscriber| {
+            let (mut removed, mut set, before) = (0, 0, events.lost());
+            loop {
+                match events.try_next() {
+                    Ok(None) => return (removed, set, events.lost() - before),
+                    Ok(Some(event)) if event.kind == EventKind::Set => set += 1,
+                    Ok(Some(_)) => removed += 1,
+                    Err(error) => assert_eq!(error.code(), ErrorCode::Overrun),
+                }
+            }
+        };
+        // Up to here a subscriber that slept may have lost some; from here on none may be lost.
+        hear(&mut events);
+        let (evicted, sets) = evictions();
+        let options = CacheOptions { when_full: memora::WhenFull::Reject, ..CacheOptions::default() };
+        let greedy = working.cache_with("greedy", &options).expect("made");
+        let mut number = 0u32;
+        while (evictions().0 - evicted) % 64 < 10 {
+            greedy.set(&number.to_be_bytes(), &[7; 2000]).expect("stored: the other cache gives way");
+            number += 1;
+        }
+        let gone = evictions().0 - evicted;
+        let (first, _, _) = hear(&mut events);
+        assert!(first < gone, "some are not told yet: {first} of {gone}");
+        if close {
+            working.close().expect("closed");
+        }
+        drop((told, greedy, working));
+        let (rest, set, lost) = hear(&mut events);
+        assert_eq!((first + rest + lost, set, evictions().1), (gone, 0, sets), "closed: {close}");
+        assert_eq!(lost == 0, close);
+    }
+}
+
+/// Whoever overwrites an entry that has expired tells both: that it is gone, and that there is a new one.
+#[test]
+fn an_expired_entry_that_is_overwritten_or_deleted_is_told_to_have_expired_once() {
+    let home = home();
+    let fabric = open(home.path());
+    let cache = cache(&fabric);
+    let mut events = cache.events().expect("subscribed");
+    let short = SetOptions { ttl_ms: Some(1), flags: 0 };
+    let expired = || cache.stats().expect("readable").counts.expired;
+    type Change = fn(&Cache) -> bool;
+    let changes: [(Change, Option<EventKind>); 5] = [
+        (|cache| cache.set(b"key", b"a").is_ok(), Some(EventKind::Set)),
+        (|cache| cache.set(b"key", &[7; 100]).is_ok(), Some(EventKind::Set)),
+        (
+            |cache| cache.add(b"key", b"a", &SetOptions::default()).is_ok_and(|version| version.is_some()),
+            Some(EventKind::Set),
+        ),
+        (|cache| cache.increment(b"key", 1, Some(1)).is_ok(), Some(EventKind::Set)),
+        (|cache| !cache.delete(b"key").expect("none is there"), None),
+    ];
+    for (round, (change, kind)) in changes.into_iter().enumerate() {
+        let version = cache.set_with(b"key", b"short", &short).expect("stored");
+        while cache.get(b"key").expect("read").is_some() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        assert_eq!(expired(), round as u64);
+        assert!(change(&cache), "{round}");
+        let first = next(&mut events);
+        assert_eq!((first.kind, first.version), (EventKind::Set, version));
+        if kind.is_none() {
+            // What nobody asked for is told with the next change.
+            cache.set(b"other", b"").expect("stored");
+        }
+        let second = next(&mut events);
+        assert_eq!((second.kind, second.version, &*second.key), (EventKind::Expire, version, &b"key"[..]));
+        assert_eq!(next(&mut events).kind, EventKind::Set, "{kind:?}");
+        if kind.is_some() {
+            cache.delete(b"key").expect("deleted");
+            assert_eq!(next(&mut events).kind, EventKind::Delete);
+        }
+        assert_eq!((events.try_next().expect("no loss"), expired()), (None, round as u64 + 1));
+    }
+    assert_eq!(events.lost(), 0);
+}

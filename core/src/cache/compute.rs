@@ -153,7 +153,9 @@ impl Cache {
             value.resize(head.value_len as usize, 0);
             bytes.copy_out(0, &mut value)
         })?;
-        if found.is_some_and(|head| head.flags & (STALE | WON) != STALE) {
+        if let Some(head) = found
+            && (head.flags & STALE == 0 || head.flags & WON != 0 && self.table.winner_lives(key)?)
+        {
             return Ok(value);
         }
         match self.lease(key, wait)? {

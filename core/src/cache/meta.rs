@@ -144,7 +144,7 @@ impl Cache {
                 (Some(end), expiry) => end.min(expiry),
                 (None, expiry) => expiry,
             };
-            Ok(Action::Revise(Revision { expiry, marks: STALE, id }))
+            Ok(Action::Revise(Revision { expiry, marks: STALE, id, win: false }))
         })?;
         Ok(match found {
             Some(_) if changed.changed => CasOutcome::Stored(Version(changed.id)),
@@ -155,7 +155,7 @@ impl Cache {
 
     /// The entry of `key`, and whether the caller is to make it anew: the first who sees it when it is out of date, or when it
     /// has less than `recache_below_ms` to live. Everybody gets the value. Who makes it anew sets it, best by compare-and-swap
-    /// with the version that he saw.
+    /// with the version that he saw. If the thread that was told so ends, or its process is killed, the next who asks is told.
     pub fn get_meta(&self, key: &[u8], recache_below_ms: Option<u64>) -> Result<Option<MetaEntry>> {
         self.get_meta_with(key, &MetaGet { recache_below_ms, ..MetaGet::default() })
     }
@@ -173,7 +173,9 @@ impl Cache {
                 bytes.copy_out(0, &mut value)
             })?;
             match head {
-                Some(head) if !self.wins(head.flags, head.expiry, how) => {
+                Some(head)
+                    if !self.wins(head.flags, head.expiry, how, || self.table.winner_lives(key))? =>
+                {
                     let entry = self.entry(&head, value);
                     return Ok(Some(meta(entry, head.flags, false)));
                 }
@@ -199,7 +201,9 @@ impl Cache {
                 }));
             };
             let (marks, expiry) = (current.head.flags, current.head.expiry);
-            let won = self.wins(marks, expiry, how);
+            let won = self.wins(marks, expiry, how, || {
+                Ok(current.winner.is_some_and(|winner| !self.table.is_gone(winner)))
+            })?;
             let after = self.end(expiry, how.ttl);
             let mut found = meta(self.copied(&current)?, marks, won);
             found.entry.ttl_ms = super::ttl_left(after, || self.table.now_ms());
@@ -208,7 +212,7 @@ impl Cache {
                 return Ok(Action::Keep);
             }
             let marks = if won { marks | WON } else { marks };
-            Ok(Action::Revise(Revision { expiry: after, marks, id: Id::Keep }))
+            Ok(Action::Revise(Revision { expiry: after, marks, id: Id::Keep, win: won }))
         })?;
         Ok(answer.map(|mut answer| {
             if changed.changed {
@@ -271,13 +275,19 @@ impl Cache {
         }))
     }
 
-    /// Whether whoever sees an entry with these marks and this end is to make it anew.
-    fn wins(&self, marks: u8, expiry: u64, how: &MetaGet) -> bool {
+    /// Whether whoever sees an entry with these marks and this end is to make it anew: nobody else is at it, or `lives`.
+    fn wins(
+        &self,
+        marks: u8,
+        expiry: u64,
+        how: &MetaGet,
+        lives: impl FnOnce() -> Result<bool>,
+    ) -> Result<bool> {
         let short = || {
             let left = super::ttl_left(expiry, || self.table.now_ms());
             how.recache_below_ms.zip(left).is_some_and(|(below, left)| left < below)
         };
-        marks & WON == 0 && (marks & STALE != 0 || short())
+        Ok((marks & STALE != 0 || short()) && (marks & WON == 0 || !lives()?))
     }
 
     fn end(&self, expiry: u64, ttl: Ttl) -> u64 {
@@ -290,7 +300,7 @@ impl Cache {
 }
 
 fn meta(entry: Entry, marks: u8, won: bool) -> MetaEntry {
-    MetaEntry { entry, stale: marks & STALE != 0, won, taken: marks & WON != 0 }
+    MetaEntry { entry, stale: marks & STALE != 0, won, taken: marks & WON != 0 && !won }
 }
 
 /// The id of a version that the user gives; 0 for none.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::tests::Bench;
 use super::*;
+use crate::table::{Action, Id, Revision};
 
 fn flags(entry: Option<MetaEntry>) -> Option<(bool, bool, bool)> {
     entry.map(|entry| (entry.stale, entry.won, entry.taken))
@@ -174,5 +175,92 @@ fn entries_with_a_given_version_are_moved_flushed_and_counted_as_others() {
         cache.flush().unwrap();
         assert_eq!((cache.len().unwrap(), cache.iter().count()), (0, 0));
         assert_eq!(bench.problems(false), Vec::<String>::new());
+    }
+}
+
+/// What was won stays with the winner as long as he lives, whoever moves or changes the entry, and no longer.
+#[test]
+fn when_the_winner_dies_the_next_who_asks_wins() {
+    let bench = Bench::new(3, 64, 0);
+    let (one, two, three) = (bench.cache(1), bench.cache(2), bench.cache(3));
+    let plain = SetOptions::default();
+    // Lengths at the borders of words, and a value that has a run of chunks of its own.
+    for len in [0, 1, 7, 8, 9, 100, 50_000] {
+        let value = vec![7; len];
+        one.set(b"k", &value).unwrap();
+        one.invalidate(b"k", None).unwrap().unwrap();
+        assert_eq!(flags(two.get_meta(b"k", None).unwrap()), Some((true, true, false)));
+        // Others write to it: it is still two's.
+        assert!(one.touch(b"k", Some(5000)).unwrap());
+        one.append(b"k", b"x").unwrap().unwrap();
+        assert_eq!(flags(three.get_meta(b"k", None).unwrap()), Some((true, false, true)), "{len}");
+        let longer = [&value[..], b"x"].concat();
+        let never = || -> Result<Vec<u8>> { panic!("two computes") };
+        assert_eq!(three.get_or_compute(b"k", &plain, Duration::ZERO, never).unwrap(), longer);
+        let by_meta = len % 2 == 0;
+        bench.stage.kill(2);
+        assert!(one.touch(b"k", Some(6000)).unwrap(), "who touches it wins nothing");
+        if by_meta {
+            assert_eq!(flags(three.get_meta(b"k", None).unwrap()), Some((true, true, false)), "{len}");
+            assert_eq!(flags(one.get_meta(b"k", None).unwrap()), Some((true, false, true)));
+            three.set(b"k", b"anew").unwrap();
+        } else {
+            let made = three.get_or_compute(b"k", &plain, Duration::ZERO, || Ok(b"anew".to_vec()));
+            assert_eq!(made.unwrap(), b"anew");
+        }
+        assert_eq!(one.get(b"k").unwrap(), Some(b"anew".to_vec()));
+        bench.stage.clear(2);
+        assert!(one.delete(b"k").unwrap());
+    }
+    // The same for one who made an entry to be filled, and for one that ends soon.
+    let vivify = MetaGet { vivify_ms: Some(5000), recache_below_ms: Some(9000), ..MetaGet::default() };
+    assert_eq!(flags(two.get_meta_with(b"v", &vivify).unwrap()), Some((false, true, false)));
+    assert_eq!(flags(one.get_meta_with(b"v", &vivify).unwrap()), Some((false, false, true)));
+    bench.stage.kill(2);
+    assert_eq!(flags(one.get_meta_with(b"v", &vivify).unwrap()), Some((false, true, false)));
+    // Nobody reaps here.
+    let left = bench.problems(false).into_iter().filter(|problem| !problem.contains("Open Main of thread 2"));
+    assert_eq!(left.collect::<Vec<_>>(), Vec::<String>::new());
+}
+
+/// A winner's record is eight bytes longer than others: also where the value is as long as can be.
+#[test]
+fn the_longest_value_can_be_won() {
+    let bench = Bench::new(2, 64, 0);
+    let (one, two) = (bench.cache(1), bench.cache(2));
+    for less in 0..17 {
+        let value = vec![9; one.table.value_len_max(1) as usize / 3 - less];
+        one.set(b"k", &value).unwrap();
+        one.invalidate(b"k", None).unwrap().unwrap();
+        assert_eq!(flags(two.get_meta(b"k", None).unwrap()), Some((true, true, false)));
+        assert_eq!(one.get(b"k").unwrap(), Some(value));
+        assert_eq!(bench.problems(false), Vec::<String>::new());
+    }
+}
+
+/// A change that was decided from an entry takes no effect once the entry has expired: nobody may see it again.
+#[test]
+fn an_entry_that_expires_during_a_change_does_not_come_back() {
+    let bench = Bench::new(2, 64, 0);
+    let (cache, key) = (bench.cache(1), b"k");
+    let me = cache.host.actor().unwrap();
+    let action = |revise: bool| match revise {
+        true => Action::Revise(Revision { expiry: 0, marks: 0, id: Id::Keep, win: false }),
+        false => Action::Remove,
+    };
+    for revise in [true, false] {
+        cache.set_with(key, b"v", &SetOptions { ttl_ms: Some(100), flags: 0 }).unwrap();
+        let mut seen = Vec::new();
+        let changed = bench
+            .table
+            .update(me, key, |current| {
+                seen.push(current.is_some());
+                // The caller is stopped here.
+                bench.now.fetch_add(100, Relaxed);
+                Ok(if current.is_some() { action(revise) } else { Action::Keep })
+            })
+            .unwrap();
+        assert_eq!((seen, changed.changed), (vec![true, false], false));
+        assert_eq!(cache.get(key).unwrap(), None);
     }
 }

@@ -135,6 +135,6 @@ pub(super) fn beside<'v>(current: &Current<'_>, value: Value<'v>) -> Update<'v> 
 /// Another end for an entry.
 fn retimed(current: Option<&Current<'_>>, expiry: u64) -> Action<'static> {
     current.map_or(Action::Keep, |current| {
-        Action::Revise(Revision { expiry, marks: current.head.flags, id: Id::Keep })
+        Action::Revise(Revision { expiry, marks: current.head.flags, id: Id::Keep, win: false })
     })
 }

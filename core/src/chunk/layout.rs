@@ -313,6 +313,7 @@ impl PoolGeometry {
 /// What goes into the layout hash from this layer.
 pub const FACTS: &[u64] = &[
     DESCRIPTOR_BYTES,
+    super::record::WINNER_BYTES,
     at::STATE as u64,
     at::SEQ as u64,
     at::DEAD as u64,

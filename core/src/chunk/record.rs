@@ -13,7 +13,8 @@
 //!                                                 24 order u64  number of this state of its key
 //!                                                 32 prev  u64  of a transaction: where the state before this one stands, 0 = none
 //!                                                 40 stamp u64  when this state began to count, see the table's `stamp`
-//!  key, filled up to 8 bytes with zeros; value; the record ends at a multiple of 16
+//!  key, filled up to 8 bytes with zeros; value; the record ends at a multiple of 16. Of a record that is marked as won the value is
+//!  filled up to 8 bytes with zeros, and 8 bytes say who won it: {thread entry 16 | 0 | its generation 32}
 //! ```
 //! A relocated record keeps its id, so that a compare-and-swap does not fail because the cleaner moved the entry.
 
@@ -39,6 +40,8 @@ pub const STALE: u8 = 4;
 pub const WON: u8 = 8;
 /// Mark of a cache's record: its id was given by the user, and says nothing about the chunk.
 pub const GIVEN: u8 = 16;
+/// Bytes behind the value of a record that is marked as won: who won it.
+pub const WINNER_BYTES: u64 = 8;
 /// Flags that stay with an entry when something else about it changes.
 pub const MARKS: u8 = STALE | WON;
 
@@ -103,7 +106,17 @@ impl Head {
     /// Bytes of the whole record.
     #[inline]
     pub fn bytes(&self, header: u64) -> u64 {
-        record_bytes(header, self.key_len as u64, self.value_len as u64)
+        let value = match self.is_won() {
+            true => align8(self.value_len as u64) + WINNER_BYTES,
+            false => self.value_len as u64,
+        };
+        record_bytes(header, self.key_len as u64, value)
+    }
+
+    /// Whether somebody was told to make a new value: his name stands behind the value.
+    #[inline]
+    pub fn is_won(&self) -> bool {
+        self.flags & WON != 0
     }
 
     /// Whether the record says that its key is gone.
@@ -135,6 +148,12 @@ pub fn key_span<'a>(shm: &'a Shm, offset: u64, header: u64, head: &Head) -> Resu
 #[inline]
 pub fn value_span<'a>(shm: &'a Shm, offset: u64, header: u64, head: &Head) -> Result<Span<'a>> {
     shm.span(offset + header + align8(head.key_len as u64), head.value_len as u64)
+}
+
+/// Who won a record that is marked so.
+pub fn winner_span<'a>(shm: &'a Shm, offset: u64, header: u64, head: &Head) -> Result<Span<'a>> {
+    let value = align8(head.value_len as u64);
+    shm.span(offset + header + align8(head.key_len as u64) + value, WINNER_BYTES)
 }
 
 #[cold]

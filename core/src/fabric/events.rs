@@ -12,6 +12,7 @@ use super::directory::{HEADER_BYTES, ObjectKind, Plan};
 use crate::cache::{Event, EventSource};
 use crate::channel::{self, Channel, ChannelKind, ChannelOptions, OverrunPolicy, Publisher, Subscriber};
 use crate::error::{ErrorCode, Result};
+use crate::shm::atomic::Ordering;
 use crate::table::{EventKind, Observer, Table};
 
 /// Events that are given up without another attempt after a publisher could not be made.
@@ -34,6 +35,8 @@ pub(super) struct Teller {
     sender: Mutex<Sender>,
     /// What came up while a thread was telling: sent by whoever tells next, mostly at once by the same thread.
     pending: Mutex<Vec<Vec<u8>>>,
+    /// Where events that could not be sent are counted.
+    unsent: Option<u64>,
 }
 
 #[derive(Default)]
@@ -44,8 +47,9 @@ struct Sender {
 }
 
 impl Teller {
-    fn new(fabric: Weak<Inner>, cache: u32) -> Teller {
-        Teller { fabric, cache, sender: Mutex::default(), pending: Mutex::default() }
+    fn new(fabric: Weak<Inner>, table: &Table) -> Teller {
+        let (cache, unsent) = (table.object(), table.unsent_offset());
+        Teller { fabric, cache, sender: Mutex::default(), pending: Mutex::default(), unsent }
     }
 
     /// Sends an event; answers how many could not be sent.
@@ -266,8 +270,39 @@ impl Inner {
         }
         let mut tellers = lock(&self.tellers);
         let fabric = self.me.get().cloned().unwrap_or_default();
-        let teller =
-            tellers.entry(table.object()).or_insert_with(|| Arc::new(Teller::new(fabric, table.object())));
+        let teller = tellers.entry(table.object()).or_insert_with(|| Arc::new(Teller::new(fabric, table)));
         table.observe(Arc::clone(teller) as Arc<dyn Observer>);
+    }
+
+    /// Sends the events that wait for the next change, because there is none: the fabric is being closed.
+    pub(super) fn tell_the_rest(&self) {
+        for teller in lock(&self.tellers).values() {
+            if TELLING.replace(true) {
+                return;
+            }
+            let unsent = teller.drain(&mut lock(&teller.sender));
+            TELLING.set(false);
+            self.note_unsent(teller, unsent);
+        }
+    }
+
+    /// Counts the events that wait as lost: nobody of this process tells anything any more.
+    pub(super) fn give_up_events(&self) {
+        // A forked child leaves to its parent what its parent has not told yet.
+        if !self.registry.is_forked() && self.segment.shm().writable() {
+            for teller in lock(&self.tellers).values() {
+                let unsent = std::mem::take(&mut *lock(&teller.pending)).len() as u64;
+                self.note_unsent(teller, unsent);
+            }
+        }
+    }
+
+    fn note_unsent(&self, teller: &Teller, unsent: u64) {
+        if let Some(block) =
+            teller.unsent.filter(|_| unsent != 0).and_then(|at| self.segment.shm().view::<8>(at))
+        {
+            // ORDER Relaxed: a count.
+            block.u64::<0>().fetch_add(unsent, Ordering::Relaxed);
+        }
     }
 }

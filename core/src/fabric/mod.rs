@@ -247,6 +247,7 @@ impl Fabric {
     /// dropped. Data stays. Close stores first: closing one flushes it.
     pub fn close(&self) -> Result<()> {
         self.inner.registry.enter()?;
+        self.inner.tell_the_rest();
         self.inner.registry.close();
         Ok(())
     }
@@ -254,6 +255,7 @@ impl Fabric {
 
 impl Drop for Inner {
     fn drop(&mut self) {
+        self.give_up_events();
         // A failure leaves entries to the next reaper: this process holds their lock no longer.
         let _ = self.registry.leave_all(self);
     }

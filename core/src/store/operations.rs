@@ -34,7 +34,9 @@ impl Store {
             None => 0,
         };
         let changed = self.change(key, self.shared.durability, |current| {
-            Ok(current.map_or(Action::Keep, |_| Action::Revise(Revision { expiry, marks: 0, id: Id::New })))
+            Ok(current.map_or(Action::Keep, |_| {
+                Action::Revise(Revision { expiry, marks: 0, id: Id::New, win: false })
+            }))
         })?;
         Ok(changed.changed)
     }

@@ -4,6 +4,7 @@
 //! compare-and-swap has lost nothing: the record was just replaced, so it is dead. The work is done in small steps by
 //! those who write, when few chunks are free; only when none is left does a writer clean a whole chunk at once.
 
+use super::drop::Gone;
 use super::evict::Owner;
 use super::layout::{BUCKET_BYTES, IN_STASH, SLOT_COUNT, bucket, bucket_of, control};
 use super::lookup::frozen;
@@ -254,28 +255,9 @@ impl Table {
         owner: &Owner<'_>,
         hash: u64,
     ) -> Result<Option<Moved>> {
-        let head = &walked.head;
         let epoch = self.epoch()?;
-        if self.may_drop(walked.offset, head)? {
-            let dead = self.dead_token(walked.offset)?;
-            if !self.still_is(walked.offset, head)? {
-                return Ok(Some(Moved::Dead));
-            }
-            self.note_leaving(walked.offset)?;
-            let key = self.key_to_note(walked.offset, head)?;
-            kill_point!("table.clean.before_drop");
-            // ORDER AcqRel [slot]: as every unlinking.
-            let (slot, next) = (owner.slot, owner.word.unlink());
-            if slot.compare_exchange(owner.word.0, next.0, Ordering::AcqRel, Ordering::Relaxed).is_err() {
-                return Ok(None);
-            }
-            self.pool.add_dead(dead.0, dead.1, walked.bytes)?;
-            let entries = -i64::from(!head.is_tombstone());
-            self.count_record(me, head, walked.offset, -(walked.bytes as i64), entries);
-            self.count_small(-i64::from(class == Class::Small));
-            self.note_dropped(me, head, walked.offset)?;
-            self.forget_later(key);
-            return Ok(Some(Moved::Dead));
+        if self.may_drop(walked.offset, &walked.head)? {
+            return Ok(self.drop_record(me, walked, hash, owner, Gone::Expired)?.map(|_| Moved::Dead));
         }
         let place = match self.room(me, class, walked.bytes)? {
             Some(place) => place,
@@ -353,7 +335,7 @@ impl Table {
     /// file needs any more.
     pub(super) fn may_drop(&self, offset: u64, head: &Head) -> Result<bool> {
         match self.class {
-            RecordClass::Cache => Ok((head.expiry != 0 && head.expiry <= self.now_ms())
+            RecordClass::Cache => Ok(self.has_expired(head)
                 || self.is_flushed(head, offset)
                 || self.is_lost_lease(offset, head)?),
             // The journal has the whole chunk, or it would not be cleaned; an insert that finds the key absent takes an order
@@ -404,40 +386,6 @@ impl Table {
                 return place.ok_or(error);
             }
         }
-    }
-
-    /// Unlinks a record that nobody is shown any more.
-    pub(super) fn drop_hidden(&self, me: Actor<'_>, walked: &Walked, hash: u64) -> Result<()> {
-        let (_, entry) = self.entry(hash)?;
-        let (Some(owner), _) = self.slot_of(self.index_span(entry)?, hash, walked.offset)? else {
-            return Ok(());
-        };
-        let dead = self.dead_token(walked.offset)?;
-        // The header may have been of an earlier use of the chunk: read again under the word that the swap expects.
-        let head = record::head_at(self.pool.shm(), walked.offset)?;
-        if head != walked.head {
-            return Ok(());
-        }
-        // What no transaction has decided yet is left to the next round.
-        if self.class.has_stamps() {
-            if !self.settle_slot(me, owner.slot, owner.word)? {
-                return Ok(());
-            }
-            self.note_leaving(walked.offset)?;
-        }
-        let key = self.key_to_note(walked.offset, &head)?;
-        // ORDER AcqRel [slot]: as every unlinking.
-        let (slot, next) = (owner.slot, owner.word.unlink());
-        let small = self.entries_limit != 0 && self.class_at(walked.offset)? == Class::Small;
-        if slot.compare_exchange(owner.word.0, next.0, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
-            self.pool.add_dead(dead.0, dead.1, walked.bytes)?;
-            let entries = -i64::from(!head.is_tombstone());
-            self.count_record(me, &head, walked.offset, -(walked.bytes as i64), entries);
-            self.count_small(-i64::from(small));
-            self.note_dropped(me, &head, walked.offset)?;
-            self.forget_later(key);
-        }
-        Ok(())
     }
 }
 

@@ -1,7 +1,7 @@
 //! Emptying a chunk for whoever needs it in a row with others: everything live in it goes.
 
 use super::Table;
-use super::evict::Gone;
+use super::drop::Gone;
 use super::too_many_tries;
 use crate::chunk::layout::{State, at};
 use crate::chunk::{Actor, ChunkId, Class, Walked};

@@ -16,10 +16,11 @@ use loom::sync::Mutex;
 use std::sync::Mutex;
 
 use super::clean::BATCH;
+use super::drop::Gone;
 use super::layout::{Bucket, SLOT_COUNT, bucket, bucket_of};
 use super::queue::{Purpose, Queues, Victim};
 use super::slot::{Slot, SlotKind};
-use super::{Count, EventKind, Table, too_many_tries};
+use super::{Table, too_many_tries};
 use crate::chunk::record;
 use crate::chunk::{Account, Actor, ChunkId, Class, Effort, Kind, Need, Walked};
 use crate::error::{ErrorCode, Result};
@@ -65,19 +66,6 @@ impl Eviction {
         // ORDER Relaxed: private to the process, and only a hint.
         self.window.load(Ordering::Relaxed)
     }
-}
-
-/// Why an entry left the cache.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Gone {
-    /// It had expired, or was flushed.
-    Expired,
-    /// There was no room for it among the young ones.
-    Young,
-    /// There was no room for it among the old ones.
-    Old,
-    /// Its bucket was full.
-    Crowded,
 }
 
 /// What becomes of a record.
@@ -453,69 +441,6 @@ impl Table {
         Err(too_many_tries("Evicting a record"))
     }
 
-    /// Unlinks a live record. `None` if somebody changed the slot.
-    pub(super) fn drop_record(
-        &self,
-        me: Actor<'_>,
-        walked: &Walked,
-        hash: u64,
-        owner: &Owner<'_>,
-        gone: Gone,
-    ) -> Result<Option<bool>> {
-        let dead = self.dead_token(walked.offset)?;
-        let small = self.entries_limit != 0 && self.class_at(walked.offset)? == Class::Small;
-        // The header may have been of an earlier use of the chunk: read again under the word that the swap expects.
-        if !self.still_is(walked.offset, &walked.head)? {
-            return Ok(if self.slot_changed(owner) { None } else { Some(false) });
-        }
-        // Read before the record is gone: only then it is certain to be its key.
-        let mut key = Vec::new();
-        if self.events {
-            key.resize(walked.head.key_len as usize, 0);
-            record::key_span(self.pool.shm(), walked.offset, self.header, &walked.head)?
-                .copy_out(0, &mut key)?;
-        }
-        kill_point!("table.evict.before_drop");
-        // DIES BEFORE: nothing happened. DIES AFTER: the entry is gone; its bytes are not counted dead, it is no ghost.
-        // ORDER AcqRel [slot]: as every unlinking.
-        let next = owner.word.unlink();
-        if owner.slot.compare_exchange(owner.word.0, next.0, Ordering::AcqRel, Ordering::Relaxed).is_err() {
-            return Ok(None);
-        }
-        kill_point!("table.evict.dropped");
-        self.pool.add_dead(dead.0, dead.1, walked.bytes)?;
-        let entries = -i64::from(!walked.head.is_tombstone());
-        self.count_record(me, &walked.head, walked.offset, -(walked.bytes as i64), entries);
-        self.count_small(-i64::from(small));
-        if walked.head.is_tombstone() {
-            return Ok(Some(false));
-        }
-        if self.is_flushed(&walked.head, walked.offset) {
-            self.note(me.index, Count::Flush, 1);
-            return Ok(Some(true));
-        }
-        if gone == Gone::Young {
-            self.put_ghost(hash)?;
-        }
-        self.note_gone(me, walked, gone, &key);
-        Ok(Some(true))
-    }
-
-    /// An entry left the cache although nobody asked for it: counts it, and tells it.
-    fn note_gone(&self, me: Actor<'_>, walked: &Walked, gone: Gone, key: &[u8]) {
-        let (count, event) = match gone {
-            Gone::Expired => (Count::Expire, EventKind::Expire),
-            Gone::Young => (Count::EvictSmall, EventKind::Evict),
-            Gone::Old | Gone::Crowded => (Count::EvictMain, EventKind::Evict),
-        };
-        self.note(me.index, count, 1);
-        if event == EventKind::Evict {
-            let age = self.now_ms().saturating_sub(self.pool.opened_ms(walked.offset));
-            self.note_evicted_age(count == Count::EvictMain, age);
-        }
-        self.tell(event, walked.head.id, key);
-    }
-
     /// Where a kept record is copied to. `None` if there is no room: then it goes, because keeping must not take what it is to
     /// gain.
     fn place_for_kept(&self, me: Actor<'_>, class: Class, bytes: u64) -> Result<Option<(ChunkId, u64)>> {
@@ -708,10 +633,5 @@ impl Table {
             self.pool.put_away(me, self.object)?;
         }
         Ok(())
-    }
-
-    fn slot_changed(&self, owner: &Owner<'_>) -> bool {
-        // ORDER Acquire [slot]: as for readers.
-        owner.slot.load(Ordering::Acquire) != owner.word.0
     }
 }

@@ -6,12 +6,11 @@
 
 use std::sync::Mutex;
 
-use super::{Count, EventKind, Table};
+use super::Table;
 use crate::chunk::layout::at;
-use crate::chunk::record::{self, Head};
 use crate::chunk::{Actor, ChunkId};
 use crate::error::Result;
-use crate::shm::atomic::{AtomicU64, Ordering, fence};
+use crate::shm::atomic::{AtomicU64, Ordering};
 
 /// Chunks that one call looks at.
 const CHUNKS: u32 = 64;
@@ -54,29 +53,6 @@ impl Round {
 }
 
 impl Table {
-    /// Counts and tells that an expired or flushed record was unlinked.
-    pub(super) fn note_dropped(&self, me: Actor<'_>, head: &Head, offset: u64) -> Result<()> {
-        if head.is_tombstone() {
-            return Ok(());
-        }
-        if self.is_flushed(head, offset) {
-            self.note(me.index, Count::Flush, 1);
-            return Ok(());
-        }
-        self.note(me.index, Count::Expire, 1);
-        if self.has_events() {
-            // The chunk may be used again by now: then the key is not what it was, and is not told.
-            let mut key = vec![0; head.key_len as usize];
-            record::key_span(self.pool.shm(), offset, self.header, head)?.copy_out(0, &mut key)?;
-            // ORDER Acquire [chunk-reuse]: behind the copy.
-            fence(Ordering::Acquire);
-            if record::head_at(self.pool.shm(), offset)? == *head {
-                self.tell(EventKind::Expire, head.id, &key);
-            }
-        }
-        Ok(())
-    }
-
     fn end_word(&self, chunk: ChunkId) -> Result<&AtomicU64> {
         Ok(self.pool.descriptor(chunk)?.u64::<{ at::FIRST_END }>())
     }

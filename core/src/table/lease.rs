@@ -9,15 +9,19 @@
 //! An owner is a thread entry and its generation. A lease is taken over when the kernel proves its owner dead, or the entry
 //! has another holder by now; never by time.
 //!
+//! Of an entry that is out of date, whoever is the first to ask is told to make a new value: its record is marked as won, and says
+//! behind its value by whom. When that one is gone, the next who asks is told.
+//!
 //! Who waits sleeps on one of a few words, chosen by the key's hash, which changes when a lease ends: a [`Bell`]. Whatever
 //! the bell misses, a sleeper sees after a slice.
 
 use std::time::Duration;
 
 use super::layout::{BELL_BYTES, BELL_COUNT, USER_OFFSET};
-use super::{Action, Changed, Current, Id, OBJECT_HEADER_BYTES, Revision, Table, Update};
+use super::lookup::{Attempt, Found};
+use super::{Action, Changed, Current, Id, OBJECT_HEADER_BYTES, RecordClass, Revision, Table, Update};
 use crate::chunk::Actor;
-use crate::chunk::record::{Head, STALE, WON};
+use crate::chunk::record::{Head, STALE, WON, winner_span};
 use crate::error::Result;
 use crate::shm::atomic::{AtomicU32, Ordering, fence};
 use crate::shm::{Span, futex};
@@ -34,7 +38,8 @@ pub struct Owner {
 impl Owner {
     const BYTES: usize = 8;
 
-    fn bytes(self) -> [u8; Owner::BYTES] {
+    /// As it stands in a record.
+    pub(super) fn bytes(self) -> [u8; Owner::BYTES] {
         (u64::from(self.thread) | u64::from(self.generation) << 32).to_le_bytes()
     }
 
@@ -44,8 +49,12 @@ impl Owner {
         if lease.head.value_len as usize == Owner::BYTES {
             lease.value.copy_out(0, &mut bytes)?;
         }
+        Ok(Owner::named(bytes))
+    }
+
+    fn named(bytes: [u8; Owner::BYTES]) -> Owner {
         let word = u64::from_le_bytes(bytes);
-        Ok(Owner { thread: word as u16, generation: (word >> 32) as u32 })
+        Owner { thread: word as u16, generation: (word >> 32) as u32 }
     }
 }
 
@@ -76,7 +85,7 @@ impl Table {
         key: &[u8],
         see: &mut dyn FnMut(&Current<'_>) -> Result<()>,
     ) -> Result<Asked> {
-        let mine = Owner { thread: me.index, generation: self.pool.ground().thread_generation(me.index) };
+        let mine = self.owner(me);
         let bytes = mine.bytes();
         let mut asked = Asked::Present;
         let changed = self.update_leased(me, key, false, |current| {
@@ -90,11 +99,12 @@ impl Table {
                 asked = Asked::Held { by, own: by == mine };
                 return Ok(Action::Keep);
             }
-            if current.head.flags & (STALE | WON) == STALE {
+            if current.head.flags & STALE != 0 && !current.winner.is_some_and(|by| !self.is_gone(by)) {
                 return Ok(Action::Revise(Revision {
                     expiry: current.head.expiry,
                     marks: STALE | WON,
                     id: Id::Keep,
+                    win: true,
                 }));
             }
             asked = Asked::Present;
@@ -118,6 +128,7 @@ impl Table {
                     expiry: current.head.expiry,
                     marks: current.head.flags & !WON,
                     id: Id::Keep,
+                    win: false,
                 }),
             })
         })
@@ -125,11 +136,40 @@ impl Table {
 
     /// Whether a lease with this value has no owner who could fill it.
     pub(super) fn is_lease_of_gone(&self, head: &Head, value: Span<'_>) -> Result<bool> {
-        Ok(self.is_gone(Owner::of(&Current { head: *head, value })?))
+        Ok(self.is_gone(Owner::of(&Current { head: *head, value, winner: None })?))
     }
 
-    /// Whether whoever owns a lease will not fill it any more.
-    fn is_gone(&self, owner: Owner) -> bool {
+    /// The calling thread, as the owner of what it takes.
+    pub(super) fn owner(&self, me: Actor<'_>) -> Owner {
+        Owner { thread: me.index, generation: self.pool.ground().thread_generation(me.index) }
+    }
+
+    /// Who was told to make a new value for an entry.
+    pub(super) fn winner_of(&self, found: &Found<'_>) -> Result<Option<Owner>> {
+        if !found.head.is_won() || self.class != RecordClass::Cache {
+            return Ok(None);
+        }
+        let mut bytes = [0; Owner::BYTES];
+        winner_span(self.pool.shm(), found.offset, self.header, &found.head)?.copy_out(0, &mut bytes)?;
+        Ok(Some(Owner::named(bytes)))
+    }
+
+    /// Whether somebody who lives was told to make a new value for the entry of a key. False where that is not certain.
+    pub fn winner_lives(&self, key: &[u8]) -> Result<bool> {
+        let hash = self.hash(key);
+        let (_, entry) = self.entry(hash)?;
+        let Attempt::Done(Some(found)) = self.find(self.index_span(entry)?, hash, key)? else {
+            return Ok(false);
+        };
+        let winner = self.winner_of(&found);
+        if !self.unchanged(&found) {
+            return Ok(false);
+        }
+        Ok(winner?.is_some_and(|winner| !self.is_gone(winner)))
+    }
+
+    /// Whether whoever owns a lease, or has won, will not fill it any more.
+    pub fn is_gone(&self, owner: Owner) -> bool {
         let ground = self.pool.ground();
         owner.thread == 0
             || ground.thread_generation(owner.thread) != owner.generation

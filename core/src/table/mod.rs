@@ -64,6 +64,7 @@ mod check;
 mod clean;
 mod count;
 mod decide;
+mod drop;
 mod empty;
 pub mod entry;
 mod evict;

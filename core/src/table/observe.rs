@@ -79,8 +79,13 @@ impl Table {
         }
     }
 
+    /// Where events that could not be sent are counted, if there are events.
+    pub fn unsent_offset(&self) -> Option<u64> {
+        self.events.then_some(self.control + control::UNSENT)
+    }
+
     fn unsent_word(&self) -> Option<&AtomicU64> {
-        let block = self.events.then(|| self.shm.view::<8>(self.control + control::UNSENT))??;
+        let block = self.shm.view::<8>(self.unsent_offset()?)?;
         Some(block.u64::<0>())
     }
 

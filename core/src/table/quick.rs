@@ -260,7 +260,8 @@ impl Table {
             client: update.client,
         };
         let (old_bytes, bytes) = (old.bytes(HEADER_BYTES), head.bytes(HEADER_BYTES));
-        if bytes > old_bytes {
+        // What has expired is told; who won is named behind the value: the general function does both.
+        if bytes > old_bytes || self.has_expired(&old) || head.is_won() {
             return None;
         }
         let generation = count.generation();

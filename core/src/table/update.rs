@@ -5,6 +5,7 @@
 
 use super::flush::Epoch;
 use super::insert::Coming;
+use super::lease::Owner;
 use super::lookup::{Attempt, Found};
 use super::slot::tag_of;
 use super::stamp::{self, Reference};
@@ -23,6 +24,8 @@ pub struct Current<'a> {
     pub head: Head,
     /// Its value. What is copied from it may be torn; then the update does not take effect and is asked again.
     pub value: Span<'a>,
+    /// Who was told to make a new one, if somebody was.
+    pub winner: Option<Owner>,
 }
 
 /// The bytes of a new value.
@@ -77,6 +80,8 @@ pub struct Revision {
     pub marks: u8,
     /// Which version it has then.
     pub id: Id,
+    /// With the mark [`record::WON`]: the caller is the one who won, also where it was somebody else before.
+    pub win: bool,
 }
 
 /// The version of an entry whose value stays.
@@ -133,6 +138,7 @@ fn bad_value(len: usize, max: u64) -> Error {
 /// What an attempt to write needs besides the key.
 pub(super) struct Draft<'v> {
     head: Head,
+    /// The value, and what stands behind it.
     value: &'v [u8],
     origin: Origin,
 }
@@ -168,6 +174,14 @@ impl<'v> Draft<'v> {
 struct Scratch {
     digits: [u8; 20],
     joined: Vec<u8>,
+    /// A value with the name of who won behind it.
+    named: Vec<u8>,
+}
+
+/// Puts the name of who won behind a value.
+fn name(value: &mut Vec<u8>, winner: Owner) {
+    value.resize(crate::shm::align8(value.len() as u64) as usize, 0);
+    value.extend_from_slice(&winner.bytes());
 }
 
 impl Table {
@@ -349,13 +363,13 @@ impl Table {
         sight: Sight,
         decide: &mut impl FnMut(Option<Current<'_>>) -> Result<Action<'v>>,
     ) -> Result<Attempt<Outcome>> {
-        let mut scratch = Scratch { digits: [0; 20], joined: Vec::new() };
+        let mut scratch = Scratch { digits: [0; 20], joined: Vec::new(), named: Vec::new() };
         let epoch = self.epoch()?;
         let Some(found) = found else {
             let action = decide(None)?;
             let draft = match action {
                 Action::Keep | Action::Remove | Action::Revise(_) => return Ok(Attempt::Done(Outcome::Kept)),
-                Action::Put(update) => self.draft(key, &update, None, &mut scratch)?,
+                Action::Put(update) => self.draft(me, key, &update, None, &mut scratch)?,
                 Action::Lease(owner) => Draft::lease(key, owner),
             };
             let draft = Draft { origin: sight.origin(), ..draft };
@@ -375,12 +389,12 @@ impl Table {
         let present = visible.then_some(&found);
         let draft = match action {
             Action::Remove if self.unlinks() && sight.origin() == Origin::Operation => {
-                return self.unlink(me, hash, found, visible);
+                return self.unlink(me, hash, key, found, visible);
             }
             Action::Remove if visible => Ok(Draft::tombstone(key)),
-            Action::Put(update) => self.draft(key, &update, present, &mut scratch),
+            Action::Put(update) => self.draft(me, key, &update, present, &mut scratch),
             Action::Lease(owner) => Ok(Draft::lease(key, owner)),
-            Action::Revise(revision) if visible => self.revised(key, &found, &revision, &mut scratch),
+            Action::Revise(revision) if visible => self.revised(me, key, &found, &revision, &mut scratch),
             Action::Keep | Action::Remove | Action::Revise(_) => {
                 return Ok(if self.unchanged(&found) {
                     Attempt::Done(Outcome::Kept)
@@ -394,7 +408,8 @@ impl Table {
             // As for objections of `decide`: a value that is joined with a torn one may seem to be too long.
             Err(error) => return if self.unchanged(&found) { Err(error) } else { Ok(Attempt::Again) },
         };
-        self.replace(me, hash, key, &found, &Draft { origin: sight.origin(), ..draft }, epoch)
+        let seen = if visible { Seen::Entry } else { Seen::Hidden };
+        self.replace(me, hash, key, (&found, seen), &Draft { origin: sight.origin(), ..draft }, epoch)
     }
 
     /// A record is about to be unlinked: whoever saw its key absent before sees the floor moved.
@@ -420,7 +435,10 @@ impl Table {
         found: &Found<'_>,
     ) -> Result<bool> {
         let draft = Draft::tombstone(key);
-        Ok(matches!(self.replace(me, hash, key, found, &draft, self.epoch()?)?, Attempt::Done(_)))
+        Ok(matches!(
+            self.replace(me, hash, key, (found, Seen::Any), &draft, self.epoch()?)?,
+            Attempt::Done(_)
+        ))
     }
 
     /// What `decide` gets to see of a record.
@@ -434,14 +452,18 @@ impl Table {
     ) -> Result<Option<Current<'a>>> {
         let head = found.head;
         if (head.is_tombstone() && !leases)
-            || (head.expiry != 0 && head.expiry <= self.now_ms())
+            || self.has_expired(&head)
             || self.was_flushed(epoch, &head, found.offset)
         {
             return Ok(None);
         }
         let at = found.offset + self.header + crate::shm::align8(key_len as u64);
-        match self.pool.shm().span(at, head.value_len as u64) {
-            Ok(value) => Ok(Some(Current { head, value })),
+        let seen = || {
+            let value = self.pool.shm().span(at, head.value_len as u64)?;
+            Ok(Current { head, value, winner: self.winner_of(found)? })
+        };
+        match seen() {
+            Ok(current) => Ok(Some(current)),
             // A torn length: the compare-and-swap will fail. A damaged one: no more to be said of it than that.
             Err(error) => {
                 if self.unchanged(found) {
@@ -451,6 +473,12 @@ impl Table {
                 }
             }
         }
+    }
+
+    /// Whether the time of an entry is over.
+    #[inline]
+    pub(super) fn has_expired(&self, head: &Head) -> bool {
+        head.expiry != 0 && head.expiry <= self.now_ms()
     }
 
     #[inline]
@@ -463,33 +491,43 @@ impl Table {
     #[inline]
     fn draft<'d>(
         &self,
+        me: Actor<'_>,
         key: &[u8],
         update: &Update<'d>,
         present: Option<&Found<'_>>,
         scratch: &'d mut Scratch,
     ) -> Result<Draft<'d>> {
+        let Scratch { digits, joined, named } = scratch;
         let value = match update.value {
             Value::Bytes(bytes) => bytes,
-            Value::Number(number) => decimal(false, number, &mut scratch.digits),
-            Value::Signed(number) => decimal(number < 0, number.unsigned_abs(), &mut scratch.digits),
+            Value::Number(number) => decimal(false, number, digits),
+            Value::Signed(number) => decimal(number < 0, number.unsigned_abs(), digits),
             Value::Append(more) => {
-                self.copy_value(key, present, more.len(), &mut scratch.joined)?;
-                scratch.joined.extend_from_slice(more);
-                &scratch.joined
+                self.copy_value(key, present, more.len(), joined)?;
+                joined.extend_from_slice(more);
+                joined
             }
             Value::Prepend(more) => {
-                self.copy_value(key, present, more.len(), &mut scratch.joined)?;
-                scratch.joined.splice(..0, more.iter().copied());
-                &scratch.joined
+                self.copy_value(key, present, more.len(), joined)?;
+                joined.splice(..0, more.iter().copied());
+                joined
             }
         };
-        let max = self.value_len_max(key.len());
-        if value.len() as u64 > max {
-            return Err(bad_value(value.len(), max));
+        let (max, len) = (self.value_len_max(key.len()), value.len());
+        if len as u64 > max {
+            return Err(bad_value(len, max));
         }
+        let value = if update.marks & record::WON != 0 {
+            let winner = present.map_or(Ok(None), |found| self.winner_of(found))?;
+            named.extend_from_slice(value);
+            name(named, winner.unwrap_or_else(|| self.owner(me)));
+            named
+        } else {
+            value
+        };
         let head = Head {
             id: update.id,
-            value_len: value.len() as u32,
+            value_len: len as u32,
             key_len: key.len() as u32,
             flags: update.marks & record::MARKS | given(update.id != 0),
             expiry: update.expiry.min(record::EXPIRY_MAX),
@@ -501,6 +539,7 @@ impl Table {
     /// The draft of a record with the value that is there.
     fn revised<'d>(
         &self,
+        me: Actor<'_>,
         key: &[u8],
         found: &Found<'_>,
         revision: &Revision,
@@ -519,6 +558,10 @@ impl Table {
             expiry: revision.expiry.min(record::EXPIRY_MAX),
             ..found.head
         };
+        if head.is_won() {
+            let winner = if revision.win { None } else { self.winner_of(found)? };
+            name(&mut scratch.joined, winner.unwrap_or_else(|| self.owner(me)));
+        }
         Ok(Draft { head, value: &scratch.joined, origin: Origin::Operation })
     }
 
@@ -632,14 +675,14 @@ impl Table {
         }))
     }
 
-    /// Replaces the record in a slot by a new one.
+    /// Replaces the record in a slot by a new one. `seen`: as what.
     #[inline]
     fn replace(
         &self,
         me: Actor<'_>,
         hash: u64,
         key: &[u8],
-        found: &Found<'_>,
+        (found, seen): (&Found<'_>, Seen),
         draft: &Draft<'_>,
         epoch: Epoch,
     ) -> Result<Attempt<Outcome>> {
@@ -664,6 +707,14 @@ impl Table {
                 return other.map(|_| Attempt::Again);
             }
         };
+        // What follows was decided from an entry that nobody sees any more: it must not come back.
+        if seen == Seen::Entry && self.has_expired(&found.head) {
+            if let Some(place) = place {
+                self.withdraw(me, place);
+            }
+            self.pool.give_up(&appended)?;
+            return Ok(Attempt::Again);
+        }
         kill_point!("table.replace.before_publish");
         // DIES BEFORE: a record that nothing points to. DIES AFTER: the entry is changed; the old bytes are not counted dead.
         // ORDER SeqCst [slot] [store-time]: releases the record to those who load the slot, before the clock is looked at.
@@ -708,17 +759,29 @@ impl Table {
         if self.entries_limit != 0 && self.class_at(appended.offset)? != old_class {
             self.count_small(if old_class == Class::Small { -1 } else { 1 });
         }
-        if found.head.is_tombstone() && self.class == RecordClass::Cache {
-            self.lease_ended(hash)?;
+        match found.head.is_tombstone() {
+            true if self.class == RecordClass::Cache => self.lease_ended(hash)?,
+            false if seen == Seen::Hidden => self.note_hidden(me, &found.head, found.offset, key),
+            _ => {}
         }
         Ok(Attempt::Done(Outcome::Changed(changed)))
     }
 
     /// Unlinks the record in a slot. `visible` says whether it counts as a change for the caller.
-    fn unlink(&self, me: Actor<'_>, hash: u64, found: Found<'_>, visible: bool) -> Result<Attempt<Outcome>> {
+    fn unlink(
+        &self,
+        me: Actor<'_>,
+        hash: u64,
+        key: &[u8],
+        found: Found<'_>,
+        visible: bool,
+    ) -> Result<Attempt<Outcome>> {
         let dead = self.dead_token(found.offset)?;
         self.note_leaving(found.offset)?;
         let small = self.entries_limit != 0 && self.class_at(found.offset)? == Class::Small;
+        if visible && self.has_expired(&found.head) {
+            return Ok(Attempt::Again);
+        }
         kill_point!("table.unlink.before");
         // DIES BEFORE: nothing happened. DIES AFTER: the entry is gone; its bytes are not counted dead.
         // ORDER AcqRel [slot]: as in `replace`.
@@ -735,7 +798,7 @@ impl Table {
         if found.head.is_tombstone() && self.class == RecordClass::Cache {
             self.lease_ended(hash)?;
         } else if !visible {
-            self.note_dropped(me, &found.head, found.offset)?;
+            self.note_hidden(me, &found.head, found.offset, key);
         }
         Ok(Attempt::Done(Outcome::Changed(Changed { changed: visible, ..Changed::NOTHING })))
     }
@@ -782,7 +845,7 @@ impl Table {
                         }
                         Attempt::Again
                     } else {
-                        match self.replace(me, hash, key, &found, &draft, self.epoch()?)? {
+                        match self.replace(me, hash, key, (&found, Seen::Any), &draft, self.epoch()?)? {
                             Attempt::Done(_) => return Ok(true),
                             _ => Attempt::Again,
                         }
@@ -813,7 +876,18 @@ impl Table {
     }
 }
 
-/// What an update sees, and whether it is one of an entry.
+/// As what a record was seen that is to be replaced.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Seen {
+    /// An entry.
+    Entry,
+    /// What had expired, was flushed, or is a tombstone.
+    Hidden,
+    /// It does not matter.
+    Any,
+}
+
+/// What an update is shown, and whether it is one of an entry.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Sight {
     Entries,
