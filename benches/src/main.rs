@@ -1,4 +1,4 @@
-//! `memora-bench [cache|channel|store|fabric|hitratio|all] [--results FILE]`: the figures of `docs/benchmarks.md`.
+//! `memora-bench [cache|channel|store|fabric|hitratio|overwrites|all] [--results FILE]`: the figures of `docs/benchmarks.md`.
 //!
 //! Each bench measures the physical floor in the same run and prints it beside the figure.
 
@@ -8,6 +8,7 @@ mod fabric;
 mod floor;
 mod harness;
 mod hitratio;
+mod overwrites;
 mod pair;
 mod store;
 
@@ -34,12 +35,13 @@ fn main() -> ExitCode {
         }
     }
     let report = harness::Report::new(results);
-    let benches: [Bench; 5] = [
+    let benches: [Bench; 6] = [
         ("cache", cache::run),
         ("channel", channel::run),
         ("store", store::run),
         ("fabric", fabric::run),
         ("hitratio", hitratio::run),
+        ("overwrites", overwrites::run),
     ];
     if let Some(unknown) =
         wanted.iter().find(|name| *name != "all" && !benches.iter().any(|(known, _)| known == name))
@@ -56,7 +58,7 @@ fn main() -> ExitCode {
 
 fn usage(problem: &str) -> ExitCode {
     eprintln!(
-        "memora-bench: {problem}\nusage: memora-bench [cache|channel|store|fabric|hitratio|all] [--results FILE]"
+        "memora-bench: {problem}\nusage: memora-bench [cache|channel|store|fabric|hitratio|overwrites|all] [--results FILE]"
     );
     ExitCode::from(2)
 }
