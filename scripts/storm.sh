@@ -20,7 +20,7 @@ result() { if [ "$1" -eq 0 ]; then echo "storm $2: passed"; passed=$((passed + 1
 # A fabric and histories for each round: what a judge needs grows with the length of a history.
 for round in $(seq "$ROUNDS"); do
     for work in kv evict queue; do
-        set -- --fabric "storm$round" --history
+        set -- --fabric "storm$round" --burst 30 --history
         "$MEMORA" stress $work "$@" "$WORK/$work-rust.jsonl" --seed "rust$round" --seconds "$SECONDS_EACH" & rust=$!
         "$MEMORA" stress $work "$@" "$WORK/$work-victim.jsonl" --seed "victim$round" & victim=$!
         "$C_WORKER" $work "$@" "$WORK/$work-c.jsonl" --seed "c$round" & c=$!
