@@ -30,7 +30,7 @@ pub use layout::Geometry;
 
 use crate::error::{Error, ErrorCode, Result};
 use crate::shm::atomic::AtomicU64;
-use crate::shm::{Shm, sysv};
+use crate::shm::{Shm, sysv, uninterrupted};
 
 /// Where a fabric's bytes live.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -134,23 +134,20 @@ fn reserve(file: &OwnedFd, offset: u64, len: u64, path: Option<&PathBuf>) -> Res
     use nix::errno::Errno;
     use nix::fcntl::{FallocateFlags, fallocate};
     let place = || path.map_or_else(|| "a memory file".to_owned(), |path| path.display().to_string());
-    loop {
-        return match fallocate(file, FallocateFlags::empty(), offset as i64, len as i64) {
-            Ok(()) => Ok(()),
-            Err(Errno::EINTR) => continue,
-            Err(Errno::ENOSPC | Errno::EDQUOT | Errno::ENOMEM) => Err(Error::new(
-                ErrorCode::NoSpace,
-                format!(
-                    "No room for {} more of {}: {}.",
-                    layout::bytes_text(len),
-                    place(),
-                    home::room_text(path.map(PathBuf::as_path))
-                ),
-            )),
-            // A file system without fallocate: the pages are reserved by populating them.
-            Err(Errno::EOPNOTSUPP) => Ok(()),
-            Err(errno) => Err(Error::io("fallocate", place(), &errno.into())),
-        };
+    match uninterrupted(|| fallocate(file, FallocateFlags::empty(), offset as i64, len as i64)) {
+        Ok(()) => Ok(()),
+        Err(Errno::ENOSPC | Errno::EDQUOT | Errno::ENOMEM) => Err(Error::new(
+            ErrorCode::NoSpace,
+            format!(
+                "No room for {} more of {}: {}.",
+                layout::bytes_text(len),
+                place(),
+                home::room_text(path.map(PathBuf::as_path))
+            ),
+        )),
+        // A file system without fallocate: the pages are reserved by populating them.
+        Err(Errno::EOPNOTSUPP) => Ok(()),
+        Err(errno) => Err(Error::io("fallocate", place(), &errno.into())),
     }
 }
 

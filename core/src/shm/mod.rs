@@ -32,6 +32,7 @@ pub mod futex;
 mod kept;
 pub mod life;
 pub mod map;
+mod signals;
 mod space;
 pub mod sysv;
 pub mod thread;
@@ -40,6 +41,7 @@ mod viewed;
 
 pub use features::{KernelFeatures, kernel_features};
 pub use kept::{Kept, KeptRing, Ring};
+pub use signals::uninterrupted;
 pub use space::{Block, Shm, Span, Window};
 pub use viewed::{Viewed, ViewedMemory};
 
