@@ -148,7 +148,7 @@ impl Blow {
     }
 }
 
-const SCENARIOS: [Scenario; 11] = [
+const SCENARIOS: [Scenario; 12] = [
     cache::SCENARIO,
     evict::SCENARIO,
     channel::SCENARIO,
