@@ -3122,7 +3122,7 @@ int memora_server_take(struct memora_server_t *server,
 
 /**
  * Answers a request, from any thread. `*waited_for` (may be NULL) becomes 1 if its client was waiting for the reply, 0 if it had
- * given up or was gone: then the reply was dropped.
+ * given up or was gone: then the reply was dropped, unless the client gave up in this very moment, and had seen it.
  *
  * With MEMORA_VALUE_TOO_LONG the request is still to be answered.
  * Returns MEMORA_OK, MEMORA_VALUE_TOO_LONG, MEMORA_INVALID_ARGUMENT (it was answered before), MEMORA_CLOSED, MEMORA_FORKED,
@@ -3135,7 +3135,7 @@ int memora_server_reply(struct memora_server_t *server,
                         int *waited_for);
 
 /**
- * Lets a request go without a reply: its client is told MEMORA_UNANSWERED.
+ * Lets a request go without a reply: its client is told MEMORA_UNANSWERED, unless it had given up.
  *
  * Returns MEMORA_OK, MEMORA_INVALID_ARGUMENT (it was answered before), MEMORA_CLOSED, MEMORA_FORKED, MEMORA_CORRUPT.
  */

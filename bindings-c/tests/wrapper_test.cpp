@@ -1,7 +1,9 @@
 // memora.hpp: that it compiles without warnings, closes what it opens, and gives values and exceptions as it says.
 #include <memora.hpp>
 #include <memora_log.hpp>
+#include <memora_service.hpp>
 #include <memora_signals.hpp>
+#include <memora_topic.hpp>
 
 #include <cstdio>
 #include <cstdlib>
@@ -275,6 +277,88 @@ void logs(const memora::Fabric &fabric) {
     CHECK(log.forget("audit") && !log.forget("audit"));
 }
 
+void services(const memora::Fabric &fabric) {
+    using namespace std::chrono_literals;
+    CHECK(code_of([&] { memora::Service none(fabric, "quotes"); }) == MEMORA_NOT_FOUND);
+    auto options = memora::Service::options();
+    options.calls = 2;
+    memora::Service service(fabric, "quotes", options);
+    memora::Service same(fabric, "quotes");
+    options.calls = 4;
+    CHECK(code_of([&] { memora::Service other(fabric, "quotes", options); }) == MEMORA_WRONG_OPTIONS);
+    memora::Client client(service);
+    memora::Server server(same);
+    CHECK(!server.try_take() && !server.take(1ms) && !client.wait_any(0ms));
+
+    std::thread answers([&] {
+        for (int round = 0; round < 3; ++round) {
+            auto request = server.take(std::chrono::milliseconds(-1));
+            CHECK(request && request->about().len == request->data.size());
+            CHECK(request->reply(request->data + request->data));
+        }
+    });
+    CHECK(client.call("ab", 10s) == "abab");
+    /* Longer than what is tried first, on both sides. */
+    CHECK(client.call(std::string(1500, 'x'), 10s) == std::string(3000, 'x'));
+    const std::uint64_t first = client.send("");
+    CHECK(client.wait(first, 10s).empty());
+    answers.join();
+    CHECK(code_of([&] { client.wait(first, 1ms); }) == MEMORA_INVALID_ARGUMENT);
+
+    /* What a server lets go, drops, or answers too late. */
+    const std::uint64_t refused = client.send("a"), dropped = client.send("b");
+    CHECK(code_of([&] { client.send("one more than two"); }) == MEMORA_TOO_MANY_CALLS);
+    CHECK(!client.poll(refused));
+    server.try_take()->refuse();
+    { auto request = server.try_take(); }
+    int let_go = 0;
+    while (auto ended = client.wait_any(1s)) {
+        CHECK(ended->id == (let_go == 0 ? refused : dropped) && ended->code == MEMORA_UNANSWERED && !ended->ok());
+        CHECK(ended->reply.empty());
+        if (++let_go == 2) break;
+    }
+    CHECK(let_go == 2);
+    const std::uint64_t late = client.send("late");
+    auto request = server.try_take();
+    CHECK(code_of([&] { request->reply(std::string(options.message_bytes == 0 ? 1 << 20 : options.message_bytes + 1, 'x')); }) ==
+          MEMORA_VALUE_TOO_LONG);
+    CHECK(code_of([&] { client.wait(late, 2ms); }) == MEMORA_TIMED_OUT);
+    CHECK(!request->reply("nobody hears it"));
+    const std::uint64_t given_up = client.send("x");
+    client.cancel(given_up);
+    CHECK(!server.try_take());
+    const std::uint64_t last = client.send("y");
+    memora::Request moved = std::move(*server.try_take());
+    CHECK(moved.data == "y" && moved.reply(std::string(700, 'z')));
+    auto ended = client.wait_any(1s);
+    CHECK(ended && ended->ok() && ended->id == last && ended->reply == std::string(700, 'z'));
+    CHECK(service.stats().clients == 1 && service.stats().servers == 1 && service.stats().timed_out == 1);
+}
+
+void topics(const memora::Fabric &fabric) {
+    using namespace std::chrono_literals;
+    CHECK(code_of([&] { memora::Topic none(fabric, "rates"); }) == MEMORA_NOT_FOUND);
+    auto options = memora::Topic::options();
+    options.limit = 2 << 20;
+    memora::Topic topic(fabric, "rates", options);
+    CHECK(topic.publish("EURUSD", "1.08") == 1);
+    memora::TopicSubscriber subscriber(topic);
+    auto update = subscriber.next(1s);
+    CHECK(update && update->key == "EURUSD" && update->value == "1.08" && update->about.number == 1);
+    CHECK(!subscriber.try_next() && !subscriber.next(1ms));
+    /* The newest only; keys and values longer than what is tried first. */
+    const std::string key(100, 'k'), value(5000, 'v');
+    CHECK(topic.publish(key, "old") == 1 && topic.publish(key, value) == 2);
+    update = subscriber.try_next();
+    CHECK(update && update->key == key && update->value == value && update->about.conflated >= 1);
+    CHECK(topic.retract("EURUSD") == 2);
+    update = subscriber.next(1s);
+    CHECK(update && update->key == "EURUSD" && !update->value && update->about.number == 2);
+    CHECK(topic.stats().updates == 4 && topic.stats().keys == 2);
+    subscriber.close();
+    CHECK(code_of([&] { subscriber.try_next(); }) == MEMORA_INVALID_ARGUMENT);
+}
+
 }  // namespace
 
 int main() {
@@ -302,6 +386,8 @@ int main() {
         queues(fabric);
         signals(fabric);
         logs(fabric);
+        services(fabric);
+        topics(fabric);
         CHECK(fabric.stat().processes == 1);
         CHECK(code_of([&] { fabric.memfd(); }) == MEMORA_UNSUPPORTED);
 

@@ -24,12 +24,12 @@ use memora_core::{
     Service, Store, Topic,
 };
 
+use crate::calls::{ClientHandle, ServerHandle};
 use crate::channel::{PublisherHandle, SubscriberHandle};
 use crate::compute::TokenHandle;
 use crate::events::EventsHandle;
 use crate::log::{AppenderHandle, LogReaderHandle};
 use crate::queue::ConsumerHandle;
-use crate::service::{ClientHandle, ServerHandle};
 use crate::signal::Signal;
 use crate::topic::TopicSubscriberHandle;
 use crate::view::Looked;

@@ -9,12 +9,14 @@
 //! | `guard` | the border: NULL, lengths, panics; all reads and writes through pointers of the caller |
 //! | `handles` | handles as numbers with a generation: a closed one is an error, never a crash |
 //! | `entries` | what caches and stores have in common |
+//! | `calls` | clients and servers of services |
 //! | `exclusive` | what one thread at a time may use, closable by any |
 //! | the others | the entries, a file for each part of the header |
 #![deny(unsafe_code)]
 // What the caller of an entry must keep to is said once, at the head of the header, and per entry in its comment.
 #![allow(clippy::missing_safety_doc)]
 
+mod calls;
 mod entries;
 mod exclusive;
 mod guard;

@@ -13,7 +13,7 @@ use super::queue::{self, Part};
 use super::wait::WaitWord;
 use super::{ChannelKind, ChannelOptions, OverrunPolicy};
 use crate::error::{Error, ErrorCode, Result};
-use crate::shm::atomic::{AtomicU64, Ordering, fence};
+use crate::shm::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 use crate::shm::fork::Origin;
 use crate::shm::{Block, Kept, KeptRing, Shm, Span, fence as asymmetric};
 
@@ -21,10 +21,19 @@ use crate::shm::{Block, Kept, KeptRing, Shm, Span, fence as asymmetric};
 pub trait Ground: Send + Sync {
     /// The entry of the calling thread, which is attached if it was not. An error after closing or forking.
     fn thread(&self) -> Result<u16>;
+    /// As [`Ground::thread`], also after closing: for who ends what it has in hand.
+    fn thread_to_end(&self) -> Result<u16> {
+        self.thread()
+    }
     /// An error after closing or forking.
     fn usable(&self) -> Result<()>;
     /// Whether the kernel proved the holder of this entry dead.
     fn thread_is_dead(&self, thread: u16) -> bool;
+    /// A word that the kernel changes when the holder of this entry dies, and what it holds now, made ready to be slept on; `None` where
+    /// there is none. The kernel wakes one sleeper, who wakes the others by [`rouse`](crate::shm::life::rouse).
+    fn life(&self, _thread: u16) -> Option<(&AtomicU32, u32)> {
+        None
+    }
     /// Pid of the process that this entry's holder is a thread of, for people.
     fn pid_of(&self, thread: u16) -> Option<u32>;
     /// Takes memory for a ring of `len` bytes. It is the calling thread's alone until it is kept, and given back if the

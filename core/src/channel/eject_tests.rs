@@ -98,32 +98,85 @@ fn a_time_for_ejecting_that_cannot_be_is_refused() {
     assert_eq!(refused(ChannelOptions { kind: ChannelKind::Queue, ..second }), ErrorCode::InvalidArgument);
 }
 
-/// It was stopped just before it showed how far it had come.
+/// It was stopped just before it showed how far it had come, or that it had lost something.
 #[test]
 fn who_was_ejected_does_not_move_the_place_of_the_next_holder_of_its_entry() {
-    let (_stage, channel) = channel_with(&ChannelOptions { kind: ChannelKind::Broadcast, ..SMALL }, 1);
+    for overrun in [OverrunPolicy::Block, OverrunPolicy::Overrun] {
+        let options = ChannelOptions { kind: ChannelKind::Broadcast, overrun, ..SMALL };
+        let (_stage, channel) = channel_with(&options, 1);
+        act_as(1);
+        let mut publisher = channel.publisher().unwrap();
+        act_as(2);
+        let mut stopped = channel.subscriber().unwrap();
+        publisher.send(b"one").unwrap();
+        publisher.send(b"two").unwrap();
+        assert_eq!(stopped.poll(1, |_, _| {}).unwrap(), 1);
+        let (mut stood, shown, to) = stopped.late_place();
+        assert_ne!(shown, to);
+        let index = stopped.id();
+        assert!(channel.eject(index).unwrap());
+        act_as(3);
+        let mut next = channel.subscriber().unwrap();
+        assert_eq!(next.id(), index);
+        let area = &channel.area;
+        let stand = area.place(index, 0).unwrap();
+        let end = area.load_place(index, 0).unwrap();
+        assert!(end.position > to.position);
+        assert!(!area.move_place(stand, &mut { stood }, shown, to));
+        assert_eq!(area.load_place(index, 0).unwrap(), end);
+        if overrun == OverrunPolicy::Overrun {
+            assert!(!area.jump_place(stand, &mut stood, shown, Place { position: 1 << 40, messages: 9 }));
+            assert_eq!(area.load_place(index, 0).unwrap(), end);
+        }
+        act_as(2);
+        assert_eq!(stopped.commit().unwrap_err().code(), ErrorCode::Ejected);
+        drop(stopped);
+        act_as(3);
+        publisher.send(b"three").unwrap();
+        let mut heard = Vec::new();
+        next.poll(9, |_, bytes| heard.push(bytes.to_vec())).unwrap();
+        assert_eq!(heard, [b"three"]);
+        assert_sound(&channel);
+    }
+}
+
+/// It stood in one lane where the next holder of its entry joined, and looked at that lane after it had taken from another.
+#[test]
+fn who_was_ejected_and_then_lapped_does_not_tell_a_loss_where_the_next_holder_stands() {
+    let options = ChannelOptions { kind: ChannelKind::Broadcast, overrun: OverrunPolicy::Overrun, ..SMALL };
+    let (_stage, channel) = channel_with(&options, 2);
     act_as(1);
-    let mut publisher = channel.publisher().unwrap();
+    let (mut first, mut second) = (channel.publisher().unwrap(), channel.publisher().unwrap());
+    assert_eq!((first.lane(), second.lane()), (0, 1));
     act_as(2);
     let mut stopped = channel.subscriber().unwrap();
-    let first = publisher.send(b"one").unwrap();
-    let end = publisher.send(b"two").unwrap();
-    assert_eq!(stopped.poll(1, |_, _| {}).unwrap(), 1);
+    first.send(b"one").unwrap();
+    assert_eq!(stopped.poll(9, |_, _| {}).unwrap(), 1);
+    stopped.commit().unwrap();
+    second.send(b"two").unwrap();
     let index = stopped.id();
-    assert!(channel.eject(index).unwrap());
-    act_as(3);
-    let mut next = channel.subscriber().unwrap();
-    assert_eq!(next.id(), index);
-    let area = &channel.area;
-    area.move_place(area.place(index, 0).unwrap(), 0, Place { position: first, messages: 0 });
-    assert_eq!(area.load_place(index, 0).unwrap().position, end);
-    act_as(2);
-    assert_eq!(stopped.commit().unwrap_err().code(), ErrorCode::Ejected);
+    let before = channel.area.load_place(index, 0).unwrap();
+    let mut next = None;
+    // In the handler it is in the midst of a call, which has looked at its state before.
+    let ended = stopped.poll(9, |message, _| {
+        assert_eq!(message.lane, 1);
+        assert!(channel.eject(index).unwrap());
+        act_as(3);
+        next = Some(channel.subscriber().unwrap());
+        for _ in 0..100 {
+            first.send(&[7; 100]).unwrap();
+        }
+        act_as(2);
+    });
+    assert_eq!(ended.unwrap(), 1);
+    assert_eq!(channel.area.load_place(index, 0).unwrap(), before, "the next holder joined here, and stays");
+    assert_eq!(stopped.try_recv(&mut Vec::new()).unwrap_err().code(), ErrorCode::Ejected);
     drop(stopped);
     act_as(3);
-    publisher.send(b"three").unwrap();
-    let mut heard = Vec::new();
-    next.poll(9, |_, bytes| heard.push(bytes.to_vec())).unwrap();
-    assert_eq!(heard, [b"three"]);
-    assert_sound(&channel);
+    let mut next = next.unwrap();
+    assert_eq!(next.id(), index);
+    let lost = next.poll(1000, |_, _| {}).unwrap_err();
+    assert_eq!(lost.code(), ErrorCode::Overrun);
+    let rest = next.poll(1000, |_, _| {}).unwrap();
+    assert_eq!(lost.amount() + rest as u64, 100);
 }

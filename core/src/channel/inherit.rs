@@ -134,4 +134,44 @@ mod tests {
         assert_eq!(texts(&drain(&mut subscriber)), ["of the dead", "of the living"]);
         assert_sound(&channel);
     }
+
+    /// Uses a handle on another thread, as entry 3, and then here again.
+    fn moves<T: Send>(handle: &mut T, used: impl Fn(&mut T) + Send + Sync) {
+        std::thread::scope(|scope| {
+            let there = scope.spawn(|| {
+                act_as(3);
+                used(handle);
+                handle
+            });
+            let handle = there.join().unwrap();
+            used(handle);
+        });
+    }
+
+    #[test]
+    fn a_late_helper_leaves_a_handle_that_came_back_to_a_thread_with_the_same_entry() {
+        let (_stage, channel) = block(ChannelKind::Broadcast);
+        let area = &channel.area;
+        act_as(2);
+        let mut publisher = channel.publisher().unwrap();
+        let mut named = channel.subscribe("n").unwrap();
+        let mut anonymous = channel.subscriber().unwrap();
+        // A helper has looked at them, is about to take them for those of a dead thread, and stops here.
+        let lane = area.lane_state(publisher.lane()).unwrap();
+        let subs = [named.id(), anonymous.id()].map(|index| (index, area.sub_state(index).unwrap()));
+        moves(&mut publisher, |publisher| assert!(publisher.send(b"here").unwrap() > 0));
+        assert!(!area.change_lane(publisher.lane(), lane, lane).unwrap());
+        inherit_lane(area, publisher.lane(), lane).unwrap();
+        moves(&mut named, |named| named.commit().unwrap());
+        moves(&mut anonymous, |anonymous| anonymous.commit().unwrap());
+        for (index, seen) in subs {
+            assert!(!area.release_sub(index, seen).unwrap(), "{index}");
+        }
+        let lane = area.lane_state(publisher.lane()).unwrap();
+        publisher.send(b"and there").unwrap();
+        assert_eq!(area.lane_state(publisher.lane()).unwrap(), lane, "it did not take another lane");
+        assert_eq!(texts(&drain(&mut named)), ["here", "here", "and there"]);
+        assert_eq!(texts(&drain(&mut anonymous)), ["here", "here", "and there"]);
+        assert_sound(&channel);
+    }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::area::Area;
 use super::lane::{Head, Lane, Next, Place};
 use super::layout::{Count, LaneKind, LaneState, Shape, SubKind, SubState, lane};
-use super::testing::Stage;
+use super::testing::{Stage, act_as};
 use super::wait::WaitWord;
 use super::{Channel, ChannelKind, OverrunPolicy};
 use crate::error::ErrorCode;
@@ -83,7 +83,7 @@ fn a_blocking_lane_delivers_whole_frames_in_order_over_padding_and_wrap() {
                     Next::Message { len, behind } => {
                         assert_eq!(scratch[..len], payload(number as u64, expected));
                         at = behind;
-                        // As `Area::store_place` does it.
+                        // As `Area::move_place` does it.
                         shm.block::<8>(PLACE).unwrap().u64::<0>().store(at.position, Ordering::Release);
                         break;
                     }
@@ -246,6 +246,42 @@ fn an_ejected_reader_does_not_take_what_was_overwritten_for_its_own() {
             Some(SubKind::Free)
         );
     });
+}
+
+/// A subscriber shows its place while it is ejected and another joins with its entry: the other one's place stays where it joined.
+#[test]
+fn an_ejected_reader_does_not_move_the_place_of_the_next_holder_of_its_entry() {
+    for overrun in [OverrunPolicy::Block, OverrunPolicy::Overrun] {
+        model(2, move || {
+            crate::shm::fork::begin();
+            let channel = small(overrun);
+            let mut publisher = channel.publisher().unwrap();
+            act_as(2);
+            let mut stopped = channel.subscriber().unwrap();
+            publisher.try_send(b"").unwrap();
+            assert_eq!(stopped.poll(1, |_, _| {}).unwrap(), 1);
+            let index = stopped.id();
+            let late = loom::thread::spawn(move || {
+                act_as(2);
+                // Its place is shown, or it is told.
+                if let Err(error) = stopped.commit() {
+                    assert_eq!(error.code(), ErrorCode::Ejected);
+                }
+                // Not dropped: that would be one more look.
+                std::mem::forget(stopped);
+            });
+            act_as(3);
+            assert!(channel.eject(index).unwrap());
+            publisher.try_send(b"").unwrap();
+            let (next, _) = channel.area.subscribe(3, None).unwrap();
+            assert_eq!(next, index);
+            let end = channel.area.load_place(index, 0).unwrap();
+            late.join().unwrap();
+            assert_eq!(channel.area.load_place(index, 0).unwrap(), end);
+            act_as(1);
+            drop(publisher);
+        });
+    }
 }
 
 /// Two threads move the tail of a dead producer's lane while its next producer goes on.

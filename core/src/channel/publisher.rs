@@ -281,7 +281,8 @@ impl Publisher {
     #[inline(never)]
     fn adopt(&mut self) -> Result<()> {
         let me = self.area.ground.thread()?;
-        let mine = LaneState::new(LaneKind::Live, 0, me, self.state.generation());
+        // No state comes twice: late helpers compare with what they saw.
+        let mine = LaneState::new(LaneKind::Live, 0, me, self.state.generation().wrapping_add(1));
         if self.area.change_lane(self.lane.index, self.state, mine)? {
             self.state = mine;
             self.marker = thread::marker();

@@ -7,6 +7,7 @@ use super::Message;
 use super::area::{Area, HeldLane};
 use super::lane::{Next, Place};
 use super::layout::{Count, LaneKind, NAMED, STEP_MAX, SubKind, SubState, place, sub};
+use super::subscription::Stood;
 use super::wait::{Backoff, Patience, Step};
 use super::watch::sealed::Sealed;
 use super::watch::{Target, Waitable, Wish};
@@ -51,9 +52,11 @@ pub struct Subscriber {
 struct Reading {
     lane: HeldLane,
     place: Place,
-    /// Position that publishers see.
-    shown: u64,
-    /// Where it stands for publishers to see.
+    /// Where others see it.
+    shown: Place,
+    /// The words that say so.
+    stood: Stood,
+    /// Where these stand.
     stand: Kept<{ place::BYTES as usize }>,
 }
 
@@ -134,12 +137,21 @@ impl Subscriber {
         Ok(())
     }
 
+    /// What it is about to store as its place in its first lane: the words from which, where that was, and where it is.
+    #[cfg(all(test, not(memora_loom)))]
+    pub(super) fn late_place(&self) -> (Stood, Place, Place) {
+        let reading = &self.lanes[0];
+        (reading.stood, reading.shown, reading.place)
+    }
+
     /// Takes the subscription over from the thread that used it before, or comes back to a named one.
     #[cold]
     #[inline(never)]
     fn adopt(&mut self) -> Result<()> {
         let me = self.area.ground.thread()?;
-        let mine = SubState::new(SubKind::Live, self.state.flags(), me, self.state.generation());
+        // No state comes twice: late helpers compare with what they saw.
+        let next = self.state.generation().wrapping_add(1);
+        let mine = SubState::new(SubKind::Live, self.state.flags(), me, next);
         let away = SubState::new(SubKind::Away, self.state.flags(), 0, self.state.generation());
         let taken = self.area.change_sub(self.index, self.state, mine)?
             || self.state.flags() & NAMED != 0 && self.area.change_sub(self.index, away, mine)?;
@@ -171,10 +183,11 @@ impl Subscriber {
                 continue;
             }
             if let Some(lane) = self.area.lane_ref(index)? {
-                let place = self.area.load_place(self.index, index)?;
+                let stood = self.area.stood(self.index, index)?;
+                let place = self.area.place_of(self.index, stood)?;
                 let stand = Kept::new(&self.area.shm, self.area.shape.place(self.index, index))?;
                 let lane = self.area.hold_lane(lane)?;
-                self.lanes.push(Reading { lane, place, shown: place.position, stand });
+                self.lanes.push(Reading { lane, place, shown: place, stood, stand });
             }
         }
         self.lane_epoch = Some(epoch);
@@ -186,12 +199,13 @@ impl Subscriber {
     fn show(&mut self) {
         let mut moved = false;
         for reading in &mut self.lanes {
-            if reading.place.position != reading.shown {
+            if reading.place.position != reading.shown.position {
                 kill_point!("channel.place.before");
-                self.area.move_place(reading.stand.block(), reading.shown, reading.place);
+                // A failure means that the entry is another's: the next call finds that out.
+                self.area.move_place(reading.stand.block(), &mut reading.stood, reading.shown, reading.place);
                 // DIES AFTER: the batch is handled.
                 kill_point!("channel.place.after");
-                reading.shown = reading.place.position;
+                reading.shown = reading.place;
                 moved = true;
             }
         }
@@ -214,9 +228,7 @@ impl Subscriber {
     pub fn unread(&mut self) -> Result<()> {
         self.area.same_process()?;
         for reading in &mut self.lanes {
-            if reading.place.position != reading.shown {
-                reading.place = self.area.load_place(self.index, reading.lane.index)?;
-            }
+            reading.place = reading.shown;
         }
         Ok(())
     }
@@ -288,7 +300,7 @@ impl Subscriber {
         // that the producer, which may be waiting for room, writes while the rest is read.
         let (farthest, far) = if OVERRUN { (STEP_MAX + 1, u64::MAX) } else { (lane.size(), lane.size() / 4) };
         while *taken < end {
-            let moved = reading.place.position - reading.shown;
+            let moved = reading.place.position - reading.shown.position;
             if moved >= farthest || moved >= far && *taken >= MANY {
                 return Ok(());
             }
@@ -326,6 +338,10 @@ impl Subscriber {
     #[cold]
     #[inline(never)]
     fn lapped(&mut self) -> Result<()> {
+        // Whoever has the entry by now, if it is not ours, joined behind what was overwritten: its place is another one than ours.
+        if !Subscriber::still_mine(&self.entry, self.state) {
+            return Err(self.gone());
+        }
         let Subscriber { area, lanes, turn, .. } = self;
         let reading = &mut lanes[*turn];
         let lane = reading.lane.view();
@@ -333,9 +349,11 @@ impl Subscriber {
             if let Some(place) = lane.resume(reading.place)? {
                 let lost = Count::between(reading.place.messages, place.messages);
                 // Shown at once: the messages in front are gone for whoever takes over, too.
-                area.store_jump(reading.stand.block(), reading.place, place);
-                reading.place = place;
-                reading.shown = place.position;
+                let stand = reading.stand.block();
+                if !area.jump_place(stand, &mut reading.stood, reading.place, place) {
+                    return Err(self.gone());
+                }
+                (reading.place, reading.shown) = (place, place);
                 if lost == 0 {
                     // A predecessor died between counting this loss and going on.
                     return Ok(());

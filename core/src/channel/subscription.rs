@@ -17,7 +17,7 @@ use super::layout::{Count, NAMED, POSITION_MAX, SubKind, SubState, place, sub};
 use super::{ChannelKind, log};
 use crate::error::{Error, ErrorCode, Result};
 use crate::limits::NAME_LEN_MAX;
-use crate::shm::atomic::{Ordering, fence, yield_now};
+use crate::shm::atomic::{AtomicU64, Ordering, fence, yield_now};
 
 /// Rounds of joining before giving up: each failed one is another thread's success.
 const ROUNDS: u32 = 1000;
@@ -26,6 +26,27 @@ const PATIENCE: Duration = Duration::from_millis(20);
 
 /// Mark on a position whose holder is going on behind a loss.
 const JUMPING: u64 = 1;
+
+/// The words of a place as its holder left them: what is there tells whether the entry is its own still.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Stood {
+    position: u64,
+    /// 0 where messages are not counted.
+    handled: Count,
+}
+
+impl Stood {
+    fn at(place: Place) -> Stood {
+        Stood { position: place.position, handled: Count::new(place.messages, place.position) }
+    }
+}
+
+/// Changes a word of a place, if it still holds `from`.
+#[inline(always)]
+fn change(word: &AtomicU64, from: u64, to: u64) -> bool {
+    // ORDER Release [place]: what is in front of it was copied; pairs with the load in `limit`. Nothing is read through it.
+    word.compare_exchange(from, to, Ordering::Release, Ordering::Relaxed).is_ok()
+}
 
 /// A subscription as others see it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -206,56 +227,73 @@ impl Area {
         }
     }
 
-    /// Stores a place: the count first, so that a reader which dies in between is found at the place that the count names.
-    #[inline(always)]
-    fn store_place(&self, at: PlaceBlock<'_>, place: Place) {
+    /// Sets the place of a subscription that nobody looks at yet. What an ejected holder of its entry does late comes in front of
+    /// these exchanges, or fails.
+    fn begin_place(&self, at: PlaceBlock<'_>, place: Place) -> Stood {
+        let stood = Stood::at(place);
         if self.overruns() {
-            let count = Count::new(place.messages, place.position);
-            // ORDER Relaxed: only who holds the subscription after us reads it.
-            at.u64::<{ place::HANDLED }>().store(count.0, Ordering::Relaxed);
+            // ORDER Relaxed: the state that is stored later orders it.
+            at.u64::<{ place::HANDLED }>().swap(stood.handled.0, Ordering::Relaxed);
             kill_point!("channel.place.counted");
         }
-        // ORDER Release [place]: what is in front of it was copied; pairs with the load in `limit`.
-        at.u64::<{ place::POSITION }>().store(place.position, Ordering::Release);
+        // ORDER Release [place]: pairs with the load in `limit`.
+        at.u64::<{ place::POSITION }>().swap(place.position, Ordering::Release);
+        stood
     }
 
-    /// The holder moves its place on from where it showed it. Where publishers wait for it, only if it still stands there: who
-    /// was stopped in between and ejected must not set the place of the next holder of its entry, who joined farther on.
+    /// The holder moves its place on from `shown`, where `stood` shows it: the count first, so that a reader which dies in between is
+    /// found at the place that the count names. Only if it still stands there: who was stopped in between and ejected must not set
+    /// the place of the next holder of its entry, who joined at `to` or farther on. False if it did not stand there any more.
     #[inline(always)]
-    pub(super) fn move_place(&self, at: PlaceBlock<'_>, shown: u64, place: Place) {
+    pub(super) fn move_place(&self, at: PlaceBlock<'_>, stood: &mut Stood, shown: Place, to: Place) -> bool {
         if self.overruns() {
-            self.store_place(at, place);
-            return;
+            let handled = Count::new(to.messages, to.position);
+            // Who held it before died between its two stores: its count would lie two steps in front of its position.
+            if stood.position != shown.position && stood.position.is_multiple_of(8) {
+                if !change(at.u64::<{ place::POSITION }>(), stood.position, shown.position) {
+                    return false;
+                }
+                stood.position = shown.position;
+            }
+            if !change(at.u64::<{ place::HANDLED }>(), stood.handled.0, handled.0) {
+                return false;
+            }
+            kill_point!("channel.place.counted");
+            stood.handled = handled;
         }
-        // ORDER Release [place]: as in `store_place`. A failure means that the entry is another's: the next call finds that out.
-        let _ = at.u64::<{ place::POSITION }>().compare_exchange(
-            shown,
-            place.position,
-            Ordering::Release,
-            Ordering::Relaxed,
-        );
+        let moved = change(at.u64::<{ place::POSITION }>(), stood.position, to.position);
+        stood.position = to.position;
+        moved
     }
 
-    /// Stores a place behind a loss, which may be farther away than the count's low bits can tell.
-    pub(super) fn store_jump(&self, at: PlaceBlock<'_>, from: Place, to: Place) {
+    /// The holder moves its place behind a loss, which may be farther away than the count's low bits can tell. False as for
+    /// [`Area::move_place`].
+    pub(super) fn jump_place(&self, at: PlaceBlock<'_>, stood: &mut Stood, from: Place, to: Place) -> bool {
         let (position, handled) = (at.u64::<{ place::POSITION }>(), at.u64::<{ place::HANDLED }>());
-        // ORDER Relaxed: only who holds the subscription after us reads them.
-        position.store(from.position | JUMPING, Ordering::Relaxed);
+        let mark = from.position | JUMPING;
+        if !change(position, stood.position, mark) {
+            return false;
+        }
         // DIES AFTER: whoever comes back finds the place in front of the loss and meets the loss again, with the count
         // before or behind it.
         kill_point!("channel.jump.marked");
-        handled.store(Count::new(to.messages, to.position).0, Ordering::Relaxed);
+        let counted = change(handled, stood.handled.0, Count::new(to.messages, to.position).0);
         kill_point!("channel.jump.counted");
-        // ORDER Release [place]: as in `store_place`.
-        position.store(to.position, Ordering::Release);
+        *stood = Stood::at(to);
+        counted && change(position, mark, to.position)
     }
 
-    /// Loads the place at which a holder goes on.
-    pub(super) fn load_place(&self, index: u32, lane: u32) -> Result<Place> {
+    /// The words of a place.
+    pub(super) fn stood(&self, index: u32, lane: u32) -> Result<Stood> {
         let at = self.place(index, lane)?;
         // ORDER Relaxed: taking the subscription ordered them.
         let position = at.u64::<{ place::POSITION }>().load(Ordering::Relaxed);
         let handled = Count(at.u64::<{ place::HANDLED }>().load(Ordering::Relaxed));
+        Ok(Stood { position, handled })
+    }
+
+    /// The place at which a holder goes on that finds these words.
+    pub(super) fn place_of(&self, index: u32, Stood { position, handled }: Stood) -> Result<Place> {
         let jumping = self.overruns() && position % 8 == JUMPING;
         if position > POSITION_MAX || !(position.is_multiple_of(8) || jumping) {
             return Err(Error::new(
@@ -272,13 +310,20 @@ impl Area {
         Ok(Place { position: handled.position_from(position), messages: handled.messages() })
     }
 
+    /// Loads the place at which a holder goes on.
+    pub(super) fn load_place(&self, index: u32, lane: u32) -> Result<Place> {
+        self.place_of(index, self.stood(index, lane)?)
+    }
+
     /// A subscription of a log begins at `start`, one of lanes at their ends.
     fn go_live(&self, index: u32, joining: SubState, flags: u8, start: u64) -> Result<(u32, SubState)> {
         if self.log.is_some() {
             self.begin_reader(index, log::layout::ReaderPlace::new(start, joining.generation()))?;
         }
+        let mut begun = Vec::with_capacity(self.shape.lanes as usize);
         for lane in 0..self.shape.lanes {
-            self.store_place(self.place(index, lane)?, self.end_of_lane(lane)?);
+            let end = self.end_of_lane(lane)?;
+            begun.push((end, self.begin_place(self.place(index, lane)?, end)));
         }
         let live = SubState::new(SubKind::Live, flags, joining.owner(), joining.generation());
         kill_point!("channel.join.before_live");
@@ -297,8 +342,12 @@ impl Area {
         // ORDER SeqCst [join]: the state and the places before the second look at the tails; pairs with the fence in
         // `Publisher::refill`.
         fence(Ordering::SeqCst);
-        for lane in 0..self.shape.lanes {
-            self.store_place(self.place(index, lane)?, self.end_of_lane(lane)?);
+        for (lane, (begin, mut stood)) in (0..).zip(begun) {
+            let end = self.end_of_lane(lane)?;
+            // A failure means that it was ejected already: the next call finds that out.
+            if end != begin {
+                self.move_place(self.place(index, lane)?, &mut stood, begin, end);
+            }
         }
         Ok((index, live))
     }

@@ -9,34 +9,39 @@ use crate::chunk::{self, Actor, ChunkId};
 use crate::error::{ErrorCode, Result};
 use crate::registry::{Heir, Registry};
 use crate::shm::Block;
+use crate::shm::atomic::AtomicU32;
 use crate::table::Table;
 
 impl Heir for Inner {
     /// First the objects, which only need the thread's number; then its chunks, of which some are kept because an object
-    /// names them. An object that is damaged is left alone: it must not keep the dead of all others from being taken over.
+    /// names them. What is damaged in a channel, service or signal is passed over: it must neither keep the dead of all others from
+    /// being taken over, nor the entry of this one from being free again. What is damaged stays as it is, and `check` tells it.
     fn inherit(&self, thread: u16) -> Result<()> {
         let objects = self.directory.sound_objects(&self.pool)?;
-        let mut areas = Vec::new();
-        let mut damage = Ok(());
-        let mut services = Vec::new();
+        let (mut areas, mut services, mut unreadable) = (Vec::new(), Vec::new(), false);
         let mut tables = Vec::new();
         for object in &objects {
             if object.kind == ObjectKind::Service {
-                let service = self.service_area(object, Arc::clone(&self.undertaker))?;
-                damage = damage.and(crate::service::inherit(&service, thread));
-                services.push(service);
+                if let Some(service) = past(self.service_area(object, Arc::clone(&self.undertaker)))? {
+                    past(crate::service::inherit(&service, thread))?;
+                    services.push(service);
+                } else {
+                    unreadable = true;
+                }
             }
             if object.kind == ObjectKind::Channel {
-                let area = self.area(object, Arc::clone(&self.undertaker))?;
-                damage = damage.and(channel::inherit(&area, thread));
-                areas.push(area);
+                if let Some(area) = past(self.area(object, Arc::clone(&self.undertaker)))? {
+                    past(channel::inherit(&area, thread))?;
+                    areas.push(area);
+                } else {
+                    unreadable = true;
+                }
             }
             if object.kind == ObjectKind::Store {
                 tables.push(self.table(object));
             }
             if object.kind == ObjectKind::Signal {
-                let left = self.bare_signal(object).and_then(|area| crate::signal::inherit(&area, thread));
-                damage = damage.and(left);
+                past(self.bare_signal(object).and_then(|area| crate::signal::inherit(&area, thread)))?;
             }
         }
         let referenced = |first: ChunkId| {
@@ -48,6 +53,7 @@ impl Heir for Inner {
                     Ok(table) => table.tree().is_some_and(|tree| tree.names_chunk(first).unwrap_or(true)),
                     Err(_) => true,
                 })
+                || unreadable
                 || areas.iter().any(|area| channel::names_ring(area, offset).unwrap_or(true))
                 || services.iter().any(|area| crate::service::names_ring(area, offset).unwrap_or(true))
         };
@@ -63,14 +69,23 @@ impl Heir for Inner {
                 // Who leaves by itself is in the middle of nothing: what it did is counted.
                 crate::table::inherit(&table, self.registry.is_dead(thread))?;
                 if let Some(tree) = table.tree() {
-                    damage = damage.and(tree.inherit(thread));
+                    tree.inherit(thread)?;
                 }
                 if object.kind == ObjectKind::Store {
                     crate::store::object::inherit(&self.pool, object.offset, thread)?;
                 }
             }
         }
-        damage
+        Ok(())
+    }
+}
+
+/// Passes over what is damaged: `None`.
+fn past<T>(result: Result<T>) -> Result<Option<T>> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if error.code() == ErrorCode::Corrupt => Ok(None),
+        Err(error) => Err(error),
     }
 }
 
@@ -259,12 +274,20 @@ impl channel::Ground for Inner {
         Ok(self.registry.member()?.index)
     }
 
+    fn thread_to_end(&self) -> Result<u16> {
+        self.registry.thread_to_end()
+    }
+
     fn usable(&self) -> Result<()> {
         self.registry.enter()
     }
 
     fn thread_is_dead(&self, thread: u16) -> bool {
         self.registry.is_dead(thread)
+    }
+
+    fn life(&self, thread: u16) -> Option<(&AtomicU32, u32)> {
+        self.registry.watch_life(thread)
     }
 
     fn pid_of(&self, thread: u16) -> Option<u32> {

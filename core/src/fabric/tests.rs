@@ -109,3 +109,45 @@ fn a_damaged_object_does_not_keep_what_threads_leave_in_others_from_being_taken_
     }
     assert!(fabric.check().unwrap().problems.iter().any(|problem| problem.to_string().contains("cell")));
 }
+
+#[test]
+fn damaged_content_of_a_channel_or_service_does_not_keep_entries_of_ended_threads() {
+    let home = tempfile::tempdir_in("/dev/shm").unwrap();
+    let fabric = options(home.path()).open("torn").unwrap();
+    let channel_options = crate::ChannelOptions { lane_bytes: 4096, ..Default::default() };
+    let channel = fabric.channel("torn-lane", &channel_options).unwrap();
+    fabric.channel("torn-head", &channel_options).unwrap();
+    fabric.service("torn-service", &crate::ServiceOptions::default()).unwrap();
+    let cache = fabric.cache("sound").unwrap();
+    let file = std::fs::File::options().write(true).open(home.path().join("torn.fabric")).unwrap();
+    let inner = &fabric.inner;
+    let content = |name: &str| {
+        inner.directory.find(&inner.pool, name).unwrap().expect("just made").offset
+            + super::directory::HEADER_BYTES
+    };
+    // A lane whose ring begins with a frame that cannot be, of a thread that ends with it.
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut publisher = channel.publisher().unwrap();
+            publisher.send(b"x").unwrap();
+            let lane = crate::channel::layout::control::BYTES as u64;
+            let at = content("torn-lane") + lane + crate::channel::layout::lane::TAIL as u64;
+            file.write_all_at(&[0xff; 8], at).unwrap();
+            std::mem::forget(publisher);
+        });
+    });
+    // Kinds that there are not.
+    file.write_all_at(&[0xff; 4], content("torn-head")).unwrap();
+    file.write_all_at(&[0xff; 4], content("torn-service")).unwrap();
+    assert_eq!(fabric.open_channel("torn-head").err().unwrap().code(), ErrorCode::Corrupt);
+    assert_eq!(fabric.open_service("torn-service").err().unwrap().code(), ErrorCode::Corrupt);
+    // More threads than there are entries, each leaving an open chunk behind.
+    for round in 0..inner.registry.thread_entries() + 10 {
+        let cache = cache.clone();
+        std::thread::spawn(move || cache.set(&round.to_le_bytes(), b"x").unwrap()).join().unwrap();
+    }
+    let problems = fabric.check().unwrap().problems;
+    for name in ["torn-lane", "torn-head", "torn-service"] {
+        assert!(problems.iter().any(|problem| problem.to_string().contains(name)), "{name}: {problems:?}");
+    }
+}

@@ -27,6 +27,16 @@ impl Registry {
         self.proof(thread).unwrap_or(false)
     }
 
+    /// The life word of an entry whose holder lives, made ready to be slept on, and what it holds.
+    pub fn watch_life(&self, thread: u16) -> Option<(&AtomicU32, u32)> {
+        let entry = self.thread_entry(thread).ok()?;
+        if State::load(entry.u64::<{ thread_field::STATE }>()).kind() != Some(Kind::Live) {
+            return None;
+        }
+        let word = self.life_word(thread).ok()?;
+        life::watch(word).map(|value| (word, value))
+    }
+
     fn proof(&self, thread: u16) -> Result<bool> {
         let entry = self.thread_entry(thread)?;
         let state = State::load(entry.u64::<{ thread_field::STATE }>());

@@ -195,6 +195,12 @@ impl Registry {
         Ok(entry.part::<{ thread_field::TRANSACTION }, { thread_field::TRANSACTION_BYTES }>())
     }
 
+    /// The index of the calling thread's entry, attached now if it is not yet, also after closing: for who ends what it has in hand. The
+    /// caller has a share in the attachment.
+    pub fn thread_to_end(&self) -> Result<u16> {
+        if self.is_forked() { Err(ErrorCode::Forked.into()) } else { self.current_thread() }
+    }
+
     fn thread_state(&self, index: u16) -> Result<State> {
         Ok(State::load(self.thread_entry(index)?.u64::<{ thread_field::STATE }>()))
     }

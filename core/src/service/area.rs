@@ -5,8 +5,8 @@ use std::sync::Arc;
 use super::ServiceOptions;
 use super::inherit::{inherit_client, let_calls_go};
 use super::layout::{
-    CellKind, CellWord, EntryKind, EntryState, NUMBER_MAX, Shape, check_options, client, control, half,
-    server,
+    AnswerWord, CellKind, CellWord, EntryKind, EntryState, NUMBER_MAX, Shape, Status, check_options, client,
+    control, half, server,
 };
 use crate::channel::Ground;
 use crate::error::{Error, ErrorCode, Result};
@@ -65,6 +65,14 @@ impl Cells {
     #[inline(always)]
     pub fn answer(&self, number: u64) -> Result<Half<'_>> {
         self.shm.block(self.ring + self.shape.cell(number) + self.shape.half())
+    }
+
+    /// How a call was answered, if it was.
+    #[inline(always)]
+    pub fn answered(&self, number: u64) -> Result<Option<Status>> {
+        // ORDER Acquire [answer]: the reply.
+        let word = self.answer(number)?.u64::<{ half::WORD }>().load(Ordering::Acquire);
+        Ok(AnswerWord(word).to(number))
     }
 
     /// The bytes of a request.
@@ -262,6 +270,15 @@ impl Area {
             }
             match seen.kind() {
                 Some(CellKind::Free | CellKind::Died) => return Ok(true),
+                Some(CellKind::Taken) if cells.answered(seen.number())?.is_some() => {
+                    // Its server has written its last byte there. What it does next is the same, and fails if we are first.
+                    kill_point!("service.reuse.before");
+                    let freed = cells.change(seen, seen.as_kind(CellKind::Free))?;
+                    kill_point!("service.reuse.after");
+                    if freed {
+                        return Ok(true);
+                    }
+                }
                 Some(CellKind::Taken | CellKind::Left) if self.ground.thread_is_dead(seen.server()) => {
                     kill_point!("service.reuse.before");
                     // Not `Free`: another client may just have gone on with the entry.

@@ -4,19 +4,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::area::{Area, Cells, LOOKS};
-use super::layout::{
-    AnswerWord, CellKind, CellWord, EntryKind, EntryState, NUMBER_MAX, Status, client, half,
-};
+use super::layout::{CellKind, CellWord, EntryKind, EntryState, NUMBER_MAX, Status, client, half};
 use crate::error::{Error, ErrorCode, Result};
 use crate::limits::WAIT_SLICE_MS;
 use crate::shm::atomic::Ordering;
-use crate::shm::thread;
+use crate::shm::{futex, life, thread};
 use crate::wait::{Backoff, Patience, Step};
 
-/// A waiting client looks at the life word of the server that took its call this often.
+/// A waiting client looks this often at a server that has no word whose change wakes it.
 const LOOK_AT_LIFE: Duration = Duration::from_millis(1);
-/// A client whose calls nobody took looks this often whether somebody did, and died.
-const LOOK_AT_TAKER: Duration = Duration::from_millis(5);
+/// A client whose call nobody took sleeps so long at first, and then twice as long each time: whoever takes it does not wake it.
+const LOOK_AT_TAKER: Duration = Duration::from_millis(1);
+/// Servers whose deaths wake a client that waits for several calls; it looks at the others.
+const LIVES_MAX: usize = futex::WAIT_MANY_MAX - 1;
 
 /// A call that was sent, until its end was told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -175,7 +175,7 @@ impl Client {
         if let Some(number) = self.next_usable()? {
             return Ok(number);
         }
-        // All that is left are cells of servers that were stopped: they keep them, we go on elsewhere.
+        // All that is left are cells of servers that were stopped over calls that were given up: they keep them, we go on elsewhere.
         if self.outstanding == 0 && self.area.close_client(&self.cells, self.state)? {
             let me = self.area.ground.thread()?;
             self.renew(me)?;
@@ -236,17 +236,10 @@ impl Client {
     #[inline(always)]
     fn look(&mut self, place: usize, thoroughly: bool, into: &mut Vec<u8>) -> Result<Option<usize>> {
         let number = self.open[place];
-        if let Some(status) = self.answered(number)? {
+        if let Some(status) = self.cells.answered(number)? {
             return self.collect(place, number, status, into).map(Some);
         }
         if thoroughly { self.look_at_server(place, number, into) } else { Ok(None) }
-    }
-
-    #[inline(always)]
-    fn answered(&self, number: u64) -> Result<Option<Status>> {
-        // ORDER Acquire [answer]: the reply.
-        let word = self.cells.answer(number)?.u64::<{ half::WORD }>().load(Ordering::Acquire);
-        Ok(AnswerWord(word).to(number))
     }
 
     #[inline(always)]
@@ -281,7 +274,7 @@ impl Client {
                 _ => {}
             }
             // Its server has let go or is dead, so what it answered stands there by now.
-            if let Some(status) = self.answered(number)? {
+            if let Some(status) = self.cells.answered(number)? {
                 return self.collect(place, number, status, into).map(Some);
             }
             match seen.kind() {
@@ -351,6 +344,7 @@ impl Client {
             return Ok(Some(len));
         }
         let mut backoff = Backoff::new(&self.patience, timeout, Duration::from_millis(WAIT_SLICE_MS));
+        let mut nap = LOOK_AT_TAKER;
         let len = loop {
             match backoff.step() {
                 Step::Again => {
@@ -359,7 +353,7 @@ impl Client {
                     }
                 }
                 Step::Park(slice) => {
-                    if let Some(len) = self.park(slice, &[place], into)?.map(|(_, len)| len) {
+                    if let Some(len) = self.park(slice, &mut nap, &[place], into)?.map(|(_, len)| len) {
                         break len?;
                     }
                 }
@@ -370,28 +364,45 @@ impl Client {
         Ok(Some(len))
     }
 
-    /// Announces itself, looks at the calls in these places, and sleeps if none is at its end. Gives the place of one that is.
+    /// Announces itself, looks at the calls in these places, and sleeps if none is at its end: until an answer comes or a server that took
+    /// one dies. Gives the place of one that is at its end.
     fn park(
         &mut self,
         slice: Duration,
+        nap: &mut Duration,
         places: &[usize],
         into: &mut Vec<u8>,
     ) -> Result<Option<(usize, Result<usize>)>> {
         self.area.ground.usable()?;
-        let registered = self.area.registered;
-        let armed = self.cells.wait(registered).arm();
-        let mut slice = slice.min(LOOK_AT_TAKER);
+        let area = Arc::clone(&self.area);
+        let armed = self.cells.wait(area.registered).arm();
+        let (mut slice, mut lives, mut waits_for_taker) = (slice, Vec::new(), false);
         for &place in places {
             match self.look(place, true, into) {
                 Ok(None) => {}
                 Ok(Some(len)) => return Ok(Some((place, Ok(len)))),
                 Err(error) => return Ok(Some((place, Err(error)))),
             }
-            if self.cells.look(self.open[place])?.kind() == Some(CellKind::Taken) {
-                slice = slice.min(LOOK_AT_LIFE);
+            let seen = self.cells.look(self.open[place])?;
+            if seen.kind() != Some(CellKind::Taken) {
+                waits_for_taker = true;
+            } else if !lives.iter().any(|(server, _)| *server == seen.server()) {
+                match area.ground.life(seen.server()) {
+                    Some(life) if lives.len() < LIVES_MAX => lives.push((seen.server(), life)),
+                    _ => slice = slice.min(LOOK_AT_LIFE),
+                }
             }
         }
-        self.cells.wait(registered).sleep(armed, slice);
+        if waits_for_taker {
+            slice = slice.min(*nap);
+            *nap *= 2;
+        }
+        let mut words = vec![(self.cells.wait(area.registered).word(), armed)];
+        words.extend(lives.iter().map(|(_, life)| *life));
+        futex::wait_many(&words, slice);
+        for (_, (word, _)) in lives {
+            life::rouse(word);
+        }
         Ok(None)
     }
 
@@ -487,6 +498,7 @@ impl Client {
     ) -> Result<Option<(Call, Result<usize>)>> {
         self.start()?;
         let mut backoff = Backoff::new(&self.patience, timeout, Duration::from_millis(WAIT_SLICE_MS));
+        let mut nap = LOOK_AT_TAKER;
         let found = loop {
             if self.outstanding == 0 {
                 return Ok(None);
@@ -501,7 +513,7 @@ impl Client {
                         self.open.iter().copied().enumerate().filter(|(_, number)| *number != 0).collect();
                     let places: Vec<usize> = open.iter().map(|(place, _)| *place).collect();
                     let era = self.era;
-                    if let Some((place, ended)) = self.park(slice, &places, into)? {
+                    if let Some((place, ended)) = self.park(slice, &mut nap, &places, into)? {
                         let number =
                             open.iter().find(|(at, _)| *at == place).map_or(0, |(_, number)| *number);
                         break (Call { number, era }, ended);

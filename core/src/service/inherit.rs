@@ -14,7 +14,8 @@ pub(crate) fn inherit(area: &Area, thread: u16) -> Result<()> {
     let mut damage = Ok(());
     let mut held = false;
     for index in 0..area.shape.clients {
-        match inherit_calls(area, index, thread).and_then(|()| inherit_clients(area, index, thread)) {
+        damage = damage.and(inherit_calls(area, index, thread));
+        match inherit_clients(area, index, thread) {
             Ok(was_held) => held |= was_held,
             Err(error) => damage = damage.and(Err(error)),
         }

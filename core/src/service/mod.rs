@@ -6,7 +6,7 @@
 //!
 //! | | |
 //! |---|---|
-//! | a server is killed that took the request | its client is told `PeerDied`, within a millisecond |
+//! | a server is killed that took the request | its client is told `PeerDied`: the kernel wakes it; one that fell asleep before the call was taken may be told as late again as it had waited by then, 50 ms at most |
 //! | a server is killed that did not take it | another takes it, or the next that comes |
 //! | a server stops | the calls that it took time out; it keeps their cells until it goes on or dies; no other call waits |
 //! | a client dies or gives up | what was not taken is never served; a reply that comes later is dropped, and its cell is used again |
@@ -33,6 +33,8 @@ mod server;
 
 #[cfg(all(test, not(memora_loom)))]
 mod damage_tests;
+#[cfg(all(test, not(memora_loom)))]
+mod death_tests;
 #[cfg(all(test, memora_loom))]
 mod interleavings;
 #[cfg(test)]

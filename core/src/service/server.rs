@@ -300,7 +300,7 @@ impl Request {
     /// The entry of the calling thread. That of the request's own thread is known: it ends its request also after closing.
     #[inline(always)]
     fn calling_thread(&self) -> Result<u16> {
-        match self.area.ground.thread() {
+        match self.area.ground.thread_to_end() {
             // If another thread got the marker, the end of its predecessor has taken the cell back.
             Err(_) if thread::marker() == self.marker => Ok(self.owner),
             told => told,
@@ -346,7 +346,11 @@ impl Request {
         Ok(())
     }
 
-    /// Answers with the first `len` bytes that were written. False if nobody waits for the reply any more.
+    /// Answers with the first `len` bytes that were written. True: the reply was shown, and its caller had not given the call up by then.
+    /// False: nobody waits for it any more; a caller that gives up or closes right now may have seen it nevertheless.
+    ///
+    /// An error before the reply was shown lets the request go, as dropping it does: its client is told `Unanswered`, or `PeerDied` where
+    /// even that fails. One after it (the cell is damaged) leaves open whether the client has seen the reply.
     pub fn commit(mut self, len: usize) -> Result<bool> {
         if len as u64 > self.area.shape.message_bytes {
             return Err(too_long(&self.area, "reply", len as u64));
@@ -354,8 +358,7 @@ impl Request {
         self.end(len as u64, Status::Replied)
     }
 
-    /// Answers. False if nobody waits for the reply any more. A caller that closes right now may have seen it nevertheless: false
-    /// means that it was perhaps dropped.
+    /// Answers. What it gives, and what an error means, is as for [`Request::commit`].
     #[inline]
     pub fn reply(mut self, reply: &[u8]) -> Result<bool> {
         let len = reply.len() as u64;
@@ -368,7 +371,8 @@ impl Request {
         self.end(len, Status::Replied)
     }
 
-    /// Lets the request go without a reply: its client is told `Unanswered`. False if nobody waits any more.
+    /// Lets the request go without a reply: its client is told `Unanswered`. False if nobody waits any more; a caller that gives up or
+    /// closes right now may have been told nevertheless. Bytes that were written are shown to nobody.
     pub fn refuse(mut self) -> Result<bool> {
         self.end(0, Status::Unanswered)
     }
@@ -389,14 +393,24 @@ impl Request {
             // DIES AFTER: the reply is there, and its client sees it before it sees the death.
             kill_point!("service.answer.answered");
             let mine = CellWord::new(CellKind::Taken, self.owner, self.number);
-            if self.cells.change(mine, mine.as_kind(CellKind::Free))? {
-                kill_point!("service.answer.freed");
+            let freed = self.cells.change(mine, mine.as_kind(CellKind::Free))?;
+            kill_point!("service.answer.freed");
+            // Its client has seen the answer, and was faster with the cell.
+            if freed || !self.is_left_or_lost()? {
                 self.cells.wait(self.area.registered).notify();
                 return Ok(true);
             }
         }
         self.let_go()?;
         Ok(false)
+    }
+
+    /// The cell was not freed by its server: whether somebody else than a client that has seen the answer did it.
+    #[cold]
+    fn is_left_or_lost(&self) -> Result<bool> {
+        let seen = self.cells.look(self.number)?;
+        let same = seen.number() == self.number;
+        Ok(same && seen.kind() != Some(CellKind::Free))
     }
 
     /// The caller is gone: the cell goes back to the client's entry.

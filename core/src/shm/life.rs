@@ -25,7 +25,7 @@
 use std::sync::atomic::{AtomicPtr, Ordering as StdOrdering, compiler_fence};
 
 use super::atomic::{AtomicU32, Ordering};
-use super::{PAGE, Shm, fork};
+use super::{PAGE, Shm, fork, futex};
 use crate::error::{Error, ErrorCode, Result};
 
 /// Life words in a page.
@@ -49,6 +49,8 @@ pub enum Life {
 
 const TID_MASK: u32 = 0x3fff_ffff;
 const OWNER_DIED: u32 = 0x4000_0000;
+/// Somebody sleeps on the word: the kernel wakes one when the holder dies.
+const WAITERS: u32 = 0x8000_0000;
 
 /// Reads a life word.
 #[inline]
@@ -61,6 +63,31 @@ pub fn state(word: &AtomicU32) -> Life {
         Life::Held
     } else {
         Life::Free
+    }
+}
+
+/// Makes a held life word ready to be slept on: gives what it holds then. `None` if nobody holds it.
+///
+/// The kernel wakes one sleeper when it changes the word of a dead thread; that one wakes the others ([`rouse`]). A holder that lets
+/// go wakes nobody: what it had was taken over before.
+pub fn watch(word: &AtomicU32) -> Option<u32> {
+    // ORDER Relaxed: `state` decides; a changed word is not slept on.
+    let seen = word.load(Ordering::Relaxed);
+    if seen & OWNER_DIED != 0 || seen & TID_MASK == 0 {
+        return None;
+    }
+    if seen & WAITERS != 0 {
+        return Some(seen);
+    }
+    // ORDER Relaxed: as above. The bit changes nothing for the holder, who never looks at the word.
+    let marked = word.compare_exchange(seen, seen | WAITERS, Ordering::Relaxed, Ordering::Relaxed).is_ok();
+    marked.then_some(seen | WAITERS)
+}
+
+/// Wakes the other sleepers if the holder is dead.
+pub fn rouse(word: &AtomicU32) {
+    if state(word) == Life::Dead {
+        futex::wake(word, u32::MAX);
     }
 }
 
@@ -341,6 +368,44 @@ mod tests {
         // SAFETY: no place for the status is wanted.
         unsafe { libc::waitpid(child, std::ptr::null_mut(), 0) };
         assert_eq!(state(word(&shm, 2)), Life::Dead);
+    }
+
+    #[test]
+    fn the_kernel_wakes_who_sleeps_on_the_word_of_a_thread_that_dies() {
+        use super::futex::{WaitResult, wait_many};
+        use std::time::Duration;
+        let shm = Shm::heap(2 * PAGE).unwrap();
+        let other = shm.span(PAGE, PAGE).unwrap().u32(0).unwrap();
+        assert_eq!(watch(word(&shm, 0)), None, "nobody holds it");
+        let mut woken = 0;
+        for _ in 0..20 {
+            std::thread::scope(|scope| {
+                let (tell, told) = std::sync::mpsc::channel::<()>();
+                let shm = &shm;
+                scope.spawn(move || {
+                    std::mem::forget(LifeWord::lock(shm, 0, 0).unwrap());
+                    told.recv().unwrap();
+                });
+                let mut tell = Some(tell);
+                loop {
+                    let Some(value) = watch(word(shm, 0)) else {
+                        if state(word(shm, 0)) == Life::Dead {
+                            break;
+                        }
+                        std::thread::yield_now();
+                        continue;
+                    };
+                    assert_eq!(value & TID_MASK, value & !WAITERS, "sleepers change nothing else");
+                    let _ = tell.take().map(|tell| tell.send(()));
+                    let ended = wait_many(&[(other, 0), (word(shm, 0), value)], Duration::from_secs(1));
+                    woken += u32::from(ended == WaitResult::Woken);
+                }
+                rouse(word(shm, 0));
+            });
+            word(&shm, 0).store(0, Ordering::Relaxed);
+        }
+        // Not each time: the thread may be dead before the sleep begins.
+        assert!(woken > 0);
     }
 
     #[test]

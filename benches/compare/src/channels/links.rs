@@ -9,7 +9,10 @@ use std::path::{Path, PathBuf};
 use iceoryx2::port::{listener::Listener, notifier::Notifier};
 use iceoryx2::port::{publisher::Publisher as IceoryxPublisher, subscriber::Subscriber as IceoryxSubscriber};
 use iceoryx2::prelude::{BackpressureStrategy, LogLevel, NodeBuilder, ipc, set_log_level};
-use memora::{Channel, ChannelKind, ChannelOptions, Fabric, FabricOptions, Publisher, Subscriber};
+use memora::{
+    Appender, Channel, ChannelKind, ChannelOptions, ErrorCode, Fabric, FabricOptions, LogReader, Publisher, ReadFrom,
+    Retention, Service, ServiceOptions, Subscriber,
+};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::stat::Mode;
 
@@ -108,6 +111,72 @@ impl In for Subscriber {
             take(buffer);
         });
     }
+}
+
+/// A log of ours that blocks, read under a name: what is sent is kept until it was read. The same for all samples, as channels are.
+pub struct Log;
+
+impl Log {
+    fn channel(place: &Place) -> Channel {
+        let direction = place.name.split('-').next().unwrap_or_default();
+        let retention = Retention { bytes: LOG_BYTES, age: None };
+        let options = ChannelOptions {
+            kind: ChannelKind::Log,
+            retention: Some(retention),
+            ..ChannelOptions::default()
+        };
+        fabric(&place.folder).channel(&format!("{direction}-log"), &options).expect("a log")
+    }
+}
+
+/// Bytes of a log: a message of 64 KiB may take a 128th of it.
+const LOG_BYTES: u64 = 16 << 20;
+
+impl Link for Log {
+    type Out = Appender;
+    type In = LogReader;
+
+    fn receive(place: &Place) -> LogReader {
+        let mut reader = Log::channel(place).named_reader("bench", ReadFrom::Newest).expect("a reader");
+        // What another sample left.
+        reader.seek(ReadFrom::Newest).expect("at the end");
+        reader
+    }
+
+    fn send(place: &Place) -> Appender {
+        Log::channel(place).appender().expect("a block")
+    }
+}
+
+impl Out for Appender {
+    #[inline]
+    fn send(&mut self, message: &[u8]) {
+        // An appender never waits: it says that its reader is behind.
+        while let Err(error) = self.append(message) {
+            assert!(error.code() == ErrorCode::LogFull, "{error}");
+            std::hint::spin_loop();
+        }
+    }
+}
+
+impl In for LogReader {
+    #[inline]
+    fn poll(&mut self, limit: usize, take: &mut impl FnMut(&[u8])) -> usize {
+        LogReader::poll(self, limit, |_, message| take(message)).expect("a sound log")
+    }
+
+    fn wait(&mut self, take: &mut impl FnMut(&[u8])) {
+        let mut buffer = Vec::new();
+        self.recv(&mut buffer, None).expect("a sound log").expect("no time limit");
+        take(&buffer);
+    }
+}
+
+/// A service of ours for requests and replies of a size.
+pub fn service(folder: &Path, size: usize) -> Service {
+    let message_bytes = size.next_power_of_two().max(4096) as u32;
+    let options = ServiceOptions { message_bytes, ..ServiceOptions::default() };
+    fabric(folder).service(&format!("service-{message_bytes}"), &options).expect("a service")
 }
 
 /// iceoryx2: messages by publish-subscribe, from loaned memory; who sleeps is woken by its events.

@@ -13,9 +13,9 @@ const PANELS: [(&str, &str); 3] = [
 ];
 const WIDTH: u32 = 1100;
 const PANEL_HEIGHT: u32 = 300;
-const LEGEND_HEIGHT: u32 = 60;
+const LEGEND_HEIGHT: u32 = 84;
 
-const COLOURS: [RGBColor; 9] = [
+const COLOURS: [RGBColor; 11] = [
     RGBColor(179, 27, 27),
     RGBColor(224, 102, 76),
     RGBColor(243, 168, 121),
@@ -25,6 +25,8 @@ const COLOURS: [RGBColor; 9] = [
     RGBColor(60, 120, 80),
     RGBColor(120, 120, 120),
     RGBColor(185, 185, 185),
+    RGBColor(122, 75, 140),
+    RGBColor(190, 152, 205),
 ];
 
 /// Draws it; a picture that cannot be written is said, and nothing else.

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use memora::{Acknowledge, Channel, ChannelKind, ChannelOptions, Fabric};
 
 use super::floor;
-use super::links::{Iceoryx, In, Link, Memora, Out, Pipe, Place, Socket, channel, fabric};
+use super::links::{Iceoryx, In, Link, Log, Memora, Out, Pipe, Place, Socket, channel, fabric, service};
 
 /// In the environment of a worker: the folder that it shares with the other one.
 pub const FOLDER: &str = "MEMORA_CHANNELS_FOLDER";
@@ -98,6 +98,8 @@ pub fn serve() -> Option<ExitCode> {
         let task = Task::read(&line.expect("a line"), &folder, first).expect("a task");
         let answer = match task.contestant.as_str() {
             "memora" => ours(&task),
+            "log" => run::<Log>(&task),
+            "service" => calls(&task),
             "iceoryx2" => run::<Iceoryx>(&task),
             "socket" => run::<Socket>(&task),
             "pipe" => run::<Pipe>(&task),
@@ -209,6 +211,51 @@ fn echo<L: Link>(task: &Task) -> String {
         }
     }
     String::new()
+}
+
+/// Calls of a service: a request and its reply are a round trip.
+fn calls(task: &Task) -> String {
+    let (service, blocking) = (service(&task.folder, task.size), task.case == "block");
+    let (all, mut bytes) = (task.warm() + task.count, Vec::new());
+    if !task.first {
+        let mut server = service.server().expect("an entry");
+        ready();
+        let mut left = all;
+        while left > 0 {
+            let request = if blocking { server.take(&mut bytes, None) } else { server.try_take(&mut bytes) };
+            match request.expect("a sound service") {
+                Some(request) => {
+                    request.reply(&bytes).expect("answered");
+                    left -= 1;
+                }
+                None => std::hint::spin_loop(),
+            }
+        }
+        return String::new();
+    }
+    let mut client = service.client().expect("cells");
+    let message = vec![7; task.size];
+    let mut times = Vec::with_capacity(task.count as usize);
+    for round in 0..all {
+        if blocking {
+            let_the_peer_sleep();
+        }
+        let start = Instant::now();
+        if blocking {
+            client.call(&message, &mut bytes, None).expect("a reply");
+        } else {
+            let call = client.send(&message).expect("a free cell");
+            while client.poll(call, &mut bytes).expect("a reply").is_none() {
+                std::hint::spin_loop();
+            }
+        }
+        let time = start.elapsed();
+        assert!(bytes.len() == message.len(), "whole");
+        if round >= task.warm() {
+            times.push(u32::try_from(time.as_nanos()).unwrap_or(u32::MAX));
+        }
+    }
+    task.answer(&times)
 }
 
 fn ours(task: &Task) -> String {

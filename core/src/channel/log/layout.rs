@@ -4,10 +4,10 @@
 //! behind the subscription entries of the control area, of which a log has 64 and no lanes
 //!   0 bytes  u64  bytes of the log: cells and blocks; a power of two         8 age u64  ms after which a message is trimmed; 0 never
 //!  16 files  u64  1: the log has files, and their words follow it: see `files::words`
-//!  64 oldest u64  {position 52 | joins 12}, lowest bits first: messages at positions below it are trimmed
+//!  64 oldest u64  {position 48 | joins 16}, lowest bits first: messages at positions below it are trimmed
 //! 128 block entries, 64 B each
 //!
-//! position of a named reader, in its subscription entry: {position 52 | generation of the entry, its low bits 12}
+//! position of a named reader, in its subscription entry: {position 48 | generation of the entry, its low bits 16}
 //!
 //! block entry
 //!   0 state  u64  {kind 8 | 0 8 | owner thread 12 | 0 4 | generation 32}, as of a lane: a thread appends to it, or nobody
@@ -68,7 +68,8 @@ pub const BYTES_MAX: u64 = 1 << 30;
 pub const BYTES_DEFAULT: u64 = 16 << 20;
 
 const PLACE_BITS: u32 = 27;
-const POSITION_BITS: u32 = 52;
+/// Of positions: 2^48 messages at ten million in a second take most of a year, at the million of one busy log ten years.
+const POSITION_BITS: u32 = 48;
 
 const _: () = assert!(BYTES_MAX / 8 == 1 << PLACE_BITS);
 // In the smallest chunk, behind the header of the object, everything but the log itself fits.
@@ -267,15 +268,15 @@ mod tests {
     fn words_give_back_their_parts() {
         let cell = Cell::new((1 << 37) - 1, BYTES_MAX - 8);
         assert_eq!((cell.lap(), cell.at()), ((1 << 37) - 1, BYTES_MAX - 8));
-        let oldest = Oldest(0).moved((1 << 52) - 1).joined();
-        assert_eq!(oldest.position(), (1 << 52) - 1);
+        let oldest = Oldest(0).moved((1 << 48) - 1).joined();
+        assert_eq!(oldest.position(), (1 << 48) - 1);
         assert_eq!(oldest.moved(7).position(), 7);
         assert_ne!(oldest.moved(7), Oldest(0).moved(7), "the joins stay");
-        let place = ReaderPlace::new((1 << 52) - 1, 0x1fff);
-        assert_eq!(place.position(), (1 << 52) - 1);
-        assert_ne!(place, ReaderPlace::new((1 << 52) - 1, 0x1ffe));
+        let place = ReaderPlace::new((1 << 48) - 1, 0x1_ffff);
+        assert_eq!(place.position(), (1 << 48) - 1);
+        assert_ne!(place, ReaderPlace::new((1 << 48) - 1, 0x1_fffe));
         let mut wrapped = oldest;
-        for _ in 0..1 << 12 {
+        for _ in 0..1 << 16 {
             wrapped = wrapped.joined();
         }
         assert_eq!(wrapped, oldest, "the joins wrap and leave the position alone");
@@ -290,7 +291,7 @@ mod tests {
             assert_eq!(geometry.block_at(0), geometry.cells() * 8);
             assert_eq!(geometry.log, 256 + control_bytes(SUBS, BLOCKS));
             let last = geometry.position_max() - 1;
-            assert!(geometry.lap(last) < 1 << 37 && last < 1 << 52);
+            assert!(geometry.lap(last) < 1 << 37 && last < 1 << 48);
             assert_eq!((geometry.lap(0), geometry.lap(geometry.cells())), (1, 2));
             let (first, block) = (geometry.block_at(0), geometry.block_bytes());
             assert!(geometry.fits(first, geometry.message_len_max()));

@@ -38,6 +38,8 @@ mod damage_tests;
 mod interleavings;
 #[cfg(all(test, not(memora_loom)))]
 mod model_tests;
+#[cfg(all(test, not(memora_loom)))]
+mod reader_tests;
 #[cfg(test)]
 mod testing;
 #[cfg(all(test, not(memora_loom)))]

@@ -219,7 +219,8 @@ impl LogReader {
     fn adopt(&mut self) -> Result<()> {
         let Some(name) = &mut self.name else { return Ok(()) };
         let me = self.area.ground.thread()?;
-        let mine = SubState::new(SubKind::Live, NAMED, me, name.state.generation());
+        // No state comes twice: late helpers compare with what they saw.
+        let mine = SubState::new(SubKind::Live, NAMED, me, name.state.generation().wrapping_add(1));
         let away = SubState::new(SubKind::Away, NAMED, 0, name.state.generation());
         if !self.area.change_sub(name.index, name.state, mine)?
             && !self.area.change_sub(name.index, away, mine)?
@@ -227,6 +228,14 @@ impl LogReader {
             return Err(ejected(&self.area));
         }
         (name.state, name.marker) = (mine, thread::marker());
+        // The mark of its entry is that of its state from here on.
+        let place = ReaderPlace::new(name.place.position(), mine.generation());
+        kill_point!("channel.log_attach.before_mark");
+        if !self.area.show_reader(name.index, name.place, place)? {
+            return Err(ejected(&self.area));
+        }
+        kill_point!("channel.log_attach.marked");
+        name.place = place;
         Ok(())
     }
 

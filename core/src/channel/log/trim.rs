@@ -2,6 +2,10 @@
 //!
 //! What named readers still have to read is not trimmed on a log that blocks. A reader that comes, or goes back, changes the word
 //! of `oldest` too, after it has shown its position: who looked at the readers before that fails and looks again.
+//!
+//! The word counts those changes in 16 bits. A publisher that stands still between its look and its change while 65536 readers, or a
+//! multiple of that, come or go back, and nobody trims anything, would not fail: then a reader that came in that time is told exactly
+//! how much it lost, as on a log that does not block. Nothing is damaged by it.
 
 use super::index::{Look, POSITION};
 use super::layout::{Oldest, ReaderPlace};

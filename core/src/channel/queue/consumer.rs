@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::super::area::{Area, HeldLane};
-use super::super::layout::SubState;
+use super::super::layout::{SubKind, SubState};
 use super::super::publisher::Publisher;
 use super::super::wait::{Backoff, Patience, Step};
 use super::super::watch::sealed::Sealed;
@@ -59,6 +59,8 @@ struct Source {
 /// What a consumer of a queue with acknowledgement has of its own.
 pub(super) struct Holding {
     pub state: SubState,
+    /// Names the handle on receipts, also after it moved to another thread.
+    pub owner: u64,
     marker: usize,
     pub hand: Hand,
     pub grip: Grip,
@@ -470,6 +472,7 @@ impl Holding {
         })?;
         let intent = take::current(hand.entry.block());
         Ok(Holding {
+            owner: u64::from(index) | u64::from(state.generation()) << 32 | 1 << 31,
             state,
             marker: thread::marker(),
             grip: Grip::take_over(&hand)?,
@@ -497,7 +500,8 @@ impl Holding {
     #[inline(never)]
     fn adopt(&mut self, area: &Area) -> Result<()> {
         let me = area.ground.thread()?;
-        let mine = SubState::new(super::super::layout::SubKind::Live, 0, me, self.state.generation());
+        // No state comes twice: late helpers compare with what they saw.
+        let mine = SubState::new(SubKind::Live, 0, me, self.state.generation().wrapping_add(1));
         if !area.change_consumer(self.hand.index, self.state, mine)? {
             return Err(Error::new(
                 ErrorCode::Closed,

@@ -200,4 +200,32 @@ mod tests {
         drop(live);
         assert_sound(&channel);
     }
+
+    #[test]
+    fn a_late_helper_leaves_a_consumer_that_came_back_to_a_thread_with_the_same_entry() {
+        let (_stage, channel) = least_once();
+        let area = &channel.area;
+        let mut buffer = Vec::new();
+        channel.publisher().unwrap().send(b"one").unwrap();
+        act_as(2);
+        let mut consumer = channel.consumer().unwrap();
+        let held = consumer.try_recv(&mut buffer).unwrap().unwrap();
+        // A helper has looked at it, is about to take it for that of a dead thread, and stops here.
+        let seen = area.consumer_state(0).unwrap();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                act_as(3);
+                assert!(consumer.try_recv(&mut Vec::new()).unwrap().is_none());
+            });
+        });
+        assert!(consumer.try_recv(&mut buffer).unwrap().is_none());
+        let state = area.consumer_state(0).unwrap();
+        assert_eq!((state.owner(), seen.owner()), (2, 2));
+        take_over(area, 0, seen).unwrap();
+        assert_eq!(area.consumer_state(0).unwrap(), state);
+        // It still has what it held, and its receipts are good.
+        consumer.ack(&held.receipt).unwrap();
+        drop(consumer);
+        assert_sound(&channel);
+    }
 }

@@ -59,9 +59,7 @@ impl Moved {
 
 impl Consumer {
     pub(super) fn owner(&self) -> u64 {
-        self.holding.as_ref().map_or(0, |holding| {
-            u64::from(holding.hand.index) | u64::from(holding.state.generation()) << 32 | 1 << 31
-        })
+        self.holding.as_ref().map_or(0, |holding| holding.owner)
     }
 
     /// The cell of a receipt.

@@ -3,7 +3,7 @@
 //! ```text
 //!   0 journal     128 B, see `journal::control`
 //! 128 trimmer     u64  {term, owner, beat}        168 flushed  u64  messages in front of it are in files that are synced
-//! 136 recoverer   u64  {term, owner, beat}        176 stored   u64  {position 52 | joins 12}: the oldest that the files hold
+//! 136 recoverer   u64  {term, owner, beat}        176 stored   u64  {position 48 | joins 16}: the oldest that the files hold
 //! 144 log id      16 B                            184 marks    u64  {hash 32 | flush 32} of the readers' places in the files
 //! 160 ready       u64  1 once it was recovered    192 limit    u64  bytes that the files may take; 0 any
 //! 200 interval    u64  0 process, 1 sync, else 2 and the ms of async: of who made it

@@ -42,6 +42,15 @@ public final class Service implements AutoCloseable {
     }
 
     /**
+     * A client whose calls are futures, for any threads. It has a client of its own, and a thread.
+     *
+     * @throws MemoraException {@link ErrorCode#TOO_MANY_CLIENTS} if all entries are held
+     */
+    public AsyncClient asyncClient() {
+        return new AsyncClient(client());
+    }
+
+    /**
      * A server. Make one for each thread that takes requests.
      *
      * @throws MemoraException {@link ErrorCode#TOO_MANY_CLIENTS} if all entries are held
