@@ -58,7 +58,7 @@ pub use signal::{
 };
 pub use store::{
     Durability, RangeIter, Store, StoreOptions, StoreStats, TRANSACTION_BYTES_MAX, TRANSACTION_KEYS_MAX,
-    Transaction,
+    Transaction, retry_conflicts,
 };
 pub use table::Direction;
 pub use table::entry::{CasOutcome, DeleteOutcome, Entry, SetOptions, Version};

@@ -61,7 +61,7 @@ pub use self::core::Host;
 pub use crate::journal::Durability;
 use crate::journal::ticker::Ticker;
 pub use range::RangeIter;
-pub use transaction::{TRANSACTION_BYTES_MAX, TRANSACTION_KEYS_MAX, Transaction};
+pub use transaction::{TRANSACTION_BYTES_MAX, TRANSACTION_KEYS_MAX, Transaction, retry_conflicts};
 
 /// Bytes of journal that trigger a checkpoint, unless the user says otherwise.
 pub const CHECKPOINT_BYTES_DEFAULT: u64 = 100 << 20;

@@ -50,10 +50,10 @@ struct Put {
     options: SetOptions,
 }
 
-/// A transaction of a store. Dropping it without [`Transaction::commit`] does nothing to the store. It belongs to one thread at
+/// A transaction of a store, which it holds open as a clone of its handle does. Dropping it without [`Transaction::commit`] does nothing to the store. It belongs to one thread at
 /// a time and holds nothing that others wait for.
-pub struct Transaction<'a> {
-    store: &'a Store,
+pub struct Transaction {
+    store: Store,
     durability: Durability,
     reads: BTreeMap<Vec<u8>, Sighting>,
     /// `None` deletes.
@@ -68,10 +68,10 @@ fn too_large(what: &str) -> Error {
 
 impl Store {
     /// Begins a transaction, with the durability of this handle.
-    pub fn transaction(&self) -> Result<Transaction<'_>> {
+    pub fn transaction(&self) -> Result<Transaction> {
         self.core()?;
         Ok(Transaction {
-            store: self,
+            store: self.clone(),
             durability: self.shared.durability,
             reads: BTreeMap::new(),
             writes: BTreeMap::new(),
@@ -81,20 +81,28 @@ impl Store {
 
     /// Does `body` as a transaction and commits it, again from the start as long as others are in the way. An error of `body`
     /// other than `Conflict` gives the transaction up.
-    pub fn transact<T>(&self, mut body: impl FnMut(&mut Transaction<'_>) -> Result<T>) -> Result<T> {
-        for attempt in 0..TRIES {
+    pub fn transact<T>(&self, mut body: impl FnMut(&mut Transaction) -> Result<T>) -> Result<T> {
+        retry_conflicts(|| {
             let mut transaction = self.transaction()?;
-            let done = body(&mut transaction).and_then(|answer| transaction.commit().map(|()| answer));
-            match done {
-                Err(error) if error.code() == ErrorCode::Conflict => back_off(attempt),
-                done => return done,
-            }
-        }
-        Err(Error::new(
-            ErrorCode::Conflict,
-            format!("Others changed what the transaction read each of the {TRIES} times that it was tried."),
-        ))
+            let answer = body(&mut transaction)?;
+            transaction.commit().map(|()| answer)
+        })
     }
+}
+
+/// Does what ends with a commit, again as long as it fails with `Conflict`; it lets the others go first then. What
+/// [`Store::transact`] does, for those who begin and commit their transactions themselves.
+pub fn retry_conflicts<T>(mut attempt: impl FnMut() -> Result<T>) -> Result<T> {
+    for number in 0..TRIES {
+        match attempt() {
+            Err(error) if error.code() == ErrorCode::Conflict => back_off(number),
+            done => return done,
+        }
+    }
+    Err(Error::new(
+        ErrorCode::Conflict,
+        format!("Others changed what the transaction read each of the {TRIES} times that it was tried."),
+    ))
 }
 
 /// Lets the others go first, the longer the more often they were in the way; not all for the same time.
@@ -108,9 +116,10 @@ fn back_off(attempt: u32) {
     std::thread::sleep(Duration::from_micros(1 + spread % most));
 }
 
-impl Transaction<'_> {
+impl Transaction {
     /// Makes the commit as durable as this, whatever the handle says.
     pub fn set_durability(&mut self, durability: Durability) -> Result<()> {
+        self.store.core()?;
         self.store.has_files_for(durability)?;
         self.durability = durability;
         Ok(())
@@ -123,6 +132,7 @@ impl Transaction<'_> {
 
     /// The value of a key with what stands beside it. The version of what the transaction itself has put is 0.
     pub fn get_entry(&mut self, key: &[u8]) -> Result<Option<Entry>> {
+        let core = self.store.core()?;
         match self.writes.get(key) {
             Some(None) => return Ok(None),
             Some(Some(put)) => {
@@ -135,14 +145,14 @@ impl Transaction<'_> {
             }
             None => {}
         }
-        let core = self.store.core()?;
         let mut value = Vec::new();
         let (sighting, head) = core.table.sight(key, &mut |head, span| {
             value.resize(head.value_len as usize, 0);
             span.copy_out(0, &mut value)
         })?;
+        let found = head.map(|head| entry(core, &head, value));
         self.saw(key, sighting)?;
-        Ok(head.map(|head| entry(core, &head, value)))
+        Ok(found)
     }
 
     fn saw(&mut self, key: &[u8], sighting: Sighting) -> Result<()> {
@@ -184,10 +194,11 @@ impl Transaction<'_> {
 
     /// Deletes a key; false if it has no value. This reads it.
     pub fn delete(&mut self, key: &[u8]) -> Result<bool> {
+        let core = self.store.core()?;
         let there = match self.reads.get(key) {
             Some(sighting) => sighting.present,
             None => {
-                let (sighting, head) = self.store.core()?.table.sight(key, &mut |_, _| Ok(()))?;
+                let (sighting, head) = core.table.sight(key, &mut |_, _| Ok(()))?;
                 self.saw(key, sighting)?;
                 head.is_some()
             }

@@ -147,7 +147,7 @@ fn a_transaction_sees_its_own_changes_and_others_see_all_of_it_or_nothing() {
 
 #[test]
 fn what_was_read_must_still_be_so_at_the_commit() {
-    type Read = fn(&mut Transaction<'_>) -> Result<()>;
+    type Read = fn(&mut Transaction) -> Result<()>;
     type Interfere = fn(&Store);
     let cases: [(&str, Read, Interfere, bool); 8] = [
         ("nothing", |t| t.get(b"a").map(drop), |_| {}, true),
@@ -526,4 +526,24 @@ fn no_power_cut_tears_a_transaction() {
             assert!(round >= acknowledged.unwrap_or(0), "seed {seed}, call {call}");
         }
     }
+}
+
+#[test]
+fn a_closed_store_ends_its_transactions() {
+    let (_memory, _disk, store) = memory();
+    let mut transaction = store.transaction().unwrap();
+    transaction.put(b"k", b"v").unwrap();
+    transaction.get(b"read").unwrap();
+    store.close().unwrap();
+    let closed = |result: Result<()>| assert_eq!(result.unwrap_err().code(), ErrorCode::Closed);
+    // Also where the transaction itself would know the answer.
+    closed(transaction.get(b"k").map(drop));
+    closed(transaction.put(b"k", b"w"));
+    closed(transaction.delete(b"k").map(drop));
+    closed(transaction.delete(b"read").map(drop));
+    closed(transaction.expect(b"k", None));
+    closed(transaction.set_durability(Durability::Process));
+    closed(transaction.commit());
+    closed(store.transaction().map(drop));
+    closed(store.transact(|_| Ok(())));
 }
