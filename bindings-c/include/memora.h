@@ -37,9 +37,8 @@
  * was closed, closed twice, or never given out is answered MEMORA_CLOSED; one of another kind, or NULL, MEMORA_INVALID_ARGUMENT.
  * A process has up to 65536 handles.
  *
- * THREADS. Fabrics, caches, channels, stores and signals may be used by any number of threads at once. Publishers, subscribers and
- * consumers are for
- * one thread at a time; a second one is answered MEMORA_BUSY. Any thread may close any handle at any time: calls under way finish,
+ * THREADS. Fabrics, caches, channels, stores and signals may be used by any number of threads at once. Publishers, subscribers,
+ * consumers and transactions are for one thread at a time; a second one is answered MEMORA_BUSY. Any thread may close any handle at any time: calls under way finish,
  * those that wait end within 50 ms with MEMORA_CLOSED. What is behind a closed handle goes when the last call that uses it ends.
  * Callbacks may call the library; 16 calls of a thread may be inside each other, one more is MEMORA_BUSY. Do not call the library
  * from signal handlers, but for the functions that say they may be, and do not cancel a thread (pthread_cancel) inside a call.
@@ -399,6 +398,18 @@
 #define MEMORA_EJECTED -4152
 
 /**
+ * The transaction read what another has changed meanwhile, or was in its way: nothing of it was done.
+ * Do it again from the start with what is there now; the form with a function does so by itself.
+ */
+#define MEMORA_CONFLICT -4161
+
+/**
+ * The transaction reads or writes more than one may.
+ * Divide it into smaller ones; the message names the limit.
+ */
+#define MEMORA_TRANSACTION_TOO_LARGE -4162
+
+/**
  * Backend of a fabric: a file in the home directory (the default).
  */
 #define MEMORA_BACKEND_FILE 0
@@ -694,6 +705,13 @@ typedef struct memora_topic_subscriber_t memora_topic_subscriber_t;
  * memora_topic_close(). May be used by any number of threads at once.
  */
 typedef struct memora_topic_t memora_topic_t;
+
+/**
+ * A transaction of a store: several reads and changes that take effect as one, or not at all. Begin it with
+ * memora_transaction_begin(), end it with memora_transaction_commit() or memora_transaction_abort(). For one thread at a time:
+ * another one is answered MEMORA_BUSY.
+ */
+typedef struct memora_transaction_t memora_transaction_t;
 
 /**
  * A value that can be looked at until the view is released with memora_view_release().
@@ -1372,6 +1390,12 @@ typedef struct memora_update_t {
      */
     uint32_t reserved;
 } memora_update_t;
+
+/**
+ * Does the reads and changes of a transaction, and gives MEMORA_OK for its commit, MEMORA_CONFLICT to be called again with a new
+ * one, or any other code to give it up.
+ */
+typedef int (*memora_transaction_fn)(void *context, struct memora_transaction_t *transaction);
 
 /**
  * Figures of a cache.
@@ -3430,6 +3454,128 @@ int memora_store_flush(struct memora_store_t *store);
  * MEMORA_READ_ONLY, MEMORA_CLOSED, MEMORA_FORKED, MEMORA_CORRUPT.
  */
 int memora_store_checkpoint(struct memora_store_t *store);
+
+/**
+ * Begins a transaction of `store`, with the durability of that handle. It holds nothing that others wait for.
+ *
+ * What it reads is proved when it commits: until then it may see one key before and another one after the change of somebody
+ * else. It cannot commit then.
+ * On success `*transaction` is a new handle, to be ended with memora_transaction_commit() or memora_transaction_abort(); else it is
+ * NULL. When the store is closed its calls are answered MEMORA_CLOSED, and it is still to be ended.
+ * Returns MEMORA_OK, MEMORA_FULL (all handles of the process are open), MEMORA_INVALID_ARGUMENT, MEMORA_CLOSED, MEMORA_FORKED.
+ */
+int memora_transaction_begin(struct memora_store_t *store,
+                             struct memora_transaction_t **transaction);
+
+/**
+ * Copies the value of `key` into `buffer`, which has room for `capacity` bytes: what the transaction itself has put, or what the
+ * store has.
+ *
+ * `*len` becomes the length of the value, also when the buffer was too small: call once with capacity 0 to learn it. The second
+ * call finds the same value, or answers MEMORA_CONFLICT.
+ * Returns MEMORA_OK, MEMORA_NOT_FOUND (also for a key that is too long), MEMORA_BUFFER_TOO_SMALL (the buffer is unchanged),
+ * MEMORA_CONFLICT (the key was read before and has changed since), MEMORA_TRANSACTION_TOO_LARGE, MEMORA_BUSY,
+ * MEMORA_INVALID_ARGUMENT, MEMORA_CLOSED, MEMORA_FORKED, MEMORA_CORRUPT.
+ */
+int memora_transaction_get(struct memora_transaction_t *transaction,
+                           const void *key,
+                           size_t key_len,
+                           void *buffer,
+                           size_t capacity,
+                           size_t *len);
+
+/**
+ * As memora_transaction_get(), and tells the version, the flags and the rest of the time to live in `*entry`. The version of what
+ * the transaction itself has put is 0.
+ *
+ * Returns what memora_transaction_get() does.
+ */
+int memora_transaction_get_entry(struct memora_transaction_t *transaction,
+                                 const void *key,
+                                 size_t key_len,
+                                 void *buffer,
+                                 size_t capacity,
+                                 size_t *len,
+                                 struct memora_entry_t *entry);
+
+/**
+ * Puts `value` under `key` when the transaction commits; from now on its own reads see it. `options` (time to live, which begins
+ * with the commit, and flags) may be NULL. The bytes are copied.
+ *
+ * An error leaves the transaction as it was.
+ * Returns MEMORA_OK, MEMORA_KEY_TOO_LONG, MEMORA_VALUE_TOO_LONG, MEMORA_TRANSACTION_TOO_LARGE, MEMORA_BUSY,
+ * MEMORA_INVALID_ARGUMENT, MEMORA_CLOSED, MEMORA_FORKED.
+ */
+int memora_transaction_put(struct memora_transaction_t *transaction,
+                           const void *key,
+                           size_t key_len,
+                           const void *value,
+                           size_t value_len,
+                           const struct memora_set_options_t *options);
+
+/**
+ * Deletes the entry under `key` when the transaction commits. This reads the key.
+ *
+ * Returns MEMORA_OK, MEMORA_NOT_FOUND (there is nothing to delete, as the transaction sees it), MEMORA_TRANSACTION_TOO_LARGE,
+ * MEMORA_BUSY, MEMORA_INVALID_ARGUMENT, MEMORA_CLOSED, MEMORA_FORKED, MEMORA_CORRUPT.
+ */
+int memora_transaction_delete(struct memora_transaction_t *transaction,
+                              const void *key,
+                              size_t key_len);
+
+/**
+ * Refuses to go on unless the entry under `key` has this version in the store now, and to commit unless it still has. `version`
+ * points to what memora_store_get_entry() or a write gave; NULL: there must be no entry.
+ *
+ * Returns MEMORA_OK, MEMORA_CONFLICT (it is another one), MEMORA_TRANSACTION_TOO_LARGE, MEMORA_BUSY, MEMORA_INVALID_ARGUMENT,
+ * MEMORA_CLOSED, MEMORA_FORKED, MEMORA_CORRUPT.
+ */
+int memora_transaction_expect(struct memora_transaction_t *transaction,
+                              const void *key,
+                              size_t key_len,
+                              const uint64_t *version);
+
+/**
+ * Makes the commit as durable as `durability`, one of MEMORA_DURABILITY_*, whatever the handle of the store says.
+ *
+ * Returns MEMORA_OK, MEMORA_INVALID_ARGUMENT (also for a store without files that cannot be so), MEMORA_BUSY, MEMORA_CLOSED,
+ * MEMORA_FORKED.
+ */
+int memora_transaction_set_durability(struct memora_transaction_t *transaction,
+                                      uint32_t durability);
+
+/**
+ * Makes all changes take effect at one moment, or none of them, and ends the transaction: whatever this answers but MEMORA_BUSY, the
+ * handle is closed, and memora_transaction_abort() with it does nothing more than to answer MEMORA_CLOSED. With durability sync the
+ * changes are on the disk when it answers MEMORA_OK.
+ *
+ * Returns MEMORA_OK, MEMORA_CONFLICT (another has changed what was read, or was in the way: begin a new transaction with what is there
+ * now), MEMORA_FULL, MEMORA_NO_SPACE, MEMORA_READ_ONLY, MEMORA_POISONED, MEMORA_IO, MEMORA_BUSY, MEMORA_INVALID_ARGUMENT,
+ * MEMORA_CLOSED, MEMORA_FORKED, MEMORA_CORRUPT.
+ */
+int memora_transaction_commit(struct memora_transaction_t *transaction);
+
+/**
+ * Gives the transaction up and closes the handle; nothing of it was done. NULL is allowed and does nothing.
+ *
+ * Returns MEMORA_OK, MEMORA_CLOSED (also after a commit), MEMORA_FORKED.
+ */
+int memora_transaction_abort(struct memora_transaction_t *transaction);
+
+/**
+ * Calls `function` with a transaction of `store` and commits it if the function gives MEMORA_OK; does both again, from the start
+ * with a new transaction, as long as the function or the commit answers MEMORA_CONFLICT, and lets the others go first each time. So
+ * the function should do nothing else than to read and change the store through the transaction. Any other code of the function gives
+ * the transaction up and is the answer.
+ *
+ * The transaction ends with the call: the function neither commits nor keeps it. If it aborts it, nothing is done and the answer
+ * is MEMORA_CLOSED. The function may call the library, but not throw or jump out.
+ * Returns what memora_transaction_begin() and memora_transaction_commit() do, and what the function gives. MEMORA_CONFLICT: the others
+ * were in the way each of 1000 times.
+ */
+int memora_store_transact(struct memora_store_t *store,
+                          memora_transaction_fn function,
+                          void *context);
 
 /**
  * Fills `stats` with figures of the cache. `struct_size` is sizeof *stats.

@@ -359,6 +359,91 @@ void topics(const memora::Fabric &fabric) {
     CHECK(code_of([&] { subscriber.try_next(); }) == MEMORA_INVALID_ARGUMENT);
 }
 
+void transactions(memora::Store &store) {
+    using namespace std::chrono_literals;
+    const std::uint64_t version = store.set("t", "1");
+    {
+        memora::Transaction transaction(store);
+        CHECK(transaction.get("t") == "1" && !transaction.get("u") && !transaction.get_entry("u"));
+        transaction.expect("t", version);
+        transaction.expect("u", std::nullopt);
+        CHECK(code_of([&] { transaction.expect("t", version + 1); }) == MEMORA_CONFLICT);
+        transaction.put("t", "2");
+        transaction.put("u", std::string(5000, 'u'), {1h, 7});
+        const auto entry = transaction.get_entry("u");
+        CHECK(entry && entry->value.size() == 5000 && entry->version == 0 && entry->flags == 7 && entry->ttl == 1h);
+        CHECK(transaction.remove("t") && !transaction.remove("t") && !transaction.remove("never"));
+        transaction.set_durability(MEMORA_DURABILITY_SYNC);
+        memora::Transaction moved(std::move(transaction));
+        CHECK(code_of([&] { transaction.put("t", "x"); }) == MEMORA_INVALID_ARGUMENT);
+        CHECK(store.get("t") == "1");
+        moved.commit();
+        CHECK(!store.get("t") && store.get("u")->size() == 5000);
+        CHECK(code_of([&] { moved.commit(); }) == MEMORA_CLOSED && code_of([&] { moved.get("t"); }) == MEMORA_CLOSED);
+    }
+    {
+        memora::Transaction left(store);
+        left.put("u", "left");
+        memora::Transaction aborted(store);
+        aborted.put("u", "aborted");
+        aborted.abort();
+        CHECK(code_of([&] { aborted.commit(); }) == MEMORA_INVALID_ARGUMENT);
+        memora::Transaction late(store);
+        CHECK(late.get("u")->size() == 5000);
+        store.set("u", "between");
+        late.put("u", "late");
+        CHECK(code_of([&] { late.commit(); }) == MEMORA_CONFLICT);
+    }
+    CHECK(store.get("u") == "between");
+
+    int calls = 0;
+    const std::string seen = store.transact([&](memora::Transaction &transaction) {
+        const std::string now = transaction.get("u").value();
+        if (++calls <= 3) store.set("u", std::to_string(calls));
+        transaction.put("u", "done");
+        return now;
+    });
+    CHECK(calls == 4 && seen == "3" && store.get("u") == "done");
+    store.transact([](memora::Transaction &transaction) { transaction.put("u", "again"); });
+    CHECK(store.get("u") == "again");
+    bool caught = false;
+    try {
+        store.transact([](memora::Transaction &transaction) -> int {
+            transaction.put("u", "never");
+            throw std::out_of_range("the function's own");
+        });
+    } catch (const std::out_of_range &) {
+        caught = true;
+    }
+    CHECK(caught && store.get("u") == "again");
+    CHECK(code_of([&] {
+        store.transact([](memora::Transaction &transaction) { transaction.put("", "x"); });
+    }) == MEMORA_KEY_TOO_LONG);
+    CHECK(code_of([&] {
+        store.transact([](memora::Transaction &transaction) { transaction.expect("u", std::nullopt); });
+    }) == MEMORA_CONFLICT);
+    CHECK(code_of([&] {
+        store.transact([](memora::Transaction &transaction) { transaction.abort(); });
+    }) == MEMORA_CLOSED);
+
+    const auto number = [](memora::Transaction &transaction, const char *key) { return std::stol(transaction.get(key).value()); };
+    store.set("from", "1000");
+    store.set("to", "0");
+    std::vector<std::thread> movers;
+    for (int i = 0; i < 3; ++i) {
+        movers.emplace_back([&] {
+            for (int turn = 0; turn < 200; ++turn) {
+                store.transact([&](memora::Transaction &transaction) {
+                    transaction.put("from", std::to_string(number(transaction, "from") - 1));
+                    transaction.put("to", std::to_string(number(transaction, "to") + 1));
+                });
+            }
+        });
+    }
+    for (std::thread &mover : movers) mover.join();
+    CHECK(store.get("from") == "400" && store.get("to") == "600");
+}
+
 }  // namespace
 
 int main() {
@@ -380,6 +465,7 @@ int main() {
         store.flush();
         store.checkpoint();
         CHECK(store.stats().checkpoints >= 1 && store.stats().poisoned == 0);
+        transactions(store);
         handles(fabric);
         operations(fabric);
         messages(fabric);

@@ -164,6 +164,12 @@ pub const MEMORA_TOO_MANY_CLIENTS: c_int = -4150;
 /// The subscription was taken away: it stood still for too long, somebody ended it, or the thread that used it last has ended.
 /// Subscribe again; read more often, or make the channel with larger lanes or a longer time.
 pub const MEMORA_EJECTED: c_int = -4152;
+/// The transaction read what another has changed meanwhile, or was in its way: nothing of it was done.
+/// Do it again from the start with what is there now; the form with a function does so by itself.
+pub const MEMORA_CONFLICT: c_int = -4161;
+/// The transaction reads or writes more than one may.
+/// Divide it into smaller ones; the message names the limit.
+pub const MEMORA_TRANSACTION_TOO_LARGE: c_int = -4162;
 
 /// What the code of an error is to C.
 pub(crate) fn to_c(code: ErrorCode) -> c_int {

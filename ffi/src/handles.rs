@@ -32,6 +32,7 @@ use crate::log::{AppenderHandle, LogReaderHandle};
 use crate::queue::ConsumerHandle;
 use crate::signal::Signal;
 use crate::topic::TopicSubscriberHandle;
+use crate::transaction::TransactionHandle;
 use crate::view::Looked;
 use crate::waiting::ReadinessHandle;
 
@@ -73,6 +74,7 @@ pub(crate) enum Object {
     TopicSubscriber(TopicSubscriberHandle),
     Appender(AppenderHandle),
     LogReader(LogReaderHandle),
+    Transaction(TransactionHandle),
     #[cfg(test)]
     Probe(tests::Probe),
 }
@@ -102,6 +104,7 @@ impl Object {
             Object::TopicSubscriber(_) => "subscriber of a topic",
             Object::Appender(_) => "appender",
             Object::LogReader(_) => "reader of a log",
+            Object::Transaction(_) => "transaction",
             #[cfg(test)]
             Object::Probe(_) => "probe",
         }
@@ -180,6 +183,13 @@ kind!(
     "subscriber of a topic",
     crate::topic::memora_topic_subscriber_t,
     TopicSubscriberHandle::end
+);
+kind!(
+    TransactionHandle,
+    Transaction,
+    "transaction",
+    crate::transaction::memora_transaction_t,
+    TransactionHandle::end
 );
 
 struct Place {

@@ -36,6 +36,7 @@ pub mod signal;
 pub mod stats;
 pub mod store;
 pub mod topic;
+pub mod transaction;
 pub mod update;
 pub mod version;
 pub mod view;

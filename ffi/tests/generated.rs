@@ -7,9 +7,26 @@ use std::path::{Path, PathBuf};
 use memora_core::ErrorCode;
 
 /// The modules that have entries, in the order of the header.
-const MODULES: [&str; 18] = [
-    "version", "errors", "options", "fabric", "cache", "view", "update", "compute", "channel", "queue",
-    "log", "waiting", "events", "signal", "service", "topic", "store", "stats",
+const MODULES: [&str; 19] = [
+    "version",
+    "errors",
+    "options",
+    "fabric",
+    "cache",
+    "view",
+    "update",
+    "compute",
+    "channel",
+    "queue",
+    "log",
+    "waiting",
+    "events",
+    "signal",
+    "service",
+    "topic",
+    "store",
+    "transaction",
+    "stats",
 ];
 
 /// A file and what has to stand in it.

@@ -191,18 +191,22 @@ pub fn get_entry<'l>(
 ) -> jint {
     guard(env, class, |_| {
         let (key, mut out) = (Direct::at(key, key_len)?, Direct::at(out, capacity)?);
-        let Some(entry) = with(handle, |object| Ok(object.entries()?.get_entry(key.bytes())?))? else {
-            return Ok(NONE);
-        };
-        let len = ENTRY_HEADER + entry.value.len();
-        match out.bytes_mut().get_mut(..len) {
-            Some(out) => {
-                put_entry(out, &entry);
-                Ok(len as jint)
-            }
-            None => Ok(-2 - len as jint),
-        }
+        let entry = with(handle, |object| Ok(object.entries()?.get_entry(key.bytes())?))?;
+        Ok(entry_into(entry, out.bytes_mut()))
     })
+}
+
+/// Writes an entry: its length, or -1 for none, or -(2 + needed) when the memory is too small.
+pub fn entry_into(entry: Option<Entry>, out: &mut [u8]) -> jint {
+    let Some(entry) = entry else { return NONE };
+    let len = ENTRY_HEADER + entry.value.len();
+    match out.get_mut(..len) {
+        Some(out) => {
+            put_entry(out, &entry);
+            len as jint
+        }
+        None => -2 - len as jint,
+    }
 }
 
 /// The same as a new array; null for a miss.

@@ -18,6 +18,7 @@ mod signal;
 mod stats;
 mod store;
 mod topic;
+mod transaction;
 mod update;
 mod view;
 

@@ -18,6 +18,7 @@ use crate::log::Reading;
 use crate::queue::Worker;
 use crate::service::Serving;
 use crate::signal::Signal;
+use crate::transaction::Begun;
 
 /// An object with the handle that it was made from (0: none).
 pub struct Object {
@@ -48,6 +49,7 @@ pub enum Kind {
     Server(Serving),
     Topic(Topic),
     TopicSubscriber(OneAtATime<TopicSubscriber>),
+    Transaction(OneAtATime<Begun>),
 }
 
 impl Object {
@@ -104,6 +106,13 @@ impl Object {
     pub fn store(&self) -> Answer<&Store> {
         match &self.kind {
             Kind::Store(store) => Ok(store),
+            _ => Err(wrong()),
+        }
+    }
+
+    pub fn transaction(&self) -> Answer<Taken<'_, Begun>> {
+        match &self.kind {
+            Kind::Transaction(begun) => begun.take(),
             _ => Err(wrong()),
         }
     }

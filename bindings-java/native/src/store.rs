@@ -9,7 +9,7 @@ use crate::guard::{Direct, guard};
 use crate::handles::with;
 
 /// Milliseconds between two syncs of a write that asks for durability `async` by itself.
-const INTERVAL_MS: jint = 100;
+pub const INTERVAL_MS: jint = 100;
 
 /// Stores a value with a durability of its own: the version.
 #[jni_mangle("io.memora.internal.Native")]

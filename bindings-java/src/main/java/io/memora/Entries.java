@@ -27,7 +27,7 @@ public abstract sealed class Entries implements AutoCloseable permits Cache, Sto
     private static final int SET = 0;
     private static final int ADD = 1;
     private static final int REPLACE = 2;
-    private static final int ENTRY_HEADER = 24;
+    static final int ENTRY_HEADER = 24;
     private static final int SCAN_BATCH = 256;
     /** Keys that cross at once. */
     private static final int MANY_MAX = 64;
@@ -78,9 +78,7 @@ public abstract sealed class Entries implements AutoCloseable permits Cache, Sto
      *     length, and nothing was written
      */
     public final int get(ByteBuffer key, ByteBuffer out) {
-        if (out.isReadOnly()) {
-            throw new MemoraException(ErrorCode.INVALID_ARGUMENT, "The buffer for the value is read-only.", 0, null);
-        }
+        requireWritable(out);
         Scratch scratch = Scratch.take();
         try {
             int keyLen = key(scratch, key);
@@ -107,7 +105,7 @@ public abstract sealed class Entries implements AutoCloseable permits Cache, Sto
                 return MISS;
             }
             // It may have grown since.
-            checkRoom(value.length > room ? -2 - value.length : value.length, room);
+            requireRoom(value.length, room);
             out.put(out.position(), value);
             return value.length;
         } finally {
@@ -116,12 +114,24 @@ public abstract sealed class Entries implements AutoCloseable permits Cache, Sto
         }
     }
 
+    static void requireWritable(ByteBuffer out) {
+        if (out.isReadOnly()) {
+            throw new MemoraException(ErrorCode.INVALID_ARGUMENT, "The buffer for the value is read-only.", 0, null);
+        }
+    }
+
     private static int checkRoom(int len, int room) {
         if (len < MISS) {
-            throw new MemoraException(ErrorCode.BUFFER_TOO_SMALL, "The value has " + (-2 - len)
-                    + " bytes, the buffer has room for " + room + ". " + ErrorCode.BUFFER_TOO_SMALL.remedy(), -2 - len, null);
+            requireRoom(-2 - len, room);
         }
         return len;
+    }
+
+    static void requireRoom(int len, int room) {
+        if (len > room) {
+            throw new MemoraException(ErrorCode.BUFFER_TOO_SMALL, "The value has " + len + " bytes, the buffer has room for " + room
+                    + ". " + ErrorCode.BUFFER_TOO_SMALL.remedy(), len, null);
+        }
     }
 
     /** The entry of a key with its version, flags and remaining time, or null when there is none. */
@@ -132,8 +142,7 @@ public abstract sealed class Entries implements AutoCloseable permits Cache, Sto
             int len = Native.getEntry(
                     handle.number(), scratch.keyAddress(), keyLen, scratch.valueAddress(), Scratch.VALUE_CAPACITY);
             if (len >= 0) {
-                byte[] value = scratch.value(ENTRY_HEADER, len - ENTRY_HEADER);
-                return new Entry(value, scratch.valueLong(0), scratch.valueInt(16), scratch.valueLong(8));
+                return entry(scratch, len);
             }
             byte[] bytes = len == MISS ? null : Native.getEntryArray(handle.number(), scratch.keyAddress(), keyLen);
             return bytes == null ? null : entry(ByteBuffer.wrap(bytes).order(ByteOrder.nativeOrder()));
@@ -141,6 +150,12 @@ public abstract sealed class Entries implements AutoCloseable permits Cache, Sto
             scratch.give();
             Reference.reachabilityFence(this);
         }
+    }
+
+    /** An entry of so many bytes, which stands in the scratch. */
+    static Entry entry(Scratch scratch, int len) {
+        byte[] value = scratch.value(ENTRY_HEADER, len - ENTRY_HEADER);
+        return new Entry(value, scratch.valueLong(0), scratch.valueInt(16), scratch.valueLong(8));
     }
 
     static Entry entry(ByteBuffer bytes) {
@@ -407,7 +422,7 @@ public abstract sealed class Entries implements AutoCloseable permits Cache, Sto
         return key.length;
     }
 
-    private static int key(Scratch scratch, ByteBuffer key) {
+    static int key(Scratch scratch, ByteBuffer key) {
         if (!scratch.key(key)) {
             throw tooLong(key.remaining());
         }

@@ -217,8 +217,16 @@ public enum ErrorCode {
     NOT_ORDERED(63,
             "The store does not keep its keys in order.",
             "Make it with `ordered`, or read it with `scan`.");
+    /** The transaction read what another has changed meanwhile, or was in its way: nothing of it was done. */
+    CONFLICT(65,
+            "The transaction read what another has changed meanwhile, or was in its way: nothing of it was done.",
+            "Do it again from the start with what is there now; the form with a function does so by itself."),
+    /** The transaction reads or writes more than one may. */
+    TRANSACTION_TOO_LARGE(66,
+            "The transaction reads or writes more than one may.",
+            "Divide it into smaller ones; the message names the limit.");
 
-    private static final ErrorCode[] BY_NUMBER = new ErrorCode[64];
+    private static final ErrorCode[] BY_NUMBER = new ErrorCode[128];
 
     static {
         for (ErrorCode code : values()) {

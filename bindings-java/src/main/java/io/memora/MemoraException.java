@@ -22,6 +22,7 @@ public class MemoraException extends RuntimeException {
         return switch (code) {
             case CLOSED -> new Closed(message);
             case OVERRUN -> new Overrun(message, amount);
+            case CONFLICT -> new Conflict(message);
             default -> new MemoraException(code, message, amount, null);
         };
     }
@@ -61,6 +62,18 @@ public class MemoraException extends RuntimeException {
         /** How many messages were lost. */
         public long lost() {
             return amount();
+        }
+    }
+
+    /**
+     * A transaction read what another has changed meanwhile, or was in its way: nothing of it was done. {@link Store#transact} does it
+     * again by itself.
+     */
+    public static final class Conflict extends MemoraException {
+        private static final long serialVersionUID = 1;
+
+        Conflict(String message) {
+            super(ErrorCode.CONFLICT, message, 0, null);
         }
     }
 }

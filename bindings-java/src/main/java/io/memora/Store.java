@@ -26,6 +26,27 @@ public final class Store extends Entries {
         }
     }
 
+    /**
+     * Begins a transaction, with the durability of this store. Close it when it is not committed: best in a {@code try}. It is shut with
+     * this store.
+     */
+    public Transaction transaction() {
+        long number = Native.transaction(handle.number());
+        Reference.reachabilityFence(this);
+        return new Transaction(this, number);
+    }
+
+    /**
+     * Does {@code body} with a transaction and commits it, again from the start as long as others are in the way, to whom it gives some
+     * time. What the body throws, other than {@link MemoraException.Conflict}, gives the transaction up and comes out of this call.
+     *
+     * @return what the body gave
+     * @throws MemoraException.Conflict when others were in the way each of 1000 times
+     */
+    public <T, X extends Exception> T transact(TransactionBody<T, X> body) throws X {
+        return Transaction.retried(this, body);
+    }
+
     /** Returns when every write that was acknowledged before is on disk. */
     public void flush() {
         Native.storeFlush(handle.number());

@@ -26,6 +26,8 @@ public final class ChildJvm {
             case "virtual-compute" -> virtualCompute(home);
             case "own" -> own(home);
             case "virtual-signals" -> virtualSignals(home);
+            case "transfer" -> transfer(home, Path.of(arguments[2]), Integer.parseInt(arguments[3]));
+            case "virtual-transfer" -> virtualTransfer(home, Path.of(arguments[2]));
             default -> throw new IllegalArgumentException(arguments[0]);
         }
     }
@@ -38,6 +40,34 @@ public final class ChildJvm {
             System.out.println(error.code() + ": " + error.getMessage());
             System.exit(3);
         }
+    }
+
+    /** Moves money about in transactions. */
+    private static void transfer(Path home, Path files, int transfers) {
+        try (Fabric fabric = Fabric.builder("test").home(home).open(); Store store = TransactionTest.openStore(fabric, files)) {
+            TransactionTest.moveMoney(store, transfers, 99);
+            System.out.println("moved");
+        }
+    }
+
+    /** The same in hundreds of virtual threads. */
+    private static void virtualTransfer(Path home, Path files) throws Exception {
+        var start = Thread.class.getMethod("startVirtualThread", Runnable.class);
+        AtomicInteger moved = new AtomicInteger();
+        try (Fabric fabric = Fabric.builder("test").home(home).open(); Store store = TransactionTest.openStore(fabric, files)) {
+            List<Thread> all = new ArrayList<>();
+            for (int i = 0; i < 200; i++) {
+                long seed = i;
+                all.add((Thread) start.invoke(null, (Runnable) () -> {
+                    TransactionTest.moveMoney(store, 5, seed);
+                    moved.incrementAndGet();
+                }));
+            }
+            for (Thread thread : all) {
+                thread.join();
+            }
+        }
+        System.out.println(moved + " moved");
     }
 
     /** Has the lock and two permits, for ever. */

@@ -21,7 +21,7 @@ class ErrorCodeTest {
         for (ErrorCode code : ErrorCode.values()) {
             assertEquals(code, ErrorCode.of(code.number()));
         }
-        for (int unknown : new int[] {0, -1, 63, 64, 100_000}) {
+        for (int unknown : new int[] {0, -1, 127, 128, 100_000}) {
             assertEquals(ErrorCode.INTERNAL, ErrorCode.of(unknown));
         }
     }

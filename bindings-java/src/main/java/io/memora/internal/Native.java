@@ -174,6 +174,30 @@ public final class Native {
 
     public static native void storeCheckpoint(long handle);
 
+    // Transactions
+
+    public static native long transaction(long store);
+
+    public static native int transactionGet(long handle, long key, int keyLen, long out, int capacity);
+
+    public static native byte[] transactionGetArray(long handle, long key, int keyLen);
+
+    public static native void transactionPut(
+            long handle, long key, int keyLen, long value, int valueLen, long ttlMs, int flags);
+
+    public static native void transactionPutArray(long handle, long key, int keyLen, byte[] value, long ttlMs, int flags);
+
+    public static native void transactionPutBuffer(
+            long handle, long key, int keyLen, ByteBuffer value, int start, int valueLen, long ttlMs, int flags);
+
+    public static native int transactionDelete(long handle, long key, int keyLen);
+
+    public static native void transactionExpect(long handle, long key, int keyLen, boolean present, long version);
+
+    public static native void transactionSetDurability(long handle, int durability);
+
+    public static native void transactionCommit(long handle);
+
     // Logs
 
     public static native long fabricLog(long handle, String log, long bytes, long ageMillis, boolean keepsForReaders);

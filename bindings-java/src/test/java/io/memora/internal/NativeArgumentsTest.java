@@ -133,6 +133,33 @@ class NativeArgumentsTest {
     }
 
     @Test
+    void argumentsOfTransactionsAreChecked() {
+        long key = memory.address();
+        long store = Native.fabricStore(fabric, "store", directory.resolve("files").toString(), 0, 0, 1 << 20);
+        long transaction = Native.transaction(store);
+        for (long address : new long[] {0, -1, Long.MIN_VALUE}) {
+            refused(() -> Native.transactionGet(transaction, address, 1, key, 64));
+            refused(() -> Native.transactionGet(transaction, key, 1, address, 64));
+            refused(() -> Native.transactionGetArray(transaction, address, 1));
+            refused(() -> Native.transactionPut(transaction, address, 1, key, 1, -1, 0));
+            refused(() -> Native.transactionPut(transaction, key, 1, address, 1, -1, 0));
+            refused(() -> Native.transactionDelete(transaction, address, 1));
+            refused(() -> Native.transactionExpect(transaction, address, 1, false, 0));
+        }
+        ByteBuffer direct = ByteBuffer.allocateDirect(8);
+        for (int[] bounds : new int[][] {{-1, 2}, {0, -1}, {0, 9}, {9, 0}, {7, 2}, {Integer.MAX_VALUE, Integer.MAX_VALUE}}) {
+            refused(() -> Native.transactionPutBuffer(transaction, key, 1, direct, bounds[0], bounds[1], -1, 0));
+        }
+        assertThrows(MemoraException.class,
+                () -> Native.transactionPutBuffer(transaction, key, 1, ByteBuffer.allocate(8), 0, 1, -1, 0));
+        refused(() -> Native.transactionPutArray(transaction, key, 1, null, -1, 0));
+        refused(() -> Native.transactionSetDurability(transaction, 3));
+        Native.transactionCommit(transaction);
+        fails(ErrorCode.CLOSED, () -> Native.transactionCommit(transaction));
+        assertEquals(0, Native.size(store));
+    }
+
+    @Test
     void memoryTooSmallForAMessageLosesNone() {
         memory.buffer().putLong(0, 42);
         for (int i = 0; i < 3; i++) {
@@ -180,6 +207,9 @@ class NativeArgumentsTest {
                 fails(ErrorCode.INTERNAL, () -> Native.fabricCheck(handle));
             }
             fails(ErrorCode.INTERNAL, () -> Native.storeFlush(handle));
+            fails(ErrorCode.INTERNAL, () -> Native.transaction(handle));
+            fails(ErrorCode.INTERNAL, () -> Native.transactionGet(handle, key, 1, key, 8));
+            fails(ErrorCode.INTERNAL, () -> Native.transactionCommit(handle));
         }
     }
 }
