@@ -216,7 +216,7 @@ public enum ErrorCode {
     /** The store does not keep its keys in order. */
     NOT_ORDERED(63,
             "The store does not keep its keys in order.",
-            "Make it with `ordered`, or read it with `scan`.");
+            "Make it with `ordered`, or read it with `scan`."),
     /** The transaction read what another has changed meanwhile, or was in its way: nothing of it was done. */
     CONFLICT(65,
             "The transaction read what another has changed meanwhile, or was in its way: nothing of it was done.",
