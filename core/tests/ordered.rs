@@ -292,7 +292,7 @@ fn plays_its_role() {
         // Keys of an even number stay, with changing values; the others come and go.
         let number = random.draw(3000);
         let key = format!("{number:06}").into_bytes();
-        if number % 2 == 0 {
+        if number.is_multiple_of(2) {
             store.set(&key, &round.to_le_bytes()).unwrap();
         } else if random.draw(2) == 0 {
             store.set(&key, b"guest").unwrap();

@@ -99,7 +99,7 @@ impl Table {
                 asked = Asked::Held { by, own: by == mine };
                 return Ok(Action::Keep);
             }
-            if current.head.flags & STALE != 0 && !current.winner.is_some_and(|by| !self.is_gone(by)) {
+            if current.head.flags & STALE != 0 && current.winner.is_none_or(|by| self.is_gone(by)) {
                 return Ok(Action::Revise(Revision {
                     expiry: current.head.expiry,
                     marks: STALE | WON,

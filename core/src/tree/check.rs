@@ -29,9 +29,9 @@ impl Tree {
     /// bounds of their node, children are where their parents say. Calls `report(place, what)` for each breach; with `live`,
     /// what changed meanwhile is not reported.
     pub fn check(&self, live: bool, report: &mut dyn FnMut(String, String)) -> Result<TreeStats> {
-        let mut stats = TreeStats::default();
         // ORDER Relaxed: a mark that only grows.
-        stats.ids = self.high()?.load(Ordering::Relaxed);
+        let ids = self.high()?.load(Ordering::Relaxed);
+        let mut stats = TreeStats { ids, ..TreeStats::default() };
         let mut first = Loaded::default();
         if let Step::Gone = self.load(ROOT, None, &mut first)? {
             return Ok(stats);
