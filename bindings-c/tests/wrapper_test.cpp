@@ -3,6 +3,7 @@
 #include <memora_log.hpp>
 #include <memora_service.hpp>
 #include <memora_signals.hpp>
+#include <memora_transaction.hpp>
 #include <memora_topic.hpp>
 
 #include <cstdio>
