@@ -5,12 +5,12 @@
 //! gets another version: whatever the holder does when it goes on, its compare-and-swap fails, so does its unlocking, and
 //! it begins again. Because the buckets of a home are few and the same for all its keys, that is a bounded walk.
 
+use super::action::Changed;
 use super::evict::set_frequency;
 use super::layout::{ALTERNATIVES, Bucket, Entry, IN_STASH, SLOT_COUNT, bucket, bucket_of};
 use super::lookup::{Attempt, frozen};
 use super::places::Place;
 use super::slot::{Slot, SlotKind, tag_of};
-use super::update::Changed;
 use super::{Table, too_many_tries};
 use crate::chunk::record::Head;
 use crate::chunk::{Actor, Appended, ChunkId, Class, Guard};

@@ -12,10 +12,10 @@
 //! one meets a state of the other, and of two that are being proved the younger entry gives way. (Validation as in Silo, Tu
 //! et al., SOSP 2013; the locks are replaced by states that anybody may abort, after Larson et al., VLDB 2011.)
 
+use super::action::Current;
 use super::decide::Counts;
 use super::lookup::Found;
 use super::stamp::{Decision, Phase, Reference, Stamp};
-use super::update::Current;
 use super::{Action, Table, Update, too_many_tries};
 use crate::chunk::layout::at as descriptor_at;
 use crate::chunk::record::{self, EXTENDED_BYTES, Head};

@@ -16,6 +16,7 @@
 //! | `observe` | telling what changes |
 //! | `stats` | what was done, counted by threads each for itself |
 //! | `view` | reading without a copy |
+//! | `action` | what an update sees, may do, and did |
 //! | `update` | changing: the loop of every writer |
 //! | `insert` | new keys: lock, steal, poison |
 //! | `split` | dividing an index chunk, with helpers |
@@ -59,6 +60,7 @@
 //!   there, and above the floor where nothing is there.
 //! * **Control words**: 2560 bytes from `layout::USER_OFFSET` behind the start of the object belong to the store.
 
+mod action;
 mod advisor;
 mod check;
 mod clean;
@@ -104,6 +106,7 @@ mod tests;
 
 use std::sync::{Arc, OnceLock, Weak};
 
+pub use action::{Action, Changed, Current, Id, Restored, Revision, Update, Value};
 pub use check::{check, inherit};
 pub use count::TableStats;
 #[cfg(all(test, not(memora_loom)))]
@@ -114,7 +117,6 @@ pub use observe::{EventKind, Observer};
 pub use ordered::{Cursor, Direction, Keys};
 pub use state::{Cut, KeyState};
 pub use stats::{ChunkStates, Count, Counts};
-pub use update::{Action, Changed, Current, Id, Restored, Revision, Update, Value};
 
 use crate::chunk::record::{EXTENDED_BYTES, HEADER_BYTES};
 use crate::chunk::{Account, Actor, ChunkId, Class, Pool};

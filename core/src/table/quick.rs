@@ -4,11 +4,11 @@
 //! they answer `None` and have done nothing, and the general functions do the work. So they need no results with errors,
 //! and the processor sees few branches: all slots of a bucket are compared at once before one is chosen.
 
+use super::action::{Changed, Update, Value};
 use super::evict::note_read;
 use super::layout::{BUCKET_BYTES, Bucket, Entry, SLOT_COUNT, Shape, bucket};
 use super::slot::{Slot, SlotKind, tag_of};
 use super::stamp::Stamp;
-use super::update::{Changed, Update, Value};
 use super::{RecordClass, Table};
 use crate::chunk::Actor;
 use crate::chunk::record::{EXPIRY_MAX, EXTENDED_BYTES, HEADER_BYTES, Head, MARKS, at};
