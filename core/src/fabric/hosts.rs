@@ -7,7 +7,7 @@ use super::directory::{Object, ObjectKind};
 use crate::channel;
 use crate::chunk::{self, Actor, ChunkId};
 use crate::error::{ErrorCode, Result};
-use crate::registry::{Heir, Registry};
+use crate::registry::{Heir, Member, Registry};
 use crate::shm::Block;
 use crate::shm::atomic::AtomicU32;
 use crate::table::Table;
@@ -62,7 +62,8 @@ impl Heir for Inner {
             if object.kind.is_table() {
                 let table = self.table(object)?;
                 if table.has_left(thread)? {
-                    table.end_left(self.me()?, thread)?;
+                    // In the place of the dead: whoever reaps because all entries are taken has none of its own.
+                    table.end_left(actor(self.registry.member_at(thread)?), thread)?;
                 }
                 // Before the death is known: who counts anew then finds that the dead has no place any more.
                 table.close_line(thread);
@@ -144,14 +145,13 @@ impl Inner {
     /// The calling thread, as the pool knows it.
     #[inline]
     pub(super) fn me(&self) -> Result<Actor<'_>> {
-        let member = self.registry.member()?;
-        Ok(Actor {
-            index: member.index,
-            pins: member.pins,
-            open: member.open,
-            transaction: member.transaction,
-        })
+        self.registry.member().map(actor)
     }
+}
+
+#[inline]
+fn actor(member: Member<'_>) -> Actor<'_> {
+    Actor { index: member.index, pins: member.pins, open: member.open, transaction: member.transaction }
 }
 
 /// The segment and the registry, as the pool sees them.

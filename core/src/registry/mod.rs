@@ -179,7 +179,12 @@ impl Registry {
     #[inline]
     pub fn member(&self) -> Result<Member<'_>> {
         self.enter()?;
-        let index = self.current_thread()?;
+        self.member_at(self.current_thread()?)
+    }
+
+    /// A thread's entry: the calling thread's own, or one whose holder is dead, for whoever takes over from it.
+    #[inline]
+    pub fn member_at(&self, index: u16) -> Result<Member<'_>> {
         let entry = self.thread_entry(index)?;
         Ok(Member {
             index,

@@ -44,6 +44,8 @@ mod recovery;
 mod tests;
 mod transaction;
 #[cfg(all(test, not(memora_loom)))]
+mod transaction_hostile_tests;
+#[cfg(all(test, not(memora_loom)))]
 mod transaction_tests;
 
 use std::path::PathBuf;

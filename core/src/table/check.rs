@@ -354,13 +354,15 @@ fn check_record(
         check_marks(table, table.pool.span(seen.chunk)?, seen, hash, problems)?;
         // What was flushed is still linked, but counts for nothing.
         if !table.is_flushed(&head, offset) {
-            totals.live_bytes += bytes;
             *totals.live_of_chunk.entry(chunk).or_default() += bytes;
         }
         check_decision(table, offset, problems)?;
         if let Some(counted) = table.counted(offset)? {
             let head = record::head_at(pool.shm(), counted)?;
-            totals.entries += u64::from(!head.is_tombstone() && !table.is_flushed(&head, counted));
+            if !table.is_flushed(&head, counted) {
+                totals.entries += u64::from(!head.is_tombstone());
+                totals.live_bytes += head.bytes(table.header);
+            }
         }
         return Ok(Some(key));
     }
@@ -370,7 +372,7 @@ fn check_record(
 /// A state that is not decided belongs to a transaction that somebody has under way.
 fn check_decision(table: &Table, offset: u64, problems: &mut Vec<String>) -> Result<()> {
     if let Some(reference) = table.undecided(offset)?
-        && !matches!(table.decision_of(reference), Ok(Some(_)))
+        && !matches!(table.decision_of(table.stamp_word(offset)?, reference), Ok(Some(_)))
         // Ended meanwhile, if others are at work.
         && table.undecided(offset)? == Some(reference)
     {

@@ -35,6 +35,8 @@ pub(super) enum Counts<'a> {
         offset: u64,
         decision: &'a AtomicU64,
         seen: Decision,
+        stamp: &'a AtomicU64,
+        reference: Reference,
     },
     /// It was being decided: look again.
     Again,
@@ -46,8 +48,11 @@ impl Counts<'_> {
     pub fn stand(&self) -> bool {
         match self {
             Counts::This => true,
+            // The stamp too: the decision of a later transaction may look the same, and then this one is stamped, or gone.
             // ORDER Relaxed: ordered by the fence.
-            Counts::Before { decision, seen, .. } => decision.load(Ordering::Relaxed) == seen.0,
+            Counts::Before { decision, seen, stamp, reference, .. } => {
+                decision.load(Ordering::Relaxed) == seen.0 && stamp.load(Ordering::Relaxed) == reference.0
+            }
             Counts::Again => false,
         }
     }
@@ -87,13 +92,20 @@ impl Table {
         }
     }
 
-    /// The decision about a transaction, as far as its entry still is about it.
-    pub(super) fn decision_of(&self, reference: Reference) -> Result<Option<(&AtomicU64, Decision, Phase)>> {
+    /// The decision about a transaction that `stamp` was seen to name; `None` if it is over: its states are stamped, or gone.
+    pub(super) fn decision_of(
+        &self,
+        stamp: &AtomicU64,
+        reference: Reference,
+    ) -> Result<Option<(&AtomicU64, Decision, Phase)>> {
         let word =
             self.pool.ground().transaction(reference.thread())?.u64::<{ super::intent::at::DECISION }>();
         // ORDER Acquire [decision]: everything that its thread put in place before.
         let seen = Decision(word.load(Ordering::Acquire));
-        if !seen.is_of(reference.number()) {
+        // The decision has only the lowest bits of the number, so that of a later transaction may seem to be about this one.
+        // But whoever sees that sees that this one's states were stamped, or taken back, before.
+        // ORDER Acquire [stamp]: behind the decision.
+        if !seen.is_of(reference.number()) || stamp.load(Ordering::Acquire) != reference.0 {
             return Ok(None);
         }
         let phase = seen.phase().ok_or_else(|| damaged(reference))?;
@@ -107,19 +119,27 @@ impl Table {
             return Ok(Counts::This);
         }
         // ORDER Acquire [stamp]: whoever stamped it saw what its writer had done before.
-        match Stamp::of(self.stamp_word(offset)?.load(Ordering::Acquire)) {
+        let stamp = self.stamp_word(offset)?;
+        match Stamp::of(stamp.load(Ordering::Acquire)) {
             Stamp::Since(_) => Ok(Counts::This),
             Stamp::Pending => {
                 self.lend_stamp(slot, word, offset)?;
                 Ok(Counts::This)
             }
-            Stamp::Of(reference) => self.what_counts_of(reference, offset),
+            Stamp::Of(reference) => self.what_counts_of(stamp, reference, offset),
         }
     }
 
     #[cold]
-    fn what_counts_of(&self, reference: Reference, offset: u64) -> Result<Counts<'_>> {
-        let Some((decision, seen, phase)) = self.decision_of(reference)? else { return Ok(Counts::Again) };
+    fn what_counts_of<'a>(
+        &'a self,
+        stamp: &'a AtomicU64,
+        reference: Reference,
+        offset: u64,
+    ) -> Result<Counts<'a>> {
+        let Some((decision, seen, phase)) = self.decision_of(stamp, reference)? else {
+            return Ok(Counts::Again);
+        };
         let decided = match phase {
             Phase::Committed => return Ok(Counts::This),
             Phase::Proving => self.outwait(reference, decision, seen),
@@ -129,7 +149,7 @@ impl Table {
         if phase == Phase::Proving && (decided || self.pool.shm().writable()) {
             return Ok(Counts::Again);
         }
-        Ok(Counts::Before { offset: self.before(offset)?, decision, seen })
+        Ok(Counts::Before { offset: self.before(offset)?, decision, seen, stamp, reference })
     }
 
     /// Stamps a record for its writer, which may be dead: what a reader has seen counts from now on at the latest.
@@ -213,11 +233,14 @@ impl Table {
         if slot.load(Ordering::Acquire) != word.0 {
             return Ok(false);
         }
-        match Stamp::of(self.stamp_word(offset)?.load(Ordering::Acquire)) {
+        let stamp = self.stamp_word(offset)?;
+        match Stamp::of(stamp.load(Ordering::Acquire)) {
             Stamp::Since(_) => Ok(true),
             Stamp::Pending => self.stamp(offset).map(|_| true),
             Stamp::Of(reference) => {
-                let Some((decision, seen, phase)) = self.decision_of(reference)? else { return Ok(false) };
+                let Some((decision, seen, phase)) = self.decision_of(stamp, reference)? else {
+                    return Ok(false);
+                };
                 match phase {
                     Phase::Committed => self.make_count(me, offset, reference, seen.time()).map(|()| true),
                     Phase::Aborted => self.take_back(me, slot, word).map(|_| false),
@@ -311,6 +334,13 @@ impl Table {
                     self.settle_slot(me, slot, word)?;
                     return Ok(true);
                 }
+                // ORDER Acquire [chunk-reuse]: behind what was read of the record: if that was taken back and its chunk is in
+                // use for something else, the slot is seen to name something else, which may be the state before.
+                fence(Ordering::Acquire);
+                // ORDER Relaxed: ordered by the fence.
+                if slot.load(Ordering::Relaxed) != word.0 {
+                    return Ok(true);
+                }
             }
         }
         // ORDER Acquire [chunk-reuse]: the caller looks whether the index chunk is still in use.
@@ -325,4 +355,19 @@ fn damaged(reference: Reference) -> Error {
         ErrorCode::Corrupt,
         format!("Thread entry {} has an impossible decision about a transaction.", reference.thread()),
     )
+}
+
+/// What somebody sees who was stopped between the stamp of a state and its decision.
+#[cfg(all(test, not(memora_loom)))]
+impl Table {
+    /// The stamp of a state that was put in place.
+    pub fn stamp_of(&self, intent: &super::Intent) -> Result<u64> {
+        Ok(self.stamp_word(intent.offset())?.load(Ordering::Acquire))
+    }
+
+    /// Whether a state that was seen with this stamp seems to be undecided.
+    pub fn is_under_way(&self, intent: &super::Intent, seen: u64) -> Result<bool> {
+        let Stamp::Of(reference) = Stamp::of(seen) else { return Ok(false) };
+        Ok(self.decision_of(self.stamp_word(intent.offset())?, reference)?.is_some())
+    }
 }

@@ -50,6 +50,14 @@ pub struct Intent {
     deletes: bool,
 }
 
+#[cfg(all(test, not(memora_loom)))]
+impl Intent {
+    /// Where it stands.
+    pub(super) fn offset(&self) -> u64 {
+        self.offset
+    }
+}
+
 /// What a transaction saw of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sighting {
@@ -178,11 +186,11 @@ impl Table {
         self.with_slot_as_found(me, key, &mut |found| {
             let Some(found) = found else { return Ok(Some(self.as_seen(None) == *sighting)) };
             // ORDER Acquire [stamp]: as in `what_counts`.
-            let stamp = Stamp::of(self.stamp_word(found.offset)?.load(Ordering::Acquire));
-            let now = match stamp {
+            let word = self.stamp_word(found.offset)?;
+            let now = match Stamp::of(word.load(Ordering::Acquire)) {
                 Stamp::Since(_) | Stamp::Pending => self.as_seen(Some(&found.head)),
                 Stamp::Of(other) if other == mine => self.seen_before(found.offset)?,
-                Stamp::Of(other) => match self.seen_under(other, mine, &found)? {
+                Stamp::Of(other) => match self.seen_under(word, other, mine, &found)? {
                     Under::Seen(now) => now,
                     Under::GiveWay => return Ok(Some(false)),
                     Under::Again => return Ok(None),
@@ -201,8 +209,14 @@ impl Table {
     }
 
     /// What counts where a state of another transaction stands.
-    fn seen_under(&self, other: Reference, mine: Reference, found: &Found<'_>) -> Result<Under> {
-        let Some((decision, seen, phase)) = self.decision_of(other)? else { return Ok(Under::Again) };
+    fn seen_under(
+        &self,
+        stamp: &AtomicU64,
+        other: Reference,
+        mine: Reference,
+        found: &Found<'_>,
+    ) -> Result<Under> {
+        let Some((decision, seen, phase)) = self.decision_of(stamp, other)? else { return Ok(Under::Again) };
         match phase {
             Phase::Committed => return Ok(Under::Seen(self.as_seen(Some(&found.head)))),
             // Both are being proved: the one with the lower reference stays, so that they do not wait for each other.
@@ -216,7 +230,7 @@ impl Table {
         let now = self.seen_before(found.offset)?;
         // ORDER Acquire [decision]: behind what was read of the state before: it is still what counts.
         fence(Ordering::Acquire);
-        let counts = Counts::Before { offset: 0, decision, seen };
+        let counts = Counts::Before { offset: 0, decision, seen, stamp, reference: other };
         Ok(if counts.stand() { Under::Seen(now) } else { Under::Again })
     }
 

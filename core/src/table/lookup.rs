@@ -212,8 +212,9 @@ impl Table {
             }
             counts = self.what_counts(slot, expected, offset)?;
             if let Counts::Before { offset: before, .. } = counts {
+                // Nothing: not even a record with an id, which a transaction would see changed when this one is gone.
                 if before == 0 {
-                    return Ok(Some(Head { key_len: 0, ..head }));
+                    return Ok(None);
                 }
                 offset = before;
                 head = record::head_at(shm, offset)?;

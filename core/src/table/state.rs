@@ -155,7 +155,8 @@ impl Table {
     pub fn cut(&self, me: Actor<'_>, found: &Walked, cut: u64) -> Result<Cut> {
         for _ in 0..TRIES {
             // ORDER Acquire [stamp]: as in `what_counts`.
-            let stamp = Stamp::of(self.stamp_word(found.offset)?.load(Ordering::Acquire));
+            let word = self.stamp_word(found.offset)?;
+            let stamp = Stamp::of(word.load(Ordering::Acquire));
             if let Stamp::Since(time) = stamp {
                 return Ok(if time <= cut { Cut::Before(self.order_at(found.offset)?) } else { Cut::Behind });
             }
@@ -165,7 +166,7 @@ impl Table {
             // Nobody replaces, or takes back, what has no stamp without giving it one first: so what no slot names was never
             // published, or has its stamp by now.
             let Some(owner) = owner else {
-                if Stamp::of(self.stamp_word(found.offset)?.load(Ordering::Acquire)) == stamp {
+                if Stamp::of(word.load(Ordering::Acquire)) == stamp {
                     return Ok(Cut::Unpublished);
                 }
                 continue;
@@ -174,7 +175,7 @@ impl Table {
                 self.settle_slot(me, owner.slot, owner.word)?;
                 continue;
             };
-            let Some((decision, seen, phase)) = self.decision_of(reference)? else { continue };
+            let Some((decision, seen, phase)) = self.decision_of(word, reference)? else { continue };
             match phase {
                 Phase::Committed | Phase::Aborted => {
                     self.settle_slot(me, owner.slot, owner.word)?;
