@@ -103,13 +103,15 @@ mod interleavings;
 mod run_tests;
 #[cfg(all(test, not(memora_loom)))]
 mod tests;
+#[cfg(all(test, memora_loom))]
+mod transaction_interleavings;
 
 use std::sync::{Arc, OnceLock, Weak};
 
 pub use action::{Action, Changed, Current, Id, Restored, Revision, Update, Value};
 pub use check::{check, inherit};
 pub use count::TableStats;
-#[cfg(all(test, not(memora_loom)))]
+#[cfg(test)]
 pub use intent::Begun;
 pub use intent::{Intent, Sighting};
 pub use lease::{Asked, End};
