@@ -1,7 +1,7 @@
 //! Every named kill point, killed and frozen in a real process: the survivors go on at once, what was acknowledged is there, and the
 //! fabric passes its own check; a frozen victim then goes on as if nothing had happened.
 //!
-//! Twelve scenarios reach the points: `cache`, `evict`, `store`, `ordered`, `channel`, `queue`, `log`, `log files`, `signal`, `service`, `fabric` (creation, attaching, objects) and `heir` (taking over from the dead
+//! Thirteen scenarios reach the points: `cache`, `evict`, `store`, `ordered`, `transactions`, `channel`, `queue`, `log`, `log files`, `signal`, `service`, `fabric` (creation, attaching, objects) and `heir` (taking over from the dead
 //! and from the stopped). A scenario is a random mix of everything that its objects can do, so a new kill point is covered when it is named.
 //!
 //! `MEMORA_KILL_ONLY=text` narrows a run to the points whose names contain the text, and tries more of their occurrences.
@@ -18,6 +18,7 @@ mod queue;
 mod service;
 mod signal;
 mod store;
+mod transactions;
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -60,6 +61,8 @@ fn entry() {
         "evict" => evict::victim(&place),
         "heir" => heir::victim(&place),
         "ordered" => ordered::victim(&place),
+        "transactions" => transactions::victim(&place),
+        "halfway" => transactions::halfway(&place),
         "inserter" => heir::insert(&place, "inserter"),
         "corpse" => fabric::corpse(&place),
         other => panic!("unknown role {other}"),
@@ -148,7 +151,7 @@ impl Blow {
     }
 }
 
-const SCENARIOS: [Scenario; 12] = [
+const SCENARIOS: [Scenario; 13] = [
     cache::SCENARIO,
     evict::SCENARIO,
     channel::SCENARIO,
@@ -161,6 +164,7 @@ const SCENARIOS: [Scenario; 12] = [
     fabric::SCENARIO,
     heir::SCENARIO,
     ordered::SCENARIO,
+    transactions::SCENARIO,
 ];
 
 /// Points of the harness itself, which no operation reaches.
@@ -357,6 +361,11 @@ fn survivors_of_a_store_go_on_and_nothing_acknowledged_is_lost() {
 #[test]
 fn survivors_of_keys_in_order_find_each_that_was_acknowledged() {
     run_all(&ordered::SCENARIO);
+}
+
+#[test]
+fn survivors_of_transactions_go_on_and_money_is_neither_made_nor_lost() {
+    run_all(&transactions::SCENARIO);
 }
 
 #[test]

@@ -1,0 +1,285 @@
+//! Victims that move money among the accounts of a store in transactions: whoever dies or stops at whatever point, nobody waits
+//! for it, money is neither made nor lost, and what counts is what is counted.
+
+use std::collections::BTreeMap;
+
+use memora::{Durability, ErrorCode, Fabric, Result, Store, StoreOptions, Transaction};
+use memora_stress::random::Random;
+use memora_testkit::kill_point::{Harm, Victim, within_patience};
+use memora_testkit::process::Worker;
+
+use crate::{Blow, ENTRY, Place, Scenario, borrowed, check, environment};
+
+pub const SCENARIO: Scenario =
+    Scenario { role: "transactions", covers, tries: 2, prepare, survive, conclude };
+
+const FABRIC: &str = "bank";
+const ACCOUNTS: u64 = 6;
+const START: u64 = 20;
+
+/// Those who stand at these points when the victim comes; the first ones are dead by then.
+const OTHERS: [(&str, u64); 6] = [
+    ("table.intent.installed", 3),
+    ("table.intent.before_commit", 5),
+    ("table.intent.committed", 4),
+    ("table.intent.installed", 2),
+    ("table.intent.before_commit", 2),
+    ("table.intent.committed", 2),
+];
+const DEAD: usize = 3;
+
+fn covers(name: &str) -> bool {
+    ["table.stamp.", "table.decide.", "table.intent.", "table.cut.", "store.flush.cut"]
+        .iter()
+        .any(|part| name.starts_with(part))
+        || ["before_abort", "state_ended", "before_none"]
+            .iter()
+            .any(|part| name.strip_prefix("table.inherit.") == Some(part))
+}
+
+fn fabric(place: &Place) -> Fabric {
+    place.open(FABRIC, crate::FABRIC_LIMIT)
+}
+
+fn open(fabric: &Fabric, place: &Place) -> Store {
+    let options = StoreOptions {
+        dir: Some(place.root.join("bank")),
+        durability: Durability::Async { interval_ms: 1000 },
+        checkpoint_bytes: 256 << 10,
+        ..StoreOptions::default()
+    };
+    fabric.store("accounts", &options).unwrap_or_else(|error| panic!("the store does not open: {error}"))
+}
+
+fn account(number: u64) -> Vec<u8> {
+    format!("account {number}").into_bytes()
+}
+
+fn number(value: Option<Vec<u8>>) -> u64 {
+    value.map_or(0, |value| String::from_utf8(value).expect("text").parse().expect("a number"))
+}
+
+/// An account without money has no entry.
+fn put(transaction: &mut Transaction, key: &[u8], amount: u64) -> Result<()> {
+    match amount {
+        0 => transaction.delete(key).map(drop),
+        _ => transaction.put(key, amount.to_string().as_bytes()),
+    }
+}
+
+/// Moves money from one account to another, and counts that for `who`.
+fn transfer(store: &Store, who: &str, random: &mut Random, durability: Durability) {
+    let (from, step) = (random.draw(ACCOUNTS), 1 + random.draw(ACCOUNTS - 1));
+    let (from, to) = (account(from), account((from + step) % ACCOUNTS));
+    let most = random.draw(START);
+    store
+        .transact(|transaction| {
+            transaction.set_durability(durability)?;
+            let (balance, other) = (number(transaction.get(&from)?), number(transaction.get(&to)?));
+            let amount = most.min(balance);
+            put(transaction, &from, balance - amount)?;
+            put(transaction, &to, other + amount)?;
+            let done = number(transaction.get(who.as_bytes())?);
+            transaction.put(who.as_bytes(), (done + 1).to_string().as_bytes())
+        })
+        .unwrap_or_else(|error| panic!("{who} cannot transfer: {error}"));
+}
+
+/// What all have together, at one moment.
+fn sum(store: &Store) -> u64 {
+    store
+        .transact(|transaction| {
+            (0..ACCOUNTS).try_fold(0, |sum, of| Ok(sum + number(transaction.get(&account(of))?)))
+        })
+        .unwrap_or_else(|error| panic!("the accounts cannot be read: {error}"))
+}
+
+/// A transaction that cannot commit, because what it has read changes meanwhile.
+fn fail(store: &Store, who: &str) {
+    let mut transaction = store.transaction().expect("begun");
+    let read = format!("{who} reads");
+    transaction.get(read.as_bytes()).expect("read");
+    transaction.put(b"account 0", b"1000000").expect("put");
+    transaction.put(format!("{who} never").as_bytes(), b"made").expect("put");
+    store.set(read.as_bytes(), b"changed").expect("set");
+    let error = transaction.commit().expect_err("what it has read was changed");
+    assert_eq!(error.code(), ErrorCode::Conflict);
+}
+
+fn work(store: &Store, who: &str, random: &mut Random, rounds: u64) {
+    for round in 0..rounds {
+        transfer(store, who, random, Durability::Process);
+        match round % 8 {
+            1 => assert_eq!(sum(store), ACCOUNTS * START, "{who}"),
+            3 => fail(store, who),
+            5 => {
+                store.set(format!("{who} plain").as_bytes(), &[7; 500]).expect("set");
+                store.delete(format!("{who} plain").as_bytes()).expect("deleted");
+            }
+            7 => store.flush().expect("flushed"),
+            _ => {}
+        }
+    }
+    transfer(store, who, random, Durability::Sync);
+}
+
+fn prepare(place: &Place) -> Vec<Victim> {
+    {
+        let fabric = fabric(place);
+        let store = open(&fabric, place);
+        store
+            .transact(|transaction| {
+                (0..ACCOUNTS).try_for_each(|of| transaction.put(&account(of), START.to_string().as_bytes()))
+            })
+            .expect("opened");
+        store.flush().expect("flushed");
+        fabric.close().expect("closed");
+    }
+    let environment = environment(place);
+    let mut others: Vec<Victim> = OTHERS
+        .into_iter()
+        .map(|(name, nth)| {
+            Victim::harm(ENTRY, "halfway", &borrowed(&environment), (name, nth, Harm::Freeze))
+                .unwrap_or_else(|| panic!("nobody reaches {name}:{nth}"))
+        })
+        .collect();
+    for dead in &mut others[..DEAD] {
+        assert!(Worker::was_killed(dead.worker().kill()), "a frozen process does nothing but die");
+    }
+    others.split_off(DEAD)
+}
+
+/// Stops in the middle of a transaction on keys of its own: so that the victim finds it as it is.
+pub fn halfway(place: &Place) {
+    let fabric = fabric(place);
+    let store = open(&fabric, place);
+    let me = std::process::id();
+    let own = [format!("halfway {me} a"), format!("halfway {me} b")];
+    for round in 1..=6u64 {
+        store
+            .transact(|transaction| {
+                for key in &own {
+                    transaction.put(key.as_bytes(), round.to_string().as_bytes())?;
+                }
+                Ok(())
+            })
+            .expect("committed");
+    }
+}
+
+/// The keys of those who stopped halfway have the same value, for whoever reads.
+fn read_halves(store: &Store) {
+    let mut halves: BTreeMap<String, u64> = BTreeMap::new();
+    let mut cursor = 0;
+    loop {
+        let visit = |key: &[u8], _: &memora::Entry| {
+            let key = String::from_utf8_lossy(key).into_owned();
+            if let Some(who) = key.strip_prefix("halfway ") {
+                halves.entry(who[..who.len() - 2].to_string()).or_default();
+            }
+        };
+        cursor = store.scan(cursor, 100, visit).expect("scanned");
+        if cursor == 0 {
+            break;
+        }
+    }
+    for who in halves.keys() {
+        let half = |which: &str| format!("halfway {who} {which}").into_bytes();
+        let (a, b) = store
+            .transact(|transaction| Ok((transaction.get(&half("a"))?, transaction.get(&half("b"))?)))
+            .expect("read");
+        assert_eq!(a, b, "one half of a transaction counts");
+    }
+}
+
+pub fn victim(place: &Place) {
+    let mut random = Random::new("victim");
+    for _ in 0..2 {
+        let fabric = fabric(place);
+        let store = open(&fabric, place);
+        // Before those who are halfway are met: the cut has to tell their states apart.
+        store.flush().expect("flushed");
+        read_halves(&store);
+        fabric.reap().expect("reaped");
+        work(&store, "victim", &mut random, 30);
+        forget(&fabric);
+        drop(store);
+        fabric.close().expect("closed");
+    }
+}
+
+/// A store without files takes what is deleted out at once.
+fn forget(fabric: &Fabric) {
+    let options = StoreOptions { durability: Durability::Process, ..StoreOptions::default() };
+    let store = fabric.store("memory", &options).expect("created");
+    for round in 0..4u8 {
+        store
+            .transact(|transaction| {
+                transaction.delete(b"gone")?;
+                transaction.put(b"kept", &[round])
+            })
+            .expect("committed");
+        store.set(b"gone", b"again").expect("set");
+        let both = store
+            .transact(|transaction| Ok((transaction.get(b"gone")?, transaction.get(b"kept")?)))
+            .expect("read");
+        assert!(both.1.is_some(), "{both:?}");
+    }
+}
+
+fn survive(place: &Place, blow: Blow) {
+    let root = Place { root: place.root.clone() };
+    within_patience("transactions beside the victim", move || {
+        let fabric = fabric(&root);
+        let store = open(&fabric, &root);
+        read_halves(&store);
+        assert_eq!(sum(&store), ACCOUNTS * START, "with the victim");
+        let mut random = Random::new(&format!("survivor {blow:?}"));
+        work(&store, "survivor", &mut random, 40);
+        assert_eq!(sum(&store), ACCOUNTS * START, "with the victim");
+        check(&fabric, "with the victim");
+    });
+}
+
+fn conclude(place: &Place) {
+    let (mut done, mut entries) = (Vec::new(), BTreeMap::new());
+    {
+        let fabric = fabric(place);
+        fabric.reap().expect("reaped");
+        let store = open(&fabric, place);
+        work(&store, "last", &mut Random::new("last"), 10);
+        read_halves(&store);
+        for who in ["victim", "survivor", "last"] {
+            done.push((who, number(store.get(who.as_bytes()).expect("read"))));
+        }
+        store.flush().expect("flushed");
+        entries.extend(contents(&store));
+        assert_eq!(store.len().expect("counted"), entries.len() as u64);
+        check(&fabric, "after the victim");
+        drop(store);
+        fabric.close().expect("closed");
+    }
+    assert!(done.iter().any(|(who, count)| *who == "last" && *count == 11));
+    Fabric::remove(Some(&place.home()), FABRIC).unwrap_or_else(|error| panic!("the fabric stays: {error}"));
+    let fabric = fabric(place);
+    let store = open(&fabric, place);
+    assert_eq!(sum(&store), ACCOUNTS * START, "after recovery");
+    assert_eq!(contents(&store), entries, "what was flushed is recovered");
+    assert_eq!(store.len().expect("counted"), entries.len() as u64);
+    read_halves(&store);
+    check(&fabric, "after recovery");
+}
+
+fn contents(store: &Store) -> BTreeMap<Vec<u8>, Vec<u8>> {
+    let (mut all, mut cursor) = (BTreeMap::new(), 0);
+    loop {
+        cursor = store
+            .scan(cursor, 100, |key, entry| {
+                all.insert(key.to_vec(), entry.value.clone());
+            })
+            .expect("scanned");
+        if cursor == 0 {
+            return all;
+        }
+    }
+}
