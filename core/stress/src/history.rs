@@ -50,6 +50,9 @@ pub struct Line {
     /// Version: expected by `casv`, answered by `gets`.
     #[serde(default, deserialize_with = "number", skip_serializing_if = "Option::is_none")]
     pub tok: Option<u64>,
+    /// What a transaction does, in the answer with what it read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ops: Option<Vec<Step>>,
     /// When the question was asked, monotonic ns.
     pub t0: u64,
     /// When the answer was there; absent in a question.
@@ -64,6 +67,21 @@ pub struct Line {
     /// The stable name of the error that answered.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub err: Option<String>,
+}
+
+/// One operation of a transaction.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Step {
+    /// `get` or `put`.
+    pub op: String,
+    /// Key.
+    pub k: String,
+    /// The name of the value that is put.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub v: Option<String>,
+    /// What was read; absent = nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub out: Option<Out>,
 }
 
 /// What a read or a counter answered.

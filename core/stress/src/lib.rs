@@ -9,6 +9,7 @@ pub mod kv;
 pub mod log;
 pub mod queue;
 pub mod random;
+pub mod transaction;
 pub mod whole;
 pub mod work;
 

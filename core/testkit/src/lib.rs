@@ -11,5 +11,6 @@ pub mod linearizability;
 pub mod log_history;
 pub mod process;
 pub mod queue_history;
+pub mod transaction_history;
 pub mod work_history;
 pub use memora_stress::history;
