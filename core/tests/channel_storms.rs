@@ -4,7 +4,6 @@
 //!
 //! `MEMORA_TORTURE=N` sends N times a hundred million messages, otherwise it is two hundred thousand.
 
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -13,6 +12,7 @@ use memora::{Acknowledge, Channel, ChannelKind, ChannelOptions, ErrorCode, Fabri
 use memora_stress::random::Random;
 use memora_testkit::kill_point::torture;
 use memora_testkit::process::{self, PATIENCE, Worker};
+use memora_testkit::words::Words;
 
 const HOME: &str = "MEMORA_CHANNEL_STORM_HOME";
 /// Messages that a call hands out at most: what a killed consumer may see again, or take with it.
@@ -21,7 +21,7 @@ const BATCH: u64 = 256;
 /// What all processes of a storm know: who sent how much, and who got what. It is a file that all map, so what a process stored stays
 /// when it is killed.
 struct Ledger {
-    map: memmap2::MmapRaw,
+    words: Words,
 }
 
 impl Ledger {
@@ -39,21 +39,17 @@ impl Ledger {
     const BYTES: u64 = Ledger::BITS + Ledger::PRODUCERS * Ledger::MOST / 8;
 
     fn create(home: &Path) {
-        let file = std::fs::File::create_new(home.join("ledger")).expect("a new file");
-        file.write_all_at(&[0], Ledger::BYTES - 1).expect("a long file with holes");
+        Words::create(&home.join("ledger"), Ledger::BYTES);
     }
 
     fn open(home: &Path) -> Ledger {
-        let file = std::fs::File::options().read(true).write(true).open(home.join("ledger"));
-        let map = memmap2::MmapOptions::new().map_raw(&file.expect("made before")).expect("mapped");
-        assert_eq!(map.len() as u64, Ledger::BYTES);
-        Ledger { map }
+        let words = Words::open(&home.join("ledger"));
+        assert_eq!(words.bytes(), Ledger::BYTES);
+        Ledger { words }
     }
 
     fn word(&self, at: u64) -> &AtomicU64 {
-        assert!(at.is_multiple_of(8) && at < Ledger::BYTES);
-        // SAFETY: within the mapping, which lives as long as `self`, aligned, and never accessed but as an atomic.
-        unsafe { &*self.map.as_mut_ptr().add(at as usize).cast::<AtomicU64>() }
+        self.words.at(at)
     }
 
     /// Begins an incarnation of a producer.

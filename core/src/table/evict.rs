@@ -39,7 +39,7 @@ pub(super) const KEEP_MAX: usize = 256;
 /// One of so many entries, or chunks, may be a young one.
 const SMALL_SHARE: u64 = 5;
 /// When one of so many parts of a whole cache has come back to it, and nothing from among the old, the old ones go first.
-const STALE_PART: u64 = 10;
+const STALE_PART: u64 = 64;
 
 /// What a process keeps for itself.
 pub(super) struct Eviction {

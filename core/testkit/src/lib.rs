@@ -12,5 +12,7 @@ pub mod log_history;
 pub mod process;
 pub mod queue_history;
 pub mod transaction_history;
+#[allow(unsafe_code)]
+pub mod words;
 pub mod work_history;
 pub use memora_stress::history;

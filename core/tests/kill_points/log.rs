@@ -18,7 +18,7 @@ const LOGS: [(&str, OverrunPolicy); 2] = [("newest", OverrunPolicy::Overrun), ("
 const BYTES: u64 = 256 << 10;
 
 fn covers(name: &str) -> bool {
-    name.starts_with("channel.log_")
+    name.starts_with("channel.log_") && !name.starts_with("channel.log_files_")
 }
 
 fn fabric(place: &Place) -> Fabric {

@@ -14,7 +14,7 @@ use crate::{Blow, Place, Scenario, check, keep};
 
 pub const SCENARIO: Scenario = Scenario {
     role: "log files",
-    covers: |name| name.starts_with("log_files.") || name.starts_with("journal."),
+    covers: |name| name.starts_with("channel.log_files_") || name.starts_with("journal."),
     tries: 1,
     prepare,
     survive,

@@ -95,10 +95,10 @@ impl Source for Flush<'_> {
 
     fn settle(&self, taken: Taken) -> Result<()> {
         let words = self.0.words()?;
-        kill_point!("log_files.flush.before_mark");
+        kill_point!("channel.log_files_flush.before_mark");
         // ORDER AcqRel [log-flushed]: the files hold everything in front of it; a late leader moves it nowhere.
         words.flushed_word().fetch_max(taken.to, Ordering::AcqRel);
-        kill_point!("log_files.flush.marked");
+        kill_point!("channel.log_files_flush.marked");
         if let Some((seen, written)) = taken.marks {
             // ORDER AcqRel [log-marks]: a failure means that a later flush wrote other places.
             let _ = words.marks().compare_exchange(seen, written, Ordering::AcqRel, Ordering::Relaxed);

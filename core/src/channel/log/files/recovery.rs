@@ -118,7 +118,7 @@ impl Area {
             }
             let me = self.ground.thread()?;
             if let Some(reign) = claim(words.recoverer(), me, &is_dead, &files.recovery_watch, true)? {
-                kill_point!("log_files.recover.claimed");
+                kill_point!("channel.log_files_recover.claimed");
                 if words.is_ready() {
                     return Ok(());
                 }
@@ -156,7 +156,7 @@ impl Area {
                 format!("{} holds another log than the one in memory.", layer.place()),
             ));
         }
-        kill_point!("log_files.recover.before_cells");
+        kill_point!("channel.log_files_recover.before_cells");
         self.begin_at(contents.end, beat)?;
         // ORDER AcqRel [log-ready]: ordered by `ready` below; a late recoverer changes nothing.
         let change = |word: &crate::shm::atomic::AtomicU64, seen: u64, to: u64| {
@@ -180,9 +180,9 @@ impl Area {
         words.journal()?.init(term, contents.epoch_max.saturating_add(1), 0);
         change(words.trimmer(), 0, LeaderWord::free(term).0);
         beat()?;
-        kill_point!("log_files.recover.before_ready");
+        kill_point!("channel.log_files_recover.before_ready");
         change(words.ready(), 0, 1);
-        kill_point!("log_files.recover.ready");
+        kill_point!("channel.log_files_recover.ready");
         Ok(())
     }
 
@@ -202,7 +202,7 @@ impl Area {
                 let _ = word.compare_exchange(seen, cell, Ordering::AcqRel, Ordering::Relaxed);
             }
         }
-        kill_point!("log_files.recover.cells");
+        kill_point!("channel.log_files_recover.cells");
         beat()?;
         let seen = log.oldest();
         self.move_oldest(seen, end)
@@ -234,7 +234,7 @@ impl Area {
             let Some(joining) = self.claim(me, index, self.sub_state(index)?)? else { continue };
             self.write_name(index, &place.name)?;
             self.begin_reader(index, ReaderPlace::new(place.position.min(end), joining.generation()))?;
-            kill_point!("log_files.recover.reader");
+            kill_point!("channel.log_files_recover.reader");
             let away = SubState::new(SubKind::Away, NAMED, 0, joining.generation());
             if reign.beat() && self.change_sub(index, joining, away)? {
                 return Ok(());

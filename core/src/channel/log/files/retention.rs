@@ -97,7 +97,7 @@ impl Area {
         let Some(reign) = claim(words.trimmer(), me, &is_dead, &files.trim_watch, true)? else {
             return Ok(());
         };
-        kill_point!("log_files.trim.claimed");
+        kill_point!("channel.log_files_trim.claimed");
         match self.retain_as(&reign) {
             Ok(true) => Ok(()),
             Ok(false) => {
@@ -131,7 +131,7 @@ impl Area {
                 return Ok(false);
             }
             let floor = self.first_from(journal, &all[gone..])?;
-            kill_point!("log_files.trim.before_stored");
+            kill_point!("channel.log_files_trim.before_stored");
             // ORDER AcqRel [log-stored]: a failure means that a reader came, or another trimmed.
             let moved = words.stored_word().compare_exchange(
                 stored.0,
@@ -142,7 +142,7 @@ impl Area {
             if moved.is_err() {
                 continue;
             }
-            kill_point!("log_files.trim.stored");
+            kill_point!("channel.log_files_trim.stored");
             self.remove_files(journal, reign, all[gone], floor)?;
             words.trimmed_at().store(tail.0, Ordering::Relaxed);
             return Ok(true);
