@@ -22,6 +22,7 @@
 //! | `object` | the store as an object of a fabric: layout, opening, inheritance |
 //! | `core` | what handles and ticker share; flush |
 //! | `flush` | what a flush writes |
+//! | `read_range` | ranges that a transaction has read |
 //! | `range` | entries in the order of their keys |
 //! | `operations` | changes of a part of an entry |
 //! | `recovery` | the first opener reads the files |
@@ -39,6 +40,7 @@ mod operations;
 #[cfg(all(test, feature = "kill-points", not(memora_loom)))]
 mod process_tests;
 mod range;
+mod read_range;
 mod recovery;
 #[cfg(all(test, not(memora_loom)))]
 mod tests;

@@ -27,12 +27,16 @@
 //! one compare-and-swap for each key that is written, a look at each that was read, and two more compare-and-swaps.
 
 use std::collections::BTreeMap;
+use std::ops::{Bound, RangeBounds};
+use std::sync::Arc;
 use std::time::Duration;
 
+use super::core::Core;
+use super::read_range::ReadRange;
 use super::{Durability, Store, entry};
 use crate::error::{Error, ErrorCode, Result};
 use crate::table::entry::{Entry, SetOptions, Version};
-use crate::table::{Intent, Sighting, Update, Value};
+use crate::table::{Cursor, Direction, Intent, Keys, Sighting, Update, Value};
 
 /// Keys that a transaction may read, and keys that it may write.
 pub const TRANSACTION_KEYS_MAX: usize = 1 << 16;
@@ -42,12 +46,24 @@ pub const TRANSACTION_BYTES_MAX: usize = 64 << 20;
 /// How often a function is called before its transaction gives up.
 const TRIES: u32 = 1000;
 /// Reads that are proved between two signs of life.
-const BEAT: usize = 32;
+pub(super) const BEAT: usize = 32;
 
 /// A value to be put, with what stands beside it.
 struct Put {
     value: Vec<u8>,
     options: SetOptions,
+}
+
+impl Put {
+    /// As the transaction itself reads it.
+    fn entry(&self) -> Entry {
+        Entry {
+            value: self.value.clone(),
+            version: Version(0),
+            flags: self.options.flags,
+            ttl_ms: self.options.ttl_ms,
+        }
+    }
 }
 
 /// A transaction of a store, which it holds open as a clone of its handle does. Dropping it without [`Transaction::commit`] does nothing to the store. It belongs to one thread at
@@ -60,6 +76,8 @@ pub struct Transaction {
     writes: BTreeMap<Vec<u8>, Option<Put>>,
     /// Of keys and values that are written.
     bytes: usize,
+    /// Ranges that were read.
+    ranges: Vec<ReadRange>,
 }
 
 fn too_large(what: &str) -> Error {
@@ -76,6 +94,7 @@ impl Store {
             reads: BTreeMap::new(),
             writes: BTreeMap::new(),
             bytes: 0,
+            ranges: Vec::new(),
         })
     }
 
@@ -132,19 +151,18 @@ impl Transaction {
 
     /// The value of a key with what stands beside it. The version of what the transaction itself has put is 0.
     pub fn get_entry(&mut self, key: &[u8]) -> Result<Option<Entry>> {
-        let core = self.store.core()?;
+        self.store.core()?;
         match self.writes.get(key) {
             Some(None) => return Ok(None),
-            Some(Some(put)) => {
-                return Ok(Some(Entry {
-                    value: put.value.clone(),
-                    version: Version(0),
-                    flags: put.options.flags,
-                    ttl_ms: put.options.ttl_ms,
-                }));
-            }
+            Some(Some(put)) => return Ok(Some(put.entry())),
             None => {}
         }
+        let shared = Arc::clone(&self.store.shared);
+        self.read(&shared.core, key)
+    }
+
+    /// Reads a key past what the transaction itself has put.
+    fn read(&mut self, core: &Core, key: &[u8]) -> Result<Option<Entry>> {
         let mut value = Vec::new();
         let (sighting, head) = core.table.sight(key, &mut |head, span| {
             value.resize(head.value_len as usize, 0);
@@ -168,6 +186,64 @@ impl Transaction {
                 Ok(())
             }
         }
+    }
+
+    /// Visits the entries between two bounds, as this transaction sees them, in the order of their keys, at most `limit` of them; as
+    /// [`Store::range`] it answers from where to go on. It is proved at the commit that no entry came into the part that was
+    /// visited, or left it. `NotOrdered` if the store was made without `ordered`.
+    pub fn range(
+        &mut self,
+        from: Bound<&[u8]>,
+        to: Bound<&[u8]>,
+        direction: Direction,
+        limit: usize,
+        mut visit: impl FnMut(&[u8], &Entry),
+    ) -> Result<Option<Vec<u8>>> {
+        self.store.core()?;
+        if limit == 0 {
+            return Ok(None);
+        }
+        let shared = Arc::clone(&self.store.shared);
+        let table = &shared.core.table;
+        let floor = table.floor_now();
+        let mut cursor = Cursor::new(direction, from, to);
+        let (mut keys, mut found, mut left) = (Keys::default(), BTreeMap::new(), limit);
+        let mut last = None;
+        // What the transaction deletes takes no place: only what stays is counted.
+        'leaves: while table.next_keys(&mut cursor, &mut keys, None)? {
+            for key in keys.iter() {
+                let Some(entry) = self.read(&shared.core, key)? else { continue };
+                left -= usize::from(!matches!(self.writes.get(key), Some(None)));
+                found.insert(key.to_vec(), entry);
+                if left == 0 {
+                    last = Some(key.to_vec());
+                    break 'leaves;
+                }
+            }
+        }
+        let (from, to) = match (&last, direction) {
+            (None, _) => (from, to),
+            (Some(last), Direction::Forward) => (from, Bound::Included(last.as_slice())),
+            (Some(last), Direction::Backward) => (Bound::Included(last.as_slice()), to),
+        };
+        self.ranges.push(ReadRange::new(from, to, floor));
+        for (key, put) in self.writes.iter().filter(|(key, _)| (from, to).contains(key.as_slice())) {
+            match put {
+                Some(put) => drop(found.insert(key.clone(), put.entry())),
+                None => drop(found.remove(key)),
+            }
+        }
+        let more = last.is_some() || found.len() > limit;
+        let mut shown = None;
+        let mut show = |(key, entry): (&Vec<u8>, &Entry)| {
+            visit(key, entry);
+            shown = Some(key.clone());
+        };
+        match direction {
+            Direction::Forward => found.iter().take(limit).for_each(&mut show),
+            Direction::Backward => found.iter().rev().take(limit).for_each(&mut show),
+        }
+        Ok(shown.filter(|_| more))
     }
 
     /// Refuses to go on unless a key has this version now, or none; and to commit unless it still has.
@@ -289,6 +365,11 @@ impl Transaction {
                     table.beat(me);
                 }
                 if !table.is_unchanged(me, &begun, key, sighting)? {
+                    return Ok(false);
+                }
+            }
+            for range in &self.ranges {
+                if !range.is_unchanged(table, me, &begun, &self.reads)? {
                     return Ok(false);
                 }
             }

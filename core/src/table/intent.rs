@@ -182,9 +182,19 @@ impl Table {
         key: &[u8],
         sighting: &Sighting,
     ) -> Result<bool> {
+        Ok(self.seen_now(me, begun, key)? == Some(*sighting))
+    }
+
+    /// Whether no slot has a record of a key, but for what the transaction itself puts there.
+    pub fn is_untouched(&self, me: Actor<'_>, begun: &Begun, key: &[u8]) -> Result<bool> {
+        Ok(self.seen_now(me, begun, key)?.is_some_and(|now| now.id == 0))
+    }
+
+    /// What is there of a key, but for what the transaction itself puts there; `None` if it has to give way.
+    fn seen_now(&self, me: Actor<'_>, begun: &Begun, key: &[u8]) -> Result<Option<Sighting>> {
         let mine = begun.reference;
         self.with_slot_as_found(me, key, &mut |found| {
-            let Some(found) = found else { return Ok(Some(self.as_seen(None) == *sighting)) };
+            let Some(found) = found else { return Ok(Some(Some(self.as_seen(None)))) };
             // ORDER Acquire [stamp]: as in `what_counts`.
             let word = self.stamp_word(found.offset)?;
             let now = match Stamp::of(word.load(Ordering::Acquire)) {
@@ -192,12 +202,18 @@ impl Table {
                 Stamp::Of(other) if other == mine => self.seen_before(found.offset)?,
                 Stamp::Of(other) => match self.seen_under(word, other, mine, &found)? {
                     Under::Seen(now) => now,
-                    Under::GiveWay => return Ok(Some(false)),
+                    Under::GiveWay => return Ok(Some(None)),
                     Under::Again => return Ok(None),
                 },
             };
-            Ok(if self.unchanged(&found) { Some(now == *sighting) } else { None })
+            Ok(if self.unchanged(&found) { Some(Some(now)) } else { None })
         })
+    }
+
+    /// The table's floor: as long as it stands no record has left a slot for good.
+    pub fn floor_now(&self) -> u64 {
+        // ORDER Acquire [order-floor]: as in `sight`.
+        self.floor().load(Ordering::Acquire)
     }
 
     /// What the state before an undecided one would be seen as.

@@ -111,9 +111,7 @@ use std::sync::{Arc, OnceLock, Weak};
 pub use action::{Action, Changed, Current, Id, Restored, Revision, Update, Value};
 pub use check::{check, inherit};
 pub use count::TableStats;
-#[cfg(test)]
-pub use intent::Begun;
-pub use intent::{Intent, Sighting};
+pub use intent::{Begun, Intent, Sighting};
 pub use lease::{Asked, End};
 pub use observe::{EventKind, Observer};
 pub use ordered::{Cursor, Direction, Keys};
