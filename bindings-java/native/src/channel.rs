@@ -126,24 +126,57 @@ pub fn subscriber<'l>(env: EnvUnowned<'l>, class: JClass<'l>, channel: jlong, na
     })
 }
 
+/// Subscribers and consumers that are waited for: also the place of one that has something which is in no ring.
+fn watch(handles: &[jlong]) -> Answer<(WaitSet, Option<usize>)> {
+    let mut set = WaitSet::new();
+    let mut ready = None;
+    for (place, handle) in handles.iter().enumerate() {
+        let has = with(*handle, |object| match &object.kind {
+            Kind::Subscriber(_) => Ok(object.subscriber()?.watch(&mut set)?),
+            Kind::Consumer(_) => Ok(object.consumer()?.watch(&mut set)?),
+            _ => Err(wrong()),
+        })?;
+        ready = ready.or(has.then_some(place));
+    }
+    Ok((set, ready))
+}
+
+fn wait(set: &WaitSet, wait_us: jint) -> Result<Option<usize>> {
+    set.wait(Some(Duration::from_micros(u64::try_from(wait_us).unwrap_or(0))))
+}
+
 /// Waits for several subscribers and consumers: the place of one that has something, or -1 for none in time.
 #[jni_mangle("io.memora.internal.Native")]
 pub fn wait_any<'l>(env: EnvUnowned<'l>, class: JClass<'l>, handles: JLongArray<'l>, wait_us: jint) -> jint {
     guard(env, class, |jvm| {
-        let mut set = WaitSet::new();
-        let mut ready = None;
-        for (place, handle) in jvm.all_longs(&handles)?.into_iter().enumerate() {
-            let has = with(handle, |object| match &object.kind {
-                Kind::Subscriber(_) => Ok(object.subscriber()?.watch(&mut set)?),
-                Kind::Consumer(_) => Ok(object.consumer()?.watch(&mut set)?),
-                _ => Err(wrong()),
-            })?;
-            ready = ready.or(has.then_some(place));
-        }
+        let (set, mut ready) = watch(&jvm.all_longs(&handles)?)?;
         if ready.is_none() {
-            ready = set.wait(Some(Duration::from_micros(u64::try_from(wait_us).unwrap_or(0))))?;
+            ready = wait(&set, wait_us)?;
         }
         Ok(ready.map_or(NONE, |place| place as jint))
+    })
+}
+
+/// Several subscribers and consumers, to be waited for by another thread; 0 if one has something already.
+#[jni_mangle("io.memora.internal.Native")]
+pub fn wait_set<'l>(env: EnvUnowned<'l>, class: JClass<'l>, handles: JLongArray<'l>) -> jlong {
+    guard(env, class, |jvm| {
+        let handles = jvm.all_longs(&handles)?;
+        if handles.is_empty() {
+            return Err(ErrorCode::InvalidArgument.into());
+        }
+        match watch(&handles)? {
+            (set, None) => insert(Object { parent: 0, kind: Kind::WaitSet(set) }),
+            (_, Some(_)) => Ok(0),
+        }
+    })
+}
+
+/// Waits for a set: the place of one that has something, or -1 for none in time.
+#[jni_mangle("io.memora.internal.Native")]
+pub fn wait_set_wait<'l>(env: EnvUnowned<'l>, class: JClass<'l>, handle: jlong, wait_us: jint) -> jint {
+    guard(env, class, |_| {
+        with(handle, |object| Ok(wait(object.wait_set()?, wait_us)?.map_or(NONE, |place| place as jint)))
     })
 }
 

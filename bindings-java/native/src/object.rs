@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use jni::sys::jlong;
 use memora::{
     Appender, Cache, Channel, Client, Error, ErrorCode, EventSubscriber, Fabric, Publisher, Service, Store,
-    Topic, TopicSubscriber, View, ViewedMemory,
+    Topic, TopicSubscriber, View, ViewedMemory, WaitSet,
 };
 
 use crate::cache::Entries;
@@ -50,6 +50,7 @@ pub enum Kind {
     Topic(Topic),
     TopicSubscriber(OneAtATime<TopicSubscriber>),
     Transaction(OneAtATime<Begun>),
+    WaitSet(WaitSet),
 }
 
 impl Object {
@@ -71,6 +72,13 @@ impl Object {
     pub fn cache(&self) -> Answer<&Cache> {
         match &self.kind {
             Kind::Cache(cache) => Ok(cache),
+            _ => Err(wrong()),
+        }
+    }
+
+    pub fn wait_set(&self) -> Answer<&WaitSet> {
+        match &self.kind {
+            Kind::WaitSet(set) => Ok(set),
             _ => Err(wrong()),
         }
     }

@@ -238,6 +238,10 @@ public final class Native {
 
     public static native int waitAny(long[] handles, int waitMicros);
 
+    public static native long waitSet(long[] handles);
+
+    public static native int waitSetWait(long set, int waitMicros);
+
     public static native long sendAll(long handle, byte[] payloads, int[] lengths, int waitMicros);
 
     public static native long sendBuffer(long handle, ByteBuffer payload, int start, int len, int waitMicros);
