@@ -398,6 +398,12 @@
 #define MEMORA_EJECTED -4152
 
 /**
+ * The store does not keep its keys in order.
+ * Make it with `ordered`, or read it with `scan`.
+ */
+#define MEMORA_NOT_ORDERED -4159
+
+/**
  * The transaction read what another has changed meanwhile, or was in its way: nothing of it was done.
  * Do it again from the start with what is there now; the form with a function does so by itself.
  */
@@ -578,6 +584,21 @@
  * All entries were flushed: no key.
  */
 #define MEMORA_EVENT_FLUSH 5
+
+/**
+ * From the greatest key to the least.
+ */
+#define MEMORA_RANGE_BACKWARD 1
+
+/**
+ * Without the key `from` itself.
+ */
+#define MEMORA_RANGE_FROM_EXCLUDED 2
+
+/**
+ * With the key `to` itself.
+ */
+#define MEMORA_RANGE_TO_INCLUDED 4
 
 /**
  * One producer of a log. Open it with memora_appender_open(), close it with memora_appender_close(). For one thread at a time:
@@ -947,6 +968,14 @@ typedef struct memora_store_options_t {
      * With MEMORA_DURABILITY_ASYNC: milliseconds between two syncs. 0: the default.
      */
     uint32_t interval_ms;
+    /**
+     * 1: the store keeps its keys in order, for memora_store_range(). 0: as it was made; a new store then does not.
+     */
+    uint32_t ordered;
+    /**
+     * Must be 0.
+     */
+    uint32_t reserved;
 } memora_store_options_t;
 
 /**
@@ -3426,6 +3455,42 @@ int memora_store_scan(struct memora_store_t *store,
                       size_t limit,
                       memora_entry_fn function,
                       void *context);
+
+/**
+ * Calls `function` for the entries whose keys lie between `from` and `to`, in the order of their bytes, at most `limit` of
+ * them. NULL: no bound. `flags` are those of MEMORA_RANGE_*; without any the scan goes forwards, with `from`, without `to`.
+ * An entry that is there during the whole scan comes once; one that comes or goes meanwhile may. `more`, which may be NULL,
+ * tells whether there may be more: then go on behind the last key that came, with MEMORA_RANGE_FROM_EXCLUDED, or
+ * backwards before it, without MEMORA_RANGE_TO_INCLUDED.
+ * The function may call the library, but not throw or jump out.
+ *
+ * Returns MEMORA_OK, MEMORA_NOT_ORDERED, MEMORA_INVALID_ARGUMENT, MEMORA_CLOSED, MEMORA_FORKED, MEMORA_CORRUPT.
+ */
+int memora_store_range(struct memora_store_t *store,
+                       const void *from,
+                       size_t from_len,
+                       const void *to,
+                       size_t to_len,
+                       uint32_t flags,
+                       size_t limit,
+                       memora_entry_fn function,
+                       void *context,
+                       int *more);
+
+/**
+ * As memora_store_range(), of the keys that begin with `prefix`; of the flags only MEMORA_RANGE_BACKWARD. Where there is more, go
+ * on with memora_store_range().
+ *
+ * Returns what memora_store_range() does.
+ */
+int memora_store_prefix(struct memora_store_t *store,
+                        const void *prefix,
+                        size_t prefix_len,
+                        uint32_t flags,
+                        size_t limit,
+                        memora_entry_fn function,
+                        void *context,
+                        int *more);
 
 /**
  * As memora_store_set() without options, with another durability for this one write: one of MEMORA_DURABILITY_*.

@@ -120,6 +120,71 @@ static void entries_come_back_when_the_fabric_is_gone(void) {
     CHECK(seen == 302);
 }
 
+static char found[64];
+
+static void add_key(void *context, const void *key, size_t key_len, const void *value, size_t value_len,
+                    const memora_entry_t *entry) {
+    CHECK(context == found && entry && entry->version != 0);
+    CHECK(value_len == key_len && memcmp(key, value, key_len) == 0);
+    strncat(found, key, key_len);
+    strcat(found, " ");
+}
+
+/* The keys of a range, each with a space behind it. */
+static const char *range(memora_store_t *of, const char *from, const char *to, uint32_t flags, size_t limit, int *more) {
+    found[0] = 0;
+    OK(memora_store_range(of, from, from ? strlen(from) : 0, to, to ? strlen(to) : 0, flags, limit, add_key, found, more));
+    return found;
+}
+
+static void ranges_go_over_keys_in_their_order(void) {
+    const char *keys[] = {"pear", "apple", "plum", "fig", "pea"};
+    memora_store_options_t made = options();
+    memora_store_t *ordered = NULL, *other = NULL;
+    int more = 9, i;
+    CHECK(made.ordered == 0);
+    CODE(memora_store_range(store, NULL, 0, NULL, 0, 0, 1, add_key, found, NULL), MEMORA_NOT_ORDERED);
+    CODE(memora_store_prefix(store, "k", 1, 0, 1, add_key, found, NULL), MEMORA_NOT_ORDERED);
+    made.ordered = 1;
+    CODE(memora_store_open(fabric, "kept", &made, &other), MEMORA_WRONG_OPTIONS);
+    made.dir = NULL;
+    made.durability = MEMORA_DURABILITY_PROCESS;
+    OK(memora_store_open(fabric, "ordered", &made, &ordered));
+    for (i = 0; i < 5; i++) {
+        size_t len = strlen(keys[i]);
+        OK(memora_store_set(ordered, keys[i], len, keys[i], len, NULL, NULL));
+    }
+    CHECK(strcmp(range(ordered, NULL, NULL, 0, 100, &more), "apple fig pea pear plum ") == 0 && more == 0);
+    CHECK(strcmp(range(ordered, NULL, NULL, MEMORA_RANGE_BACKWARD, 100, NULL), "plum pear pea fig apple ") == 0);
+    CHECK(strcmp(range(ordered, "fig", "pear", 0, 100, &more), "fig pea ") == 0 && more == 0);
+    CHECK(strcmp(range(ordered, "fig", "pear", MEMORA_RANGE_FROM_EXCLUDED | MEMORA_RANGE_TO_INCLUDED, 100, NULL), "pea pear ") == 0);
+    CHECK(strcmp(range(ordered, "pear", "fig", 0, 100, NULL), "") == 0);
+    /* In pages, both ways. */
+    CHECK(strcmp(range(ordered, NULL, NULL, 0, 2, &more), "apple fig ") == 0 && more == 1);
+    CHECK(strcmp(range(ordered, "fig", NULL, MEMORA_RANGE_FROM_EXCLUDED, 2, &more), "pea pear ") == 0 && more == 1);
+    CHECK(strcmp(range(ordered, "pear", NULL, MEMORA_RANGE_FROM_EXCLUDED, 2, &more), "plum ") == 0 && more == 0);
+    CHECK(strcmp(range(ordered, NULL, NULL, MEMORA_RANGE_BACKWARD, 2, &more), "plum pear ") == 0 && more == 1);
+    CHECK(strcmp(range(ordered, NULL, "pear", MEMORA_RANGE_BACKWARD, 9, &more), "pea fig apple ") == 0 && more == 0);
+    found[0] = 0;
+    OK(memora_store_prefix(ordered, "pea", 3, MEMORA_RANGE_BACKWARD, 9, add_key, found, &more));
+    CHECK(strcmp(found, "pear pea ") == 0 && more == 0);
+    found[0] = 0;
+    OK(memora_store_prefix(ordered, "p", 1, 0, 2, add_key, found, &more));
+    CHECK(strcmp(found, "pea pear ") == 0 && more == 1);
+    CODE(memora_store_range(ordered, NULL, 0, NULL, 0, 8, 1, add_key, found, NULL), MEMORA_INVALID_ARGUMENT);
+    CODE(memora_store_range(ordered, NULL, 0, NULL, 0, 0, 1, NULL, found, NULL), MEMORA_INVALID_ARGUMENT);
+    CODE(memora_store_prefix(ordered, "p", 1, MEMORA_RANGE_TO_INCLUDED, 1, add_key, found, NULL), MEMORA_INVALID_ARGUMENT);
+    CODE(memora_store_prefix(ordered, NULL, 1, 0, 1, add_key, found, NULL), MEMORA_INVALID_ARGUMENT);
+    made.ordered = 0;
+    OK(memora_store_open(fabric, "ordered", &made, &other));
+    CHECK(strcmp(range(other, "plum", NULL, 0, 9, NULL), "plum ") == 0);
+    OK(memora_store_close(other));
+    made.ordered = 2;
+    other = NULL;
+    CODE(memora_store_open(fabric, "ordered", &made, &other), MEMORA_INVALID_ARGUMENT);
+    OK(memora_store_close(ordered));
+}
+
 static void bad_input_is_refused(void) {
     memora_store_options_t made = options();
     memora_store_t *other = NULL;
@@ -146,6 +211,7 @@ int main(int argc, char **argv) {
     TEST(calls_do_what_those_of_a_cache_do);
     TEST(many_at_once_and_figures);
     TEST(entries_come_back_when_the_fabric_is_gone);
+    TEST(ranges_go_over_keys_in_their_order);
     TEST(bad_input_is_refused);
     OK(memora_store_close(store));
     OK(memora_fabric_close(fabric));

@@ -306,6 +306,29 @@ pub(crate) unsafe fn scan<T: Kind>(
     }
 }
 
+/// Hands entries in order to a function of the caller.
+pub(crate) unsafe fn range<T: Kind>(
+    handle: *mut T::Opaque,
+    function: memora_entry_fn,
+    context: *mut c_void,
+    more: *mut c_int,
+    how: impl FnOnce(&Border, &T, &mut dyn FnMut(&[u8], &Entry)) -> Result<Option<Vec<u8>>>,
+) -> c_int {
+    // SAFETY: what the caller of this says.
+    unsafe {
+        on(handle, |border, entries: &T| {
+            let function = border.function(function)?;
+            let last = how(border, entries, &mut |key, entry| {
+                let (value, about) = (&entry.value, entry_of(entry));
+                // As in `scan`.
+                function(context, key.as_ptr().cast(), key.len(), value.as_ptr().cast(), value.len(), &about);
+            })?;
+            border.put(more, c_int::from(last.is_some()));
+            Ok(())
+        })
+    }
+}
+
 /// "There was one", for calls that say nothing else.
 pub(crate) fn there_was(was: bool) -> Result<()> {
     if was { Ok(()) } else { Err(ErrorCode::NotFound.into()) }

@@ -164,6 +164,9 @@ pub const MEMORA_TOO_MANY_CLIENTS: c_int = -4150;
 /// The subscription was taken away: it stood still for too long, somebody ended it, or the thread that used it last has ended.
 /// Subscribe again; read more often, or make the channel with larger lanes or a longer time.
 pub const MEMORA_EJECTED: c_int = -4152;
+/// The store does not keep its keys in order.
+/// Make it with `ordered`, or read it with `scan`.
+pub const MEMORA_NOT_ORDERED: c_int = -4159;
 /// The transaction read what another has changed meanwhile, or was in its way: nothing of it was done.
 /// Do it again from the start with what is there now; the form with a function does so by itself.
 pub const MEMORA_CONFLICT: c_int = -4161;

@@ -203,6 +203,10 @@ pub struct memora_store_options_t {
     pub durability: u32,
     /// With MEMORA_DURABILITY_ASYNC: milliseconds between two syncs. 0: the default.
     pub interval_ms: u32,
+    /// 1: the store keeps its keys in order, for memora_store_range(). 0: as it was made; a new store then does not.
+    pub ordered: u32,
+    /// Must be 0.
+    pub reserved: u32,
 }
 
 macro_rules! options {
@@ -289,6 +293,8 @@ options!(
         checkpoint_bytes: 0,
         durability: MEMORA_DURABILITY_ASYNC,
         interval_ms: 0,
+        ordered: 0,
+        reserved: 0,
     }
 );
 
@@ -547,6 +553,7 @@ pub(crate) fn durability(number: u32, interval_ms: u32) -> Result<core::Durabili
 /// The options of a store.
 pub(crate) fn store(border: &Border, options: *const memora_store_options_t) -> Result<core::StoreOptions> {
     let options = border.options(options)?;
+    zero(options.reserved)?;
     let default = core::StoreOptions::default();
     Ok(core::StoreOptions {
         dir: border.optional_text(options.dir, "dir")?.map(PathBuf::from),
@@ -555,7 +562,11 @@ pub(crate) fn store(border: &Border, options: *const memora_store_options_t) -> 
             0 => default.checkpoint_bytes,
             bytes => bytes,
         },
-        ordered: None,
+        ordered: match options.ordered {
+            0 => None,
+            1 => Some(true),
+            other => return Err(unknown("value of `ordered`", other)),
+        },
     })
 }
 
@@ -571,7 +582,7 @@ mod tests {
         assert_eq!(size_of::<memora_set_options_t>(), 2 * 8 + 2 * 4);
         assert_eq!(size_of::<memora_channel_options_t>(), 2 * 8 + 8 * 4);
         assert_eq!(size_of::<memora_log_options_t>(), 3 * 8 + 2 * 4);
-        assert_eq!(size_of::<memora_store_options_t>(), 3 * 8 + 2 * 4);
+        assert_eq!(size_of::<memora_store_options_t>(), 3 * 8 + 4 * 4);
     }
 
     fn on_border<R>(body: impl FnOnce(&Border) -> Result<R>) -> Result<R> {

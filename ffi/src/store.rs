@@ -2,8 +2,9 @@
 #![allow(unsafe_code)]
 
 use std::ffi::{c_char, c_int, c_void};
+use std::ops::Bound;
 
-use memora_core::{ErrorCode, Fabric, Store};
+use memora_core::{Direction, Error, ErrorCode, Fabric, Result, Store};
 
 use crate::cache::{memora_bytes_t, memora_entry_fn, memora_entry_t, memora_value_fn};
 use crate::entries;
@@ -304,6 +305,89 @@ pub unsafe extern "C" fn memora_store_scan(
     unsafe {
         entries::scan(store, cursor, limit, function, context, |store: &Store, cursor, limit, found| {
             store.scan(cursor, limit, found)
+        })
+    }
+}
+
+/// From the greatest key to the least.
+pub const MEMORA_RANGE_BACKWARD: u32 = 1;
+/// Without the key `from` itself.
+pub const MEMORA_RANGE_FROM_EXCLUDED: u32 = 2;
+/// With the key `to` itself.
+pub const MEMORA_RANGE_TO_INCLUDED: u32 = 4;
+
+/// The flags of a range, without any that are none.
+fn range_flags(flags: u32, known: u32) -> Result<u32> {
+    if flags & !known == 0 {
+        return Ok(flags);
+    }
+    Err(Error::new(ErrorCode::InvalidArgument, format!("`flags` is {flags:#x}; {known:#x} are known.")))
+}
+
+fn direction(flags: u32) -> Direction {
+    if flags & MEMORA_RANGE_BACKWARD == 0 { Direction::Forward } else { Direction::Backward }
+}
+
+/// Calls `function` for the entries whose keys lie between `from` and `to`, in the order of their bytes, at most `limit` of
+/// them. NULL: no bound. `flags` are those of MEMORA_RANGE_*; without any the scan goes forwards, with `from`, without `to`.
+/// An entry that is there during the whole scan comes once; one that comes or goes meanwhile may. `more`, which may be NULL,
+/// tells whether there may be more: then go on behind the last key that came, with MEMORA_RANGE_FROM_EXCLUDED, or
+/// backwards before it, without MEMORA_RANGE_TO_INCLUDED.
+/// The function may call the library, but not throw or jump out.
+///
+/// Returns MEMORA_OK, MEMORA_NOT_ORDERED, MEMORA_INVALID_ARGUMENT, MEMORA_CLOSED, MEMORA_FORKED, MEMORA_CORRUPT.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn memora_store_range(
+    store: *mut memora_store_t,
+    from: *const c_void,
+    from_len: usize,
+    to: *const c_void,
+    to_len: usize,
+    flags: u32,
+    limit: usize,
+    function: memora_entry_fn,
+    context: *mut c_void,
+    more: *mut c_int,
+) -> c_int {
+    // SAFETY: the pointers are those of a caller who keeps to the header.
+    unsafe {
+        entries::range(store, function, context, more, |border, store: &Store, found| {
+            let known = MEMORA_RANGE_BACKWARD | MEMORA_RANGE_FROM_EXCLUDED | MEMORA_RANGE_TO_INCLUDED;
+            let flags = range_flags(flags, known)?;
+            let bound = |key: *const c_void, len, name, included| -> Result<Bound<&[u8]>> {
+                Ok(match (key.is_null(), included) {
+                    (true, _) => Bound::Unbounded,
+                    (false, true) => Bound::Included(border.bytes(key, len, name)?),
+                    (false, false) => Bound::Excluded(border.bytes(key, len, name)?),
+                })
+            };
+            let from = bound(from, from_len, "from", flags & MEMORA_RANGE_FROM_EXCLUDED == 0)?;
+            let to = bound(to, to_len, "to", flags & MEMORA_RANGE_TO_INCLUDED != 0)?;
+            store.range(from, to, direction(flags), limit, found)
+        })
+    }
+}
+
+/// As memora_store_range(), of the keys that begin with `prefix`; of the flags only MEMORA_RANGE_BACKWARD. Where there is more, go
+/// on with memora_store_range().
+///
+/// Returns what memora_store_range() does.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn memora_store_prefix(
+    store: *mut memora_store_t,
+    prefix: *const c_void,
+    prefix_len: usize,
+    flags: u32,
+    limit: usize,
+    function: memora_entry_fn,
+    context: *mut c_void,
+    more: *mut c_int,
+) -> c_int {
+    // SAFETY: the pointers are those of a caller who keeps to the header.
+    unsafe {
+        entries::range(store, function, context, more, |border, store: &Store, found| {
+            let flags = range_flags(flags, MEMORA_RANGE_BACKWARD)?;
+            store.prefix(border.bytes(prefix, prefix_len, "prefix")?, direction(flags), limit, found)
         })
     }
 }

@@ -256,6 +256,14 @@ pub enum Command {
         #[command(subcommand)]
         command: LogCommand,
     },
+    /// Print entries of a store in the order of their keys: key, tab, value
+    Scan {
+        /// Store
+        #[arg(value_parser = name)]
+        store: String,
+        #[command(flatten)]
+        range: ScanRange,
+    },
     /// Read and write a store
     Store {
         #[command(flatten)]
@@ -455,6 +463,26 @@ pub enum StoreCommand {
     Checkpoint,
 }
 
+/// Which entries of a store, and which way.
+#[derive(Debug, Args)]
+pub struct ScanRange {
+    /// Only keys that begin with this
+    #[arg(long, value_name = "TEXT", value_parser = KeyParser, conflicts_with_all = ["from", "to"])]
+    pub prefix: Option<Key>,
+    /// From this key on
+    #[arg(long, value_name = "KEY", value_parser = KeyParser)]
+    pub from: Option<Key>,
+    /// Up to this key, without it
+    #[arg(long, value_name = "KEY", value_parser = KeyParser)]
+    pub to: Option<Key>,
+    /// From the greatest key to the least
+    #[arg(long)]
+    pub reverse: bool,
+    /// At most so many
+    #[arg(long, value_name = "NUMBER")]
+    pub count: Option<usize>,
+}
+
 /// Which cache.
 #[derive(Debug, Args)]
 pub struct CacheName {
@@ -475,6 +503,9 @@ pub struct StoreName {
     /// What a change of this command survives
     #[arg(long, global = true, value_enum, default_value_t = Durable::Async)]
     pub durability: Durable,
+    /// Keep the keys in order, for `memora scan` [default: as it was made; a new store does not]
+    #[arg(long, global = true)]
+    pub ordered: bool,
 }
 
 /// What an acknowledged write survives.

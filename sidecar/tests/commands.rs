@@ -540,3 +540,47 @@ fn stress_workers_write_a_history_with_questions_and_answers() {
         assert_eq!(home.json(&["check", "storm"])["problems"], Value::Array(vec![]));
     }
 }
+
+#[test]
+fn scan_prints_entries_in_the_order_of_their_keys() {
+    let home = Home::new();
+    for key in ["pear", "apple", "plum", "fig", "pea"] {
+        home.stdout(&[
+            "store",
+            "--store",
+            "fruits",
+            "--durability",
+            "process",
+            "--ordered",
+            "set",
+            key,
+            &key.to_uppercase(),
+        ]);
+    }
+    let scan = |arguments: &[&str]| {
+        let all = [&["scan", "fruits"], arguments].concat();
+        String::from_utf8(home.stdout(&all)).unwrap()
+    };
+    assert_eq!(scan(&[]), "apple\tAPPLE\nfig\tFIG\npea\tPEA\npear\tPEAR\nplum\tPLUM\n");
+    assert_eq!(scan(&["--prefix", "pea"]), "pea\tPEA\npear\tPEAR\n");
+    assert_eq!(scan(&["--from", "fig", "--to", "pear"]), "fig\tFIG\npea\tPEA\n");
+    assert_eq!(scan(&["--from", "fig", "--to", "pear", "--reverse"]), "pea\tPEA\nfig\tFIG\n");
+    assert_eq!(scan(&["--reverse", "--count", "2"]), "plum\tPLUM\npear\tPEAR\n");
+    let last = home.json(&["scan", "fruits", "--reverse", "--count", "1"]);
+    assert_eq!((&last["key"], &last["value"]), (&"plum".into(), &"PLUM".into()));
+    // None is a no; no such store, one without order and two ways of saying what, are errors.
+    let none = home.run(&["scan", "fruits", "--prefix", "x"]);
+    assert_code(&none, 1, &["scan", "--prefix", "x"]);
+    assert_eq!(none.stdout, b"");
+    home.stdout(&["store", "--store", "plain", "--durability", "process", "set", "a", "1"]);
+    for arguments in [
+        &["scan", "absent"][..],
+        &["scan", "plain"],
+        &["scan", "fruits", "--prefix", "a", "--from", "b"],
+        &["store", "--store", "plain", "--durability", "process", "--ordered", "get", "a"],
+    ] {
+        let output = home.run(arguments);
+        assert!(output.status.code().is_some_and(|code| code > 1), "{arguments:?}: {output:?}");
+        assert!(!output.stderr.is_empty());
+    }
+}

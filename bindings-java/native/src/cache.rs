@@ -485,6 +485,15 @@ pub fn count<'l>(
     })
 }
 
+/// Adds an entry with its key: the length of the key (4), key, entry.
+pub fn add_entry(out: &mut Vec<u8>, key: &[u8], entry: &Entry) {
+    out.extend_from_slice(&(key.len() as u32).to_ne_bytes());
+    out.extend_from_slice(key);
+    let start = out.len();
+    out.resize(start + ENTRY_HEADER + entry.value.len(), 0);
+    put_entry(&mut out[start..], entry);
+}
+
 /// A part of the entries: the next cursor (8 bytes), then each entry as length of the key (4), key, entry.
 #[jni_mangle("io.memora.internal.Native")]
 pub fn scan<'l>(
@@ -499,11 +508,7 @@ pub fn scan<'l>(
         let mut out = vec![0; 8];
         let next = with(handle, |object| {
             Ok(object.entries()?.scan(cursor as u64, limit, &mut |key, entry| {
-                out.extend_from_slice(&(key.len() as u32).to_ne_bytes());
-                out.extend_from_slice(key);
-                let start = out.len();
-                out.resize(start + ENTRY_HEADER + entry.value.len(), 0);
-                put_entry(&mut out[start..], entry);
+                add_entry(&mut out, key, entry);
             })?)
         })?;
         out[..8].copy_from_slice(&next.to_ne_bytes());

@@ -268,7 +268,7 @@ pub fn durability(number: jint, interval_ms: jint) -> Answer<Durability> {
     }
 }
 
-/// A store of a fabric; `dir` null and `checkpoint_bytes` 0 stand for the defaults.
+/// A store of a fabric; `dir` null, `checkpoint_bytes` 0 and `ordered` -1 stand for the defaults.
 #[jni_mangle("io.memora.internal.Native")]
 pub fn fabric_store<'l>(
     env: EnvUnowned<'l>,
@@ -279,12 +279,20 @@ pub fn fabric_store<'l>(
     how: jint,
     interval_ms: jint,
     checkpoint_bytes: jlong,
+    ordered: jint,
 ) -> jlong {
     guard(env, class, |jvm| {
         let store = name(jvm, &store)?;
+        let ordered = match ordered {
+            -1 => None,
+            0 => Some(false),
+            1 => Some(true),
+            _ => return Err(ErrorCode::InvalidArgument.into()),
+        };
         let mut options = StoreOptions {
             dir: jvm.text(&dir)?.map(PathBuf::from),
             durability: durability(how, interval_ms)?,
+            ordered,
             ..StoreOptions::default()
         };
         if checkpoint_bytes > 0 {

@@ -1,11 +1,15 @@
 //! What only a store has.
 
-use jni::objects::{JByteArray, JClass};
-use jni::sys::{jint, jlong};
-use jni::{EnvUnowned, jni_mangle};
+use std::ops::Bound;
 
+use jni::objects::{JByteArray, JClass};
+use jni::sys::{jboolean, jbyteArray, jint, jlong};
+use jni::{EnvUnowned, jni_mangle};
+use memora::{Direction, Error, ErrorCode};
+
+use crate::cache::add_entry;
 use crate::fabric::durability;
-use crate::guard::{Direct, guard};
+use crate::guard::{Answer, Direct, Jvm, guard};
 use crate::handles::with;
 
 /// Milliseconds between two syncs of a write that asks for durability `async` by itself.
@@ -41,4 +45,39 @@ pub fn store_flush<'l>(env: EnvUnowned<'l>, class: JClass<'l>, handle: jlong) {
 #[jni_mangle("io.memora.internal.Native")]
 pub fn store_checkpoint<'l>(env: EnvUnowned<'l>, class: JClass<'l>, handle: jlong) {
     guard(env, class, |_| with(handle, |object| Ok(object.store()?.checkpoint().map(|_| ())?)))
+}
+
+/// A bound of a range; null for none.
+fn bound<'l>(jvm: &mut Jvm<'l>, key: &JByteArray<'l>) -> Answer<Option<Vec<u8>>> {
+    if key.is_null() { Ok(None) } else { jvm.all_bytes(key).map(Some) }
+}
+
+/// A part of the entries in the order of their keys, with the key `from` and without the key `to`: whether there may be more
+/// (1 byte), then each entry as in a scan.
+#[jni_mangle("io.memora.internal.Native")]
+pub fn store_range<'l>(
+    env: EnvUnowned<'l>,
+    class: JClass<'l>,
+    handle: jlong,
+    from: JByteArray<'l>,
+    to: JByteArray<'l>,
+    backward: jboolean,
+    limit: jint,
+) -> jbyteArray {
+    guard(env, class, |jvm| {
+        let limit = usize::try_from(limit).map_err(|_| Error::from(ErrorCode::InvalidArgument))?;
+        let (from, to) = (bound(jvm, &from)?, bound(jvm, &to)?);
+        let from = from.as_deref().map_or(Bound::Unbounded, Bound::Included);
+        let to = to.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
+        let direction = if backward { Direction::Backward } else { Direction::Forward };
+        let mut out = vec![0];
+        let more = with(handle, |object| {
+            let store = object.store()?;
+            Ok(store
+                .range(from, to, direction, limit, |key, entry| add_entry(&mut out, key, entry))?
+                .is_some())
+        })?;
+        out[0] = u8::from(more);
+        jvm.new_bytes(&out)
+    })
 }

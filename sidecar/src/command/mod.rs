@@ -11,6 +11,7 @@ mod ls;
 mod open;
 mod replay;
 mod rm;
+mod scan;
 mod send;
 mod set;
 mod signal;
@@ -76,6 +77,7 @@ pub fn run(cli: Cli, output: &mut Output) -> Outcome {
         }
         Command::Doctor { strict } => doctor::run(&home(cli.global.home), strict, output),
         Command::Log { command } => log::run(&place, &command, output),
+        Command::Scan { store, range } => scan::run(&place, &store, &range, output),
         Command::Store { store, command } => store::run(&place, store, command, output),
         Command::Stress { work } => stress::run(&place, work),
         Command::Replay { options } => replay::run(&options, output),

@@ -50,6 +50,7 @@ fn options(name: &StoreName) -> StoreOptions {
             Durable::Async => Durability::default(),
             Durable::Sync => Durability::Sync,
         },
+        ordered: name.ordered.then_some(true),
         ..StoreOptions::default()
     }
 }

@@ -263,7 +263,7 @@ public final class Fabric implements AutoCloseable {
         String directory = options.directory == null ? null : options.directory.toAbsolutePath().toString();
         long number = Native.fabricStore(
                 handle.number(), storeName, directory, options.durability.ordinal(), options.intervalMillis,
-                options.checkpointBytes);
+                options.checkpointBytes, options.ordered);
         return new Store(this, storeName, number);
     }
 

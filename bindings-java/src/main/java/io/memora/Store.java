@@ -3,12 +3,19 @@ package io.memora;
 import io.memora.internal.Native;
 import io.memora.internal.Scratch;
 import java.lang.ref.Reference;
+import java.nio.ByteBuffer;
+import java.nio.ByteOrder;
+import java.util.Arrays;
+import java.util.Objects;
 
 /**
  * Entries that are kept in files too: a journal of all writes, and checkpoints. They survive the death of all processes and the
  * loss of the shared memory; how soon a write does, its {@link Durability} says.
  */
 public final class Store extends Entries {
+    /** Entries that lie in memory at once. */
+    private static final int RANGE_BATCH = 256;
+
     Store(Fabric fabric, String name, long number) {
         super(fabric, name, number);
     }
@@ -57,6 +64,72 @@ public final class Store extends Entries {
     public void checkpoint() {
         Native.storeCheckpoint(handle.number());
         Reference.reachabilityFence(this);
+    }
+
+    /**
+     * Goes over the entries whose keys lie between two bounds, in the order of their bytes, at most {@code limit} of them. Keys come in
+     * strict order; an entry that is there during the whole scan comes once, one that comes or goes meanwhile may. The store must have
+     * been made {@link StoreOptions#ordered ordered}, else this throws {@link ErrorCode#NOT_ORDERED}.
+     *
+     * @param from the least key, or null for no bound
+     * @param to the key behind the greatest, or null for no bound
+     * @return null if there is nothing more; else what to go on with as {@code from}, or backwards as {@code to}
+     */
+    public byte[] range(byte[] from, byte[] to, Direction direction, int limit, EntryConsumer consumer) {
+        Objects.requireNonNull(consumer, "consumer");
+        boolean backward = Objects.requireNonNull(direction, "direction") == Direction.BACKWARD;
+        byte[] least = from;
+        byte[] behind = to;
+        int left = limit;
+        while (true) {
+            byte[] answer = Native.storeRange(handle.number(), least, behind, backward, Math.min(left, RANGE_BATCH));
+            Reference.reachabilityFence(this);
+            ByteBuffer in = ByteBuffer.wrap(answer).order(ByteOrder.nativeOrder());
+            boolean more = in.get() != 0;
+            byte[] next = null;
+            while (in.hasRemaining()) {
+                byte[] key = new byte[in.getInt()];
+                in.get(key);
+                // The least key behind this one has a zero more. The consumer may change its key.
+                next = Arrays.copyOf(key, backward ? key.length : key.length + 1);
+                consumer.accept(key, entry(in));
+                left--;
+            }
+            if (!more) {
+                return null;
+            }
+            if (left == 0) {
+                return next;
+            }
+            if (backward) {
+                behind = next;
+            } else {
+                least = next;
+            }
+        }
+    }
+
+    /**
+     * Goes over the entries whose keys begin with {@code prefix}, as {@link #range} does.
+     *
+     * @return null if there is nothing more; else what to go on with in {@link #range}, as {@code from}, or backwards as {@code to}
+     */
+    public byte[] prefix(byte[] prefix, Direction direction, int limit, EntryConsumer consumer) {
+        return range(prefix, endOfPrefix(prefix), direction, limit, consumer);
+    }
+
+    /** The least key behind all that begin with a prefix, or null if there is none. */
+    private static byte[] endOfPrefix(byte[] prefix) {
+        int len = prefix.length;
+        while (len > 0 && prefix[len - 1] == (byte) 0xff) {
+            len--;
+        }
+        if (len == 0) {
+            return null;
+        }
+        byte[] end = Arrays.copyOf(prefix, len);
+        end[len - 1]++;
+        return end;
     }
 
     /** Figures of this store. */

@@ -7,34 +7,38 @@ import java.util.Objects;
 /** How a store is opened. Immutable: each method gives a changed copy. */
 public final class StoreOptions {
     private static final int INTERVAL_MILLIS = 100;
+    /** Whether keys are kept in order: as it was made; a new store does not. */
+    private static final int AS_MADE = -1;
 
     final Path directory;
     final Durability durability;
     final int intervalMillis;
     final long checkpointBytes;
+    final int ordered;
 
-    private StoreOptions(Path directory, Durability durability, int intervalMillis, long checkpointBytes) {
+    private StoreOptions(Path directory, Durability durability, int intervalMillis, long checkpointBytes, int ordered) {
         this.directory = directory;
         this.durability = durability;
         this.intervalMillis = intervalMillis;
         this.checkpointBytes = checkpointBytes;
+        this.ordered = ordered;
     }
 
     /** A store without files: it survives the death of all processes, but not the loss of the shared memory. */
     public static StoreOptions inMemory() {
-        return new StoreOptions(null, Durability.PROCESS, INTERVAL_MILLIS, 0);
+        return new StoreOptions(null, Durability.PROCESS, INTERVAL_MILLIS, 0, AS_MADE);
     }
 
     /** A store whose files are in this directory, with durability {@link Durability#ASYNC}. */
     public static StoreOptions in(Path directory) {
         Objects.requireNonNull(directory, "directory");
-        return new StoreOptions(directory, Durability.ASYNC, INTERVAL_MILLIS, 0);
+        return new StoreOptions(directory, Durability.ASYNC, INTERVAL_MILLIS, 0, AS_MADE);
     }
 
     /** What an acknowledged write survives. */
     public StoreOptions durability(Durability newDurability) {
         Objects.requireNonNull(newDurability, "newDurability");
-        return new StoreOptions(directory, newDurability, intervalMillis, checkpointBytes);
+        return new StoreOptions(directory, newDurability, intervalMillis, checkpointBytes, ordered);
     }
 
     /** How often {@link Durability#ASYNC} syncs. */
@@ -44,7 +48,7 @@ public final class StoreOptions {
             throw new MemoraException(ErrorCode.INVALID_ARGUMENT,
                     "The interval is " + interval + ": it must be from 1 ms to 60 s.", 0, null);
         }
-        return new StoreOptions(directory, durability, (int) millis, checkpointBytes);
+        return new StoreOptions(directory, durability, (int) millis, checkpointBytes, ordered);
     }
 
     /** How long the journal grows before a checkpoint lets it go. */
@@ -53,6 +57,15 @@ public final class StoreOptions {
             throw new MemoraException(ErrorCode.INVALID_ARGUMENT,
                     "checkpointBytes is " + newCheckpointBytes + ": it must be at least 1.", 0, null);
         }
-        return new StoreOptions(directory, durability, intervalMillis, newCheckpointBytes);
+        return new StoreOptions(directory, durability, intervalMillis, newCheckpointBytes, ordered);
+    }
+
+    /**
+     * Whether the store keeps its keys in order, for {@link Store#range} and {@link Store#prefix}; it costs each new key some time and
+     * memory. It is decided when the store is made: opening it otherwise throws {@link ErrorCode#WRONG_OPTIONS}. Unless this is called, a
+     * store is opened as it was made, and a new one does not.
+     */
+    public StoreOptions ordered(boolean newOrdered) {
+        return new StoreOptions(directory, durability, intervalMillis, checkpointBytes, newOrdered ? 1 : 0);
     }
 }

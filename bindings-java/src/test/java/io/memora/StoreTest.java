@@ -9,6 +9,9 @@ import static org.junit.jupiter.api.Assertions.assertNull;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 
 import java.time.Duration;
+import java.util.ArrayList;
+import java.util.Collections;
+import java.util.List;
 import org.junit.jupiter.api.Test;
 
 class StoreTest extends EntriesContract {
@@ -109,6 +112,99 @@ class StoreTest extends EntriesContract {
             assertEquals(1, stats.entries());
             assertTrue(stats.flushes() >= 1 && stats.checkpoints() >= 1 && stats.checkpointBytes() > 0, stats.toString());
             assertEquals(false, stats.poisoned());
+        }
+    }
+
+    private static List<String> keys(List<String> found, byte[] key, Entry entry) {
+        assertEquals("value of " + string(key), string(entry.value()));
+        found.add(string(key));
+        return found;
+    }
+
+    private static List<String> range(Store store, String from, String to, Direction direction, int limit) {
+        List<String> found = new ArrayList<>();
+        byte[] least = from == null ? null : bytes(from);
+        store.range(least, to == null ? null : bytes(to), direction, limit, (key, entry) -> keys(found, key, entry));
+        return found;
+    }
+
+    @Test
+    void rangesGoOverKeysInTheirOrder() {
+        try (Store store = fabric.store("ordered", options().ordered(true))) {
+            for (String key : List.of("pear", "apple", "plum", "fig", "pea")) {
+                store.set(bytes(key), bytes("value of " + key));
+            }
+            assertEquals(List.of("apple", "fig", "pea", "pear", "plum"), range(store, null, null, Direction.FORWARD, 100));
+            assertEquals(List.of("plum", "pear", "pea", "fig", "apple"), range(store, null, null, Direction.BACKWARD, 100));
+            assertEquals(List.of("fig", "pea"), range(store, "fig", "pear", Direction.FORWARD, 100));
+            assertEquals(List.of("pea", "fig"), range(store, "fig", "pear", Direction.BACKWARD, 100));
+            assertEquals(List.of(), range(store, "pear", "fig", Direction.FORWARD, 100));
+            assertEquals(List.of(), range(store, null, null, Direction.FORWARD, 0));
+            List<String> found = new ArrayList<>();
+            assertNull(store.prefix(bytes("pea"), Direction.BACKWARD, 9, (key, entry) -> keys(found, key, entry)));
+            assertEquals(List.of("pear", "pea"), found);
+            found.clear();
+            assertNull(store.prefix(new byte[] {-1, -1}, Direction.FORWARD, 9, (key, entry) -> keys(found, key, entry)));
+            assertEquals(List.of(), found);
+            fails(ErrorCode.INVALID_ARGUMENT, () -> range(store, null, null, Direction.FORWARD, -1));
+            store.delete(bytes("fig"));
+            assertEquals(List.of("apple", "pea", "pear", "plum"), range(store, null, null, Direction.FORWARD, 100));
+        }
+    }
+
+    @Test
+    void rangesGoOnWhereTheyWereLeft() {
+        try (Store store = fabric.store("ordered", options().ordered(true))) {
+            List<String> all = new ArrayList<>();
+            for (int i = 0; i < 1000; i++) {
+                String key = String.format("key %03d", i);
+                store.set(bytes(key), bytes("value of " + key));
+                all.add(key);
+            }
+            assertEquals(all, range(store, null, null, Direction.FORWARD, Integer.MAX_VALUE));
+            assertEquals(all.subList(0, 300), range(store, null, null, Direction.FORWARD, 300));
+            for (Direction direction : Direction.values()) {
+                List<String> found = new ArrayList<>();
+                byte[] from = null;
+                byte[] to = null;
+                byte[] next;
+                do {
+                    int before = found.size();
+                    next = store.range(from, to, direction, 300, (key, entry) -> {
+                        keys(found, key, entry);
+                        key[0]++;
+                    });
+                    assertTrue(found.size() <= before + 300, "not more than the limit");
+                    if (direction == Direction.FORWARD) {
+                        from = next;
+                    } else {
+                        to = next;
+                    }
+                } while (next != null);
+                assertEquals(all, found);
+                Collections.reverse(all);
+            }
+        }
+    }
+
+    @Test
+    void onlyStoresThatWereMadeOrderedHaveRanges() {
+        try (Store store = entries()) {
+            fails(ErrorCode.NOT_ORDERED, () -> range(store, null, null, Direction.FORWARD, 1));
+            fails(ErrorCode.WRONG_OPTIONS, () -> fabric.store("store", options().ordered(true)));
+            fabric.store("store", options().ordered(false)).close();
+        }
+        StoreOptions inMemory = StoreOptions.inMemory();
+        try (Store store = fabric.store("ordered", inMemory.ordered(true))) {
+            fails(ErrorCode.WRONG_OPTIONS, () -> fabric.store("ordered", inMemory.ordered(false)));
+            store.set(bytes("a"), bytes("value of a"));
+            try (Store again = fabric.store("ordered", inMemory)) {
+                assertEquals(List.of("a"), range(again, null, null, Direction.BACKWARD, 1));
+            }
+        }
+        try (Store store = fabric.store("closed", inMemory.ordered(true))) {
+            store.close();
+            fails(ErrorCode.CLOSED, () -> range(store, null, null, Direction.FORWARD, 1));
         }
     }
 }

@@ -77,7 +77,7 @@ public final class Native {
     public static native long fabricOpenChannel(long handle, String name);
 
     public static native long fabricStore(
-            long handle, String name, String dir, int durability, int intervalMs, long checkpointBytes);
+            long handle, String name, String dir, int durability, int intervalMs, long checkpointBytes, int ordered);
 
     // Caches and stores
 
@@ -173,6 +173,8 @@ public final class Native {
     public static native void storeFlush(long handle);
 
     public static native void storeCheckpoint(long handle);
+
+    public static native byte[] storeRange(long handle, byte[] from, byte[] to, boolean backward, int limit);
 
     // Transactions
 
