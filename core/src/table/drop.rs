@@ -67,8 +67,8 @@ impl Table {
         if gone == Gone::Expired || self.is_flushed(head, offset) {
             self.note_hidden(me, head, offset, &key);
         } else {
-            if gone != Gone::Crowded {
-                self.put_ghost(hash, gone == Gone::Young)?;
+            if gone == Gone::Young {
+                self.put_ghost(hash)?;
             }
             self.note_evicted(me, walked, gone, &key);
         }

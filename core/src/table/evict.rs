@@ -17,7 +17,6 @@ use std::sync::Mutex;
 
 use super::clean::BATCH;
 use super::drop::Gone;
-use super::ghost::Ghost;
 use super::layout::{Bucket, SLOT_COUNT, bucket, bucket_of};
 use super::queue::{Purpose, Queues, Victim};
 use super::slot::{Slot, SlotKind};
@@ -38,8 +37,6 @@ const REST: u32 = 32;
 pub(super) const KEEP_MAX: usize = 256;
 /// One of so many entries, or chunks, may be a young one.
 const SMALL_SHARE: u64 = 5;
-/// When one of so many parts of a whole cache has come back to it, and nothing from among the old, the old ones go first.
-const STALE_PART: u64 = 64;
 
 /// What a process keeps for itself.
 pub(super) struct Eviction {
@@ -49,9 +46,6 @@ pub(super) struct Eviction {
     rest: AtomicU32,
     /// Ghosts that count: as many as a part of the entries.
     window: AtomicU64,
-    /// Entries (of a cache with a limit of entries), or bytes, that came back after they had gone from among the young, since the last
-    /// that came back from among the old.
-    returned: AtomicU64,
     /// Bytes of records after which a chunk gets no more, so that each queue has some sealed chunks: {young | old}.
     fill: [AtomicU64; 2],
 }
@@ -63,7 +57,6 @@ impl Eviction {
             queues: Mutex::new(Queues::default()),
             rest: AtomicU32::new(0),
             window: AtomicU64::new(u64::MAX),
-            returned: AtomicU64::new(0),
             fill: [AtomicU64::new(u64::MAX), AtomicU64::new(u64::MAX)],
         }
     }
@@ -194,24 +187,12 @@ impl Table {
         })
     }
 
-    /// The class of the chunk that a new key with a record of so many bytes goes to.
-    pub(super) fn class_of_new(&self, hash: u64, bytes: u64) -> Result<Class> {
+    /// The class of the chunk that a new key goes to.
+    pub(super) fn class_of_new(&self, hash: u64) -> Result<Class> {
         if !self.evicts {
             return Ok(self.class.class());
         }
-        // ORDER Relaxed: private to the process, and only a hint.
-        Ok(match self.take_ghost(hash)? {
-            Ghost::Young => {
-                let amount = if self.entries_limit != 0 { 1 } else { bytes };
-                self.eviction.returned.fetch_add(amount, Ordering::Relaxed);
-                Class::Main
-            }
-            Ghost::Old => {
-                self.eviction.returned.store(0, Ordering::Relaxed);
-                Class::Small
-            }
-            Ghost::None => Class::Small,
-        })
+        Ok(if self.take_ghost(hash)? { Class::Main } else { Class::Small })
     }
 
     /// Evicts a few records for the room that this write will need.
@@ -273,22 +254,8 @@ impl Table {
         Ok(count - budget.looks)
     }
 
-    /// Whether nobody wants the old ones any more: what was evicted from among the young comes back all the time, and what was
-    /// evicted from among the old does not.
-    fn main_is_stale(&self) -> bool {
-        let whole = match self.entries_limit {
-            0 => u64::from(self.quota()) * self.pool.geometry().chunk_bytes,
-            entries => entries,
-        };
-        // ORDER Relaxed: as above.
-        self.eviction.returned.load(Ordering::Relaxed) > whole / STALE_PART
-    }
-
     /// Whether the young ones have more than their share.
     fn small_is_over(&self) -> bool {
-        if self.main_is_stale() {
-            return false;
-        }
         if self.entries_limit != 0 {
             return self.small_entries() * SMALL_SHARE >= self.entries_limit;
         }
@@ -362,9 +329,7 @@ impl Table {
             Purpose::Small if read == 3 && self.oldest_frequency()? < 3 => Fate::Keep(Class::Main, 0),
             Purpose::Small if read > 0 && hurry == 0 => Fate::Keep(Class::Small, 0),
             Purpose::Small => Fate::Drop(Gone::Young),
-            Purpose::Main if read > hurry && hurry < 2 && !self.main_is_stale() => {
-                Fate::Keep(Class::Main, read - 1)
-            }
+            Purpose::Main if read > hurry && hurry < 2 => Fate::Keep(Class::Main, read - 1),
             Purpose::Main => Fate::Drop(Gone::Old),
         })
     }

@@ -1,7 +1,6 @@
-//! Ghosts: which keys were evicted lately. Who comes back so soon after he went from among the young is worth keeping longer. If many
-//! of these come and none that went from among the old, the old ones are not wanted any more: what is asked for has changed.
+//! Ghosts: which keys were evicted lately without having been read. Who comes back so soon is worth keeping longer.
 //!
-//! A table of sets of eight words `{fingerprint 15 | old 1 | age 16}`. It is a hint: words are loaded and stored plainly, and a key
+//! A table of sets of eight words `{fingerprint 16 | age 16}`. It is a hint: words are loaded and stored plainly, and a key
 //! that two threads put there at once, or that a fingerprint is mistaken for, costs a miss at worst. Ages count the keys that
 //! were put there, in steps, so that they last for several turnovers; the oldest of a set makes room.
 
@@ -18,30 +17,14 @@ type Set<'a> = Block<'a, SET_BYTES>;
 /// Steps that the age of all ghosts takes at most while all of them are replaced once.
 const STEPS: u64 = 8192;
 
-/// One that was evicted from among the old counts so many times as long.
-const OLD_WINDOWS: u16 = 8;
-/// The bit of one that was evicted from among the old.
-const OLD: u16 = 1 << 15;
-
 const fn word(fingerprint: u16, age: u16) -> u32 {
     fingerprint as u32 | (age as u32) << 16
-}
-
-/// What a key was that comes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Ghost {
-    /// Not among those that were evicted lately.
-    None,
-    /// Evicted lately from among the young.
-    Young,
-    /// Evicted lately from among the old.
-    Old,
 }
 
 /// A set and the fingerprint for a hash: bits that choose neither the slot nor the tag alone.
 const fn place(hash: u64, sets: u64) -> (u64, u16) {
     let mixed = hash.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    let fingerprint = mixed as u16 & !OLD;
+    let fingerprint = mixed as u16;
     (((mixed >> 32) * sets) >> 32, if fingerprint == 0 { 1 } else { fingerprint })
 }
 
@@ -61,42 +44,38 @@ impl Table {
         // ORDER Relaxed: a clock of hints.
         let now = self.control().u64::<{ control::GHOSTS }>().load(Ordering::Relaxed);
         let step = (words / STEPS).max(1);
-        let window = (self.eviction.ghost_window() / step).min(u64::from(u16::MAX / 2 / OLD_WINDOWS)) + 1;
+        let window = (self.eviction.ghost_window() / step).min(u64::from(u16::MAX / 2)) + 1;
         ((now / step) as u16, window as u16)
     }
 
     /// Whether the key was evicted lately; it is a ghost no longer.
-    pub(super) fn take_ghost(&self, hash: u64) -> Result<Ghost> {
-        let Some((set, words, fingerprint)) = self.ghost_set(hash)? else { return Ok(Ghost::None) };
+    pub(super) fn take_ghost(&self, hash: u64) -> Result<bool> {
+        let Some((set, words, fingerprint)) = self.ghost_set(hash)? else { return Ok(false) };
         let (now, window) = self.ghost_ages(words);
         for way in 0..WAYS {
             let ghost: &AtomicU32 = set.u32_at::<0>(way);
             // ORDER Relaxed: a hint, as all of these.
             let seen = ghost.load(Ordering::Relaxed);
-            let (old, age) = (seen as u16 & OLD != 0, now.wrapping_sub((seen >> 16) as u16));
-            if seen as u16 & !OLD == fingerprint && age <= if old { OLD_WINDOWS * window } else { window } {
+            if seen as u16 == fingerprint && now.wrapping_sub((seen >> 16) as u16) <= window {
                 ghost.store(0, Ordering::Relaxed);
-                return Ok(if old { Ghost::Old } else { Ghost::Young });
+                return Ok(true);
             }
         }
-        Ok(Ghost::None)
+        Ok(false)
     }
 
-    /// The key was evicted from among the young, or the old.
-    pub(super) fn put_ghost(&self, hash: u64, young: bool) -> Result<()> {
+    /// The key was evicted.
+    pub(super) fn put_ghost(&self, hash: u64) -> Result<()> {
         let Some((set, words, fingerprint)) = self.ghost_set(hash)? else { return Ok(()) };
         // ORDER Relaxed: as above.
-        if young {
-            self.control().u64::<{ control::GHOSTS }>().fetch_add(1, Ordering::Relaxed);
-        }
-        let mark = if young { 0 } else { OLD };
+        self.control().u64::<{ control::GHOSTS }>().fetch_add(1, Ordering::Relaxed);
         let (now, _) = self.ghost_ages(words);
         let mut oldest: Option<(u16, &AtomicU32)> = None;
         for way in 0..WAYS {
             let ghost: &AtomicU32 = set.u32_at::<0>(way);
             let seen = ghost.load(Ordering::Relaxed);
-            if seen == 0 || seen as u16 & !OLD == fingerprint {
-                ghost.store(word(fingerprint | mark, now), Ordering::Relaxed);
+            if seen == 0 || seen as u16 == fingerprint {
+                ghost.store(word(fingerprint, now), Ordering::Relaxed);
                 return Ok(());
             }
             let age = now.wrapping_sub((seen >> 16) as u16);
@@ -105,7 +84,7 @@ impl Table {
             }
         }
         if let Some((_, ghost)) = oldest {
-            ghost.store(word(fingerprint | mark, now), Ordering::Relaxed);
+            ghost.store(word(fingerprint, now), Ordering::Relaxed);
         }
         Ok(())
     }

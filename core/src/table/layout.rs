@@ -25,7 +25,7 @@
 //! 3840 directory 2^D x u64  {index chunk 36 | generation 20 | local depth 6 | state 2}, lowest bits first; state 1 = in use
 //!
 //! aux area of a cache, at the next multiple of 64 behind the directory
-//!      ghosts     sets of 8 x u32 {fingerprint 15 | evicted from among the old 1 | age 16}: keys that were evicted lately
+//!      ghosts     sets of 8 x u32 {fingerprint 16 | age 16}: keys that were evicted lately
 //!      statistics 128 B for each index of a thread entry, from 0: 8 x u64 counted for ever by its holders (hits, misses, sets,
 //!                 deletes, evicted small, evicted main, expired, flushed), and the same as they were when the last one left
 //!      advisor    a sample of keys, see `advisor`

@@ -493,8 +493,7 @@ impl Table {
         epoch: Epoch,
     ) -> Result<Option<Coming>> {
         self.admit(me, key.len(), draft.value.len(), 0)?;
-        let bytes = record_bytes(self.header, key.len() as u64, draft.value.len() as u64);
-        let class = self.class_of_new(hash, bytes)?;
+        let class = self.class_of_new(hash)?;
         let lease = draft.head.is_tombstone();
         // Before the record, which would be in the way of making room.
         let entered = self.enter_tree(me, key)?;
