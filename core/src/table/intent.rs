@@ -363,8 +363,8 @@ impl Table {
         Err(too_many_tries("Taking back a state of a transaction"))
     }
 
-    /// Ends what a thread that died, or was broken off by an error, left of a transaction in this store. The decision must
-    /// not be open any more if it `died`; afterwards the caller sets it to none.
+    /// Ends what a thread that died, or was broken off by an error, left of a transaction in this store. It is
+    /// decided by now; afterwards the caller sets the decision to none.
     fn end_states_of(&self, me: Actor<'_>, reference: Reference, first: u64) -> Result<()> {
         let mut scratch = Vec::new();
         for chunk in self.pool.used_chunks() {
