@@ -250,6 +250,8 @@ impl Core {
         words.to_recover().store(found.bytes, Ordering::Relaxed);
         // The newest wall clock in the files bounds ours: an entry never lives longer because the clock went back.
         let flushes = census(files, journal.store(), &found)?;
+        // What is damaged in any file is an error before anything is put into memory.
+        replay(files, journal.store(), &found, &flushes, &mut |_| {}, &mut |_| Ok(()))?;
         let wall_ms = time::wall_ms().max(flushes.wall_ms);
         let boot_ms = time::boot_ms();
         let actor = self.host.actor()?;

@@ -153,6 +153,31 @@ fn what_was_flushed_is_recovered_and_deletes_and_new_lives_come_out_right() {
 }
 
 #[test]
+fn a_damaged_file_is_an_error_before_anything_is_put_into_memory() {
+    let disk = Disk::default();
+    let memory = Memory::new(400, 16 << 10);
+    let store = memory.store(&disk).unwrap();
+    for number in 0..2500u32 {
+        store.set(&number.to_le_bytes(), &[7; 1000]).unwrap();
+    }
+    store.checkpoint().unwrap();
+    let name = disk.names().unwrap().into_iter().find(|name| name.starts_with("checkpoint")).unwrap();
+    // Whole batches stand before the damaged one.
+    disk.edit(&name, |bytes| {
+        let late = bytes.len() / 8 * 7;
+        bytes[late] ^= 1;
+    });
+    let memory = Memory::new(400, 16 << 10);
+    let error = memory.store(&disk).err().unwrap();
+    assert_eq!(error.code(), ErrorCode::JournalCorrupt);
+    let records = memory
+        .pool
+        .used_chunks()
+        .filter(|chunk| memory.pool.state(*chunk).unwrap().class() == Some(Class::Store));
+    assert_eq!(records.count(), 0, "no record was put into memory");
+}
+
+#[test]
 fn keys_of_every_allowed_length_are_journaled_and_recovered() {
     let (disk, memory) = (Disk::default(), Memory::new(64, 256 << 10));
     let store = memory.store(&disk).unwrap();
