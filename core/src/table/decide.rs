@@ -243,7 +243,7 @@ impl Table {
                 };
                 match phase {
                     Phase::Committed => self.make_count(me, offset, reference, seen.time()).map(|()| true),
-                    Phase::Aborted => self.take_back(me, slot, word).map(|_| false),
+                    Phase::Aborted => self.take_back(slot, word).map(|_| false),
                     _ => {
                         self.outwait(reference, decision, seen);
                         Ok(false)
@@ -290,7 +290,7 @@ impl Table {
     }
 
     /// Puts the state before that of an aborted transaction back into the slot. False: somebody changed the slot.
-    pub(super) fn take_back(&self, _me: Actor<'_>, slot: &AtomicU64, word: Slot) -> Result<bool> {
+    pub(super) fn take_back(&self, slot: &AtomicU64, word: Slot) -> Result<bool> {
         let offset = word.offset();
         let head = record::head_at(self.pool.shm(), offset)?;
         let dead = self.dead_token(offset)?;

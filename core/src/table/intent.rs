@@ -354,7 +354,7 @@ impl Table {
             match self.owner_of(me, hash, offset, &mut entered)? {
                 None => return Ok(()),
                 Some(owner) => {
-                    if self.take_back(me, owner.slot, owner.word)? {
+                    if self.take_back(owner.slot, owner.word)? {
                         return Ok(());
                     }
                 }

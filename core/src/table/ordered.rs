@@ -21,9 +21,8 @@ use std::collections::VecDeque;
 use std::ops::Bound;
 use std::sync::Mutex;
 
-use super::layout::{SLOT_COUNT, bucket_of};
+use super::layout::bucket_of;
 use super::lookup::{Attempt, frozen};
-use super::slot::{Slot, SlotKind, tag_of};
 use super::{Table, too_many_tries};
 use crate::chunk::record::{HEADER_BYTES, Head};
 use crate::chunk::{Actor, ChunkId, Class, Guard, Need};
@@ -102,13 +101,7 @@ impl Table {
         }
         for number in self.shape.candidates(hash) {
             let bucket = bucket_of(span, number)?;
-            // What a transaction has not decided may be the key's.
-            let undecided = (0..SLOT_COUNT).any(|number| {
-                // ORDER Acquire [slot]: as for readers.
-                let word = Slot(bucket.u64_at::<0>(number).load(Ordering::Acquire));
-                word.kind() == SlotKind::Intent && word.tag() == tag_of(hash)
-            });
-            if frozen(bucket) || undecided {
+            if frozen(bucket) {
                 return Ok(false);
             }
         }
