@@ -39,7 +39,7 @@ pub use cache::{
 pub use channel::{
     Acknowledge, Appender, Channel, ChannelKind, ChannelOptions, ChannelStats, Claim, Consumer, ConsumerInfo,
     DeadLetters, Delivery, LogFileStats, LogFiles, LogMessage, LogReader, LogReaderInfo, LogStats, Message,
-    OverrunPolicy, Publisher, QueueStats, ReadFrom, Receipt, Retention, Subscriber, SubscriptionInfo,
+    Outbox, OverrunPolicy, Publisher, QueueStats, ReadFrom, Receipt, Retention, Subscriber, SubscriptionInfo,
     WaitSet, Waitable, wait_any,
 };
 #[cfg(not(memora_loom))]

@@ -16,6 +16,7 @@ use crate::error::{Error, ErrorCode, Result};
 use crate::shm::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 use crate::shm::fork::Origin;
 use crate::shm::{Block, Kept, KeptRing, Shm, Span, fence as asymmetric};
+use crate::table::{Reference, Verdict};
 
 /// What a channel needs to know of the fabric, and what it asks it to do.
 pub trait Ground: Send + Sync {
@@ -43,6 +44,10 @@ pub trait Ground: Send + Sync {
     fn keep_ring(&self, ring: u64, len: u64) -> Result<()>;
     /// The ring was not named by any lane.
     fn give_back_ring(&self, ring: u64, len: u64) -> Result<()>;
+    /// How a transaction stands that a gate names.
+    fn verdict(&self, reference: Reference) -> Result<Verdict>;
+    /// Aborts a transaction that a gate names, if it is not decided.
+    fn abort(&self, reference: Reference);
     /// Another channel of the same fabric: the one for dead letters.
     fn channel(self: Arc<Self>, name: &str) -> Result<Area>;
 }

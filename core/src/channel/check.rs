@@ -114,7 +114,7 @@ fn check_frames(area: &Area, index: u32, problem: &mut dyn FnMut(String, String)
             if at.position >= tail {
                 break;
             }
-            match lane.next::<false>(at, &mut scratch) {
+            match lane.next::<false>(&*area.ground, at, &mut scratch) {
                 Ok(Next::Message { behind, .. }) => at = behind,
                 Ok(Next::Empty | Next::Lapped) => {
                     // Padding may stand right in front of the tail.

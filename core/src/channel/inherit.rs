@@ -80,9 +80,9 @@ pub(super) fn inherit_lane(area: &Area, index: u32, seen: LaneState) -> Result<b
             area.lane_came();
             let lane = area.lane(reference)?;
             if area.overruns() {
-                lane.repair::<true>()?
+                lane.repair::<true>(&*area.ground, seen.generation())?
             } else {
-                lane.repair::<false>()?
+                lane.repair::<false>(&*area.ground, seen.generation())?
             }
             LaneKind::Closed
         }

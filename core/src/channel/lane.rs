@@ -9,7 +9,8 @@
 //! `tail` follows from the frames: anybody may move it over frames that are committed, and whoever takes over the lane of a
 //! dead producer does.
 
-use super::layout::{Count, FrameKind, FrameWord, POSITION_MAX, STEP_MAX, WORD, lane};
+use super::area::Ground;
+use super::layout::{Count, FrameKind, FrameWord, GATE_BYTES, POSITION_MAX, STEP_MAX, WORD, lane};
 use crate::error::{Error, ErrorCode, Result};
 use crate::shm::atomic::{Ordering, fence};
 use crate::shm::{Block, Ring, align8};
@@ -17,7 +18,7 @@ use crate::shm::{Block, Ring, align8};
 /// One lane with its ring, checked.
 #[derive(Clone, Copy)]
 pub struct Lane<'a> {
-    ring: Ring<'a>,
+    pub(super) ring: Ring<'a>,
     entry: Block<'a, { lane::BYTES as usize }>,
 }
 
@@ -31,6 +32,9 @@ pub struct Head {
     /// The last announced intent.
     intent: u64,
 }
+
+/// Frames that follow each other without a message at most: padding, an opened gate, padding.
+const BARE_MAX: usize = 4;
 
 /// A reader's private state in one lane.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -73,8 +77,13 @@ pub const fn header(overrun: bool) -> u64 {
 
 #[cold]
 #[inline(never)]
-fn corrupt(place: u64, word: FrameWord) -> Error {
+pub(super) fn corrupt(place: u64, word: FrameWord) -> Error {
     Error::new(ErrorCode::Corrupt, format!("The frame word {:#018x} at position {place} cannot be.", word.0))
+}
+
+#[cold]
+fn no_message(position: u64) -> Error {
+    Error::new(ErrorCode::Corrupt, format!("No message follows what stands in front of position {position}."))
 }
 
 impl<'a> Lane<'a> {
@@ -141,7 +150,7 @@ impl<'a> Lane<'a> {
 
     /// Overrun: everything at positions below `intent - size` may be overwritten from here on.
     #[inline(always)]
-    fn announce(self, head: &mut Head, intent: u64) {
+    pub(super) fn announce(self, head: &mut Head, intent: u64) {
         // Never backwards: what a predecessor announced it may have overwritten. Some way ahead, so that readers, which look
         // at it for each message, lose the line rarely.
         if intent > head.intent {
@@ -201,29 +210,14 @@ impl<'a> Lane<'a> {
         }
         // ORDER Relaxed: bytes of the producer, all of them behind the first word, which is still 0; its commit orders them.
         self.ring.word(head.position + total).store(0, Ordering::Relaxed);
-        let (mut position, mut number, mut first) = (head.position, head.messages, FrameWord(0));
-        let mut commit = |position: u64, word: FrameWord| {
+        let mut first = FrameWord(0);
+        let number = self.lay::<OVERRUN>(head.position, head.messages, messages, &mut |position, word| {
             if position == head.position {
                 first = word;
             } else {
                 self.ring.word(position).store(word.0, Ordering::Relaxed);
             }
-        };
-        for message in messages {
-            let len = header(OVERRUN) + message.len() as u64;
-            let rest = self.size() - self.at(position);
-            if align8(len) > rest {
-                commit(position, FrameWord::new(rest, FrameKind::Padding, position));
-                position += rest;
-            }
-            if OVERRUN {
-                self.ring.word(position + WORD).store(number, Ordering::Relaxed);
-                number += 1;
-            }
-            self.ring.copy_in(self.at(position) + header(OVERRUN), message)?;
-            commit(position, FrameWord::new(len, FrameKind::Data, position));
-            position += align8(len);
-        }
+        })?;
         // DIES BEFORE: the first word is still 0, nobody sees any of them; the next producer of the lane overwrites them.
         kill_point!("channel.batch.before_commit");
         // ORDER Release [frame]: as in `commit`.
@@ -235,9 +229,37 @@ impl<'a> Lane<'a> {
         Ok(head.position)
     }
 
+    /// Lays messages behind each other from `position` on, the first of them with the number `number`; `commit` stores their words.
+    /// Gives the number behind the last.
+    pub(super) fn lay<const OVERRUN: bool>(
+        self,
+        mut position: u64,
+        mut number: u64,
+        messages: &[&[u8]],
+        commit: &mut impl FnMut(u64, FrameWord),
+    ) -> Result<u64> {
+        for message in messages {
+            let len = header(OVERRUN) + message.len() as u64;
+            let rest = self.size() - self.at(position);
+            if align8(len) > rest {
+                commit(position, FrameWord::new(rest, FrameKind::Padding, position));
+                position += rest;
+            }
+            if OVERRUN {
+                // ORDER Relaxed: bytes of the producer; the commit of the first orders them.
+                self.ring.word(position + WORD).store(number, Ordering::Relaxed);
+                number += 1;
+            }
+            self.ring.copy_in(self.at(position) + header(OVERRUN), message)?;
+            commit(position, FrameWord::new(len, FrameKind::Data, position));
+            position += align8(len);
+        }
+        Ok(number)
+    }
+
     /// Shows that the lane has grown by `need` bytes.
     #[inline(always)]
-    fn moved<const OVERRUN: bool>(self, head: &mut Head, need: u64) {
+    pub(super) fn moved<const OVERRUN: bool>(self, head: &mut Head, need: u64) {
         let behind = head.position + need;
         if OVERRUN {
             // ORDER Release [lane-tail]: as the tail.
@@ -292,8 +314,8 @@ impl<'a> Lane<'a> {
     }
 
     /// Moves the tail over frames that are committed, all at once: who joins meanwhile gets all of a batch or nothing. Anybody
-    /// may: the tail follows from the frames.
-    pub fn repair<const OVERRUN: bool>(self) -> Result<()> {
+    /// may: the tail follows from the frames. A gate that the holder of `generation`, which is over, has left is settled first.
+    pub fn repair<const OVERRUN: bool>(self, ground: &dyn Ground, generation: u32) -> Result<()> {
         for _ in 0..1000 {
             let tail = self.tail();
             let (mut behind, mut messages) = (tail, 0);
@@ -310,6 +332,14 @@ impl<'a> Lane<'a> {
                     break true;
                 }
                 let Some(kind) = kind else { return Err(corrupt(behind, word)) };
+                if kind == FrameKind::Gate {
+                    // One of the next holder: the lane is in its hands.
+                    if word.generation() != generation {
+                        return Ok(());
+                    }
+                    self.settle_gate(ground, behind, word)?;
+                    continue;
+                }
                 behind = behind.wrapping_add(align8(self.check(behind, word, kind, header(OVERRUN))?));
                 messages += u64::from(kind == FrameKind::Data);
                 if behind.wrapping_sub(tail) > self.size() {
@@ -351,8 +381,8 @@ impl<'a> Lane<'a> {
     }
 
     /// Where a producer goes on that has taken the lane.
-    pub fn head<const OVERRUN: bool>(self) -> Result<Head> {
-        self.repair::<OVERRUN>()?;
+    pub fn head<const OVERRUN: bool>(self, ground: &dyn Ground, generation: u32) -> Result<Head> {
+        self.repair::<OVERRUN>(ground, generation)?;
         let Place { position, messages } = self.end::<OVERRUN>()?;
         if !position.is_multiple_of(8) || position > POSITION_MAX {
             return Err(Error::new(ErrorCode::Corrupt, format!("A lane ends at position {position}.")));
@@ -370,6 +400,8 @@ impl<'a> Lane<'a> {
         let good = match kind {
             FrameKind::Data => len >= header && align8(len) <= rest,
             FrameKind::Padding => len == rest,
+            FrameKind::Opened => len == GATE_BYTES,
+            FrameKind::Gate => false,
         };
         if good { Ok(len) } else { Err(corrupt(position, word)) }
     }
@@ -379,15 +411,28 @@ impl<'a> Lane<'a> {
     /// The copy is whole and of that frame if the caller still holds its subscription afterwards (lanes that block), or as
     /// validated here (lanes that overrun).
     #[inline(always)]
-    pub fn next<const OVERRUN: bool>(self, mut place: Place, into: &mut Vec<u8>) -> Result<Next> {
-        // Padding is followed by the start of the ring, where there is none: twice is enough.
-        for _ in 0..2 {
+    pub fn next<const OVERRUN: bool>(
+        self,
+        ground: &dyn Ground,
+        mut place: Place,
+        into: &mut Vec<u8>,
+    ) -> Result<Next> {
+        for _ in 0..BARE_MAX {
             // ORDER Acquire [frame]: payload and the zero behind it; pairs with the store in `commit`.
             let word = FrameWord(self.ring.word(place.position).load(Ordering::Acquire));
             if word.0 == 0 {
                 return Ok(if OVERRUN && self.lapped(place.position) { Next::Lapped } else { Next::Empty });
             }
             let checked = match word.kind_at(place.position) {
+                Some(FrameKind::Gate) => match self.pass_gate::<OVERRUN>(ground, place.position, word) {
+                    Ok(true) => {
+                        place.position = place.position.wrapping_add(GATE_BYTES);
+                        continue;
+                    }
+                    Ok(false) if OVERRUN && self.lapped(place.position) => return Ok(Next::Lapped),
+                    Ok(false) => return Ok(Next::Empty),
+                    Err(error) => Err(error),
+                },
                 Some(kind) => self.check(place.position, word, kind, header(OVERRUN)).map(|len| (kind, len)),
                 None => Err(corrupt(place.position, word)),
             };
@@ -398,7 +443,7 @@ impl<'a> Lane<'a> {
                 Err(error) => return Err(error),
             };
             let behind = place.position.wrapping_add(align8(len));
-            if kind == FrameKind::Padding {
+            if kind != FrameKind::Data {
                 if OVERRUN && self.lapped(place.position) {
                     return Ok(Next::Lapped);
                 }
@@ -427,16 +472,12 @@ impl<'a> Lane<'a> {
             let behind = Place { position: behind, messages: number.wrapping_add(u64::from(OVERRUN)) };
             return Ok(Next::Message { len: payload, behind });
         }
-        Err(Error::new(
-            ErrorCode::Corrupt,
-            format!("Padding follows padding in front of position {}.", place.position),
-        ))
+        Err(no_message(place.position))
     }
 
     /// Whether a reader that stands at `position` would find anything: a message, a loss or damage.
-    pub fn has_message<const OVERRUN: bool>(self, mut position: u64) -> bool {
-        // As in `next`: twice is enough.
-        for _ in 0..2 {
+    pub fn has_message<const OVERRUN: bool>(self, ground: &dyn Ground, mut position: u64) -> bool {
+        for _ in 0..BARE_MAX {
             // ORDER Acquire [frame]: as in `next`.
             let word = FrameWord(self.ring.word(position).load(Ordering::Acquire));
             if OVERRUN && self.lapped(position) {
@@ -445,10 +486,17 @@ impl<'a> Lane<'a> {
             if word.0 == 0 {
                 return false;
             }
-            if word.kind_at(position) != Some(FrameKind::Padding) {
-                return true;
-            }
-            position = position.wrapping_add(self.size() - self.at(position));
+            let len = match word.kind_at(position) {
+                Some(FrameKind::Padding) => self.size() - self.at(position),
+                Some(FrameKind::Opened) => GATE_BYTES,
+                Some(FrameKind::Gate) => match self.pass_gate::<OVERRUN>(ground, position, word) {
+                    Ok(true) => GATE_BYTES,
+                    Ok(false) => return false,
+                    Err(_) => return true,
+                },
+                _ => return true,
+            };
+            position = position.wrapping_add(len);
         }
         true
     }
@@ -456,15 +504,21 @@ impl<'a> Lane<'a> {
     /// Lanes that block: the message at `position`, behind padding if there is some, without copying it. What this says, and what
     /// is copied afterwards, is good if the reader finds that its place has not moved meanwhile.
     #[inline(always)]
-    pub fn peek(self, mut position: u64) -> Result<Option<Peeked>> {
-        // As in `next`: twice is enough.
-        for _ in 0..2 {
+    pub fn peek(self, ground: &dyn Ground, mut position: u64) -> Result<Option<Peeked>> {
+        for _ in 0..BARE_MAX {
             // ORDER Acquire [frame]: as in `next`.
             let word = FrameWord(self.ring.word(position).load(Ordering::Acquire));
             if word.0 == 0 {
                 return Ok(None);
             }
             let Some(kind) = word.kind_at(position) else { return Err(corrupt(position, word)) };
+            if kind == FrameKind::Gate {
+                if !self.pass_gate::<false>(ground, position, word)? {
+                    return Ok(None);
+                }
+                position = position.wrapping_add(GATE_BYTES);
+                continue;
+            }
             let len = self.check(position, word, kind, WORD)?;
             let behind = position.wrapping_add(align8(len));
             if kind == FrameKind::Data {
@@ -473,16 +527,13 @@ impl<'a> Lane<'a> {
             }
             position = behind;
         }
-        Err(Error::new(
-            ErrorCode::Corrupt,
-            format!("Padding follows padding in front of position {position}."),
-        ))
+        Err(no_message(position))
     }
 
     /// Overrun: whether bytes at `position` may have been overwritten by now. What was loaded before this call is good
     /// if not.
     #[inline(always)]
-    fn lapped(self, position: u64) -> bool {
+    pub(super) fn lapped(self, position: u64) -> bool {
         // ORDER Acquire [intent]: everything loaded before; pairs with the fence in `announce`: who saw a byte of a later lap
         // sees the intent that came before it.
         fence(Ordering::Acquire);
@@ -509,7 +560,7 @@ impl<'a> Lane<'a> {
             }
         }
         let Some(mut position) = best else { return Ok(None) };
-        for _ in 0..2 {
+        for _ in 0..BARE_MAX {
             // ORDER Acquire [frame]: as in `next`.
             let word = FrameWord(self.ring.word(position).load(Ordering::Acquire));
             let number = if self.at(position) + WORD < self.size() {
@@ -523,10 +574,11 @@ impl<'a> Lane<'a> {
             }
             match word.kind_at(position) {
                 Some(FrameKind::Data) => return Ok(Some(Place { position, messages: number })),
-                Some(FrameKind::Padding) => {
-                    position =
-                        position.wrapping_add(align8(self.check(position, word, FrameKind::Padding, 16)?));
+                Some(kind @ (FrameKind::Padding | FrameKind::Opened)) => {
+                    position = position.wrapping_add(align8(self.check(position, word, kind, 16)?));
                 }
+                // In front of the tail gates are open; this one's lane goes on just now.
+                Some(FrameKind::Gate) => return Ok(None),
                 None => return Err(corrupt(position, word)),
             }
         }

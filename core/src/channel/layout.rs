@@ -38,12 +38,15 @@
 //!   8 handled  u64  overrun: {messages 48 | position / 8 : 16}, stored before `position`
 //!
 //! frame: at position p of a lane, in the ring at p modulo lane_bytes; begins at a multiple of 8, never crosses the ring's end
-//!   0 word    u64  {length with header 32 | kind 8 | flags 8 | position / 8 : 16}; 0 = not yet committed; flags 1 first and 2 last
-//!                  frame of a message, 4 it may have been sent before
+//!   0 word    u64  {length with header 32 | kind 8 | flags 8 | position / 8 : 16}; 0 = not yet committed; kinds 1 message, 2 padding,
+//!                  3 opened gate, 4 gate, which has the lane's generation as length; flags 1 first and 2 last frame of a message, 4 it
+//!                  may have been sent before
 //!   8 number  u64  overrun only: how many messages of the lane came before this one
 //!   8 or 16 payload, filled up to 8 bytes
 //! ```
 //! A frame is valid if and only if its word is not 0. A padding frame is the word alone and reaches to the end of the ring.
+//! A gate stands in front of messages that a transaction decides about: 8 reference u64, as in the stamp of a record. It may cross the
+//! ring's end between its two words.
 //! The word behind the last frame of a lane is 0.
 
 use crate::error::{Error, ErrorCode, Result};
@@ -131,7 +134,14 @@ pub enum FrameKind {
     Data = 1,
     /// Filler up to the end of the ring.
     Padding = 2,
+    /// What a gate is after its transaction was committed: nothing to stop at.
+    Opened = 3,
+    /// A transaction decides whether what follows was sent.
+    Gate = 4,
 }
+
+/// Bytes of a gate: its word and the reference.
+pub const GATE_BYTES: u64 = 16;
 
 /// First and last frame of a message: always both, until messages may span frames.
 const WHOLE: u64 = 3;
@@ -147,6 +157,16 @@ impl FrameWord {
     #[inline]
     pub const fn new(len: u64, kind: FrameKind, position: u64) -> FrameWord {
         FrameWord(len & 0xffff_ffff | (kind as u64) << 32 | WHOLE << 40 | (position / 8) << 48)
+    }
+
+    /// The word of a gate at `position`, set by the holder of the lane's `generation`: no other holder's is the same.
+    pub const fn gate(generation: u32, position: u64) -> FrameWord {
+        FrameWord::new(generation as u64, FrameKind::Gate, position)
+    }
+
+    /// The holder of the lane that set a gate.
+    pub const fn generation(self) -> u32 {
+        self.0 as u32
     }
 
     /// Bytes with the header, without the filling.
@@ -176,6 +196,8 @@ impl FrameWord {
         match self.0 >> 32 & 0xffff {
             0x301 | 0x701 => Some(FrameKind::Data),
             0x302 => Some(FrameKind::Padding),
+            0x303 => Some(FrameKind::Opened),
+            0x304 => Some(FrameKind::Gate),
             _ => None,
         }
     }
@@ -409,6 +431,9 @@ mod tests {
         let again = word.marked_again();
         assert_eq!((again.len(), again.kind_at(0x12345678)), (64, Some(FrameKind::Data)));
         assert!(again.is_again() && !word.is_again());
+        let gate = FrameWord::gate(0xdead_beef, 0x12345678);
+        assert_eq!((gate.generation(), gate.kind_at(0x12345678)), (0xdead_beef, Some(FrameKind::Gate)));
+        assert_ne!(gate, FrameWord::gate(0xdead_bee0, 0x12345678), "another holder");
         assert_eq!(FrameWord(7 << 32).kind_at(0), None);
         let state = SubState::new(SubKind::Away, NAMED, 0xabc, 0xdead_beef);
         assert_eq!(

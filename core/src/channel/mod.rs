@@ -30,6 +30,7 @@
 //! | `subscription` | joining, coming back, leaving, ejecting |
 //! | `eject` | the time that publishers wait for one that stands still |
 //! | `publisher`, `subscriber` | the two ends |
+//! | `gate`, `outbox` | messages that a transaction decides about |
 //! | `log` | one order, kept: cells, blocks, trimming |
 //! | `queue` | many consumers: heads, hands, acknowledgement, redelivery |
 //! | `ring` | memory for rings from the pool |
@@ -40,10 +41,12 @@
 mod area;
 mod check;
 mod eject;
+mod gate;
 mod inherit;
 mod lane;
 pub mod layout;
 pub mod log;
+mod outbox;
 mod publisher;
 pub mod queue;
 #[cfg(not(memora_loom))]
@@ -61,6 +64,8 @@ mod batch_tests;
 mod damage_tests;
 #[cfg(all(test, not(memora_loom)))]
 mod eject_tests;
+#[cfg(all(test, not(memora_loom)))]
+mod gate_tests;
 #[cfg(all(test, memora_loom))]
 mod interleavings;
 #[cfg(all(test, not(memora_loom)))]
@@ -77,12 +82,14 @@ use std::time::Duration;
 
 pub(crate) use area::{Area, Ground, create};
 pub(crate) use check::{check, check_taken_over};
+pub(crate) use gate::Gate;
 pub(crate) use inherit::{inherit, names_ring};
 pub(crate) use log::files::check_directory;
 pub use log::{
     Appender, LogFileStats, LogFiles, LogMessage, LogReader, LogReaderInfo, LogStats, ReadFrom, Retention,
 };
 pub(crate) use log::{bytes_needed, settle_options};
+pub use outbox::Outbox;
 pub(crate) use publisher::write_at;
 pub use publisher::{Claim, Publisher};
 pub use queue::{Acknowledge, Consumer, ConsumerInfo, DeadLetters, Delivery, QueueStats, Receipt};

@@ -20,13 +20,13 @@ const LOOK_AT_LIFE: Duration = Duration::from_millis(1);
 /// It may be moved to another thread: the first call there takes the lane over. If the thread that used it before has ended
 /// meanwhile, it goes on with another lane.
 pub struct Publisher {
-    area: Arc<Area>,
+    pub(super) area: Arc<Area>,
     marker: usize,
-    lane: HeldLane,
-    state: LaneState,
-    head: Head,
+    pub(super) lane: HeldLane,
+    pub(super) state: LaneState,
+    pub(super) head: Head,
     /// Up to which position there is room.
-    limit: u64,
+    pub(super) limit: u64,
     subs: Vec<u32>,
     sub_epoch: Option<u32>,
     patience: Patience,
@@ -37,7 +37,7 @@ pub struct Publisher {
 
 /// Whether and how long to wait for room.
 #[derive(Clone, Copy)]
-enum Wait {
+pub(super) enum Wait {
     Never,
     Until(Option<Duration>),
 }
@@ -67,7 +67,12 @@ impl Publisher {
 
     fn find_head(&mut self) -> Result<()> {
         let lane = self.lane.view();
-        self.head = if self.area.overruns() { lane.head::<true>()? } else { lane.head::<false>()? };
+        let (ground, generation) = (&*self.area.ground, self.state.generation());
+        self.head = if self.area.overruns() {
+            lane.head::<true>(ground, generation)?
+        } else {
+            lane.head::<false>(ground, generation)?
+        };
         // The first message looks at the subscriptions.
         self.limit = 0;
         self.sub_epoch = None;
@@ -219,13 +224,13 @@ impl Publisher {
 
     /// Bytes of the time in front of each payload.
     #[inline(always)]
-    fn stamp_len(&self) -> u64 {
+    pub(super) fn stamp_len(&self) -> u64 {
         if self.area.stamped { STAMP as u64 } else { 0 }
     }
 
     /// Makes sure that the lane is this thread's.
     #[inline(always)]
-    fn hold(&mut self) -> Result<()> {
+    pub(super) fn hold(&mut self) -> Result<()> {
         self.area.same_process()?;
         // ORDER Relaxed: only its holder, or the reaper of a dead holder, changes the word of a live lane.
         let state = self.lane.word().load(Ordering::Relaxed);
@@ -263,7 +268,7 @@ impl Publisher {
 
     #[cold]
     #[inline(never)]
-    fn too_many(&self, count: usize, bytes: u64) -> Error {
+    pub(super) fn too_many(&self, count: usize, bytes: u64) -> Error {
         Error::new(
             ErrorCode::ValueTooLong,
             format!(
@@ -308,7 +313,7 @@ impl Publisher {
 
     #[cold]
     #[inline(never)]
-    fn wait_for_room(&mut self, need: u64, wait: Wait) -> Result<()> {
+    pub(super) fn wait_for_room(&mut self, need: u64, wait: Wait) -> Result<()> {
         if self.refill(need)? {
             return Ok(());
         }
@@ -430,7 +435,7 @@ impl Claim<'_> {
 }
 
 /// The time as it stands in front of a payload.
-fn now() -> [u8; STAMP] {
+pub(super) fn now() -> [u8; STAMP] {
     crate::shm::time::monotonic_ns().to_le_bytes()
 }
 

@@ -304,7 +304,7 @@ impl Subscriber {
             if moved >= farthest || moved >= far && *taken >= MANY {
                 return Ok(());
             }
-            match lane.next::<OVERRUN>(reading.place, scratch) {
+            match lane.next::<OVERRUN>(&*area.ground, reading.place, scratch) {
                 Ok(Next::Empty) => return Ok(()),
                 Ok(Next::Message { len, behind }) => {
                     if !OVERRUN && !Subscriber::still_mine(entry, *state) {

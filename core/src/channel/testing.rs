@@ -1,13 +1,14 @@
 //! A channel without a segment or a registry, for tests and models.
 
 use std::cell::Cell;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 
 use super::area::{Area, Ground, create};
 use super::{Channel, ChannelKind, ChannelOptions, OverrunPolicy};
 use crate::error::{ErrorCode, Result};
 use crate::shm::Shm;
+use crate::table::{Reference, Verdict};
 
 thread_local! {
     /// Who the calling thread is; tests set it.
@@ -27,6 +28,8 @@ pub struct Stage {
     rings: Mutex<Rings>,
     /// The channel for dead letters: a stage of its own.
     letters: Mutex<Option<Arc<Stage>>>,
+    /// How transactions stand, by their references; the others are over.
+    verdicts: Mutex<HashMap<u64, Verdict>>,
 }
 
 /// Bytes of a control area in tests.
@@ -48,12 +51,18 @@ impl Stage {
             dead: Mutex::default(),
             rings: Mutex::new(rings),
             letters: Mutex::default(),
+            verdicts: Mutex::default(),
         })
     }
 
     /// Dead letters go there.
     pub fn send_letters_to(&self, other: &Arc<Stage>) {
         *self.letters.lock().unwrap() = Some(Arc::clone(other));
+    }
+
+    /// From now on a transaction stands so.
+    pub fn decide(&self, reference: Reference, verdict: Verdict) {
+        self.verdicts.lock().unwrap().insert(reference.0, verdict);
     }
 
     /// From now on the kernel says that this thread is dead.
@@ -99,6 +108,16 @@ impl Ground for Stage {
     fn give_back_ring(&self, ring: u64, _len: u64) -> Result<()> {
         self.rings.lock().unwrap().free.push(ring);
         Ok(())
+    }
+
+    fn verdict(&self, reference: Reference) -> Result<Verdict> {
+        Ok(self.verdicts.lock().unwrap().get(&reference.0).copied().unwrap_or(Verdict::Over))
+    }
+
+    fn abort(&self, reference: Reference) {
+        if let Some(verdict @ Verdict::Undecided) = self.verdicts.lock().unwrap().get_mut(&reference.0) {
+            *verdict = Verdict::Aborted;
+        }
     }
 
     fn channel(self: Arc<Self>, _name: &str) -> Result<Area> {

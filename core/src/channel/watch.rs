@@ -99,10 +99,10 @@ impl Target {
     fn any_lane(&self, position: impl Fn(u32) -> Result<u64>) -> Result<bool> {
         for index in 0..self.area.shape.lanes {
             let Some(reference) = self.area.lane_ref(index)? else { continue };
-            let (lane, position) = (self.area.lane(reference)?, position(index)?);
+            let (lane, position, ground) = (self.area.lane(reference)?, position(index)?, &*self.area.ground);
             let found = match self.area.overruns() {
-                true => lane.has_message::<true>(position),
-                false => lane.has_message::<false>(position),
+                true => lane.has_message::<true>(ground, position),
+                false => lane.has_message::<false>(ground, position),
             };
             if found {
                 return Ok(true);

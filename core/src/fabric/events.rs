@@ -13,7 +13,7 @@ use crate::cache::{Event, EventSource};
 use crate::channel::{self, Channel, ChannelKind, ChannelOptions, OverrunPolicy, Publisher, Subscriber};
 use crate::error::{ErrorCode, Result};
 use crate::shm::atomic::Ordering;
-use crate::table::{EventKind, Observer, Table};
+use crate::table::{EventKind, Observer, Reference, Table, Verdict};
 
 /// Events that are given up without another attempt after a publisher could not be made.
 const REST: u32 = 256;
@@ -185,6 +185,14 @@ impl channel::Ground for OwnGround {
 
     fn pid_of(&self, thread: u16) -> Option<u32> {
         self.with(|inner| Ok(inner.registry.pid_of(thread))).ok().flatten()
+    }
+
+    fn verdict(&self, reference: Reference) -> Result<Verdict> {
+        self.with(|inner| channel::Ground::verdict(inner, reference))
+    }
+
+    fn abort(&self, reference: Reference) {
+        let _ = self.with(|inner| Ok(channel::Ground::abort(inner, reference)));
     }
 
     fn take_ring(&self, object: u32, len: u64) -> Result<u64> {

@@ -10,7 +10,7 @@ use crate::error::{ErrorCode, Result};
 use crate::registry::{Heir, Member, Registry};
 use crate::shm::Block;
 use crate::shm::atomic::AtomicU32;
-use crate::table::Table;
+use crate::table::{self, Reference, Table, Verdict};
 
 impl Heir for Inner {
     /// First the objects, which only need the thread's number; then its chunks, of which some are kept because an object
@@ -306,6 +306,16 @@ impl channel::Ground for Inner {
         channel::ring::give_back(&self.pool, self.me()?, ring)
     }
 
+    fn verdict(&self, reference: Reference) -> Result<Verdict> {
+        table::verdict(self.registry.transaction(reference.thread())?, reference)
+    }
+
+    fn abort(&self, reference: Reference) {
+        if let Ok(words) = self.registry.transaction(reference.thread()) {
+            table::abort(words, reference);
+        }
+    }
+
     fn channel(self: Arc<Self>, name: &str) -> Result<channel::Area> {
         let object = self.channel_object(name)?;
         self.area(&object, Arc::clone(&self) as Arc<dyn channel::Ground>)
@@ -338,6 +348,16 @@ impl channel::Ground for Undertaker {
 
     fn keep_ring(&self, _ring: u64, _len: u64) -> Result<()> {
         Err(ErrorCode::Internal.into())
+    }
+
+    fn verdict(&self, reference: Reference) -> Result<Verdict> {
+        table::verdict(self.0.transaction(reference.thread())?, reference)
+    }
+
+    fn abort(&self, reference: Reference) {
+        if let Ok(words) = self.0.transaction(reference.thread()) {
+            table::abort(words, reference);
+        }
     }
 
     fn give_back_ring(&self, _ring: u64, _len: u64) -> Result<()> {

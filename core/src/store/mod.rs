@@ -37,6 +37,7 @@ mod flush;
 pub(crate) mod layout;
 pub(crate) mod object;
 mod operations;
+mod outgoing;
 #[cfg(all(test, feature = "kill-points", not(memora_loom)))]
 mod process_tests;
 mod range;

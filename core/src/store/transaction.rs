@@ -32,8 +32,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::core::Core;
+use super::outgoing::{Batch, Outgoing};
 use super::read_range::ReadRange;
 use super::{Durability, Store, entry};
+use crate::channel::Outbox;
 use crate::error::{Error, ErrorCode, Result};
 use crate::table::entry::{Entry, SetOptions, Version};
 use crate::table::{Cursor, Direction, Intent, Keys, Sighting, Update, Value};
@@ -74,7 +76,9 @@ pub struct Transaction {
     reads: BTreeMap<Vec<u8>, Sighting>,
     /// `None` deletes.
     writes: BTreeMap<Vec<u8>, Option<Put>>,
-    /// Of keys and values that are written.
+    /// Messages that it sends.
+    outgoing: Outgoing,
+    /// Of keys and values that are written, and of messages.
     bytes: usize,
     /// Ranges that were read.
     ranges: Vec<ReadRange>,
@@ -93,6 +97,7 @@ impl Store {
             durability: self.shared.durability,
             reads: BTreeMap::new(),
             writes: BTreeMap::new(),
+            outgoing: Outgoing::default(),
             bytes: 0,
             ranges: Vec::new(),
         })
@@ -309,16 +314,35 @@ impl Transaction {
         Ok(())
     }
 
+    /// Sends a message with the commit: subscribers get it if the transaction commits, and not before; the messages of one outbox in the
+    /// order in which they were published. Together they may take what one message may (`ValueTooLong`). Streams, broadcasts
+    /// and queues; what is sent lives as long as its channel, whatever the durability.
+    pub fn publish(&mut self, outbox: &Outbox, message: &[u8]) -> Result<()> {
+        let shared = Arc::clone(&self.store.shared);
+        self.store.core()?;
+        let bytes = self.bytes + message.len();
+        if bytes > TRANSACTION_BYTES_MAX {
+            return Err(too_large(&format!(
+                "write {TRANSACTION_BYTES_MAX} bytes of keys, values and messages"
+            )));
+        }
+        self.outgoing.add(outbox, message, shared.core.pool().shm())?;
+        self.bytes = bytes;
+        Ok(())
+    }
+
     /// Makes all changes count at one moment, or none: `Conflict` if something that was read has changed, or another
-    /// transaction was in the way. With durability `Sync` it is on the disk when this returns.
+    /// transaction was in the way. With durability `Sync` it is on the disk when this returns. It does not wait for subscribers:
+    /// `BackPressure` if there is no room for a message, and nothing was done.
     pub fn commit(self) -> Result<()> {
         let core = self.store.core()?;
         if !self.writes.is_empty() {
             core.accept()?;
         }
+        let mut batches = self.outgoing.ready()?;
         let mut tries = 0;
         loop {
-            match self.try_commit() {
+            match self.try_commit(&mut batches) {
                 // Memory is full of what the files do not have yet.
                 Err(error) if error.code() == ErrorCode::Full && core.journal.is_some() && tries < 2 => {
                     tries += 1;
@@ -336,7 +360,7 @@ impl Transaction {
     /// Gives the transaction up; so does dropping it.
     pub fn abort(self) {}
 
-    fn try_commit(&self) -> Result<()> {
+    fn try_commit(&self, batches: &mut [Batch<'_>]) -> Result<()> {
         let (core, me) = self.store.actor()?;
         let table = &core.table;
         let begun = table.begin(me)?;
@@ -357,6 +381,9 @@ impl Transaction {
                     None => return Ok(false),
                 }
             }
+            for batch in &mut *batches {
+                batch.set(begun.reference())?;
+            }
             if !table.prove(me) {
                 return Ok(false);
             }
@@ -375,6 +402,8 @@ impl Transaction {
             }
             Ok(table.decide(me))
         })();
+        let committed = table.settle_own(me);
+        batches.iter_mut().for_each(|batch| batch.end(committed));
         let ended = table.end(me, begun, &intents);
         match outcome? {
             true => ended,

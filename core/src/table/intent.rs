@@ -40,6 +40,13 @@ pub struct Begun {
     reference: Reference,
 }
 
+impl Begun {
+    /// What its states name it by.
+    pub fn reference(&self) -> Reference {
+        self.reference
+    }
+}
+
 /// A state that was put in place.
 pub struct Intent {
     hash: u64,
@@ -278,10 +285,11 @@ impl Table {
         }
     }
 
-    /// Ends the calling thread's transaction: stamps its states if it was committed, takes them back if not.
-    pub fn end(&self, me: Actor<'_>, begun: Begun, intents: &[Intent]) -> Result<()> {
+    /// Decides the calling thread's transaction, if nobody has yet: it is aborted then. Whether it was committed.
+    pub fn settle_own(&self, me: Actor<'_>) -> bool {
         let word = Self::word(me);
-        let seen = loop {
+        loop {
+            // ORDER Acquire [decision]: as in `decision_of`.
             let seen = Decision(word.load(Ordering::Acquire));
             match seen.phase() {
                 Some(Phase::Active | Phase::Proving) => {
@@ -293,12 +301,21 @@ impl Table {
                         Ordering::Relaxed,
                     );
                 }
-                _ => break seen,
+                phase => return phase == Some(Phase::Committed),
             }
-        };
+        }
+    }
+
+    /// Ends the calling thread's transaction, which is decided: stamps its states if it was committed, takes them back if not. Everything
+    /// else that names it has been settled.
+    pub fn end(&self, me: Actor<'_>, begun: Begun, intents: &[Intent]) -> Result<()> {
+        let committed = self.settle_own(me);
+        let word = Self::word(me);
+        // ORDER Relaxed: nobody changes a decision that was made.
+        let seen = Decision(word.load(Ordering::Relaxed));
         kill_point!("table.intent.decided");
         for intent in intents {
-            if seen.phase() == Some(Phase::Committed) {
+            if committed {
                 self.end_committed(me, begun.reference, intent, seen.time())?;
                 if intent.deletes && !self.class.is_journaled() {
                     self.drop_deletion(me, intent)?;

@@ -95,6 +95,7 @@ mod stamp;
 mod state;
 mod stats;
 mod update;
+mod verdict;
 mod view;
 
 #[cfg(all(test, memora_loom))]
@@ -115,8 +116,10 @@ pub use intent::{Begun, Intent, Sighting};
 pub use lease::{Asked, End};
 pub use observe::{EventKind, Observer};
 pub use ordered::{Cursor, Direction, Keys};
+pub use stamp::Reference;
 pub use state::{Cut, KeyState};
 pub use stats::{ChunkStates, Count, Counts};
+pub use verdict::{Verdict, abort, verdict};
 
 use crate::chunk::record::{EXTENDED_BYTES, HEADER_BYTES};
 use crate::chunk::{Account, Actor, ChunkId, Class, Pool};

@@ -1,9 +1,13 @@
-//! Victims that move money among the accounts of a store in transactions: whoever dies or stops at whatever point, nobody waits
-//! for it, money is neither made nor lost, and what counts is what is counted.
+//! Victims that move money among the accounts of a store in transactions, and publish a message with each: whoever dies or stops at
+//! whatever point, nobody waits for it, money is neither made nor lost, what counts is what is counted, and there is a message of each
+//! transaction that was committed and of no other.
 
 use std::collections::BTreeMap;
 
-use memora::{Durability, ErrorCode, Fabric, Result, Store, StoreOptions, Transaction};
+use memora::{
+    Channel, ChannelKind, ChannelOptions, Durability, ErrorCode, Fabric, Outbox, Result, Store, StoreOptions,
+    Transaction,
+};
 use memora_stress::random::Random;
 use memora_testkit::kill_point::{Harm, Victim, within_patience};
 use memora_testkit::process::Worker;
@@ -31,6 +35,7 @@ const DEAD: usize = 3;
 fn covers(name: &str) -> bool {
     ["table.stamp.", "table.decide.", "table.intent.", "table.cut.", "store.flush.cut"]
         .iter()
+        .chain(&["table.verdict.", "channel.gate."])
         .any(|part| name.starts_with(part))
         || ["before_abort", "state_ended", "before_none"]
             .iter()
@@ -51,6 +56,16 @@ fn open(fabric: &Fabric, place: &Place) -> Store {
     fabric.store("accounts", &options).unwrap_or_else(|error| panic!("the store does not open: {error}"))
 }
 
+/// Where each transaction says that it was committed; the auditor reads it in the end.
+fn moves(fabric: &Fabric) -> Channel {
+    let options = ChannelOptions { kind: ChannelKind::Broadcast, ..ChannelOptions::default() };
+    fabric.channel("moves", &options).expect("the channel opens")
+}
+
+fn outbox(fabric: &Fabric) -> Outbox {
+    moves(fabric).outbox().expect("an outbox")
+}
+
 fn account(number: u64) -> Vec<u8> {
     format!("account {number}").into_bytes()
 }
@@ -67,8 +82,8 @@ fn put(transaction: &mut Transaction, key: &[u8], amount: u64) -> Result<()> {
     }
 }
 
-/// Moves money from one account to another, and counts that for `who`.
-fn transfer(store: &Store, who: &str, random: &mut Random, durability: Durability) {
+/// Moves money from one account to another, counts that for `who`, and says so.
+fn transfer(store: &Store, outbox: &Outbox, who: &str, random: &mut Random, durability: Durability) {
     let (from, step) = (random.draw(ACCOUNTS), 1 + random.draw(ACCOUNTS - 1));
     let (from, to) = (account(from), account((from + step) % ACCOUNTS));
     let most = random.draw(START);
@@ -80,6 +95,7 @@ fn transfer(store: &Store, who: &str, random: &mut Random, durability: Durabilit
             put(transaction, &from, balance - amount)?;
             put(transaction, &to, other + amount)?;
             let done = number(transaction.get(who.as_bytes())?);
+            transaction.publish(outbox, format!("{who} {}", done + 1).as_bytes())?;
             transaction.put(who.as_bytes(), (done + 1).to_string().as_bytes())
         })
         .unwrap_or_else(|error| panic!("{who} cannot transfer: {error}"));
@@ -95,23 +111,24 @@ fn sum(store: &Store) -> u64 {
 }
 
 /// A transaction that cannot commit, because what it has read changes meanwhile.
-fn fail(store: &Store, who: &str) {
+fn fail(store: &Store, outbox: &Outbox, who: &str) {
     let mut transaction = store.transaction().expect("begun");
     let read = format!("{who} reads");
     transaction.get(read.as_bytes()).expect("read");
     transaction.put(b"account 0", b"1000000").expect("put");
+    transaction.publish(outbox, format!("{who} never").as_bytes()).expect("kept");
     transaction.put(format!("{who} never").as_bytes(), b"made").expect("put");
     store.set(read.as_bytes(), b"changed").expect("set");
     let error = transaction.commit().expect_err("what it has read was changed");
     assert_eq!(error.code(), ErrorCode::Conflict);
 }
 
-fn work(store: &Store, who: &str, random: &mut Random, rounds: u64) {
+fn work(store: &Store, outbox: &Outbox, who: &str, random: &mut Random, rounds: u64) {
     for round in 0..rounds {
-        transfer(store, who, random, Durability::Process);
+        transfer(store, outbox, who, random, Durability::Process);
         match round % 8 {
             1 => assert_eq!(sum(store), ACCOUNTS * START, "{who}"),
-            3 => fail(store, who),
+            3 => fail(store, outbox, who),
             5 => {
                 store.set(format!("{who} plain").as_bytes(), &[7; 500]).expect("set");
                 store.delete(format!("{who} plain").as_bytes()).expect("deleted");
@@ -120,7 +137,7 @@ fn work(store: &Store, who: &str, random: &mut Random, rounds: u64) {
             _ => {}
         }
     }
-    transfer(store, who, random, Durability::Sync);
+    transfer(store, outbox, who, random, Durability::Sync);
 }
 
 fn prepare(place: &Place) -> Vec<Victim> {
@@ -133,6 +150,7 @@ fn prepare(place: &Place) -> Vec<Victim> {
             })
             .expect("opened");
         store.flush().expect("flushed");
+        drop(moves(&fabric).subscribe("auditor").expect("subscribed"));
         fabric.close().expect("closed");
     }
     let environment = environment(place);
@@ -153,6 +171,7 @@ fn prepare(place: &Place) -> Vec<Victim> {
 pub fn halfway(place: &Place) {
     let fabric = fabric(place);
     let store = open(&fabric, place);
+    let outbox = outbox(&fabric);
     let me = std::process::id();
     let own = [format!("halfway {me} a"), format!("halfway {me} b")];
     for round in 1..=6u64 {
@@ -161,7 +180,7 @@ pub fn halfway(place: &Place) {
                 for key in &own {
                     transaction.put(key.as_bytes(), round.to_string().as_bytes())?;
                 }
-                Ok(())
+                transaction.publish(&outbox, format!("halfway {me} {round}").as_bytes())
             })
             .expect("committed");
     }
@@ -201,9 +220,10 @@ pub fn victim(place: &Place) {
         store.flush().expect("flushed");
         read_halves(&store);
         fabric.reap().expect("reaped");
-        work(&store, "victim", &mut random, 30);
+        let outbox = outbox(&fabric);
+        work(&store, &outbox, "victim", &mut random, 30);
         forget(&fabric);
-        drop(store);
+        drop((store, outbox));
         fabric.close().expect("closed");
     }
 }
@@ -235,7 +255,7 @@ fn survive(place: &Place, blow: Blow) {
         read_halves(&store);
         assert_eq!(sum(&store), ACCOUNTS * START, "with the victim");
         let mut random = Random::new(&format!("survivor {blow:?}"));
-        work(&store, "survivor", &mut random, 40);
+        work(&store, &outbox(&fabric), "survivor", &mut random, 40);
         assert_eq!(sum(&store), ACCOUNTS * START, "with the victim");
         check(&fabric, "with the victim");
     });
@@ -247,8 +267,9 @@ fn conclude(place: &Place) {
         let fabric = fabric(place);
         fabric.reap().expect("reaped");
         let store = open(&fabric, place);
-        work(&store, "last", &mut Random::new("last"), 10);
+        work(&store, &outbox(&fabric), "last", &mut Random::new("last"), 10);
         read_halves(&store);
+        audit(&fabric, &store);
         for who in ["victim", "survivor", "last"] {
             done.push((who, number(store.get(who.as_bytes()).expect("read"))));
         }
@@ -268,6 +289,32 @@ fn conclude(place: &Place) {
     assert_eq!(store.len().expect("counted"), entries.len() as u64);
     read_halves(&store);
     check(&fabric, "after recovery");
+}
+
+/// There is a message of each transaction that was committed, once, and of no other.
+fn audit(fabric: &Fabric, store: &Store) {
+    let mut said: BTreeMap<String, Vec<u64>> = BTreeMap::new();
+    let mut auditor = moves(fabric).subscribe("auditor").expect("subscribed");
+    let mut message = Vec::new();
+    while auditor.try_recv(&mut message).expect("received").is_some() {
+        let text = std::str::from_utf8(&message).expect("text");
+        let (who, count) = text.rsplit_once(' ').expect("two words");
+        said.entry(who.to_owned()).or_default().push(count.parse().expect("of a committed transaction"));
+    }
+    for (who, counts) in &mut said {
+        // One after the other uses several lanes, between which there is no order.
+        counts.sort_unstable();
+        let key = if who.starts_with("halfway") { format!("{who} a") } else { who.clone() };
+        let done = number(store.get(key.as_bytes()).expect("read"));
+        assert_eq!(*counts, (1..=done).collect::<Vec<_>>(), "{who}");
+    }
+    for who in contents(store).into_keys().map(|key| String::from_utf8(key).expect("text")) {
+        let counted = ["victim", "survivor", "last"].contains(&who.as_str());
+        let who = who.strip_suffix(" a").unwrap_or(&who);
+        if counted || who.starts_with("halfway") && !who.ends_with(" b") {
+            assert!(said.contains_key(who), "nothing was said of {who}");
+        }
+    }
 }
 
 fn contents(store: &Store) -> BTreeMap<Vec<u8>, Vec<u8>> {

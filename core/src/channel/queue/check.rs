@@ -79,7 +79,7 @@ fn check_head(area: &Area, lane: u32, problem: &mut dyn FnMut(String, String)) -
             if position >= tail {
                 break;
             }
-            match view.peek(position) {
+            match view.peek(&*area.ground, position) {
                 Ok(Some(peeked)) => position = peeked.behind,
                 // Padding may stand right in front of the tail.
                 Ok(None)

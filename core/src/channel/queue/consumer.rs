@@ -196,7 +196,7 @@ impl Consumer {
     /// What was copied is good if the head is still where it was.
     #[inline(always)]
     fn gather(&mut self, head: HeadWord, limit: usize) -> Result<u64> {
-        let Consumer { lanes, turn, scratch, batch, .. } = self;
+        let Consumer { area, lanes, turn, scratch, batch, .. } = self;
         let source = &lanes[*turn];
         let lane = source.lane.view();
         batch.clear();
@@ -206,7 +206,7 @@ impl Consumer {
             if position - start >= lane.size() / 4 {
                 break;
             }
-            let Some(peeked) = lane.peek(position)? else { break };
+            let Some(peeked) = lane.peek(&*area.ground, position)? else { break };
             let (at, len) = (used, peeked.len as usize);
             used += align8(peeked.len) as usize;
             if scratch.len() < used {

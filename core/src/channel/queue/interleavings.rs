@@ -75,7 +75,9 @@ fn queue(messages: u64, consumers: u32) -> (Arc<Stage>, Arc<Area>) {
 fn take(area: &Area, index: u32, hand: &Hand, grip: &mut Grip, steps: u32) -> bool {
     let head = area.head(0).unwrap();
     let reference = area.lane_ref(0).unwrap().unwrap();
-    let Some(peeked) = area.lane(reference).unwrap().peek(head.position()).unwrap() else { return false };
+    let Some(peeked) = area.lane(reference).unwrap().peek(&*area.ground, head.position()).unwrap() else {
+        return false;
+    };
     let mut bytes = [0; 8];
     area.lane(reference).unwrap().ring().copy_out(peeked.at, &mut bytes).unwrap();
     let name = Name::new(0, peeked.behind);
@@ -329,7 +331,7 @@ fn what_is_taken_at_most_once_is_whole() {
                 let head = area.head(0).unwrap();
                 let reference = area.lane_ref(0).unwrap().unwrap();
                 let lane = area.lane(reference).unwrap();
-                let peeked = lane.peek(head.position());
+                let peeked = lane.peek(&*area.ground, head.position());
                 let mut bytes = [0; 8];
                 if let Ok(Some(peeked)) = peeked {
                     lane.ring().copy_out(peeked.at, &mut bytes).unwrap();
@@ -349,7 +351,7 @@ fn what_is_taken_at_most_once_is_whole() {
             loom::thread::spawn(move || {
                 let reference = area.lane_ref(0).unwrap().unwrap();
                 let lane = area.lane(reference).unwrap();
-                let mut head = lane.head::<false>().unwrap();
+                let mut head = lane.head::<false>(&*area.ground, 1).unwrap();
                 for number in messages..messages + 2 {
                     let limit = area.limit(&[], 0, head.position).unwrap();
                     if head.position + lane.room::<false>(head.position, 8) <= limit {

@@ -419,8 +419,13 @@ fn whoever_dies_in_the_midst_of_taking_has_taken_or_not() {
             let offset = area.queue().unwrap().head_offset(0);
             let head = area.head(0).unwrap();
             let holding = victim.holding.as_mut().unwrap();
-            let behind =
-                area.lane(area.lane_ref(0).unwrap().unwrap()).unwrap().peek(0).unwrap().unwrap().behind;
+            let behind = area
+                .lane(area.lane_ref(0).unwrap().unwrap())
+                .unwrap()
+                .peek(&*area.ground, 0)
+                .unwrap()
+                .unwrap()
+                .behind;
             let target = hand::moved_head(behind, holding.hand.index);
             if step > 0 {
                 let word = layout::CellWord::held(0, 1, false);
