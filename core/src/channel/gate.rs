@@ -22,6 +22,9 @@ use crate::shm::align8;
 use crate::shm::atomic::Ordering;
 use crate::table::{Reference, Verdict};
 
+/// Looks at a gate whose transaction seems to be over: each but the last takes another one that was taken back in between.
+const LOOKS: usize = 1000;
+
 /// What a producer knows of the gate that it has set.
 pub(crate) struct Gate {
     position: u64,
@@ -39,7 +42,7 @@ impl Lane<'_> {
 
     /// Lays messages behind a gate, and shows it. The caller has made sure of [`Lane::room_for_gate`], and is the lane's holder of
     /// `generation`.
-    fn set_gate<const OVERRUN: bool>(
+    pub(super) fn set_gate<const OVERRUN: bool>(
         self,
         head: &mut Head,
         generation: u32,
@@ -68,7 +71,7 @@ impl Lane<'_> {
     }
 
     /// The transaction is committed: nobody stops at the gate any more.
-    fn open_gate<const OVERRUN: bool>(self, head: &mut Head, gate: &Gate) {
+    pub(super) fn open_gate<const OVERRUN: bool>(self, head: &mut Head, gate: &Gate) {
         kill_point!("channel.gate.before_open");
         // DIES BEFORE: readers go through by the decision; whoever takes over the lane opens it.
         // ORDER Release [gate]: before the transaction is over; pairs with the second look in `pass_gate`.
@@ -80,7 +83,7 @@ impl Lane<'_> {
     }
 
     /// The transaction is aborted: nothing was sent.
-    fn take_gate_back(self, gate: &Gate) {
+    pub(super) fn take_gate_back(self, gate: &Gate) {
         kill_point!("channel.gate.before_back");
         // DIES BEFORE: nobody passes it, by the decision; whoever takes over the lane takes it back.
         // ORDER Release [gate]: as in `open_gate`.
@@ -96,24 +99,25 @@ impl Lane<'_> {
         position: u64,
         word: FrameWord,
     ) -> Result<bool> {
-        // ORDER Relaxed: part of the gate, whose word ordered it; looked at again below.
-        let reference = || Reference(self.ring.word(position + WORD).load(Ordering::Relaxed));
-        let named = reference();
-        let verdict = ground.verdict(named);
-        // The words of another transaction of that thread may look the same; but then this gate was opened or taken back before.
-        // ORDER Acquire [gate]: behind the decision.
-        let now = FrameWord(self.ring.word(position).load(Ordering::Acquire));
-        if now.kind_at(position) == Some(FrameKind::Opened) {
-            return Ok(true);
+        for _ in 0..LOOKS {
+            // ORDER Relaxed: part of the gate, whose word ordered it.
+            let reference = Reference(self.ring.word(position + WORD).load(Ordering::Relaxed));
+            let verdict = ground.verdict(reference);
+            // The words of another transaction of that thread may look the same; but then this gate was opened or taken back before.
+            // ORDER Acquire [gate]: behind the decision.
+            let now = FrameWord(self.ring.word(position).load(Ordering::Acquire));
+            // What was opened just now is found at the next look; whoever sleeps is woken for it.
+            if now != word || OVERRUN && self.lapped(position) {
+                return Ok(false);
+            }
+            match verdict? {
+                Verdict::Committed => return Ok(true),
+                Verdict::Undecided | Verdict::Aborted => return Ok(false),
+                // One was taken back here, and the next one stands here already: its decision is seen behind its word.
+                Verdict::Over => {}
+            }
         }
-        if now != word || named != reference() || OVERRUN && self.lapped(position) {
-            return Ok(false);
-        }
-        match verdict? {
-            Verdict::Committed => Ok(true),
-            Verdict::Undecided | Verdict::Aborted => Ok(false),
-            Verdict::Over => Err(corrupt(position, word)),
-        }
+        Err(corrupt(position, word))
     }
 
     /// Settles the gate at `position` that a holder of the lane which is over has left. Repeating it is harmless, also at the same time.

@@ -13,6 +13,7 @@ use super::{Channel, ChannelKind, OverrunPolicy};
 use crate::error::ErrorCode;
 use crate::shm::Shm;
 use crate::shm::atomic::{Ordering, spin_hint};
+use crate::table::{Reference, Verdict};
 
 /// Bytes of a ring in these models.
 const RING: u64 = 64;
@@ -38,6 +39,11 @@ fn touch(shm: &Shm, from: u64, len: u64) {
 
 fn view(shm: &Shm) -> Lane<'_> {
     Lane::new(shm.span(lane::BYTES, RING).unwrap().ring().unwrap(), shm.block(0).unwrap())
+}
+
+/// A ground for lanes without gates.
+fn nobody() -> Arc<Stage> {
+    Stage::new(Arc::new(Shm::heap(8).unwrap()), 0)
 }
 
 fn payload(number: u64, len: usize) -> Vec<u8> {
@@ -79,7 +85,7 @@ fn a_blocking_lane_delivers_whole_frames_in_order_over_padding_and_wrap() {
         let mut scratch = Vec::new();
         for (number, expected) in LENS.into_iter().enumerate() {
             loop {
-                match lane.next::<false>(at, &mut scratch).unwrap() {
+                match lane.next::<false>(&*nobody(), at, &mut scratch).unwrap() {
                     Next::Message { len, behind } => {
                         assert_eq!(scratch[..len], payload(number as u64, expected));
                         at = behind;
@@ -120,7 +126,10 @@ fn a_lapped_reader_never_accepts_a_torn_frame_and_counts_what_it_lost() {
         let lane = view(&shm);
         let mut at = Place::default();
         let mut scratch = Vec::new();
-        let look = |at: &mut Place, scratch: &mut Vec<u8>| match lane.next::<true>(*at, scratch).unwrap() {
+        let look = |at: &mut Place, scratch: &mut Vec<u8>| match lane
+            .next::<true>(&*nobody(), *at, scratch)
+            .unwrap()
+        {
             Next::Message { len, behind } => {
                 assert_eq!(scratch[..len], payload(at.messages, 8), "message {}", at.messages);
                 assert_eq!(behind.messages, at.messages + 1);
@@ -214,7 +223,7 @@ fn an_ejected_reader_does_not_take_what_was_overwritten_for_its_own() {
         let area = channel.area.clone();
         let (index, state) = area.subscribe(1, None).unwrap();
         let (reference, _) = area.take_lane(1).unwrap();
-        let mut head = area.lane(reference).unwrap().head::<false>().unwrap();
+        let mut head = area.lane(reference).unwrap().head::<false>(&*area.ground, 1).unwrap();
         for number in 0..2 {
             put::<false>(area.lane(reference).unwrap(), &mut head, &payload(number, 16));
         }
@@ -232,7 +241,7 @@ fn an_ejected_reader_does_not_take_what_was_overwritten_for_its_own() {
         };
         let lane = area.lane(reference).unwrap();
         let mut scratch = Vec::new();
-        let found = lane.next::<false>(Place::default(), &mut scratch);
+        let found = lane.next::<false>(&*nobody(), Place::default(), &mut scratch);
         crate::shm::atomic::fence(Ordering::Acquire);
         // As `Subscriber::still_mine`.
         let mine = area.sub_word(index).unwrap().load(Ordering::Relaxed) == state.0;
@@ -298,9 +307,9 @@ fn helpers_and_the_next_producer_agree_on_the_tail() {
         entry.u64::<{ lane::COUNT }>().store(0, Ordering::Relaxed);
         let helper = {
             let shm = shm.clone();
-            loom::thread::spawn(move || view(&shm).repair::<true>().unwrap())
+            loom::thread::spawn(move || view(&shm).repair::<true>(&*nobody(), 1).unwrap())
         };
-        let mut next = view(&shm).head::<true>().unwrap();
+        let mut next = view(&shm).head::<true>(&*nobody(), 1).unwrap();
         assert_eq!((next.position, next.messages), (24, 1));
         put::<true>(view(&shm), &mut next, &payload(1, 8));
         helper.join().unwrap();
@@ -342,6 +351,150 @@ fn no_sleeper_misses_the_wake_of_a_message() {
                 // A futex does not sleep on, or was woken from, a word that has changed since.
                 assert_ne!(word, armed, "asleep for ever");
             }
+        });
+    }
+}
+
+/// The words of the one thread whose transactions gates name.
+struct Words(Arc<Shm>, u64);
+
+impl Words {
+    fn block(&self) -> crate::shm::Block<'_, 32> {
+        self.0.block(self.1).unwrap()
+    }
+}
+
+impl super::area::Ground for Words {
+    fn thread(&self) -> crate::Result<u16> {
+        Ok(1)
+    }
+
+    fn usable(&self) -> crate::Result<()> {
+        Ok(())
+    }
+
+    fn thread_is_dead(&self, _thread: u16) -> bool {
+        false
+    }
+
+    fn pid_of(&self, _thread: u16) -> Option<u32> {
+        None
+    }
+
+    fn take_ring(&self, _object: u32, _len: u64) -> crate::Result<u64> {
+        Err(ErrorCode::Internal.into())
+    }
+
+    fn keep_ring(&self, _ring: u64, _len: u64) -> crate::Result<()> {
+        Ok(())
+    }
+
+    fn give_back_ring(&self, _ring: u64, _len: u64) -> crate::Result<()> {
+        Ok(())
+    }
+
+    fn verdict(&self, reference: Reference) -> crate::Result<Verdict> {
+        crate::table::verdict(self.block(), reference)
+    }
+
+    fn abort(&self, reference: Reference) {
+        crate::table::abort(self.block(), reference);
+    }
+
+    fn channel(self: Arc<Self>, _name: &str) -> crate::Result<Area> {
+        Err(ErrorCode::Internal.into())
+    }
+}
+
+/// Bytes of the ring in front of which gates stand, and where the words of the transaction are.
+const GATED: u64 = 128;
+const WORDS: u64 = lane::BYTES + GATED;
+
+fn gated(shm: &Shm) -> Lane<'_> {
+    Lane::new(shm.span(lane::BYTES, GATED).unwrap().ring().unwrap(), shm.block(0).unwrap())
+}
+
+/// A transaction of the producer whose message is one byte; the next one's number looks the same in the decision.
+fn transaction(shm: &Arc<Shm>, head: &mut Head, number: u64, commits: bool) {
+    let words = Words(Arc::clone(shm), WORDS);
+    let reference = Reference::new(1, number);
+    let decide = |state: u64| {
+        // As `Table::begin`, `prove`, `decide` and `end` store it: {time | number 8 | beat | state}.
+        words.block().u64::<0>().store((number & 0xff) << 6 | state, Ordering::Release);
+    };
+    decide(1);
+    let lane = gated(shm);
+    let gate = lane.set_gate::<false>(head, 7, reference, &[&[number as u8]]).unwrap();
+    decide(if commits { 3 } else { 4 });
+    match commits {
+        true => lane.open_gate::<false>(head, &gate),
+        false => lane.take_gate_back(&gate),
+    }
+    decide(0);
+}
+
+/// A reader gets what was committed and never what was aborted, also where the decision of a later transaction looks the same as that
+/// about the one whose gate it found; and no gate seems damaged.
+#[test]
+fn a_reader_passes_a_gate_exactly_if_its_transaction_is_committed() {
+    for commits in [[true, false], [false, true], [true, true]] {
+        model(3, move || {
+            let shm = Arc::new(Shm::heap(WORDS + 32).unwrap());
+            touch(&shm, 0, WORDS + 32);
+            let producer = {
+                let shm = shm.clone();
+                loom::thread::spawn(move || {
+                    let mut head = Head::default();
+                    transaction(&shm, &mut head, 3, commits[0]);
+                    transaction(&shm, &mut head, 3 + 256, commits[1]);
+                })
+            };
+            let expected: Vec<u8> =
+                commits.into_iter().zip([3, 3]).filter(|it| it.0).map(|it| it.1).collect();
+            let words = Words(shm.clone(), WORDS);
+            let (mut at, mut scratch, mut got) = (Place::default(), Vec::new(), Vec::new());
+            let mut look = || match gated(&shm).next::<false>(&words, at, &mut scratch).unwrap() {
+                Next::Empty => false,
+                Next::Message { len, behind } => {
+                    got.extend_from_slice(&scratch[..len]);
+                    at = behind;
+                    true
+                }
+                Next::Lapped => panic!("a lane that blocks"),
+            };
+            for _ in 0..LOOKS {
+                look();
+            }
+            producer.join().unwrap();
+            while look() {}
+            assert_eq!(got, expected);
+        });
+    }
+}
+
+/// Two who take over the lane of a dead producer, while a reader looks: the gate is settled once, as the transaction was decided.
+#[test]
+fn heirs_settle_the_gate_of_a_dead_producer_alike() {
+    for state in [1, 2, 3, 4] {
+        model(2, move || {
+            let shm = Arc::new(Shm::heap(WORDS + 32).unwrap());
+            touch(&shm, 0, WORDS + 32);
+            let words = Words(shm.clone(), WORDS);
+            words.block().u64::<0>().store(5 << 6 | state, Ordering::Release);
+            let reference = Reference::new(1, 5);
+            gated(&shm).set_gate::<false>(&mut Head::default(), 7, reference, &[b"m"]).unwrap();
+            let heir = {
+                let shm = shm.clone();
+                loom::thread::spawn(move || {
+                    gated(&shm).repair::<false>(&Words(shm.clone(), WORDS), 7).unwrap();
+                })
+            };
+            gated(&shm).repair::<false>(&words, 7).unwrap();
+            let seen = gated(&shm).next::<false>(&words, Place::default(), &mut Vec::new()).unwrap();
+            assert_eq!(matches!(seen, Next::Message { .. }), state == 3);
+            heir.join().unwrap();
+            assert!(gated(&shm).ends_at_tail().unwrap());
+            assert_eq!(gated(&shm).tail() != 0, state == 3);
         });
     }
 }
