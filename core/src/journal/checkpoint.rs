@@ -167,10 +167,10 @@ impl Journal {
         Ok(())
     }
 
-    /// Removes all files that the manifest in force has made obsolete. Returns how many.
-    pub fn remove_obsolete(&self) -> Result<u32> {
+    /// Removes the files that the manifest in force has made obsolete, but for the newest `keep` bytes of the journal. Returns how many.
+    pub fn remove_obsolete(&self, keep: u64) -> Result<u32> {
         let mut removed = 0;
-        for name in survey(&*self.files, &self.store)?.obsolete {
+        for name in self.beyond(survey(&*self.files, &self.store)?.obsolete, keep)? {
             match self.files.remove(&name) {
                 Ok(()) => removed += 1,
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
@@ -182,5 +182,32 @@ impl Journal {
             self.files.sync_names().map_err(|e| failed(&*self.files, "fsync", "", &e))?;
         }
         Ok(removed)
+    }
+    /// Of names that are obsolete those that go: all but the files of the journal, the newest first, that fit into `keep` bytes.
+    fn beyond(&self, mut obsolete: Vec<String>, keep: u64) -> Result<Vec<String>> {
+        if keep == 0 {
+            return Ok(obsolete);
+        }
+        let place = |name: &String| match FileName::parse(name) {
+            Some(FileName::Journal { term, number }) => Lsn::new(term, number, 0),
+            _ => Lsn::NONE,
+        };
+        obsolete.sort_by_key(|name| std::cmp::Reverse(place(name)));
+        let (mut kept, mut gone) = (0u64, Vec::new());
+        for name in obsolete {
+            if place(&name) != Lsn::NONE && kept < keep {
+                let len = self.files.open(&name).and_then(|file| file.len());
+                match len {
+                    Ok(len) => kept = kept.saturating_add(len),
+                    Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                    Err(error) => return Err(failed(&*self.files, "stat", &name, &error)),
+                }
+                if kept <= keep {
+                    continue;
+                }
+            }
+            gone.push(name);
+        }
+        Ok(gone)
     }
 }

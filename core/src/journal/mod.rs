@@ -23,6 +23,7 @@
 //! | `append` | batches, rolling to the next file |
 //! | `sync` | group commit |
 //! | `checkpoint` | checkpoint file, manifest, removal of what is obsolete |
+//! | `follow` | reading flush by flush, as they come |
 //! | `replay` | reading back, torn ends, corruption |
 //! | `directory` | identity of a directory, exclusion of a second fabric |
 //! | `check` | verifies the files without a fabric |
@@ -36,6 +37,7 @@ pub mod control;
 pub mod directory;
 pub mod durability;
 pub mod files;
+pub mod follow;
 pub mod layout;
 pub mod leader;
 pub mod lsn;

@@ -144,7 +144,7 @@ impl Rig {
             wall_ms: 1,
         };
         self.journal.publish_manifest(&manifest, &|| true)?;
-        self.journal.remove_obsolete().map(drop)
+        self.journal.remove_obsolete(0).map(drop)
     }
 
     fn open(&self) -> Result<()> {

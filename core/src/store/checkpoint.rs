@@ -134,7 +134,8 @@ impl Core {
         // ORDER Relaxed: figures for statistics and for the next trigger.
         words.manifest_term().fetch_max(u64::from(manifest.term), Ordering::Relaxed);
         words.checkpoint_len().store(manifest.checkpoint_len, Ordering::Relaxed);
-        journal.remove_obsolete()?;
+        // ORDER Relaxed: a number that stands for itself.
+        journal.remove_obsolete(words.feed_bytes().load(Ordering::Relaxed))?;
         self.sweep()
     }
 

@@ -1,7 +1,7 @@
 //! What a flush writes: of every key that changed the newest state of before its cut.
 //!
 //! A flush moves the clock of the store on and takes the states with earlier stamps: see the table's `stamp`. The walk over
-//! the chunks finds them; of several of one key it keeps the last. What loses its compare-and-swap, what its writer did not
+//! the chunks finds them; of several of one key it keeps the last, unless the store has a change feed: then all, in their order. What loses its compare-and-swap, what its writer did not
 //! live to publish and what a transaction has not decided never reaches the files. Because all states of a transaction have
 //! one stamp, and a flush counts as a whole or not at all, no power cut leaves a part of one.
 
@@ -13,6 +13,7 @@ use crate::chunk::record::{self, EXTENDED_BYTES, Head, RELOCATED};
 use crate::chunk::{Unflushed, Walked};
 use crate::error::Result;
 use crate::journal::{Batches, Record, Source};
+use crate::shm::atomic::Ordering;
 use crate::shm::time;
 use crate::table::{Cut, KeyState};
 
@@ -35,6 +36,8 @@ struct Newest {
     states: HashMap<u64, (u64, u64)>,
     /// Other keys of the same hash.
     others: Vec<u64>,
+    /// With a change feed: all states, with their orders.
+    all: Option<Vec<(u64, u64)>>,
 }
 
 /// The wall clock at which an entry that expires on the boot clock is gone; 0 = never.
@@ -64,7 +67,7 @@ impl Core {
                     Cut::Behind => later = later.or(Some(found.position)),
                     Cut::Unpublished => unpublished = seen.open.then_some(found.position),
                 }
-                if newest.states.len() >= KEYS_MAX {
+                if newest.states.len().max(newest.all.as_ref().map_or(0, Vec::len)) >= KEYS_MAX {
                     self.push_all(newest, batches, taken)?;
                 }
             }
@@ -81,6 +84,10 @@ impl Core {
     }
 
     fn note(&self, newest: &mut Newest, found: &Walked, order: u64) -> Result<()> {
+        if let Some(all) = &mut newest.all {
+            all.push((order, found.offset));
+            return Ok(());
+        }
         let key = self.key_of(found.offset, &found.head)?;
         match newest.states.entry(self.table.hash(&key)) {
             Entry::Vacant(place) => {
@@ -104,6 +111,11 @@ impl Core {
         let mut offsets = std::mem::take(&mut newest.others);
         offsets.extend(newest.states.drain().map(|(_, (offset, _))| offset));
         offsets.sort_unstable();
+        if let Some(all) = &mut newest.all {
+            // Of each key in the order of its states.
+            all.sort_unstable();
+            offsets.extend(all.drain(..).map(|(_, offset)| offset));
+        }
         let mut value = Vec::new();
         for offset in offsets {
             let (head, state) = self.table.state_at(offset)?;
@@ -131,6 +143,8 @@ impl Source for Core {
 
     fn collect(&self, batches: &mut Batches<'_>) -> Result<Taken> {
         let (mut taken, mut newest) = (Taken::default(), Newest::default());
+        // ORDER Relaxed: a number that stands for itself.
+        newest.all = (self.words()?.feed_bytes().load(Ordering::Relaxed) != 0).then(Vec::new);
         let cut = self.table.next_time();
         kill_point!("store.flush.cut");
         for seen in self.pool().unflushed(self.object)? {

@@ -6,7 +6,7 @@
 //! 136 recoverer    u64  {term, owner, beat}      176 checkpoint len u64  bytes of the last checkpoint
 //! 144 zero         u64                           184 checkpoint at  u64  bytes of journal that trigger one
 //! 152 store id     16 B                          192 recovered      u64  bytes read so far   200 of these in all
-//! 208 path length  u64  0 = the store has no files           216 zeros up to 256
+//! 208 path length  u64  0 = the store has no files           216 feed bytes  u64  old journal that is kept; zeros up to 256
 //! 256 path         up to 1024 bytes: where the files are, for those who open the store by its name alone
 //! ```
 
@@ -105,6 +105,11 @@ impl<'a> Words<'a> {
             let _ = word.compare_exchange(0, value, Ordering::Relaxed, Ordering::Relaxed);
         }
         self.store_id() == Some(*id)
+    }
+
+    /// Bytes of old journal that are kept for the change feed; 0: there is none.
+    pub fn feed_bytes(self) -> &'a AtomicU64 {
+        self.block.u64::<216>()
     }
 
     /// Where the files are; `None` for a store without files, or before the first opener has said it.

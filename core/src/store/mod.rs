@@ -33,6 +33,7 @@
 pub(crate) mod check;
 mod checkpoint;
 mod core;
+mod feed;
 mod flush;
 pub(crate) mod layout;
 pub(crate) mod object;
@@ -65,6 +66,7 @@ use self::core::Core;
 pub use self::core::Host;
 pub use crate::journal::Durability;
 use crate::journal::ticker::Ticker;
+pub use feed::{Change, Feed, FeedFrom, FeedPosition};
 pub use range::RangeIter;
 pub use transaction::{TRANSACTION_BYTES_MAX, TRANSACTION_KEYS_MAX, Transaction, retry_conflicts};
 
@@ -84,6 +86,9 @@ pub struct StoreOptions {
     /// Whether it keeps its keys in order, for [`Store::range`] and [`Store::prefix`]: fixed when it is made in a fabric. `None`:
     /// as it was made; a new store then does not.
     pub ordered: Option<bool>,
+    /// Bytes of old journal that are kept for [`Store::feed`], which then has every committed change; 0: none, and of each key only
+    /// the last state of a flush is written. `None`: as the directory says, which remembers it; a new one keeps none.
+    pub feed_bytes: Option<u64>,
 }
 
 impl Default for StoreOptions {
@@ -93,6 +98,7 @@ impl Default for StoreOptions {
             durability: Durability::default(),
             checkpoint_bytes: CHECKPOINT_BYTES_DEFAULT,
             ordered: None,
+            feed_bytes: None,
         }
     }
 }

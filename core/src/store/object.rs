@@ -130,7 +130,9 @@ pub fn open(
         files,
         writable: pool_is_writable,
     };
-    Store::new(Core::open(host, table, words, &opening, say)?, options.durability)
+    let core = Core::open(host, table, words, &opening, say)?;
+    core.keep_feed(options.feed_bytes)?;
+    Store::new(core, options.durability)
 }
 
 /// Frees what a dead thread led, so that nobody waits until its silence is long enough. Repeating it is harmless.

@@ -224,7 +224,7 @@ impl Area {
         journal.publish_manifest(&manifest, &|| reign.holds())?;
         // ORDER AcqRel [log-marks]: a failure means that a later flush wrote other places.
         let _ = marks.compare_exchange(seen, mark_of(&readers, epoch), Ordering::AcqRel, Ordering::Relaxed);
-        journal.remove_obsolete()?;
+        journal.remove_obsolete(0)?;
         Ok(())
     }
 }
