@@ -17,7 +17,7 @@ fn torture() -> u64 {
 }
 
 fn evicting(limit: u64, entries: u64) -> TableOptions {
-    TableOptions { cache: true, limit, entries, evict: true, events: false, ordered: false }
+    TableOptions { cache: true, limit, entries, evict: true, ..TableOptions::default() }
 }
 
 /// Numbers from 0 that follow one another at random.
