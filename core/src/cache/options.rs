@@ -45,9 +45,7 @@ impl CacheOptions {
             evict: self.when_full == WhenFull::Evict,
             events: self.events,
             ordered: false,
-            transactions: self.transactions
-                || (self.when_full == WhenFull::Reject || !self.events)
-                    && std::env::var_os("STAMPED").is_some(),
+            transactions: self.transactions,
         })
     }
 }

@@ -188,7 +188,7 @@ fn what_was_read_is_proved_also_against_what_left_the_cache() {
     let bench = &all(2)[0];
     bench.set(bench.me(2), b"a", b"old").unwrap();
     let seen = sight(bench, b"a");
-    press(bench, 2, 20_000, || bench.table.counts().of(Count::EvictSmall) > 1000);
+    press(bench, 2, 20_000, || bench.table.counts().of(Count::EvictSmall) > 10_000);
     assert_eq!(bench.get(b"a"), None);
     let halfway = Halfway::installed(bench, 1, &[(b"mine", Some(b"x"))]);
     assert!(halfway.proves() && !halfway.sees(b"a", &seen));
@@ -332,7 +332,10 @@ fn the_state_before_an_undecided_one_survives_eviction_and_cleaning() {
         for _ in 0..3 {
             bench.get(b"kept").unwrap();
         }
-        bench.pool.put_away(other, bench.table.object).unwrap();
+        // Everything else in its chunk dies.
+        for _ in 0..60 {
+            bench.set(other, b"noise", &[1; 300]).unwrap();
+        }
         let halfway = Halfway::installed(&bench, 1, &[(b"kept", Some(b"new"))]);
         let chunk = bench.pool.geometry().chunk_of(bench.table.before(halfway.intents[0].offset()).unwrap());
         let generation = || bench.pool.state(chunk.unwrap()).unwrap().generation();
@@ -571,7 +574,10 @@ fn transactions_of_many_threads_are_whole_while_others_evict_and_flush() {
             let writers: Vec<_> = (1..=2u16)
                 .map(|thread| {
                     scope.spawn(move || {
-                        for round in 0..rounds {
+                        // As long as nobody has seen a pair, but not for ever.
+                        let goes_on =
+                            |round| round < rounds || round < 500 * rounds && looks.load(Relaxed) == 0;
+                        for round in (0..).take_while(|round| goes_on(*round)) {
                             let pair = (round * 7 + u32::from(thread)) % pairs;
                             let value = format!("{thread} {round}").into_bytes();
                             let mut halfway = Halfway::begun(bench, thread);

@@ -26,11 +26,6 @@ impl Bench {
     ) -> Bench {
         let (stage, pool) = Stage::pool(threads, chunks, chunk_bytes);
         let me = stage.actor(1);
-        let class = if std::env::var_os("STAMPED").is_some() && class == RecordClass::Cache {
-            RecordClass::Stamped
-        } else {
-            class
-        };
         let options = &TableOptions { transactions: class == RecordClass::Stamped, ..*options };
         let count = chunks_needed(&pool, options);
         let first = pool.allocate_run(me, Class::Control, 5, count, Need::Object).unwrap();
