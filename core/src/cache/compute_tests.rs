@@ -23,29 +23,30 @@ fn refused(cache: &Cache, key: &[u8]) -> ErrorCode {
 
 #[test]
 fn of_many_that_ask_one_computes() {
-    let bench = Bench::new(4, 100, 0);
-    let computed = AtomicU64::new(0);
-    let plain = SetOptions::default();
-    for round in 0..50u64 {
-        let key = round.to_le_bytes();
-        std::thread::scope(|scope| {
-            for index in 1..=4u16 {
-                let (cache, computed) = (bench.cache(index), &computed);
-                scope.spawn(move || {
-                    let compute = || {
-                        computed.fetch_add(1, SeqCst);
-                        std::thread::yield_now();
-                        Ok(vec![round as u8; 100])
-                    };
-                    let value = cache.get_or_compute(&key, &plain, LONG, compute).unwrap();
-                    assert_eq!(value, vec![round as u8; 100]);
-                });
-            }
-        });
-        assert_eq!(computed.load(SeqCst), round + 1);
+    for bench in Bench::both(4, 100, 0) {
+        let computed = AtomicU64::new(0);
+        let plain = SetOptions::default();
+        for round in 0..50u64 {
+            let key = round.to_le_bytes();
+            std::thread::scope(|scope| {
+                for index in 1..=4u16 {
+                    let (cache, computed) = (bench.cache(index), &computed);
+                    scope.spawn(move || {
+                        let compute = || {
+                            computed.fetch_add(1, SeqCst);
+                            std::thread::yield_now();
+                            Ok(vec![round as u8; 100])
+                        };
+                        let value = cache.get_or_compute(&key, &plain, LONG, compute).unwrap();
+                        assert_eq!(value, vec![round as u8; 100]);
+                    });
+                }
+            });
+            assert_eq!(computed.load(SeqCst), round + 1);
+        }
+        assert_eq!(bench.cache(1).len().unwrap(), 50);
+        assert_eq!(bench.problems(false), Vec::<String>::new());
     }
-    assert_eq!(bench.cache(1).len().unwrap(), 50);
-    assert_eq!(bench.problems(false), Vec::<String>::new());
 }
 
 #[test]
@@ -99,43 +100,46 @@ fn a_failure_a_panic_and_a_dropped_token_let_the_next_one_compute() {
 
 #[test]
 fn a_lease_is_taken_from_a_dead_owner_and_from_nobody_else() {
-    let bench = Bench::new(3, 64, 0);
-    let (one, two, three) = (bench.cache(1), bench.cache(2), bench.cache(3));
-    let plain = SetOptions::default();
-    let lost = token(&one, b"k");
-    assert_eq!(refused(&one, b"k"), ErrorCode::Busy, "it would wait for itself");
-    assert_eq!(refused(&two, b"k"), ErrorCode::TimedOut);
-    let error = two.get_or_compute(b"k", &plain, Duration::from_millis(60), || unreachable!()).unwrap_err();
-    assert_eq!(error.code(), ErrorCode::TimedOut);
-    assert!(error.detail().contains("Thread 1"), "{error}");
-    bench.stage.kill(1);
-    let taken = token(&two, b"k");
-    assert_eq!(refused(&three, b"k"), ErrorCode::TimedOut);
-    // The kernel said dead, and yet it comes late: what it knows is another ticket.
-    assert_eq!(one.fill(lost, b"late", &plain).unwrap(), None);
-    assert_eq!(three.get(b"k").unwrap(), None);
-    assert!(two.fill(taken, b"in time", &plain).unwrap().is_some());
-    assert_eq!(three.get(b"k").unwrap(), Some(b"in time".to_vec()));
-    assert_eq!(bench.problems(true), Vec::<String>::new());
+    for bench in Bench::both(3, 64, 0) {
+        let (one, two, three) = (bench.cache(1), bench.cache(2), bench.cache(3));
+        let plain = SetOptions::default();
+        let lost = token(&one, b"k");
+        assert_eq!(refused(&one, b"k"), ErrorCode::Busy, "it would wait for itself");
+        assert_eq!(refused(&two, b"k"), ErrorCode::TimedOut);
+        let error =
+            two.get_or_compute(b"k", &plain, Duration::from_millis(60), || unreachable!()).unwrap_err();
+        assert_eq!(error.code(), ErrorCode::TimedOut);
+        assert!(error.detail().contains("Thread 1"), "{error}");
+        bench.stage.kill(1);
+        let taken = token(&two, b"k");
+        assert_eq!(refused(&three, b"k"), ErrorCode::TimedOut);
+        // The kernel said dead, and yet it comes late: what it knows is another ticket.
+        assert_eq!(one.fill(lost, b"late", &plain).unwrap(), None);
+        assert_eq!(three.get(b"k").unwrap(), None);
+        assert!(two.fill(taken, b"in time", &plain).unwrap().is_some());
+        assert_eq!(three.get(b"k").unwrap(), Some(b"in time".to_vec()));
+        assert_eq!(bench.problems(true), Vec::<String>::new());
+    }
 }
 
 #[test]
 fn leases_are_as_many_as_keys_and_survive_splits_and_cleaning() {
-    let bench = Bench::new(2, 200, 0);
-    let (one, two) = (bench.cache(1), bench.cache(2));
-    let tokens: Vec<Token> = (0..200u64).map(|key| token(&one, &key.to_le_bytes())).collect();
-    for turn in 0..30_000u64 {
-        two.set(&(1000 + turn % 5000).to_le_bytes(), &[turn as u8; 60]).unwrap();
+    for bench in Bench::both(2, 200, 0) {
+        let (one, two) = (bench.cache(1), bench.cache(2));
+        let tokens: Vec<Token> = (0..200u64).map(|key| token(&one, &key.to_le_bytes())).collect();
+        for turn in 0..30_000u64 {
+            two.set(&(1000 + turn % 5000).to_le_bytes(), &[turn as u8; 60]).unwrap();
+        }
+        assert_eq!(bench.problems(false), Vec::<String>::new());
+        for token in tokens {
+            let key = token.key().to_vec();
+            assert_eq!(refused(&two, &key), ErrorCode::TimedOut);
+            assert!(one.fill(token, &key, &SetOptions::default()).unwrap().is_some());
+            assert_eq!(two.get(&key).unwrap(), Some(key));
+        }
+        assert_eq!(two.len().unwrap(), 5200);
+        assert_eq!(bench.problems(false), Vec::<String>::new());
     }
-    assert_eq!(bench.problems(false), Vec::<String>::new());
-    for token in tokens {
-        let key = token.key().to_vec();
-        assert_eq!(refused(&two, &key), ErrorCode::TimedOut);
-        assert!(one.fill(token, &key, &SetOptions::default()).unwrap().is_some());
-        assert_eq!(two.get(&key).unwrap(), Some(key));
-    }
-    assert_eq!(two.len().unwrap(), 5200);
-    assert_eq!(bench.problems(false), Vec::<String>::new());
 }
 
 #[test]

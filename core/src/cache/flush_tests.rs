@@ -14,42 +14,43 @@ fn fill(cache: &Cache, round: u64) -> u64 {
 
 #[test]
 fn everything_is_gone_at_once_and_what_comes_after_stays() {
-    let bench = Bench::new(2, 100, 0);
-    let (one, two) = (bench.cache(1), bench.cache(2));
-    for key in 0..500u64 {
-        one.set(&key.to_le_bytes(), b"before").unwrap();
-        two.set(&(1000 + key).to_le_bytes(), b"before").unwrap();
-    }
-    let long = vec![7; 100_000];
-    one.set(b"long", &long).unwrap();
-    let version = two.set(b"kept", b"before").unwrap();
-    one.flush().unwrap();
-    assert_eq!((one.len().unwrap(), two.iter().count()), (0, 0));
-    assert_eq!(two.get(b"kept").unwrap(), None);
-    assert_eq!(two.get(b"long").unwrap(), None);
-    assert!(two.view(b"kept").unwrap().is_none());
-    assert!(!two.touch(b"kept", None).unwrap() && !two.delete(b"kept").unwrap());
-    let plain = SetOptions::default();
-    assert_eq!(two.replace(b"kept", b"v", &plain).unwrap(), None);
-    assert_eq!(two.compare_and_swap(b"kept", b"v", version, &plain).unwrap(), CasOutcome::NotFound);
-    let mut found = 0;
-    two.get_many(&[b"kept", b"long"], |_, value| found += u64::from(value.is_some())).unwrap();
-    assert_eq!(found, 0);
-    assert_eq!(bench.problems(false), Vec::<String>::new());
-    // Over records that are still linked, and beside them.
-    for cache in [&one, &two] {
-        for key in 400..600u64 {
-            cache.set(&key.to_le_bytes(), b"after").unwrap();
+    for bench in Bench::both(2, 100, 0) {
+        let (one, two) = (bench.cache(1), bench.cache(2));
+        for key in 0..500u64 {
+            one.set(&key.to_le_bytes(), b"before").unwrap();
+            two.set(&(1000 + key).to_le_bytes(), b"before").unwrap();
         }
+        let long = vec![7; 100_000];
+        one.set(b"long", &long).unwrap();
+        let version = two.set(b"kept", b"before").unwrap();
+        one.flush().unwrap();
+        assert_eq!((one.len().unwrap(), two.iter().count()), (0, 0));
+        assert_eq!(two.get(b"kept").unwrap(), None);
+        assert_eq!(two.get(b"long").unwrap(), None);
+        assert!(two.view(b"kept").unwrap().is_none());
+        assert!(!two.touch(b"kept", None).unwrap() && !two.delete(b"kept").unwrap());
+        let plain = SetOptions::default();
+        assert_eq!(two.replace(b"kept", b"v", &plain).unwrap(), None);
+        assert_eq!(two.compare_and_swap(b"kept", b"v", version, &plain).unwrap(), CasOutcome::NotFound);
+        let mut found = 0;
+        two.get_many(&[b"kept", b"long"], |_, value| found += u64::from(value.is_some())).unwrap();
+        assert_eq!(found, 0);
+        assert_eq!(bench.problems(false), Vec::<String>::new());
+        // Over records that are still linked, and beside them.
+        for cache in [&one, &two] {
+            for key in 400..600u64 {
+                cache.set(&key.to_le_bytes(), b"after").unwrap();
+            }
+        }
+        assert!(two.add(b"kept", b"after", &plain).unwrap().is_some());
+        assert_eq!(one.len().unwrap(), 201);
+        assert_eq!(one.iter().filter(|entry| entry.as_ref().unwrap().1.value == b"after").count(), 201);
+        assert_eq!(bench.problems(false), Vec::<String>::new());
+        two.flush().unwrap();
+        one.flush().unwrap();
+        assert_eq!((one.len().unwrap(), one.get(b"kept").unwrap()), (0, None));
+        assert_eq!(bench.problems(false), Vec::<String>::new());
     }
-    assert!(two.add(b"kept", b"after", &plain).unwrap().is_some());
-    assert_eq!(one.len().unwrap(), 201);
-    assert_eq!(one.iter().filter(|entry| entry.as_ref().unwrap().1.value == b"after").count(), 201);
-    assert_eq!(bench.problems(false), Vec::<String>::new());
-    two.flush().unwrap();
-    one.flush().unwrap();
-    assert_eq!((one.len().unwrap(), one.get(b"kept").unwrap()), (0, None));
-    assert_eq!(bench.problems(false), Vec::<String>::new());
 }
 
 #[test]
@@ -96,55 +97,56 @@ fn a_lease_ends_with_a_flush() {
 
 #[test]
 fn counting_goes_on_from_nothing_while_others_flush() {
-    let bench = Bench::new(4, 100, 0);
-    let done = AtomicBool::new(false);
-    let flushes = AtomicU64::new(0);
-    std::thread::scope(|scope| {
-        let (bench, done, flushes) = (&bench, &done, &flushes);
-        let flusher = scope.spawn(move || {
-            let cache = bench.cache(4);
-            while !done.load(Relaxed) {
-                cache.set(b"marker", b"set").unwrap();
-                cache.flush().unwrap();
-                assert_eq!(cache.get(b"marker").unwrap(), None, "it was set before the flush");
-                flushes.fetch_add(1, SeqCst);
-                std::thread::yield_now();
-            }
-        });
-        let workers: Vec<_> = (1..=3u16)
-            .map(|index| {
-                scope.spawn(move || {
-                    let cache = bench.cache(index);
-                    let own = [index as u8];
-                    let mut last = 0;
-                    for turn in 0..20_000u64 {
-                        let before = flushes.load(SeqCst);
-                        let counted = cache.increment(&own, 1, Some(1)).unwrap().unwrap();
-                        let seen = cache.get(&own).unwrap();
-                        // A flush that is counted later may have come in between.
-                        let flushed = flushes.load(SeqCst) != before;
-                        assert!(counted == last + 1 || counted == 1, "{counted} after {last}");
-                        if let Some(seen) = &seen {
-                            assert_eq!(seen, counted.to_string().as_bytes());
+    for bench in Bench::both(4, 100, 0) {
+        let done = AtomicBool::new(false);
+        let flushes = AtomicU64::new(0);
+        std::thread::scope(|scope| {
+            let (bench, done, flushes) = (&bench, &done, &flushes);
+            let flusher = scope.spawn(move || {
+                let cache = bench.cache(4);
+                while !done.load(Relaxed) {
+                    cache.set(b"marker", b"set").unwrap();
+                    cache.flush().unwrap();
+                    assert_eq!(cache.get(b"marker").unwrap(), None, "it was set before the flush");
+                    flushes.fetch_add(1, SeqCst);
+                    std::thread::yield_now();
+                }
+            });
+            let workers: Vec<_> = (1..=3u16)
+                .map(|index| {
+                    scope.spawn(move || {
+                        let cache = bench.cache(index);
+                        let own = [index as u8];
+                        let mut last = 0;
+                        for turn in 0..20_000u64 {
+                            let before = flushes.load(SeqCst);
+                            let counted = cache.increment(&own, 1, Some(1)).unwrap().unwrap();
+                            let seen = cache.get(&own).unwrap();
+                            // A flush that is counted later may have come in between.
+                            let flushed = flushes.load(SeqCst) != before;
+                            assert!(counted == last + 1 || counted == 1, "{counted} after {last}");
+                            if let Some(seen) = &seen {
+                                assert_eq!(seen, counted.to_string().as_bytes());
+                            }
+                            last = if seen.is_some() && !flushed { counted } else { 0 };
+                            if last == 0 {
+                                // Whether the number is still there is not known: begin anew.
+                                cache.delete(&own).unwrap();
+                            }
+                            cache.set(&(turn % 300).to_le_bytes(), &[1; 50]).unwrap();
                         }
-                        last = if seen.is_some() && !flushed { counted } else { 0 };
-                        if last == 0 {
-                            // Whether the number is still there is not known: begin anew.
-                            cache.delete(&own).unwrap();
-                        }
-                        cache.set(&(turn % 300).to_le_bytes(), &[1; 50]).unwrap();
-                    }
+                    })
                 })
-            })
-            .collect();
-        workers.into_iter().for_each(|worker| worker.join().unwrap());
-        done.store(true, Relaxed);
-        flusher.join().unwrap();
-    });
-    assert!(flushes.load(SeqCst) > 0);
-    let cache = bench.cache(1);
-    cache.flush().unwrap();
-    assert_eq!(cache.iter().count(), 0);
+                .collect();
+            workers.into_iter().for_each(|worker| worker.join().unwrap());
+            done.store(true, Relaxed);
+            flusher.join().unwrap();
+        });
+        assert!(flushes.load(SeqCst) > 0);
+        let cache = bench.cache(1);
+        cache.flush().unwrap();
+        assert_eq!(cache.iter().count(), 0);
+    }
 }
 
 #[test]

@@ -230,6 +230,11 @@ impl Cache {
         Iter { cache: self, cursor: Some(0), ready: Vec::new().into_iter() }
     }
 
+    /// Whether transactions of stores may change it: as it was made.
+    pub fn has_transactions(&self) -> bool {
+        self.table.has_transactions()
+    }
+
     /// Number of entries, expired ones that were not yet removed included.
     pub fn len(&self) -> Result<u64> {
         self.host.enter()?;

@@ -80,127 +80,129 @@ fn signed(value: &[u8]) -> Option<i64> {
 }
 
 fn run(steps: Vec<(u8, Step)>) {
-    let bench = Bench::new(1, 40, 0);
-    let cache = bench.cache(1);
-    let mut model: HashMap<u8, Known> = HashMap::new();
-    for (key, step) in steps {
-        let now = bench.now.load(Relaxed);
-        model.retain(|_, known| known.end.is_none_or(|end| end > now));
-        let name = [b"a key longer than eight bytes ".as_slice(), &[key]].concat();
-        let name = name.as_slice();
-        let before = model.get(&key).cloned();
-        let seen = before.as_ref().map(|known| known.entry(now));
-        let end = |ttl: Option<u64>| ttl.map(|ttl| now + ttl);
-        let version = || cache.get_entry(name).unwrap().expect("it was just stored").version;
-        match step {
-            Step::Set(value, ttl_ms, flags) => {
-                let version = cache.set_with(name, &value, &SetOptions { ttl_ms, flags }).unwrap();
-                model.insert(key, Known { value, version, flags, end: end(ttl_ms) });
-            }
-            Step::Append(more) => {
-                let stored = cache.append(name, &more).unwrap();
-                assert_eq!(stored.is_some(), before.is_some());
-                if let (Some(known), Some(version)) = (model.get_mut(&key), stored) {
-                    known.value.extend(more);
-                    known.version = version;
+    for bench in Bench::both(1, 40, 0) {
+        let cache = bench.cache(1);
+        let mut model: HashMap<u8, Known> = HashMap::new();
+        for (key, step) in steps.clone() {
+            let now = bench.now.load(Relaxed);
+            model.retain(|_, known| known.end.is_none_or(|end| end > now));
+            let name = [b"a key longer than eight bytes ".as_slice(), &[key]].concat();
+            let name = name.as_slice();
+            let before = model.get(&key).cloned();
+            let seen = before.as_ref().map(|known| known.entry(now));
+            let end = |ttl: Option<u64>| ttl.map(|ttl| now + ttl);
+            let version = || cache.get_entry(name).unwrap().expect("it was just stored").version;
+            match step {
+                Step::Set(value, ttl_ms, flags) => {
+                    let version = cache.set_with(name, &value, &SetOptions { ttl_ms, flags }).unwrap();
+                    model.insert(key, Known { value, version, flags, end: end(ttl_ms) });
                 }
-            }
-            Step::Prepend(more) => {
-                let stored = cache.prepend(name, &more).unwrap();
-                assert_eq!(stored.is_some(), before.is_some());
-                if let (Some(known), Some(version)) = (model.get_mut(&key), stored) {
-                    known.value = [more, known.value.clone()].concat();
-                    known.version = version;
+                Step::Append(more) => {
+                    let stored = cache.append(name, &more).unwrap();
+                    assert_eq!(stored.is_some(), before.is_some());
+                    if let (Some(known), Some(version)) = (model.get_mut(&key), stored) {
+                        known.value.extend(more);
+                        known.version = version;
+                    }
                 }
-            }
-            Step::Touch(ttl) => {
-                assert_eq!(cache.touch(name, ttl).unwrap(), before.is_some());
-                model.entry(key).and_modify(|known| known.end = end(ttl));
-            }
-            Step::GetAndTouch(ttl) => {
-                let answer = cache.get_and_touch(name, ttl).unwrap();
-                model.entry(key).and_modify(|known| known.end = end(ttl));
-                assert_eq!(answer, model.get(&key).map(|known| known.entry(now)));
-            }
-            Step::GetAndSet(value) => {
-                assert_eq!(cache.get_and_set(name, &value, &SetOptions::default()).unwrap(), seen);
-                model.insert(key, Known { value, version: version(), flags: 0, end: None });
-            }
-            Step::GetAndDelete => {
-                assert_eq!(cache.get_and_delete(name).unwrap(), seen);
-                model.remove(&key);
-            }
-            Step::DeleteIf(right) => {
-                let expected = before.as_ref().filter(|_| right).map_or(Version(5), |known| known.version);
-                let outcome = match &before {
-                    None => DeleteOutcome::NotFound,
-                    Some(_) if right => DeleteOutcome::Deleted,
-                    Some(known) => DeleteOutcome::Stale(known.version),
-                };
-                assert_eq!(cache.delete_if(name, expected).unwrap(), outcome);
-                if outcome == DeleteOutcome::Deleted {
+                Step::Prepend(more) => {
+                    let stored = cache.prepend(name, &more).unwrap();
+                    assert_eq!(stored.is_some(), before.is_some());
+                    if let (Some(known), Some(version)) = (model.get_mut(&key), stored) {
+                        known.value = [more, known.value.clone()].concat();
+                        known.version = version;
+                    }
+                }
+                Step::Touch(ttl) => {
+                    assert_eq!(cache.touch(name, ttl).unwrap(), before.is_some());
+                    model.entry(key).and_modify(|known| known.end = end(ttl));
+                }
+                Step::GetAndTouch(ttl) => {
+                    let answer = cache.get_and_touch(name, ttl).unwrap();
+                    model.entry(key).and_modify(|known| known.end = end(ttl));
+                    assert_eq!(answer, model.get(&key).map(|known| known.entry(now)));
+                }
+                Step::GetAndSet(value) => {
+                    assert_eq!(cache.get_and_set(name, &value, &SetOptions::default()).unwrap(), seen);
+                    model.insert(key, Known { value, version: version(), flags: 0, end: None });
+                }
+                Step::GetAndDelete => {
+                    assert_eq!(cache.get_and_delete(name).unwrap(), seen);
                     model.remove(&key);
                 }
-            }
-            Step::Signed(by) => {
-                let next = match &before {
-                    None => Ok(by),
-                    Some(known) => signed(&known.value)
-                        .ok_or(ErrorCode::NotANumber)
-                        .and_then(|number| number.checked_add(by).ok_or(ErrorCode::CounterOverflow)),
-                };
-                let answer = cache.count_with(name, &Counter::signed(by)).map_err(|error| error.code());
-                assert_eq!(answer, next.map(|next| Some(next as u64)));
-                if let Ok(next) = next {
-                    let known = Known { value: Vec::new(), version: version(), flags: 0, end: None };
-                    let known = Known { version: version(), ..before.unwrap_or(known) };
-                    model.insert(key, Known { value: next.to_string().into_bytes(), ..known });
+                Step::DeleteIf(right) => {
+                    let expected =
+                        before.as_ref().filter(|_| right).map_or(Version(5), |known| known.version);
+                    let outcome = match &before {
+                        None => DeleteOutcome::NotFound,
+                        Some(_) if right => DeleteOutcome::Deleted,
+                        Some(known) => DeleteOutcome::Stale(known.version),
+                    };
+                    assert_eq!(cache.delete_if(name, expected).unwrap(), outcome);
+                    if outcome == DeleteOutcome::Deleted {
+                        model.remove(&key);
+                    }
                 }
-            }
-            Step::Wrapping(by, down) => {
-                let counter = Counter { kind: CounterKind::Wrapping, by, down, ..Counter::default() };
-                let next = match &before {
-                    None => Ok(None),
-                    Some(known) => unsigned(&known.value).ok_or(ErrorCode::NotANumber).map(|number| {
-                        Some(if down { number.saturating_sub(by) } else { number.wrapping_add(by) })
-                    }),
-                };
-                assert_eq!(cache.count_with(name, &counter).map_err(|error| error.code()), next);
-                if let (Ok(Some(next)), Some(known)) = (next, model.get_mut(&key)) {
-                    (known.value, known.version) = (next.to_string().into_bytes(), version());
+                Step::Signed(by) => {
+                    let next = match &before {
+                        None => Ok(by),
+                        Some(known) => signed(&known.value)
+                            .ok_or(ErrorCode::NotANumber)
+                            .and_then(|number| number.checked_add(by).ok_or(ErrorCode::CounterOverflow)),
+                    };
+                    let answer = cache.count_with(name, &Counter::signed(by)).map_err(|error| error.code());
+                    assert_eq!(answer, next.map(|next| Some(next as u64)));
+                    if let Ok(next) = next {
+                        let known = Known { value: Vec::new(), version: version(), flags: 0, end: None };
+                        let known = Known { version: version(), ..before.unwrap_or(known) };
+                        model.insert(key, Known { value: next.to_string().into_bytes(), ..known });
+                    }
                 }
-            }
-            Step::Renewed(by, ttl_ms) => {
-                let counter = Counter { ttl_ms, renew_ttl: true, initial: Some(7), ..Counter::up(by) };
-                let number = before.as_ref().map_or(Some(7), |known| {
-                    unsigned(&known.value).and_then(|number| number.checked_add(by))
-                });
-                let answer = cache.count_with(name, &counter);
-                assert_eq!(answer.ok().flatten(), number);
-                if let Some(number) = number {
-                    let flags = before.map_or(0, |known| known.flags);
-                    let value = number.to_string().into_bytes();
-                    model.insert(key, Known { value, version: version(), flags, end: end(ttl_ms) });
+                Step::Wrapping(by, down) => {
+                    let counter = Counter { kind: CounterKind::Wrapping, by, down, ..Counter::default() };
+                    let next = match &before {
+                        None => Ok(None),
+                        Some(known) => unsigned(&known.value).ok_or(ErrorCode::NotANumber).map(|number| {
+                            Some(if down { number.saturating_sub(by) } else { number.wrapping_add(by) })
+                        }),
+                    };
+                    assert_eq!(cache.count_with(name, &counter).map_err(|error| error.code()), next);
+                    if let (Ok(Some(next)), Some(known)) = (next, model.get_mut(&key)) {
+                        (known.value, known.version) = (next.to_string().into_bytes(), version());
+                    }
                 }
-            }
-            Step::Pass(time) => {
-                bench.now.fetch_add(time, Relaxed);
-            }
-            Step::Get => assert_eq!(cache.get_entry(name).unwrap(), seen),
-            Step::Flush => {
-                cache.flush().unwrap();
-                assert_eq!((cache.len().unwrap(), cache.iter().count()), (0, 0));
-                model.clear();
+                Step::Renewed(by, ttl_ms) => {
+                    let counter = Counter { ttl_ms, renew_ttl: true, initial: Some(7), ..Counter::up(by) };
+                    let number = before.as_ref().map_or(Some(7), |known| {
+                        unsigned(&known.value).and_then(|number| number.checked_add(by))
+                    });
+                    let answer = cache.count_with(name, &counter);
+                    assert_eq!(answer.ok().flatten(), number);
+                    if let Some(number) = number {
+                        let flags = before.map_or(0, |known| known.flags);
+                        let value = number.to_string().into_bytes();
+                        model.insert(key, Known { value, version: version(), flags, end: end(ttl_ms) });
+                    }
+                }
+                Step::Pass(time) => {
+                    bench.now.fetch_add(time, Relaxed);
+                }
+                Step::Get => assert_eq!(cache.get_entry(name).unwrap(), seen),
+                Step::Flush => {
+                    cache.flush().unwrap();
+                    assert_eq!((cache.len().unwrap(), cache.iter().count()), (0, 0));
+                    model.clear();
+                }
             }
         }
+        let now = bench.now.load(Relaxed);
+        for (key, known) in model {
+            let name = [b"a key longer than eight bytes ".as_slice(), &[key]].concat();
+            let expected = known.end.is_none_or(|end| end > now).then(|| known.entry(now));
+            assert_eq!(cache.get_entry(&name).unwrap(), expected);
+        }
+        assert_eq!(bench.problems(false), Vec::<String>::new());
     }
-    let now = bench.now.load(Relaxed);
-    for (key, known) in model {
-        let name = [b"a key longer than eight bytes ".as_slice(), &[key]].concat();
-        let expected = known.end.is_none_or(|end| end > now).then(|| known.entry(now));
-        assert_eq!(cache.get_entry(&name).unwrap(), expected);
-    }
-    assert_eq!(bench.problems(false), Vec::<String>::new());
 }
 
 proptest! {

@@ -59,19 +59,29 @@ pub(super) struct Bench {
 
 impl Bench {
     pub fn new(threads: u16, chunks: u32, limit: u64) -> Bench {
+        Bench::of(RecordClass::Cache, threads, chunks, limit)
+    }
+
+    /// A cache, and one that transactions may change.
+    pub fn both(threads: u16, chunks: u32, limit: u64) -> [Bench; 2] {
+        [RecordClass::Cache, RecordClass::Stamped].map(|class| Bench::of(class, threads, chunks, limit))
+    }
+
+    fn of(class: RecordClass, threads: u16, chunks: u32, limit: u64) -> Bench {
         let (stage, pool) = Stage::pool(threads, chunks, 1 << 14);
         let me = stage.actor(1);
-        let options = TableOptions { limit, ..TableOptions::default() };
+        let transactions = class == RecordClass::Stamped;
+        let options = TableOptions { limit, transactions, ..TableOptions::default() };
         let count = chunks_needed(&pool, &options);
         let first = pool.allocate_run(me, Class::Control, 9, count, Need::Object).unwrap();
         let run = pool.run_span(first, count).unwrap();
-        initialise(&pool, run, RecordClass::Cache, 7, &options).unwrap();
+        initialise(&pool, run, class, 7, &options).unwrap();
         pool.settle(me, first).unwrap();
         let now = Arc::new(AtomicU64::new(1_000_000));
         let clock = now.clone();
         let clock = Arc::new(move || clock.load(Relaxed));
         let offset = run.offset();
-        let table = Arc::new(Table::open(pool.clone(), 9, offset, RecordClass::Cache, clock).unwrap());
+        let table = Arc::new(Table::open(pool.clone(), 9, offset, class, clock).unwrap());
         Bench { stage, pool, table, now }
     }
 
@@ -83,7 +93,7 @@ impl Bench {
     pub fn problems(&self, live: bool) -> Vec<String> {
         let mut problems = Vec::new();
         let mut report = |place: String, what: String| problems.push(format!("{place}: {what}"));
-        crate::chunk::check(&self.pool, live, &mut report).unwrap();
+        crate::chunk::check(&self.pool, live, &|_| self.table.has_transactions(), &mut report).unwrap();
         crate::table::check(&self.table, live, &mut report).unwrap();
         problems
     }
@@ -139,97 +149,98 @@ fn parse(value: &[u8]) -> Option<u64> {
 }
 
 fn run(steps: Vec<Step>) {
-    let bench = Bench::new(1, 40, 0);
-    let cache = bench.cache(1);
-    let mut model: HashMap<u8, Known> = HashMap::new();
-    let plain = SetOptions::default();
-    for step in steps {
-        let now = bench.now.load(Relaxed);
-        model.retain(|_, known| known.3.is_none_or(|expiry| expiry > now));
-        let name = |key: u8| [b"key ".as_slice(), &[key]].concat();
-        match step {
-            Step::Set(key, value, ttl_ms, flags) => {
-                let version = cache.set_with(&name(key), &value, &SetOptions { ttl_ms, flags }).unwrap();
-                model.insert(key, (value, version, flags, ttl_ms.map(|ttl| now + ttl)));
-            }
-            Step::Add(key, value) => {
-                let version = cache.add(&name(key), &value, &plain).unwrap();
-                assert_eq!(version.is_some(), !model.contains_key(&key));
-                if let Some(version) = version {
-                    model.insert(key, (value, version, 0, None));
+    for bench in Bench::both(1, 40, 0) {
+        let cache = bench.cache(1);
+        let mut model: HashMap<u8, Known> = HashMap::new();
+        let plain = SetOptions::default();
+        for step in steps.clone() {
+            let now = bench.now.load(Relaxed);
+            model.retain(|_, known| known.3.is_none_or(|expiry| expiry > now));
+            let name = |key: u8| [b"key ".as_slice(), &[key]].concat();
+            match step {
+                Step::Set(key, value, ttl_ms, flags) => {
+                    let version = cache.set_with(&name(key), &value, &SetOptions { ttl_ms, flags }).unwrap();
+                    model.insert(key, (value, version, flags, ttl_ms.map(|ttl| now + ttl)));
                 }
-            }
-            Step::Replace(key, value) => {
-                let version = cache.replace(&name(key), &value, &plain).unwrap();
-                assert_eq!(version.is_some(), model.contains_key(&key));
-                if let Some(version) = version {
-                    model.insert(key, (value, version, 0, None));
-                }
-            }
-            Step::Delete(key) => {
-                assert_eq!(cache.delete(&name(key)).unwrap(), model.remove(&key).is_some());
-            }
-            Step::CasRight(key, value) => {
-                let expected = model.get(&key).map_or(Version(1), |known| known.1);
-                let outcome = cache.compare_and_swap(&name(key), &value, expected, &plain).unwrap();
-                match outcome {
-                    CasOutcome::Stored(version) => {
-                        assert!(model.insert(key, (value, version, 0, None)).is_some());
+                Step::Add(key, value) => {
+                    let version = cache.add(&name(key), &value, &plain).unwrap();
+                    assert_eq!(version.is_some(), !model.contains_key(&key));
+                    if let Some(version) = version {
+                        model.insert(key, (value, version, 0, None));
                     }
-                    CasOutcome::NotFound => assert!(!model.contains_key(&key)),
-                    CasOutcome::Stale(_) => panic!("the version is the one that was given"),
                 }
-            }
-            Step::CasStale(key, value) => {
-                let outcome = cache.compare_and_swap(&name(key), &value, Version(3), &plain).unwrap();
-                match model.get(&key) {
-                    Some(known) => assert_eq!(outcome, CasOutcome::Stale(known.1)),
-                    None => assert_eq!(outcome, CasOutcome::NotFound),
+                Step::Replace(key, value) => {
+                    let version = cache.replace(&name(key), &value, &plain).unwrap();
+                    assert_eq!(version.is_some(), model.contains_key(&key));
+                    if let Some(version) = version {
+                        model.insert(key, (value, version, 0, None));
+                    }
                 }
-            }
-            Step::Number(key, number) => {
-                let text = number.to_string().into_bytes();
-                let version = cache.set(&name(key), &text).unwrap();
-                model.insert(key, (text, version, 0, None));
-            }
-            Step::Increment(key, by, initial) => {
-                let answer = cache.increment(&name(key), by, initial);
-                let next = |number: u64| number.checked_add(by).ok_or(ErrorCode::CounterOverflow);
-                counted(&cache, &mut model, key, &name(key), answer, initial, next);
-            }
-            Step::Decrement(key, by, initial) => {
-                let answer = cache.decrement(&name(key), by, initial);
-                counted(&cache, &mut model, key, &name(key), answer, initial, |number| {
-                    Ok(number.saturating_sub(by))
-                });
-            }
-            Step::Pass(time) => {
-                bench.now.fetch_add(time, Relaxed);
-            }
-            Step::Get(key) => {
-                let entry = cache.get_entry(&name(key)).unwrap();
-                let known = model.get(&key);
-                assert_eq!(entry.is_some(), known.is_some());
-                if let (Some(entry), Some(known)) = (entry, known) {
-                    let ttl = known.3.map(|expiry| expiry - now);
-                    assert_eq!(
-                        (entry.value, entry.version, entry.flags, entry.ttl_ms),
-                        (known.0.clone(), known.1, known.2, ttl)
-                    );
+                Step::Delete(key) => {
+                    assert_eq!(cache.delete(&name(key)).unwrap(), model.remove(&key).is_some());
+                }
+                Step::CasRight(key, value) => {
+                    let expected = model.get(&key).map_or(Version(1), |known| known.1);
+                    let outcome = cache.compare_and_swap(&name(key), &value, expected, &plain).unwrap();
+                    match outcome {
+                        CasOutcome::Stored(version) => {
+                            assert!(model.insert(key, (value, version, 0, None)).is_some());
+                        }
+                        CasOutcome::NotFound => assert!(!model.contains_key(&key)),
+                        CasOutcome::Stale(_) => panic!("the version is the one that was given"),
+                    }
+                }
+                Step::CasStale(key, value) => {
+                    let outcome = cache.compare_and_swap(&name(key), &value, Version(3), &plain).unwrap();
+                    match model.get(&key) {
+                        Some(known) => assert_eq!(outcome, CasOutcome::Stale(known.1)),
+                        None => assert_eq!(outcome, CasOutcome::NotFound),
+                    }
+                }
+                Step::Number(key, number) => {
+                    let text = number.to_string().into_bytes();
+                    let version = cache.set(&name(key), &text).unwrap();
+                    model.insert(key, (text, version, 0, None));
+                }
+                Step::Increment(key, by, initial) => {
+                    let answer = cache.increment(&name(key), by, initial);
+                    let next = |number: u64| number.checked_add(by).ok_or(ErrorCode::CounterOverflow);
+                    counted(&cache, &mut model, key, &name(key), answer, initial, next);
+                }
+                Step::Decrement(key, by, initial) => {
+                    let answer = cache.decrement(&name(key), by, initial);
+                    counted(&cache, &mut model, key, &name(key), answer, initial, |number| {
+                        Ok(number.saturating_sub(by))
+                    });
+                }
+                Step::Pass(time) => {
+                    bench.now.fetch_add(time, Relaxed);
+                }
+                Step::Get(key) => {
+                    let entry = cache.get_entry(&name(key)).unwrap();
+                    let known = model.get(&key);
+                    assert_eq!(entry.is_some(), known.is_some());
+                    if let (Some(entry), Some(known)) = (entry, known) {
+                        let ttl = known.3.map(|expiry| expiry - now);
+                        assert_eq!(
+                            (entry.value, entry.version, entry.flags, entry.ttl_ms),
+                            (known.0.clone(), known.1, known.2, ttl)
+                        );
+                    }
                 }
             }
         }
+        let now = bench.now.load(Relaxed);
+        model.retain(|_, known| known.3.is_none_or(|expiry| expiry > now));
+        let mut all = HashMap::new();
+        for found in cache.iter() {
+            let (key, entry) = found.unwrap();
+            assert!(all.insert(key[4], entry.value).is_none(), "given twice");
+        }
+        assert_eq!(all, model.into_iter().map(|(key, known)| (key, known.0)).collect());
+        assert!(cache.len().unwrap() >= all.len() as u64);
+        assert_eq!(bench.problems(false), Vec::<String>::new());
     }
-    let now = bench.now.load(Relaxed);
-    model.retain(|_, known| known.3.is_none_or(|expiry| expiry > now));
-    let mut all = HashMap::new();
-    for found in cache.iter() {
-        let (key, entry) = found.unwrap();
-        assert!(all.insert(key[4], entry.value).is_none(), "given twice");
-    }
-    assert_eq!(all, model.into_iter().map(|(key, known)| (key, known.0)).collect());
-    assert!(cache.len().unwrap() >= all.len() as u64);
-    assert_eq!(bench.problems(false), Vec::<String>::new());
 }
 
 /// Compares a counting with what the model says.
@@ -351,50 +362,51 @@ fn is_whole(key: u64, value: &[u8]) -> bool {
 
 #[test]
 fn readers_see_whole_values_while_writers_split_clean_and_delete() {
-    let bench = Bench::new(3, 300, 0);
-    let done = AtomicBool::new(false);
-    let keys = 6000u64;
-    std::thread::scope(|scope| {
-        let (bench, done) = (&bench, &done);
-        let writers: Vec<_> = (1..=3u16)
-            .map(|index| {
-                let cache = bench.cache(index);
-                scope.spawn(move || {
-                    for turn in 0..60_000 * torture() {
-                        let key = (turn * 31 + index as u64 * 7) % keys;
-                        if turn % 11 == 0 {
-                            cache.delete(&key.to_le_bytes()).unwrap();
-                        } else {
-                            cache.set(&key.to_le_bytes(), &marked(key, turn)).unwrap();
+    for bench in Bench::both(3, 300, 0) {
+        let done = AtomicBool::new(false);
+        let keys = 6000u64;
+        std::thread::scope(|scope| {
+            let (bench, done) = (&bench, &done);
+            let writers: Vec<_> = (1..=3u16)
+                .map(|index| {
+                    let cache = bench.cache(index);
+                    scope.spawn(move || {
+                        for turn in 0..60_000 * torture() {
+                            let key = (turn * 31 + index as u64 * 7) % keys;
+                            if turn % 11 == 0 {
+                                cache.delete(&key.to_le_bytes()).unwrap();
+                            } else {
+                                cache.set(&key.to_le_bytes(), &marked(key, turn)).unwrap();
+                            }
+                        }
+                    })
+                })
+                .collect();
+            let mut readers = Vec::new();
+            for _ in 0..2 {
+                let cache = bench.cache(1);
+                readers.push(scope.spawn(move || {
+                    let mut hits = 0u64;
+                    let mut key = 0;
+                    while !done.load(Relaxed) {
+                        key = (key + 17) % keys;
+                        if let Some(value) = cache.get(&u64::to_le_bytes(key)).unwrap() {
+                            assert!(is_whole(key, &value), "torn value of {key}");
+                            hits += 1;
                         }
                     }
-                })
-            })
-            .collect();
-        let mut readers = Vec::new();
-        for _ in 0..2 {
-            let cache = bench.cache(1);
-            readers.push(scope.spawn(move || {
-                let mut hits = 0u64;
-                let mut key = 0;
-                while !done.load(Relaxed) {
-                    key = (key + 17) % keys;
-                    if let Some(value) = cache.get(&u64::to_le_bytes(key)).unwrap() {
-                        assert!(is_whole(key, &value), "torn value of {key}");
-                        hits += 1;
-                    }
-                }
-                hits
-            }));
-        }
-        writers.into_iter().for_each(|writer| writer.join().unwrap());
-        assert!(bench.problems(true).is_empty());
-        done.store(true, Relaxed);
-        for reader in readers {
-            assert!(reader.join().unwrap() > 0);
-        }
-    });
-    assert_eq!(bench.problems(false), Vec::<String>::new());
+                    hits
+                }));
+            }
+            writers.into_iter().for_each(|writer| writer.join().unwrap());
+            assert!(bench.problems(true).is_empty());
+            done.store(true, Relaxed);
+            for reader in readers {
+                assert!(reader.join().unwrap() > 0);
+            }
+        });
+        assert_eq!(bench.problems(false), Vec::<String>::new());
+    }
 }
 
 #[test]
@@ -439,29 +451,30 @@ fn a_key_that_stays_is_never_missed_while_the_index_is_split() {
 
 #[test]
 fn concurrent_increments_and_adds_are_exact() {
-    let bench = Bench::new(4, 64, 0);
-    let added = AtomicU64::new(0);
-    std::thread::scope(|scope| {
-        for index in 1..=4u16 {
-            let (cache, added) = (bench.cache(index), &added);
-            scope.spawn(move || {
-                for turn in 0..5000u64 {
-                    cache.increment(b"counter", 1, Some(1)).unwrap();
-                    let key = (turn % 500).to_le_bytes();
-                    if cache.add(&key, b"x", &SetOptions::default()).unwrap().is_some() {
-                        added.fetch_add(1, Relaxed);
+    for bench in Bench::both(4, 64, 0) {
+        let added = AtomicU64::new(0);
+        std::thread::scope(|scope| {
+            for index in 1..=4u16 {
+                let (cache, added) = (bench.cache(index), &added);
+                scope.spawn(move || {
+                    for turn in 0..5000u64 {
+                        cache.increment(b"counter", 1, Some(1)).unwrap();
+                        let key = (turn % 500).to_le_bytes();
+                        if cache.add(&key, b"x", &SetOptions::default()).unwrap().is_some() {
+                            added.fetch_add(1, Relaxed);
+                        }
+                        if turn % 3 == 0 && cache.delete(&key).unwrap() {
+                            added.fetch_sub(1, Relaxed);
+                        }
                     }
-                    if turn % 3 == 0 && cache.delete(&key).unwrap() {
-                        added.fetch_sub(1, Relaxed);
-                    }
-                }
-            });
-        }
-    });
-    let cache = bench.cache(1);
-    assert_eq!(cache.get(b"counter").unwrap(), Some(b"20000".to_vec()));
-    assert_eq!(cache.len().unwrap(), added.load(Relaxed) + 1);
-    assert_eq!(bench.problems(false), Vec::<String>::new());
+                });
+            }
+        });
+        let cache = bench.cache(1);
+        assert_eq!(cache.get(b"counter").unwrap(), Some(b"20000".to_vec()));
+        assert_eq!(cache.len().unwrap(), added.load(Relaxed) + 1);
+        assert_eq!(bench.problems(false), Vec::<String>::new());
+    }
 }
 #[test]
 fn damaged_content_gives_errors_or_values_but_no_panic_and_no_endless_loop() {
@@ -507,7 +520,7 @@ fn damaged_content_gives_errors_or_values_but_no_panic_and_no_endless_loop() {
             assert!(answers > 0);
         });
         let mut found = 0;
-        let _ = crate::chunk::check(&bench.pool, false, &mut |_, _| found += 1);
+        let _ = crate::chunk::check(&bench.pool, false, &|_| false, &mut |_, _| found += 1);
         let _ = crate::table::check(&bench.table, false, &mut |_, _| found += 1);
         assert!(found > 0 || seed > 0, "4000 damaged words were not noticed");
     }

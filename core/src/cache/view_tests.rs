@@ -19,27 +19,28 @@ fn assert_whole(bytes: &[u8]) {
 
 #[test]
 fn a_view_keeps_its_bytes_while_the_entry_is_overwritten_deleted_and_cleaned_away() {
-    let bench = Bench::new(2, 40, 0);
-    let cache = bench.cache(1);
-    cache.set_with(b"key", &filling(1, 1, 3000), &SetOptions { ttl_ms: Some(500), flags: 7 }).unwrap();
-    let version = cache.get_entry(b"key").unwrap().unwrap().version;
-    let view = cache.view(b"key").unwrap().unwrap();
-    assert!(!view.is_copy() && view.len() == 3000 && !view.is_empty());
-    assert_eq!((view.version(), view.flags(), view.ttl_ms()), (version, 7, Some(500)));
-    let other = bench.cache(1);
-    // All chunks are used many times over.
-    for round in 2..2000 {
-        other.set(b"key", &filling(1, round, 3000)).unwrap();
-        if round % 3 == 0 {
-            assert!(other.delete(b"key").unwrap());
+    for bench in Bench::both(2, 40, 0) {
+        let cache = bench.cache(1);
+        cache.set_with(b"key", &filling(1, 1, 3000), &SetOptions { ttl_ms: Some(500), flags: 7 }).unwrap();
+        let version = cache.get_entry(b"key").unwrap().unwrap().version;
+        let view = cache.view(b"key").unwrap().unwrap();
+        assert!(!view.is_copy() && view.len() == 3000 && !view.is_empty());
+        assert_eq!((view.version(), view.flags(), view.ttl_ms()), (version, 7, Some(500)));
+        let other = bench.cache(1);
+        // All chunks are used many times over.
+        for round in 2..2000 {
+            other.set(b"key", &filling(1, round, 3000)).unwrap();
+            if round % 3 == 0 {
+                assert!(other.delete(b"key").unwrap());
+            }
         }
+        assert_eq!(view.to_vec().unwrap(), filling(1, 1, 3000));
+        assert_eq!(bench.stage.held(), 1);
+        assert_eq!(view.copy_to(&mut [0; 2999]).unwrap_err().code(), ErrorCode::BufferTooSmall);
+        drop(view);
+        assert_eq!(bench.stage.held(), 0);
+        assert_eq!(bench.problems(false), Vec::<String>::new());
     }
-    assert_eq!(view.to_vec().unwrap(), filling(1, 1, 3000));
-    assert_eq!(bench.stage.held(), 1);
-    assert_eq!(view.copy_to(&mut [0; 2999]).unwrap_err().code(), ErrorCode::BufferTooSmall);
-    drop(view);
-    assert_eq!(bench.stage.held(), 0);
-    assert_eq!(bench.problems(false), Vec::<String>::new());
 }
 
 #[test]
@@ -89,48 +90,49 @@ fn beyond_the_pins_views_hold_copies_and_pins_that_are_let_go_serve_again() {
 
 #[test]
 fn threads_share_views_while_writers_use_every_chunk_again() {
-    let bench = Bench::new(4, 24, 0);
-    let rounds = 3000 * crate::cache::tests::torture();
-    let (done, looked) = (AtomicBool::new(false), AtomicU64::new(0));
-    let (sender, receiver) = std::sync::mpsc::channel::<View>();
-    std::thread::scope(|scope| {
-        for writer in 1..=2 {
-            let (cache, done) = (bench.cache(writer), &done);
+    for bench in Bench::both(4, 24, 0) {
+        let rounds = 3000 * crate::cache::tests::torture();
+        let (done, looked) = (AtomicBool::new(false), AtomicU64::new(0));
+        let (sender, receiver) = std::sync::mpsc::channel::<View>();
+        std::thread::scope(|scope| {
+            for writer in 1..=2 {
+                let (cache, done) = (bench.cache(writer), &done);
+                scope.spawn(move || {
+                    for round in 0..rounds {
+                        let key = round as usize % 7;
+                        cache.set(&[key as u8 + 1], &filling(key, round, 500 + key * 300)).unwrap();
+                    }
+                    done.store(true, Relaxed);
+                });
+            }
+            let (viewer, looked, done) = (bench.cache(3), &looked, &done);
             scope.spawn(move || {
-                for round in 0..rounds {
-                    let key = round as usize % 7;
-                    cache.set(&[key as u8 + 1], &filling(key, round, 500 + key * 300)).unwrap();
+                let mut kept = std::collections::VecDeque::new();
+                let mut number = 0u8;
+                while !done.load(Relaxed) {
+                    number = number % 7 + 1;
+                    if let Some(view) = viewer.view(&[number]).unwrap() {
+                        assert_whole(&view.to_vec().unwrap());
+                        looked.fetch_add(1, Relaxed);
+                        kept.push_back((view.to_vec().unwrap(), view));
+                    }
+                    if kept.len() > 20 {
+                        let (copy, view) = kept.pop_front().unwrap();
+                        assert_eq!(copy, view.to_vec().unwrap(), "a view changed");
+                        // The rest of its life is on another thread.
+                        sender.send(view).unwrap();
+                    }
                 }
-                done.store(true, Relaxed);
             });
-        }
-        let (viewer, looked, done) = (bench.cache(3), &looked, &done);
-        scope.spawn(move || {
-            let mut kept = std::collections::VecDeque::new();
-            let mut number = 0u8;
-            while !done.load(Relaxed) {
-                number = number % 7 + 1;
-                if let Some(view) = viewer.view(&[number]).unwrap() {
+            scope.spawn(move || {
+                for view in receiver {
                     assert_whole(&view.to_vec().unwrap());
-                    looked.fetch_add(1, Relaxed);
-                    kept.push_back((view.to_vec().unwrap(), view));
                 }
-                if kept.len() > 20 {
-                    let (copy, view) = kept.pop_front().unwrap();
-                    assert_eq!(copy, view.to_vec().unwrap(), "a view changed");
-                    // The rest of its life is on another thread.
-                    sender.send(view).unwrap();
-                }
-            }
+            });
         });
-        scope.spawn(move || {
-            for view in receiver {
-                assert_whole(&view.to_vec().unwrap());
-            }
-        });
-    });
-    assert!(looked.load(Relaxed) > 0);
-    assert_eq!(bench.stage.held(), 0);
-    bench.pool.free_quiet().unwrap();
-    assert_eq!(bench.problems(false), Vec::<String>::new());
+        assert!(looked.load(Relaxed) > 0);
+        assert_eq!(bench.stage.held(), 0);
+        bench.pool.free_quiet().unwrap();
+        assert_eq!(bench.problems(false), Vec::<String>::new());
+    }
 }

@@ -8,13 +8,19 @@ use crate::shm::atomic::Ordering;
 
 /// Verifies the descriptors and that every chunk of records can be walked. Calls `report(place, what)` for each breach.
 /// With `live`, only what holds at any instant is verified; without, nobody else may be at work and the dead were reaped.
-pub fn check(pool: &Pool, live: bool, report: &mut dyn FnMut(String, String)) -> Result<()> {
+/// `extended` says of an object whether its records have the extended header, where their class does not say so.
+pub fn check(
+    pool: &Pool,
+    live: bool,
+    extended: &dyn Fn(u32) -> bool,
+    report: &mut dyn FnMut(String, String),
+) -> Result<()> {
     let mut taken = 0;
     for chunk in pool.chunks() {
         let seen = pool.state(chunk)?;
         let mut problems = Vec::new();
         taken += u32::from(!seen.is_free());
-        check_chunk(pool, chunk, seen, live, &mut problems)?;
+        check_chunk(pool, chunk, seen, live, extended, &mut problems)?;
         // A chunk that changed meanwhile was in order when it was looked at by its new rules, or will be looked at later.
         if pool.state(chunk)? == seen {
             for what in problems {
@@ -35,6 +41,7 @@ fn check_chunk(
     chunk: ChunkId,
     seen: State,
     live: bool,
+    extended: &dyn Fn(u32) -> bool,
     problems: &mut Vec<String>,
 ) -> Result<()> {
     let (Some(kind), Some(class)) = (seen.kind(), seen.class()) else {
@@ -66,7 +73,10 @@ fn check_chunk(
         return Ok(());
     }
     let descriptor = pool.descriptor(chunk)?;
-    let header = if class.is_extended() { EXTENDED_BYTES } else { HEADER_BYTES };
+    // ORDER Relaxed: written before the chunk had any record.
+    let object = descriptor.u32::<{ at::OBJECT }>().load(Ordering::Relaxed);
+    let is_extended = class.is_extended() || (class != Class::Node && extended(object));
+    let header = if is_extended { EXTENDED_BYTES } else { HEADER_BYTES };
     let tail = match pool.tail(chunk) {
         Ok(tail) => tail,
         Err(error) => {

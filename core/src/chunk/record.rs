@@ -1,12 +1,12 @@
 //! The header of a record: what stands in front of every key and value.
 //!
 //! ```text
-//! cache record (24 B header)                     store record (48 B header)
+//! cache record (24 B header)                     record of a store, or of a cache with transactions (48 B header)
 //!   0 id        u64  {seq of the chunk 44 | offset in it / 16 : 20} at its first writing; unique for ever
 //!   8 value_len u32
 //!  12 key_len   u16  0 = 65,536: no key is empty
 //!  14 flags     u8   1 = tombstone (of a cache: a lease), 2 = moved by the cleaner (store only: the journal has it), 4 = stale, 8 = won,
-//!                  16 = the user gave the id
+//!                  16 = the user gave the id, 32 = a state of a transaction that took a place among entries
 //!  15 expiry    u8   bits 32..40 of the expiry
 //!  16 expiry    u32  bits 0..32; milliseconds of the table's clock, 0 = never
 //!  20 client    u32  flags of the user
@@ -24,7 +24,7 @@ use crate::shm::{Block, Shm, Span, align8};
 
 /// Bytes of the header of a cache record.
 pub const HEADER_BYTES: u64 = 24;
-/// Bytes of the header of a store record.
+/// Bytes of the header of a record of a store, or of a cache that transactions may change.
 pub const EXTENDED_BYTES: u64 = 48;
 /// Records begin at multiples of this: slots name them in this unit.
 pub const RECORD_ALIGN: u64 = 16;
@@ -40,6 +40,9 @@ pub const STALE: u8 = 4;
 pub const WON: u8 = 8;
 /// Mark of a cache's record: its id was given by the user, and says nothing about the chunk.
 pub const GIVEN: u8 = 16;
+/// Mark of a cache's record: it was put in place by a transaction and took a place among a limited number of entries then. It says
+/// something as long as the transaction is not decided.
+pub const PLACED: u8 = 32;
 /// Bytes behind the value of a record that is marked as won: who won it.
 pub const WINNER_BYTES: u64 = 8;
 /// Flags that stay with an entry when something else about it changes.

@@ -56,9 +56,15 @@ impl Fabric {
         let result = crate::registry::check(&inner.registry, &mut |place, what| found.push((place, what)));
         add("registry", result, found);
         let mut found = Vec::new();
-        let result = crate::chunk::check(&inner.pool, live, &mut |place, what| found.push((place, what)));
+        let objects = inner.directory.objects(&inner.pool);
+        let extended = |number| {
+            let objects = objects.as_deref().unwrap_or_default();
+            objects.iter().any(|object| object.id == number && super::objects::has_transactions(object))
+        };
+        let mut note = |place, what| found.push((place, what));
+        let result = crate::chunk::check(&inner.pool, live, &extended, &mut note);
         add("chunk", result, found);
-        let objects = match inner.directory.objects(&inner.pool) {
+        let objects = match objects {
             Ok(objects) => objects,
             Err(error) => {
                 add("directory", Err(error), Vec::new());

@@ -104,26 +104,6 @@ impl Teller {
         }
     }
 
-    /// As `tell` of who makes room: making a publisher would take more. The write for which it is made tells soon.
-    fn tell_later(&self, kind: EventKind, version: u64, key: &[u8]) -> u64 {
-        let mut pending = lock(&self.pending);
-        if pending.len() >= PENDING_MAX {
-            return 1;
-        }
-        pending.push(Event::encode(kind, version, key));
-        let many = pending.len() >= PENDING_MANY;
-        drop(pending);
-        if !many || TELLING.replace(true) {
-            return 0;
-        }
-        let unsent = match self.sender.try_lock() {
-            Ok(mut sender) if sender.publisher.is_some() => self.drain(&mut sender),
-            _ => 0,
-        };
-        TELLING.set(false);
-        unsent
-    }
-
     /// As `tell` of a thread that is telling already: it may hold the sender itself, or another one that is waited for with
     /// this one held.
     fn tell_nested(&self, kind: EventKind, version: u64, key: &[u8]) -> u64 {
@@ -156,6 +136,26 @@ impl Observer for Teller {
         let unsent =
             self.drain(&mut sender) + self.send(&mut sender, kind, version, key) + self.drain(&mut sender);
         drop(sender);
+        TELLING.set(false);
+        unsent
+    }
+
+    /// As `tell` of who makes room: making a publisher would take more. The write for which it is made tells soon.
+    fn tell_later(&self, kind: EventKind, version: u64, key: &[u8]) -> u64 {
+        let mut pending = lock(&self.pending);
+        if pending.len() >= PENDING_MAX {
+            return 1;
+        }
+        pending.push(Event::encode(kind, version, key));
+        let many = pending.len() >= PENDING_MANY;
+        drop(pending);
+        if !many || TELLING.replace(true) {
+            return 0;
+        }
+        let unsent = match self.sender.try_lock() {
+            Ok(mut sender) if sender.publisher.is_some() => self.drain(&mut sender),
+            _ => 0,
+        };
         TELLING.set(false);
         unsent
     }

@@ -1,6 +1,6 @@
 //! Opening caches, channels and stores.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use super::directory::{HEADER_BYTES, Object, ObjectKind, Plan};
 use super::{Fabric, Inner};
@@ -24,7 +24,7 @@ impl Inner {
                 RecordClass::Store
             }
             ObjectKind::Store => RecordClass::Memory,
-            _ => RecordClass::Cache,
+            _ => RecordClass::of_cache(has_transactions(object)),
         };
         let clock = Arc::new(time::boot_ms);
         let table = Table::open(Arc::clone(&self.pool), object.id, object.offset, class, clock)?;
@@ -64,6 +64,11 @@ impl Inner {
     }
 }
 
+/// Whether it is a cache that transactions may change.
+pub(super) fn has_transactions(object: &Object) -> bool {
+    object.kind == ObjectKind::Cache && object.options[2] & option::TRANSACTIONS != 0
+}
+
 /// What a cache was made with.
 fn options_of(object: &Object) -> CacheOptions {
     let [limit, entries, word, ..] = object.options;
@@ -72,6 +77,7 @@ fn options_of(object: &Object) -> CacheOptions {
         entries: (entries != 0).then_some(entries),
         when_full: if word & option::EVICT != 0 { WhenFull::Evict } else { WhenFull::Reject },
         events: word & option::EVENTS != 0,
+        transactions: word & option::TRANSACTIONS != 0,
     }
 }
 
@@ -105,13 +111,17 @@ impl Fabric {
             chunks: table::chunks_needed(pool, &table),
             lay_out: &|run, _| {
                 let seed = self.inner.segment.identity().hash_seed;
-                table::initialise(pool, run, RecordClass::Cache, seed, &table)
+                table::initialise(pool, run, RecordClass::of_cache(table.transactions), seed, &table)
             },
         })
     }
 
     fn cache_of(&self, object: &Object) -> Result<Cache> {
-        Ok(Cache::new(self.inner.table(object)?, Arc::clone(&self.inner) as Arc<dyn crate::cache::Host>))
+        let table = self.inner.table(object)?;
+        let hands: Weak<dyn table::Hands> =
+            Arc::downgrade(&(Arc::clone(&self.inner) as Arc<dyn table::Hands>));
+        table.set_hands(hands);
+        Ok(Cache::new(table, Arc::clone(&self.inner) as Arc<dyn crate::cache::Host>))
     }
 
     /// Opens the channel `name`, or makes it with these options. `WrongOptions` if it exists with others. Where messages go to a channel for

@@ -6,7 +6,7 @@ use super::layout::{BUCKET_BYTES, Entry, IN_STASH, SLOT_COUNT, bucket, bucket_of
 use super::slot::{Slot, SlotKind, tag_of};
 use super::{Table, too_many_tries};
 use crate::chunk::layout::{State, at, unpair};
-use crate::chunk::record;
+use crate::chunk::record::{self, PLACED};
 use crate::chunk::{ChunkId, Class, Kind};
 use crate::error::Result;
 use crate::shm::Span;
@@ -357,7 +357,13 @@ fn check_record(
             *totals.live_of_chunk.entry(chunk).or_default() += bytes;
         }
         check_decision(table, offset, problems)?;
-        if let Some(counted) = table.counted(offset)? {
+        let counted = table.counted(offset)?;
+        // What is not decided yet is no entry, but takes room, and maybe a place.
+        if counted != Some(offset) && !table.is_flushed(&head, offset) {
+            totals.entries += u64::from(head.flags & PLACED != 0);
+            totals.live_bytes += bytes;
+        }
+        if let Some(counted) = counted {
             let head = record::head_at(pool.shm(), counted)?;
             if !table.is_flushed(&head, counted) {
                 totals.entries += u64::from(!head.is_tombstone());

@@ -236,7 +236,7 @@ impl Table {
                 return Ok(Moved::Dead);
             };
             // One that is not decided yet stays where it is; which it then is, is seen anew.
-            if self.class.has_stamps() && !self.settle_slot(me, owner.slot, owner.word)? {
+            if !self.settle_owner(me, &owner)? {
                 continue;
             }
             if let Some(moved) = self.move_live(me, class, walked, &owner, hash)? {
@@ -267,7 +267,7 @@ impl Table {
                     // Somebody left a chunk that is not full.
                     Err(error)
                         if error.code() == ErrorCode::Full
-                            && self.class == RecordClass::Cache
+                            && self.class.is_cache()
                             && self.pool.adopt(
                                 me,
                                 class,
@@ -335,7 +335,7 @@ impl Table {
     /// file needs any more.
     pub(super) fn may_drop(&self, offset: u64, head: &Head) -> Result<bool> {
         match self.class {
-            RecordClass::Cache => Ok(self.has_expired(head)
+            RecordClass::Cache | RecordClass::Stamped => Ok(self.has_expired(head)
                 || self.is_flushed(head, offset)
                 || self.is_lost_lease(offset, head)?),
             // The journal has the whole chunk, or it would not be cleaned; an insert that finds the key absent takes an order

@@ -6,16 +6,18 @@
 //! that takes a millisecond, the waiting aborts it. So a transaction whose owner was killed or stopped blocks nobody, and
 //! what the owner still does when it wakes finds its decision changed.
 //!
-//! The state before an undecided one is kept by the cleaner, which decides first: so its bytes stay as long as the slot
-//! names the undecided one.
+//! The state before an undecided one is kept by whoever cleans or evicts, who decides first: so its bytes stay as long as the slot
+//! names the undecided one. Both are counted as live bytes until then. Where the number of entries is limited, a state that brings
+//! one takes its place when it is put there, and is marked so.
 
-use super::Table;
+use super::evict::Owner;
 use super::layout::{SLOT_COUNT, bucket_of};
 use super::lookup::Found;
 use super::slot::{Slot, SlotKind, tag_of};
 use super::stamp::{Decision, Phase, Reference, Stamp};
-use crate::chunk::record::{self, EXTENDED_BYTES, at};
-use crate::chunk::{Actor, Guard};
+use super::{Count, EventKind, Table};
+use crate::chunk::record::{self, EXTENDED_BYTES, Head, PLACED, at};
+use crate::chunk::{Actor, Appended, ChunkId, Guard};
 use crate::error::{Error, ErrorCode, Result};
 use crate::shm::Span;
 use crate::shm::atomic::{AtomicU64, Ordering, fence, spin_hint, yield_now};
@@ -197,6 +199,12 @@ impl Table {
             return false;
         }
         let _ = reference;
+        Table::abort(decision, seen);
+        true
+    }
+
+    /// Aborts a transaction that was seen undecided, unless that has changed.
+    fn abort(decision: &AtomicU64, seen: Decision) {
         kill_point!("table.decide.before_abort");
         // A failure means that it was decided, or that a flush set its earliest time.
         // ORDER AcqRel [decision]: as every decision.
@@ -207,7 +215,25 @@ impl Table {
             Ordering::Relaxed,
         );
         kill_point!("table.decide.aborted");
-        true
+    }
+
+    /// Aborts every transaction that is under way, whatever it changes.
+    #[cold]
+    pub(super) fn abort_all(&self) -> Result<()> {
+        // ORDER SeqCst [flush]: behind the mark of the flush; pairs with the fence in `begin`: who is not seen here sees the mark.
+        fence(Ordering::SeqCst);
+        let ground = self.pool.ground();
+        for thread in 1..ground.thread_limit() as u16 {
+            let decision = ground.transaction(thread)?.u64::<{ super::intent::at::DECISION }>();
+            // ORDER Acquire [decision]: as in `decision_of`.
+            let mut seen = Decision(decision.load(Ordering::Acquire));
+            while let Some(Phase::Active | Phase::Proving) = seen.phase() {
+                Table::abort(decision, seen);
+                // Somebody may have let it go on to its proof.
+                seen = Decision(decision.load(Ordering::Acquire));
+            }
+        }
+        Ok(())
     }
 
     /// Sees to it that the record that a writer found counts and may be replaced. False: look again.
@@ -220,6 +246,19 @@ impl Table {
         match Stamp::of(self.stamp_word(found.offset)?.load(Ordering::Acquire)) {
             Stamp::Since(_) => Ok(true),
             _ => self.settle_slot(me, found.slot, found.word),
+        }
+    }
+
+    /// As [`Table::settle`], for what points to a record.
+    #[inline]
+    pub(super) fn settle_owner(&self, me: Actor<'_>, owner: &Owner<'_>) -> Result<bool> {
+        if !self.class.has_stamps() {
+            return Ok(true);
+        }
+        // ORDER Acquire [stamp]: as in `what_counts`. If it is a stamp of a later use of the chunk, the slot has changed.
+        match Stamp::of(self.stamp_word(owner.word.offset())?.load(Ordering::Acquire)) {
+            Stamp::Since(_) => Ok(true),
+            _ => self.settle_slot(me, owner.slot, owner.word),
         }
     }
 
@@ -242,8 +281,15 @@ impl Table {
                     return Ok(false);
                 };
                 match phase {
-                    Phase::Committed => self.make_count(me, offset, reference, seen.time()).map(|()| true),
-                    Phase::Aborted => self.take_back(slot, word).map(|_| false),
+                    Phase::Committed => {
+                        self.make_count(me, offset, reference, seen.time(), Teller::Other).map(|()| true)
+                    }
+                    Phase::Aborted => self.take_back(me, slot, word).map(|_| false),
+                    // The caller's own is in the way of the room that it looks for: it would wait for itself.
+                    _ if reference.thread() == me.index => {
+                        Table::abort(decision, seen);
+                        Ok(false)
+                    }
                     _ => {
                         self.outwait(reference, decision, seen);
                         Ok(false)
@@ -253,7 +299,18 @@ impl Table {
         }
     }
 
-    /// Stamps a state of a committed transaction with its time; whoever does so counts what it changed. The caller holds the
+    /// A state of a transaction was put in place: it is one more record that takes room, with that before it.
+    pub(super) fn note_installed(&self, me: Actor<'_>, appended: &Appended) -> Result<()> {
+        if appended.run {
+            self.pool.seal_run(appended)?;
+        }
+        let fresh = Head { id: appended.number << 20, ..Head::default() };
+        self.count_record(me, &fresh, appended.offset, appended.bytes as i64, 0);
+        self.count_small(i64::from(self.is_young(appended.offset)?));
+        Ok(())
+    }
+
+    /// Stamps a state of a committed transaction with its time; whoever does so counts and tells what it changed. The caller holds the
     /// chunk, which is still that of the record.
     pub(super) fn make_count(
         &self,
@@ -261,14 +318,19 @@ impl Table {
         offset: u64,
         reference: Reference,
         time: u64,
+        teller: Teller,
     ) -> Result<()> {
         let head = record::head_at(self.pool.shm(), offset)?;
         // Before the stamp: as long as there is none the state before is kept.
         let old = match self.before(offset)? {
             0 => Ok(None),
-            before => record::head_at(self.pool.shm(), before)
-                .and_then(|head| Ok(Some((head, self.dead_token(before)?)))),
+            before => self.left_by(before).map(Some),
         };
+        let mut key = Vec::new();
+        if self.class.is_cache() {
+            key.resize(head.key_len as usize, 0);
+            record::key_span(self.pool.shm(), offset, self.header, &head)?.copy_out(0, &mut key)?;
+        }
         kill_point!("table.intent.before_stamp");
         // DIES BEFORE: whoever meets it stamps it. DIES AFTER: it counts as any other; the old bytes are not counted dead.
         // ORDER AcqRel [stamp]: as in `stamp`.
@@ -278,22 +340,70 @@ impl Table {
         if stamped.is_err() {
             return Ok(());
         }
-        let (mut bytes, mut entries) = (head.bytes(self.header) as i64, i64::from(!head.is_tombstone()));
-        if let Some((old, dead)) = old? {
-            let old_bytes = old.bytes(self.header);
-            self.pool.add_dead(dead.0, dead.1, old_bytes)?;
-            bytes -= old_bytes as i64;
-            entries -= i64::from(!old.is_tombstone());
+        let comes = !head.is_tombstone() && head.flags & PLACED == 0;
+        self.count_record(me, &head, offset, 0, i64::from(comes));
+        let old = old?;
+        if let Some(old) = &old {
+            let bytes = old.head.bytes(self.header);
+            self.pool.add_dead(old.dead.0, old.dead.1, bytes)?;
+            self.count_record(
+                me,
+                &old.head,
+                old.offset,
+                -(bytes as i64),
+                -i64::from(!old.head.is_tombstone()),
+            );
+            self.count_small(-i64::from(old.young));
         }
-        self.count(me, bytes, entries);
+        if self.class.is_cache() {
+            self.tell_committed(me, &head, old.as_ref(), &key, teller)?;
+        }
+        Ok(())
+    }
+
+    /// What is to be known of the record at `offset` when it counts no more.
+    fn left_by(&self, offset: u64) -> Result<Left> {
+        let head = record::head_at(self.pool.shm(), offset)?;
+        Ok(Left { head, offset, dead: self.dead_token(offset)?, young: self.is_young(offset)? })
+    }
+
+    /// Notes and tells what a committed state changed in a cache.
+    fn tell_committed(
+        &self,
+        me: Actor<'_>,
+        head: &Head,
+        old: Option<&Left>,
+        key: &[u8],
+        teller: Teller,
+    ) -> Result<()> {
+        let mut entry = false;
+        if let Some(old) = old {
+            if old.head.is_tombstone() {
+                self.lease_ended(self.hash(key))?;
+            } else if self.has_expired(&old.head) || self.is_flushed(&old.head, old.offset) {
+                self.note_hidden(me, &old.head, old.offset, key);
+            } else {
+                entry = true;
+            }
+        }
+        let (count, kind, version) = match head.is_tombstone() {
+            false => (Count::Set, EventKind::Set, head.id),
+            true if entry => (Count::Delete, EventKind::Delete, 0),
+            true => return Ok(()),
+        };
+        self.note(me.index, count, 1);
+        match teller {
+            Teller::Owner => self.tell(kind, version, key),
+            Teller::Other => self.tell_later(kind, version, key),
+        }
         Ok(())
     }
 
     /// Puts the state before that of an aborted transaction back into the slot. False: somebody changed the slot.
-    pub(super) fn take_back(&self, slot: &AtomicU64, word: Slot) -> Result<bool> {
+    pub(super) fn take_back(&self, me: Actor<'_>, slot: &AtomicU64, word: Slot) -> Result<bool> {
         let offset = word.offset();
         let head = record::head_at(self.pool.shm(), offset)?;
-        let dead = self.dead_token(offset)?;
+        let (dead, young) = (self.dead_token(offset)?, self.is_young(offset)?);
         let next = match self.before(offset)? {
             0 => word.unlink(),
             before => word.publish(word.tag(), before),
@@ -306,7 +416,10 @@ impl Table {
         kill_point!("table.intent.back");
         if back {
             self.forget_later(key);
-            self.pool.add_dead(dead.0, dead.1, head.bytes(self.header))?;
+            let bytes = head.bytes(self.header);
+            self.count_record(me, &head, offset, -(bytes as i64), -i64::from(head.flags & PLACED != 0));
+            self.count_small(-i64::from(young));
+            self.pool.add_dead(dead.0, dead.1, bytes)?;
         }
         Ok(back)
     }
@@ -347,6 +460,24 @@ impl Table {
         fence(Ordering::Acquire);
         Ok(false)
     }
+}
+
+/// Who makes a committed state count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Teller {
+    /// The owner of the transaction, who ends it.
+    Owner,
+    /// Somebody who met it, maybe in the middle of making room.
+    Other,
+}
+
+/// A record that counts no more.
+struct Left {
+    head: Head,
+    offset: u64,
+    /// Under what its bytes are counted dead.
+    dead: (ChunkId, u32),
+    young: bool,
 }
 
 #[cold]

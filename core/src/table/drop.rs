@@ -4,7 +4,7 @@
 use super::evict::Owner;
 use super::{Count, EventKind, Table};
 use crate::chunk::record::{self, Head};
-use crate::chunk::{Actor, Class, Walked};
+use crate::chunk::{Actor, Walked};
 use crate::error::Result;
 use crate::shm::atomic::Ordering;
 
@@ -33,7 +33,7 @@ impl Table {
     ) -> Result<Option<bool>> {
         let (head, offset) = (&walked.head, walked.offset);
         let dead = self.dead_token(offset)?;
-        let small = self.entries_limit != 0 && self.class_at(offset)? == Class::Small;
+        let small = self.is_young(offset)?;
         // The header may have been of an earlier use of the chunk: read again under the word that the swap expects.
         if !self.still_is(offset, head)? {
             // ORDER Acquire [slot]: as for readers.
@@ -75,18 +75,19 @@ impl Table {
         Ok(Some(true))
     }
 
-    /// Unlinks a record that nobody is shown any more, if it is still linked.
-    pub(super) fn drop_hidden(&self, me: Actor<'_>, walked: &Walked, hash: u64) -> Result<()> {
+    /// Unlinks a record that nobody is shown any more, if it is still linked. False: what no transaction has decided yet, or what
+    /// stands behind that, is left to the next round.
+    pub(super) fn drop_hidden(&self, me: Actor<'_>, walked: &Walked, hash: u64) -> Result<bool> {
         let (_, entry) = self.entry(hash)?;
-        let (Some(owner), _) = self.slot_of(self.index_span(entry)?, hash, walked.offset)? else {
-            return Ok(());
+        let span = self.index_span(entry)?;
+        let (Some(owner), _) = self.slot_of(span, hash, walked.offset)? else {
+            return Ok(!self.is_shielded(me, span, hash, walked.offset)?);
         };
-        // What no transaction has decided yet is left to the next round.
-        if self.class.has_stamps() && !self.settle_slot(me, owner.slot, owner.word)? {
-            return Ok(());
+        if !self.settle_owner(me, &owner)? {
+            return Ok(false);
         }
         self.drop_record(me, walked, hash, &owner, Gone::Expired)?;
-        Ok(())
+        Ok(true)
     }
 
     /// An entry that had expired or was flushed has left its slot: counts it, and tells that it has expired. Flushing was told.

@@ -38,6 +38,10 @@ impl Table {
         for _ in 0..1000 {
             let mut entered = None;
             let Some(owner) = self.owner_of(me, hash, walked.offset, &mut entered)? else { return Ok(()) };
+            // What no transaction has decided yet is decided first; which record goes then is seen anew.
+            if !self.settle_owner(me, &owner)? {
+                continue;
+            }
             if self.drop_record(me, walked, hash, &owner, gone)?.is_some() {
                 return Ok(());
             }

@@ -187,6 +187,12 @@ impl Table {
         })
     }
 
+    /// Whether the record at `offset` is one of the young ones that are counted.
+    #[inline]
+    pub(super) fn is_young(&self, offset: u64) -> Result<bool> {
+        Ok(self.entries_limit != 0 && self.class_at(offset)? == Class::Small)
+    }
+
     /// The class of the chunk that a new key goes to.
     pub(super) fn class_of_new(&self, hash: u64) -> Result<Class> {
         if !self.evicts {
@@ -406,6 +412,10 @@ impl Table {
         for _ in 0..1000 {
             let mut entered = None;
             let Some(owner) = self.owner_of(me, hash, walked.offset, &mut entered)? else { return Ok(false) };
+            // What no transaction has decided yet is decided first: its chunk must not go with a state that may come back.
+            if !self.settle_owner(me, &owner)? {
+                continue;
+            }
             let read = frequency(owner.bucket, owner.number);
             let fate = if self.may_drop(walked.offset, &walked.head)? {
                 Fate::Drop(Gone::Expired)
@@ -606,12 +616,19 @@ impl Table {
             if word.kind() != SlotKind::Record {
                 continue;
             }
+            // What is not decided yet stays: it may be the caller's own, who puts it beside the others of its transaction.
+            if self.undecided(word.offset())?.is_some() {
+                continue;
+            }
             let head = record::head_at(self.pool.shm(), word.offset())?;
             if head.is_tombstone() && !self.may_drop(word.offset(), &head)? {
                 continue;
             }
             let walked = Walked { offset: word.offset(), position: 0, head, bytes: head.bytes(self.header) };
             let owner = Owner { slot, word, bucket: home, number };
+            if !self.settle_owner(me, &owner)? {
+                continue;
+            }
             if self.drop_record(me, &walked, hash, &owner, Gone::Crowded)? == Some(true) {
                 return Ok(true);
             }

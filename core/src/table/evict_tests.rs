@@ -17,7 +17,13 @@ fn torture() -> u64 {
 }
 
 fn evicting(limit: u64, entries: u64) -> TableOptions {
-    TableOptions { cache: true, limit, entries, evict: true, events: false, ordered: false }
+    TableOptions { cache: true, limit, entries, evict: true, ..TableOptions::default() }
+}
+
+/// Each of these in a cache, and in one that transactions may change.
+fn classes<T: Copy, const N: usize>(each: [T; N]) -> impl Iterator<Item = (RecordClass, T)> {
+    let classes = [RecordClass::Cache, RecordClass::Stamped];
+    classes.into_iter().flat_map(move |class| each.into_iter().map(move |one| (class, one)))
 }
 
 /// Numbers from 0 that follow one another at random.
@@ -168,8 +174,8 @@ use crate::chunk::Actor;
 
 #[test]
 fn a_full_cache_takes_every_new_key_and_keeps_its_limit() {
-    for limit in [0, 40 * CHUNK, 20 * CHUNK] {
-        let bench = Bench::with(1, 128, CHUNK, RecordClass::Cache, &evicting(limit, 0));
+    for (class, limit) in classes([0, 40 * CHUNK, 20 * CHUNK]) {
+        let bench = Bench::with(1, 128, CHUNK, class, &evicting(limit, 0));
         let me = bench.me(1);
         for number in 0..60_000 * torture() {
             bench.set(me, &key_of(number), &value_of(number, 0, 60 + number as usize % 100)).unwrap();
@@ -187,8 +193,8 @@ fn a_full_cache_takes_every_new_key_and_keeps_its_limit() {
 
 #[test]
 fn a_limit_of_entries_is_exact() {
-    for entries in [1, 2, 10, 100, 5000] {
-        let bench = Bench::with(1, 128, CHUNK, RecordClass::Cache, &evicting(0, entries));
+    for (class, entries) in classes([1, 2, 10, 100, 5000]) {
+        let bench = Bench::with(1, 128, CHUNK, class, &evicting(0, entries));
         let me = bench.me(1);
         for number in 0..entries * 3 + 20 {
             bench.set(me, &key_of(number), &value_of(number, 0, 40)).unwrap();
@@ -302,8 +308,9 @@ fn overwriting_does_not_spoil_the_hit_ratio() {
 
 #[test]
 fn threads_that_evict_never_see_a_wrong_value() {
-    for (limit, entries, chunks) in [(0, 0, 64), (24 * CHUNK, 0, 64), (0, 500, 64), (0, 0, 24)] {
-        let bench = Bench::with(4, chunks, CHUNK, RecordClass::Cache, &evicting(limit, entries));
+    let sizes = [(0, 0, 64), (24 * CHUNK, 0, 64), (0, 500, 64), (0, 0, 24)];
+    for (class, (limit, entries, chunks)) in classes(sizes) {
+        let bench = Bench::with(4, chunks, CHUNK, class, &evicting(limit, entries));
         std::thread::scope(|scope| {
             for index in 1..=4u16 {
                 let bench = &bench;

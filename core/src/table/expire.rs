@@ -39,6 +39,15 @@ struct Place {
     seen: u64,
 }
 
+impl Place {
+    /// A record stays that ends then.
+    fn note_end(&mut self, end: u64) {
+        if self.first_end == 0 || end < self.first_end {
+            self.first_end = end;
+        }
+    }
+}
+
 impl Round {
     pub fn new() -> Round {
         Round { place: Mutex::default(), due: AtomicU64::new(0) }
@@ -149,13 +158,14 @@ impl Table {
         while let Ok(Some(walked)) = walk.next() {
             let end = walked.head.expiry;
             if end != 0 && end <= now {
-                match self.hash_of_record(walked.offset, &walked.head, &mut scratch) {
-                    Ok(hash) => self.drop_hidden(me, &walked, hash)?,
-                    Err(_) => break,
+                let Ok(hash) = self.hash_of_record(walked.offset, &walked.head, &mut scratch) else { break };
+                if self.drop_hidden(me, &walked, hash)? {
+                    any = true;
+                } else {
+                    place.note_end(end);
                 }
-                any = true;
-            } else if end != 0 && (place.first_end == 0 || end < place.first_end) {
-                place.first_end = end;
+            } else if end != 0 {
+                place.note_end(end);
             }
             *records = records.saturating_sub(1);
             if *records == 0 {

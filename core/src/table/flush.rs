@@ -9,11 +9,14 @@
 //! so a flush first marks the word as *pending*, then draws the number; whoever opens a chunk after that sees the mark, and
 //! completes the flush before it appends. The mark of a dead flusher is completed by the next writer; readers do not mind it.
 //!
+//! A transaction that is under way is aborted by a flush between the mark and the number: its states are older than the flush, and
+//! must not be gone already when it commits.
+//!
 //! Counts of entries and live bytes stand in two sets, one for what is there and one for what is gone and not yet unlinked;
 //! a flush exchanges their roles.
 
 use super::layout::control;
-use super::{EventKind, RecordClass, Table, too_many_tries};
+use super::{EventKind, Table, too_many_tries};
 use crate::chunk::layout::{Dead, at};
 use crate::chunk::record::{self, GIVEN, Head};
 use crate::chunk::{Actor, ChunkId, Kind};
@@ -156,7 +159,7 @@ impl Table {
 
     /// Makes everything gone that is there.
     pub fn flush(&self, me: Actor<'_>) -> Result<()> {
-        debug_assert_eq!(self.class, RecordClass::Cache);
+        debug_assert!(self.class.is_cache());
         let word = self.flush_word();
         for _ in 0..TRIES {
             // ORDER Acquire [flush]: as in `epoch`.
@@ -181,6 +184,10 @@ impl Table {
     #[cold]
     #[inline(never)]
     fn complete_flush(&self, pending: u64) -> Result<Epoch> {
+        // What transactions have put in place would be gone the moment they commit. Who begins from now on completes this flush first.
+        if self.class.has_stamps() {
+            self.abort_all()?;
+        }
         let number = self.pool.next_number();
         // What an earlier flush left and nobody has unlinked yet joins what this one leaves.
         let old = usize::from(pending & PARITY != 0);
@@ -254,7 +261,7 @@ impl Table {
 
     /// Whether a lease stands for nobody any more: its owner is gone.
     pub(super) fn is_lost_lease(&self, offset: u64, head: &Head) -> Result<bool> {
-        if self.class != RecordClass::Cache || !head.is_tombstone() {
+        if !self.class.is_cache() || !head.is_tombstone() {
             return Ok(false);
         }
         let value = record::value_span(self.pool.shm(), offset, self.header, head)?;

@@ -13,7 +13,7 @@ use super::places::Place;
 use super::slot::{Slot, SlotKind, tag_of};
 use super::{Table, too_many_tries};
 use crate::chunk::record::Head;
-use crate::chunk::{Actor, Appended, ChunkId, Class, Guard};
+use crate::chunk::{Actor, Appended, ChunkId, Guard};
 use crate::error::Result;
 use crate::shm::Span;
 use crate::shm::atomic::{AtomicU32, AtomicU64, Ordering, spin_hint, yield_now};
@@ -229,20 +229,21 @@ impl Table {
             if coming.place.is_some() {
                 self.use_place(me);
             }
+            if self.evicts {
+                set_frequency(bucket, slot_number, 0);
+            }
             // It is there: what is damaged about counting it is for others to meet.
-            if !coming.counts && appended.run {
-                self.pool.seal_run(appended)?;
-            }
-            if coming.counts {
-                let _ = self.note_inserted(me, coming, bucket, slot_number);
-            }
+            let _ = match coming.counts {
+                true => self.note_inserted(me, coming),
+                false => self.note_installed(me, appended),
+            };
             return Ok(Attempt::Done(Changed { id: appended.id, offset: appended.offset, changed: true }));
         }
         Ok(Attempt::Split)
     }
 
-    /// Seals and counts what was inserted into a slot of a pinned index chunk.
-    fn note_inserted(&self, me: Actor<'_>, coming: &Coming, bucket: Bucket<'_>, slot: usize) -> Result<()> {
+    /// Seals and counts what was inserted.
+    fn note_inserted(&self, me: Actor<'_>, coming: &Coming) -> Result<()> {
         let appended = &coming.record;
         if appended.run {
             self.pool.seal_run(appended)?;
@@ -251,12 +252,7 @@ impl Table {
         // With a limit of entries it was counted when it got its place.
         let entries = i64::from(!coming.lease && self.entries_limit == 0);
         self.count_record(me, &head, appended.offset, appended.bytes as i64, entries);
-        if self.evicts {
-            set_frequency(bucket, slot, 0);
-            self.count_small(i64::from(
-                self.entries_limit != 0 && self.class_at(appended.offset)? == Class::Small,
-            ));
-        }
+        self.count_small(i64::from(self.is_young(appended.offset)?));
         Ok(())
     }
 

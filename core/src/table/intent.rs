@@ -13,7 +13,7 @@
 //! et al., SOSP 2013; the locks are replaced by states that anybody may abort, after Larson et al., VLDB 2011.)
 
 use super::action::Current;
-use super::decide::Counts;
+use super::decide::{Counts, Teller};
 use super::lookup::Found;
 use super::stamp::{Decision, Phase, Reference, Stamp};
 use super::{Action, Table, Update, too_many_tries};
@@ -83,13 +83,19 @@ impl Table {
         self.end_left(me, me.index)?;
         // ORDER Relaxed: the number is the owner's; what else is stored here is released by the decision.
         let number = me.transaction.u64::<{ at::NUMBER }>().load(Ordering::Relaxed).wrapping_add(1);
-        let first = self.pool.first_number(me, self.class.class(), self.object)?;
+        // In a cache a thread may go on filling chunks that others have begun.
+        let first = match self.class.is_cache() {
+            true => 0,
+            false => self.pool.first_number(me, self.class.class(), self.object)?,
+        };
         me.transaction.u64::<{ at::NUMBER }>().store(number, Ordering::Relaxed);
         me.transaction.u64::<{ at::FIRST }>().store(first, Ordering::Relaxed);
         me.transaction.u64::<{ at::OBJECT }>().store(u64::from(self.object), Ordering::Relaxed);
         kill_point!("table.intent.before_begin");
         // ORDER Release [decision]: number and place come before.
         Self::word(me).store(Decision::new(Phase::Active, number, 0).0, Ordering::Release);
+        // ORDER SeqCst [flush]: before any state is put in place; pairs with the fence in `abort_all`.
+        fence(Ordering::SeqCst);
         kill_point!("table.intent.begun");
         Ok(Begun { reference: Reference::new(me.index, number) })
     }
@@ -170,10 +176,10 @@ impl Table {
     }
 
     /// What a record, or none, would be seen as.
-    fn as_seen(&self, head: Option<&Head>) -> Sighting {
-        match head {
-            Some(head) => {
-                let over = head.expiry != 0 && head.expiry <= self.now_ms();
+    fn as_seen(&self, record: Option<(u64, &Head)>) -> Sighting {
+        match record {
+            Some((offset, head)) => {
+                let over = self.has_expired(head) || self.is_flushed(head, offset);
                 Sighting { id: head.id, present: !head.is_tombstone() && !over, floor: 0 }
             }
             // ORDER Acquire [order-floor]: as in `sight`: behind the look at the slot, which was empty then.
@@ -205,7 +211,7 @@ impl Table {
             // ORDER Acquire [stamp]: as in `what_counts`.
             let word = self.stamp_word(found.offset)?;
             let now = match Stamp::of(word.load(Ordering::Acquire)) {
-                Stamp::Since(_) | Stamp::Pending => self.as_seen(Some(&found.head)),
+                Stamp::Since(_) | Stamp::Pending => self.as_seen(Some((found.offset, &found.head))),
                 Stamp::Of(other) if other == mine => self.seen_before(found.offset)?,
                 Stamp::Of(other) => match self.seen_under(word, other, mine, &found)? {
                     Under::Seen(now) => now,
@@ -227,7 +233,7 @@ impl Table {
     fn seen_before(&self, offset: u64) -> Result<Sighting> {
         Ok(match self.before(offset)? {
             0 => self.as_seen(None),
-            before => self.as_seen(Some(&record::head_at(self.pool.shm(), before)?)),
+            before => self.as_seen(Some((before, &record::head_at(self.pool.shm(), before)?))),
         })
     }
 
@@ -241,7 +247,7 @@ impl Table {
     ) -> Result<Under> {
         let Some((decision, seen, phase)) = self.decision_of(stamp, other)? else { return Ok(Under::Again) };
         match phase {
-            Phase::Committed => return Ok(Under::Seen(self.as_seen(Some(&found.head)))),
+            Phase::Committed => return Ok(Under::Seen(self.as_seen(Some((found.offset, &found.head))))),
             // Both are being proved: the one with the lower reference stays, so that they do not wait for each other.
             Phase::Proving if other < mine => return Ok(Under::GiveWay),
             Phase::Proving => {
@@ -341,7 +347,7 @@ impl Table {
         {
             return Ok(());
         }
-        self.make_count(me, intent.offset, reference, time)
+        self.make_count(me, intent.offset, reference, time, Teller::Owner)
     }
 
     /// Unlinks a committed deletion, which no journal has to hear of.
@@ -350,6 +356,7 @@ impl Table {
         let Some(owner) = self.owner_of(me, intent.hash, intent.offset, &mut entered)? else { return Ok(()) };
         let (head, dead) =
             (record::head_at(self.pool.shm(), intent.offset)?, self.dead_token(intent.offset)?);
+        let young = self.is_young(intent.offset)?;
         self.note_leaving(intent.offset)?;
         let key = self.key_to_note(intent.offset, &head)?;
         kill_point!("table.intent.before_drop");
@@ -358,7 +365,8 @@ impl Table {
         let next = owner.word.unlink();
         if owner.slot.compare_exchange(owner.word.0, next.0, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
             self.pool.add_dead(dead.0, dead.1, head.bytes(self.header))?;
-            self.count(me, -(head.bytes(self.header) as i64), 0);
+            self.count_record(me, &head, intent.offset, -(head.bytes(self.header) as i64), 0);
+            self.count_small(-i64::from(young));
             self.forget_later(key);
         }
         Ok(())
@@ -371,7 +379,7 @@ impl Table {
             match self.owner_of(me, hash, offset, &mut entered)? {
                 None => return Ok(()),
                 Some(owner) => {
-                    if self.take_back(owner.slot, owner.word)? {
+                    if self.take_back(me, owner.slot, owner.word)? {
                         return Ok(());
                     }
                 }
@@ -386,12 +394,9 @@ impl Table {
         let mut scratch = Vec::new();
         for chunk in self.pool.used_chunks() {
             let state = self.pool.state(chunk)?;
-            let records =
-                [Kind::Open, Kind::Sealed, Kind::Evicting, Kind::RunHead].map(|kind| state.is(kind));
             let descriptor = self.pool.descriptor(chunk)?;
             // ORDER Relaxed: of a chunk in another use nothing is changed: its records are not the transaction's.
-            if state.class() != Some(self.class.class())
-                || !records.contains(&true)
+            if !self.holds_records(state)
                 || descriptor.u32::<{ descriptor_at::OBJECT }>().load(Ordering::Relaxed) != self.object
                 || descriptor.u64::<{ descriptor_at::SEQ }>().load(Ordering::Relaxed) < first
             {

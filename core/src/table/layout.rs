@@ -97,6 +97,8 @@ pub mod option {
     pub const EVICT: u64 = 1;
     /// The cache tells its events.
     pub const EVENTS: u64 = 2;
+    /// Transactions may change the cache: its records have the extended header.
+    pub const TRANSACTIONS: u64 = 4;
 }
 
 /// Field offsets of a bucket behind its slots.
@@ -292,6 +294,7 @@ pub const FACTS: &[u64] = &[
     STATS_LINE_BYTES,
     control::AGES,
     control::UNSENT,
+    option::TRANSACTIONS,
 ];
 
 #[cfg(test)]

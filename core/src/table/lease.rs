@@ -9,6 +9,10 @@
 //! An owner is a thread entry and its generation. A lease is taken over when the kernel proves its owner dead, or the entry
 //! has another holder by now; never by time.
 //!
+//! In a cache that transactions may change, a deletion by a transaction is a tombstone as well, until it is unlinked: one without
+//! a value, so that it names nobody, as a lease whose owner is gone. A transaction that deletes puts it over a lease too: what is
+//! being computed may be out of date by then.
+//!
 //! Of an entry that is out of date, whoever is the first to ask is told to make a new value: its record is marked as won, and says
 //! behind its value by whom. When that one is gone, the next who asks is told.
 //!
@@ -19,7 +23,7 @@ use std::time::Duration;
 
 use super::layout::{BELL_BYTES, BELL_COUNT, USER_OFFSET};
 use super::lookup::{Attempt, Found};
-use super::{Action, Changed, Current, Id, OBJECT_HEADER_BYTES, RecordClass, Revision, Table, Update};
+use super::{Action, Changed, Current, Id, OBJECT_HEADER_BYTES, Revision, Table, Update};
 use crate::chunk::Actor;
 use crate::chunk::record::{Head, STALE, WON, winner_span};
 use crate::error::Result;
@@ -146,7 +150,7 @@ impl Table {
 
     /// Who was told to make a new value for an entry.
     pub(super) fn winner_of(&self, found: &Found<'_>) -> Result<Option<Owner>> {
-        if !found.head.is_won() || self.class != RecordClass::Cache {
+        if !found.head.is_won() || !self.class.is_cache() {
             return Ok(None);
         }
         let mut bytes = [0; Owner::BYTES];

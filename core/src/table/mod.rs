@@ -103,6 +103,8 @@ mod interleavings;
 #[cfg(all(test, not(memora_loom)))]
 mod run_tests;
 #[cfg(all(test, not(memora_loom)))]
+mod stamped_tests;
+#[cfg(all(test, not(memora_loom)))]
 mod tests;
 #[cfg(all(test, memora_loom))]
 mod transaction_interleavings;
@@ -140,12 +142,14 @@ pub enum RecordClass {
     Store,
     /// The same header, but there is no journal: deletes unlink.
     Memory,
+    /// As `Cache`, but with the extended header: transactions may change it.
+    Stamped,
 }
 
 impl RecordClass {
     const fn class(self) -> Class {
         match self {
-            RecordClass::Cache => Class::Main,
+            RecordClass::Cache | RecordClass::Stamped => Class::Main,
             RecordClass::Store => Class::Store,
             RecordClass::Memory => Class::Memory,
         }
@@ -154,8 +158,19 @@ impl RecordClass {
     const fn header(self) -> u64 {
         match self {
             RecordClass::Cache => HEADER_BYTES,
-            RecordClass::Store | RecordClass::Memory => EXTENDED_BYTES,
+            RecordClass::Store | RecordClass::Memory | RecordClass::Stamped => EXTENDED_BYTES,
         }
+    }
+
+    /// The class of a cache, which transactions may change or not.
+    pub const fn of_cache(transactions: bool) -> RecordClass {
+        if transactions { RecordClass::Stamped } else { RecordClass::Cache }
+    }
+
+    /// Whether it is a cache: tombstones are leases, or deletions that nobody has unlinked yet.
+    #[inline]
+    const fn is_cache(self) -> bool {
+        matches!(self, RecordClass::Cache | RecordClass::Stamped)
     }
 
     /// Whether records have orders and stamps.
@@ -251,6 +266,8 @@ pub struct TableOptions {
     pub events: bool,
     /// Whether it keeps its keys in order.
     pub ordered: bool,
+    /// Whether transactions may change it: of a cache, whose class says so as well.
+    pub transactions: bool,
 }
 
 impl TableOptions {
@@ -269,7 +286,9 @@ impl TableOptions {
 
     /// The word `options` of the control area.
     pub fn word(&self) -> u64 {
-        (u64::from(self.evict) * option::EVICT) | (u64::from(self.events) * option::EVENTS)
+        (u64::from(self.evict) * option::EVICT)
+            | (u64::from(self.events) * option::EVENTS)
+            | (u64::from(self.transactions) * option::TRANSACTIONS)
     }
 
     /// Chunks that must fit a limit besides those of the object itself: the young ones and the old ones, those that are being
@@ -393,7 +412,16 @@ impl Table {
                 ));
             }
         };
-        let evicts = options & option::EVICT != 0 && class == RecordClass::Cache;
+        let stamped = options & option::TRANSACTIONS != 0;
+        if class.is_cache() && class != RecordClass::of_cache(stamped) {
+            return Err(Error::new(
+                ErrorCode::Corrupt,
+                format!(
+                    "Object {object} has the options {options:#x}, which do not fit a table of {class:?}."
+                ),
+            ));
+        }
+        let evicts = options & option::EVICT != 0 && class.is_cache();
         let head = pool.geometry().chunk_of(object_offset).ok_or_else(|| outside(object_offset))?;
         let chunk_bytes = pool.geometry().chunk_bytes;
         let most = if limit == 0 { u32::MAX } else { u32::try_from(limit / chunk_bytes).unwrap_or(u32::MAX) };
@@ -462,7 +490,7 @@ impl Table {
     pub fn value_len_max(&self, key_len: usize) -> u64 {
         let overhead = crate::chunk::record::record_bytes(self.header, key_len as u64, 0) + 16;
         match self.class {
-            RecordClass::Cache | RecordClass::Memory => {
+            RecordClass::Cache | RecordClass::Memory | RecordClass::Stamped => {
                 VALUE_LEN_MAX.min(self.pool.run_bytes_max().saturating_sub(overhead))
             }
             RecordClass::Store => self.pool.geometry().chunk_bytes.saturating_sub(overhead),
@@ -474,7 +502,7 @@ impl Table {
     pub fn key_len_max(&self) -> usize {
         match (self.class, &self.tree) {
             (_, Some(_)) => tree::key_len_max(self.pool.geometry().chunk_bytes),
-            (RecordClass::Cache | RecordClass::Memory, None) => KEY_LEN_MAX,
+            (RecordClass::Cache | RecordClass::Memory | RecordClass::Stamped, None) => KEY_LEN_MAX,
             (RecordClass::Store, None) => {
                 KEY_LEN_MAX.min(self.pool.geometry().chunk_bytes as usize - STORE_KEY_REST)
             }
@@ -489,6 +517,11 @@ impl Table {
     /// Whether the cache tells its events.
     pub fn has_events(&self) -> bool {
         self.events
+    }
+
+    /// Whether transactions may change it.
+    pub fn has_transactions(&self) -> bool {
+        self.class.has_stamps()
     }
 
     /// The object's first chunk.

@@ -49,6 +49,9 @@ pub trait Observer: Send + Sync {
     /// The entry of `key` changed. `version` is that of the entry that is there now, or that was removed; 0 where it is not
     /// known. Answers how many events could not be sent.
     fn tell(&self, kind: EventKind, version: u64, key: &[u8]) -> u64;
+
+    /// As `tell`, by one who only met the change and may be in the middle of something: it may be told with the next one.
+    fn tell_later(&self, kind: EventKind, version: u64, key: &[u8]) -> u64;
 }
 
 impl Table {
@@ -62,16 +65,23 @@ impl Table {
     #[inline]
     pub fn tell(&self, kind: EventKind, version: u64, key: &[u8]) {
         if self.events {
-            self.tell_observer(kind, version, key);
+            self.tell_observer(&|observer| observer.tell(kind, version, key));
+        }
+    }
+
+    /// Tells a change that the caller met, and did not make.
+    pub(super) fn tell_later(&self, kind: EventKind, version: u64, key: &[u8]) {
+        if self.events {
+            self.tell_observer(&|observer| observer.tell_later(kind, version, key));
         }
     }
 
     #[cold]
     #[inline(never)]
-    fn tell_observer(&self, kind: EventKind, version: u64, key: &[u8]) {
+    fn tell_observer(&self, tell: &dyn Fn(&dyn Observer) -> u64) {
         if let Some(observer) = self.observer.get() {
             kill_point!("table.event.before_tell");
-            let unsent = observer.tell(kind, version, key);
+            let unsent = tell(observer.as_ref());
             if let Some(word) = self.unsent_word().filter(|_| unsent != 0) {
                 // ORDER Relaxed: a count.
                 word.fetch_add(unsent, Ordering::Relaxed);

@@ -8,8 +8,8 @@
 use super::evict::KEEP_MAX;
 use super::layout::control;
 use super::{Count, Table};
-use crate::chunk::record;
-use crate::chunk::{Actor, Class, Effort};
+use crate::chunk::record::{self, PLACED};
+use crate::chunk::{Actor, Effort};
 use crate::error::{Error, ErrorCode, Result};
 use crate::shm::atomic::{AtomicU64, Ordering, fence};
 
@@ -143,10 +143,17 @@ impl Table {
             let before = self.trace();
             let (mut counted, mut small) = (0u64, 0u64);
             self.each_slot(&mut |word, _| {
-                let Some(offset) = self.counted(word.offset())? else { return Ok(()) };
+                let named = word.offset();
+                small += u64::from(self.is_young(named)?);
+                let counts = self.counted(named)?;
+                if counts != Some(named) {
+                    let head = record::head_at(self.pool.shm(), named)?;
+                    counted += u64::from(head.flags & PLACED != 0 && !self.is_flushed(&head, named));
+                }
+                let Some(offset) = counts else { return Ok(()) };
                 let head = record::head_at(self.pool.shm(), offset)?;
-                counted += u64::from(!head.is_tombstone() && !self.is_flushed(&head, word.offset()));
-                small += u64::from(self.entries_limit != 0 && self.class_at(word.offset())? == Class::Small);
+                counted += u64::from(!head.is_tombstone() && !self.is_flushed(&head, offset));
+                small += u64::from(offset != named && self.is_young(offset)?);
                 Ok(())
             })?;
             if self.trace() == before {

@@ -129,12 +129,16 @@ fn an_error_in_the_middle_gives_back_place_and_record() {
 
 /// Remembers what it is told.
 #[derive(Default)]
-struct Heard(std::sync::Mutex<Vec<(EventKind, Vec<u8>)>>);
+pub(super) struct Heard(pub std::sync::Mutex<Vec<(EventKind, Vec<u8>)>>);
 
 impl Observer for Heard {
     fn tell(&self, kind: EventKind, _version: u64, key: &[u8]) -> u64 {
         self.0.lock().unwrap().push((kind, key.to_vec()));
         0
+    }
+
+    fn tell_later(&self, kind: EventKind, version: u64, key: &[u8]) -> u64 {
+        self.tell(kind, version, key)
     }
 }
 

@@ -6,8 +6,8 @@
 //! holder's are told apart. Copying may be repeated: who is killed in the middle of it leaves an entry that is to be reaped,
 //! and the reaper copies once more.
 
+use super::Table;
 use super::layout::control;
-use super::{RecordClass, Table};
 use crate::chunk::Kind;
 use crate::chunk::layout::at;
 use crate::error::Result;
@@ -181,7 +181,7 @@ impl Table {
     }
 
     fn age_word(&self, main: bool) -> Option<&AtomicU64> {
-        let has_ages = self.class == RecordClass::Cache && !cfg!(memora_loom);
+        let has_ages = self.class.is_cache() && !cfg!(memora_loom);
         let block = has_ages.then(|| self.shm.view::<16>(self.control + control::AGES))??;
         Some(block.u64_at::<0>(usize::from(main)))
     }

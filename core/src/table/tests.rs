@@ -26,6 +26,7 @@ impl Bench {
     ) -> Bench {
         let (stage, pool) = Stage::pool(threads, chunks, chunk_bytes);
         let me = stage.actor(1);
+        let options = &TableOptions { transactions: class == RecordClass::Stamped, ..*options };
         let count = chunks_needed(&pool, options);
         let first = pool.allocate_run(me, Class::Control, 5, count, Need::Object).unwrap();
         let run = pool.run_span(first, count).unwrap();
@@ -69,7 +70,7 @@ impl Bench {
     pub fn problems(&self, live: bool) -> Vec<String> {
         let mut problems = Vec::new();
         let mut report = |place: String, what: String| problems.push(format!("{place}: {what}"));
-        crate::chunk::check(&self.pool, live, &mut report).unwrap();
+        crate::chunk::check(&self.pool, live, &|_| self.table.has_transactions(), &mut report).unwrap();
         check(&self.table, live, &mut report).unwrap();
         problems
     }

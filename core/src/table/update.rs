@@ -10,7 +10,7 @@ use super::lease::Owner;
 use super::lookup::{Attempt, Found};
 use super::slot::tag_of;
 use super::stamp::{self, Reference};
-use super::{Count, EventKind, RecordClass, Table, too_many_tries};
+use super::{Count, EventKind, Table, too_many_tries};
 use crate::chunk::record::{self, Head, TOMBSTONE, record_bytes};
 use crate::chunk::{Actor, Appended, Class, Extension, Need};
 use crate::error::{Error, ErrorCode, Result};
@@ -56,6 +56,17 @@ enum Origin {
 impl<'v> Draft<'v> {
     fn tombstone(key: &[u8]) -> Self {
         Draft::lease(key, &[])
+    }
+
+    /// Whether a transaction decides about it.
+    fn is_decided_later(&self) -> bool {
+        matches!(self.origin, Origin::Transaction(_))
+    }
+
+    /// The same; of a transaction, marked if it has taken a place among a limited number of entries.
+    fn placed(&self, placed: bool) -> Draft<'v> {
+        let mark = if placed && self.is_decided_later() { record::PLACED } else { 0 };
+        Draft { head: Head { flags: self.head.flags | mark, ..self.head }, ..*self }
     }
 
     /// A tombstone that names the owner of a lease.
@@ -277,9 +288,15 @@ impl Table {
             };
             return Ok(Attempt::Done(Outcome::Insert(coming)));
         };
-        let leases = matches!(sight, Sight::Leases { .. });
+        // A transaction that deletes ends a lease: what is being computed may be out of date by then.
+        let leases = match sight {
+            Sight::Entries => false,
+            Sight::Leases { .. } => true,
+            Sight::Transaction(_) => self.class.is_cache(),
+        };
         let current = self.current(&found, key.len(), leases, epoch)?;
-        let visible = current.is_some() && !found.head.is_tombstone();
+        let shown = current.is_some();
+        let visible = shown && !found.head.is_tombstone();
         let action = match decide(current) {
             Ok(action) => action,
             // An objection stands only if it was about what is really there.
@@ -290,7 +307,7 @@ impl Table {
             Action::Remove if self.unlinks() && sight.origin() == Origin::Operation => {
                 return self.unlink(me, hash, key, found, visible);
             }
-            Action::Remove if visible => Ok(Draft::tombstone(key)),
+            Action::Remove if shown => Ok(Draft::tombstone(key)),
             Action::Put(update) => self.draft(me, key, &update, present, &mut scratch),
             Action::Lease(owner) => Ok(Draft::lease(key, owner)),
             Action::Revise(revision) if visible => self.revised(me, key, &found, &revision, &mut scratch),
@@ -314,8 +331,12 @@ impl Table {
     /// A record is about to be unlinked: whoever saw its key absent before sees the floor moved.
     pub(super) fn note_leaving(&self, offset: u64) -> Result<()> {
         if self.class.has_stamps() {
-            // ORDER AcqRel [order-floor]: before the slot is emptied.
-            self.floor().fetch_max(self.order_at(offset)?, Ordering::AcqRel);
+            let order = self.order_at(offset)?;
+            // ORDER Acquire [order-floor]: where others have raised it that high, that comes before the slot is emptied as well.
+            if self.floor().load(Ordering::Acquire) < order {
+                // ORDER AcqRel [order-floor]: before the slot is emptied.
+                self.floor().fetch_max(order, Ordering::AcqRel);
+            }
         }
         Ok(())
     }
@@ -447,7 +468,7 @@ impl Table {
         self.copy_value(key, Some(found), 0, &mut scratch.joined)?;
         // A store's states are told apart by their ids.
         let (id, was_given) = match revision.id {
-            Id::Keep if self.class == RecordClass::Cache => (found.head.id, found.head.flags & record::GIVEN),
+            Id::Keep if self.class.is_cache() => (found.head.id, found.head.flags & record::GIVEN),
             Id::Keep | Id::New => (0, 0),
             Id::Given(id) => (id, given(id != 0)),
         };
@@ -498,9 +519,10 @@ impl Table {
         // Before the record, which would be in the way of making room.
         let entered = self.enter_tree(me, key)?;
         let place = if lease { None } else { Some(self.take_place(me)?) };
+        let draft = &draft.placed(place.is_some() && self.entries_limit != 0);
         match self.append(me, class, Need::Growth, key, draft, None, epoch) {
             Ok(Some(record)) => {
-                let counts = !matches!(draft.origin, Origin::Transaction(_));
+                let counts = !draft.is_decided_later();
                 let pending = draft.origin == Origin::Operation;
                 Ok(Some(Coming { record, place, lease, counts, pending, entered }))
             }
@@ -597,6 +619,7 @@ impl Table {
         // In place of what is no entry one more comes.
         let comes = !draft.head.is_tombstone() && (was_flushed || found.head.is_tombstone());
         let place = if comes && self.entries_limit != 0 { Some(self.take_place(me)?) } else { None };
+        let draft = &draft.placed(place.is_some());
         let appended = match self.append(me, old_class, need, key, draft, Some(found), epoch) {
             Ok(Some(appended)) => appended,
             other => {
@@ -627,19 +650,17 @@ impl Table {
         }
         kill_point!("table.replace.published");
         let changed = Changed { id: appended.id, offset: appended.offset, changed: true };
+        if place.is_some() {
+            self.use_place(me);
+        }
         match draft.origin {
             Origin::Operation => self.stamp_own(appended.offset)?,
             Origin::Files(_) => {}
             // What it replaces counts until the transaction is decided; then that is counted.
             Origin::Transaction(_) => {
-                if appended.run {
-                    self.pool.seal_run(&appended)?;
-                }
+                self.note_installed(me, &appended)?;
                 return Ok(Attempt::Done(Outcome::Changed(changed)));
             }
-        }
-        if place.is_some() {
-            self.use_place(me);
         }
         if appended.run {
             self.pool.seal_run(&appended)?;
@@ -659,7 +680,7 @@ impl Table {
             self.count_small(if old_class == Class::Small { -1 } else { 1 });
         }
         match found.head.is_tombstone() {
-            true if self.class == RecordClass::Cache => self.lease_ended(hash)?,
+            true if self.class.is_cache() => self.lease_ended(hash)?,
             false if seen == Seen::Hidden => self.note_hidden(me, &found.head, found.offset, key),
             _ => {}
         }
@@ -677,7 +698,7 @@ impl Table {
     ) -> Result<Attempt<Outcome>> {
         let dead = self.dead_token(found.offset)?;
         self.note_leaving(found.offset)?;
-        let small = self.entries_limit != 0 && self.class_at(found.offset)? == Class::Small;
+        let small = self.is_young(found.offset)?;
         if visible && self.has_expired(&found.head) {
             return Ok(Attempt::Again);
         }
@@ -694,7 +715,7 @@ impl Table {
         let entries = -i64::from(!found.head.is_tombstone());
         self.count_record(me, &found.head, found.offset, -(bytes as i64), entries);
         self.count_small(-i64::from(small));
-        if found.head.is_tombstone() && self.class == RecordClass::Cache {
+        if found.head.is_tombstone() && self.class.is_cache() {
             self.lease_ended(hash)?;
         } else if !visible {
             self.note_hidden(me, &found.head, found.offset, key);

@@ -63,8 +63,9 @@ impl Ground {
         assert_eq!(self.keys(), model.iter().cloned().collect::<Vec<_>>());
         assert_eq!(backwards(&self.tree), model.iter().rev().cloned().collect::<Vec<_>>());
         assert_eq!(stats.keys, model.len() as u64);
-        let chunks =
-            crate::chunk::check(&self.tree.pool, false, &mut |place, what| panic!("{place}: {what}"));
+        let chunks = crate::chunk::check(&self.tree.pool, false, &|_| false, &mut |place, what| {
+            panic!("{place}: {what}")
+        });
         chunks.unwrap();
         stats
     }
