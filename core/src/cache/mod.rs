@@ -230,6 +230,11 @@ impl Cache {
         Iter { cache: self, cursor: Some(0), ready: Vec::new().into_iter() }
     }
 
+    /// Its table, for transactions.
+    pub(crate) fn table(&self) -> &Table {
+        &self.table
+    }
+
     /// Whether transactions of stores may change it: as it was made.
     pub fn has_transactions(&self) -> bool {
         self.table.has_transactions()

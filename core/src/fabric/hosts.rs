@@ -77,6 +77,8 @@ impl Heir for Inner {
                 }
             }
         }
+        // Its states are ended in all objects, and its messages were before.
+        table::finish_left(self.registry.transaction(thread)?);
         Ok(())
     }
 }
@@ -260,6 +262,16 @@ impl chunk::Holders for Inner {
 impl crate::store::Host for Inner {
     fn enter(&self) -> Result<()> {
         self.registry.enter()
+    }
+
+    fn end_left(&self, me: Actor<'_>) -> Result<()> {
+        for object in self.directory.sound_objects(&self.pool)? {
+            if object.kind.is_table() {
+                self.table(&object)?.end_left(me, me.index)?;
+            }
+        }
+        table::finish_left(self.registry.transaction(me.index)?);
+        Ok(())
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::layout::{WORDS_LEN, Words};
-use crate::chunk::Pool;
+use crate::chunk::{Actor, Pool};
 use crate::error::{ErrorCode, Result};
 use crate::journal::leader::Watch;
 use crate::journal::{Caller, Health, Journal};
@@ -18,6 +18,10 @@ pub const FLUSH_PATIENCE: Duration = Duration::from_secs(60);
 pub trait Host: Hands {
     /// Refuses a handle that was closed, or that was inherited by a forked child.
     fn enter(&self) -> Result<()>;
+    /// Ends the transaction of the calling thread that an error broke off, in all objects: where there is one table, that does it.
+    fn end_left(&self, _me: Actor<'_>) -> Result<()> {
+        Ok(())
+    }
 }
 
 /// A store as one process has it open.

@@ -30,6 +30,7 @@
 //! | `transaction` | several changes as one |
 //! | `check` | every invariant of a store |
 
+mod caching;
 pub(crate) mod check;
 mod checkpoint;
 mod core;

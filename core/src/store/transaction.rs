@@ -31,14 +31,16 @@ use std::ops::{Bound, RangeBounds};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::caching::Caching;
 use super::core::Core;
 use super::outgoing::{Batch, Outgoing};
 use super::read_range::ReadRange;
 use super::{Durability, Store, entry};
+use crate::cache::Cache;
 use crate::channel::Outbox;
 use crate::error::{Error, ErrorCode, Result};
 use crate::table::entry::{Entry, SetOptions, Version};
-use crate::table::{Cursor, Direction, Intent, Keys, Sighting, Update, Value};
+use crate::table::{Cursor, Direction, Intent, Keys, Sighting, Table, Update, Value};
 
 /// Keys that a transaction may read, and keys that it may write.
 pub const TRANSACTION_KEYS_MAX: usize = 1 << 16;
@@ -51,9 +53,9 @@ const TRIES: u32 = 1000;
 pub(super) const BEAT: usize = 32;
 
 /// A value to be put, with what stands beside it.
-struct Put {
-    value: Vec<u8>,
-    options: SetOptions,
+pub(super) struct Put {
+    pub value: Vec<u8>,
+    pub options: SetOptions,
 }
 
 impl Put {
@@ -76,6 +78,8 @@ pub struct Transaction {
     reads: BTreeMap<Vec<u8>, Sighting>,
     /// `None` deletes.
     writes: BTreeMap<Vec<u8>, Option<Put>>,
+    /// Entries of caches that it changes.
+    caching: Caching,
     /// Messages that it sends.
     outgoing: Outgoing,
     /// Of keys and values that are written, and of messages.
@@ -97,6 +101,7 @@ impl Store {
             durability: self.shared.durability,
             reads: BTreeMap::new(),
             writes: BTreeMap::new(),
+            caching: Caching::default(),
             outgoing: Outgoing::default(),
             bytes: 0,
             ranges: Vec::new(),
@@ -314,6 +319,34 @@ impl Transaction {
         Ok(())
     }
 
+    /// Sets an entry of a cache with the commit. Caches that were made with [`CacheOptions::transactions`](crate::CacheOptions::transactions),
+    /// of the same fabric. The transaction does not read them: what is there is replaced.
+    pub fn cache_set(&mut self, cache: &Cache, key: &[u8], value: &[u8], options: &SetOptions) -> Result<()> {
+        self.cache_write(cache, key, Some(Put { value: value.to_vec(), options: *options }))
+    }
+
+    /// Deletes an entry of a cache with the commit, whether it is there or not: what somebody puts there meanwhile goes as well, and
+    /// leases end, because it may be made of what this transaction changes.
+    pub fn cache_delete(&mut self, cache: &Cache, key: &[u8]) -> Result<()> {
+        self.cache_write(cache, key, None)
+    }
+
+    fn cache_write(&mut self, cache: &Cache, key: &[u8], put: Option<Put>) -> Result<()> {
+        let shared = Arc::clone(&self.store.shared);
+        self.store.core()?;
+        if self.caching.len() >= TRANSACTION_KEYS_MAX {
+            return Err(too_large(&format!("change {TRANSACTION_KEYS_MAX} entries of caches")));
+        }
+        let bytes = self.bytes + key.len() + put.as_ref().map_or(0, |put| put.value.len());
+        if bytes > TRANSACTION_BYTES_MAX {
+            return Err(too_large(&format!(
+                "write {TRANSACTION_BYTES_MAX} bytes of keys, values and messages"
+            )));
+        }
+        self.bytes = bytes - self.caching.add(cache, key, put, shared.core.pool().shm())?;
+        Ok(())
+    }
+
     /// Sends a message with the commit: subscribers get it if the transaction commits, and not before; the messages of one outbox in the
     /// order in which they were published. Together they may take what one message may (`ValueTooLong`). Streams, broadcasts
     /// and queues; what is sent lives as long as its channel, whatever the durability.
@@ -363,8 +396,12 @@ impl Transaction {
     fn try_commit(&self, batches: &mut [Batch<'_>]) -> Result<()> {
         let (core, me) = self.store.actor()?;
         let table = &core.table;
-        let begun = table.begin(me)?;
+        if Table::has_own_left(me) {
+            core.host.end_left(me)?;
+        }
+        let begun = table.begin_over(me, !self.caching.is_empty())?;
         let mut intents: Vec<Intent> = Vec::with_capacity(self.writes.len());
+        let mut cached: Vec<Vec<Intent>> = Vec::new();
         let outcome: Result<bool> = (|| {
             // All install in the order of the keys: so two never wait for each other.
             for (key, put) in &self.writes {
@@ -380,6 +417,9 @@ impl Transaction {
                     // There was something to delete when it was read.
                     None => return Ok(false),
                 }
+            }
+            if !self.caching.install(me, &begun, &mut cached)? {
+                return Ok(false);
             }
             for batch in &mut *batches {
                 batch.set(begun.reference())?;
@@ -404,7 +444,11 @@ impl Transaction {
         })();
         let committed = table.settle_own(me);
         batches.iter_mut().for_each(|batch| batch.end(committed));
-        let ended = table.end(me, begun, &intents);
+        let ended = table.end_states(me, &begun, &intents);
+        let ended = ended.and(self.caching.end(me, &begun, &cached));
+        if ended.is_ok() {
+            Table::finish(me);
+        }
         match outcome? {
             true => ended,
             false => ended.and(Err(ErrorCode::Conflict.into())),

@@ -40,6 +40,8 @@ pub enum Action<'v> {
     Lease(&'v [u8]),
     /// Gone.
     Remove,
+    /// Gone by a record that says so, also where nothing is: so that nothing comes there before its transaction is decided.
+    Bury,
 }
 
 /// A new value with what stands beside it.

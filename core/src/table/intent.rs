@@ -21,8 +21,8 @@ use crate::chunk::layout::at as descriptor_at;
 use crate::chunk::record::{self, EXTENDED_BYTES, Head};
 use crate::chunk::{Actor, ChunkId, Guard, Kind};
 use crate::error::{Error, ErrorCode, Result};
-use crate::shm::Span;
 use crate::shm::atomic::{AtomicU64, Ordering, fence};
+use crate::shm::{Block, Span};
 
 /// Rounds of a loop: each lost one is somebody else's success.
 const TRIES: u32 = 20_000;
@@ -34,6 +34,9 @@ pub(super) mod at {
     pub const FIRST: usize = 16;
     pub const OBJECT: usize = 24;
 }
+
+/// Flag of the object's number: there are states in other objects, too.
+const MANY: u64 = 1 << 32;
 
 /// A transaction that the calling thread has begun.
 pub struct Begun {
@@ -77,8 +80,14 @@ pub struct Sighting {
 }
 
 impl Table {
-    /// Begins a transaction of the calling thread.
+    /// Begins a transaction of the calling thread in this table.
+    #[cfg(test)]
     pub fn begin(&self, me: Actor<'_>) -> Result<Begun> {
+        self.begin_over(me, false)
+    }
+
+    /// Begins a transaction whose time is that of this table; there are states in other tables as well if `many`.
+    pub fn begin_over(&self, me: Actor<'_>, many: bool) -> Result<Begun> {
         // One that an error broke off.
         self.end_left(me, me.index)?;
         // ORDER Relaxed: the number is the owner's; what else is stored here is released by the decision.
@@ -90,7 +99,9 @@ impl Table {
         };
         me.transaction.u64::<{ at::NUMBER }>().store(number, Ordering::Relaxed);
         me.transaction.u64::<{ at::FIRST }>().store(first, Ordering::Relaxed);
-        me.transaction.u64::<{ at::OBJECT }>().store(u64::from(self.object), Ordering::Relaxed);
+        me.transaction
+            .u64::<{ at::OBJECT }>()
+            .store(u64::from(self.object) | if many { MANY } else { 0 }, Ordering::Relaxed);
         kill_point!("table.intent.before_begin");
         // ORDER Release [decision]: number and place come before.
         Self::word(me).store(Decision::new(Phase::Active, number, 0).0, Ordering::Release);
@@ -120,6 +131,8 @@ impl Table {
             }
             Ok(match update {
                 Some(update) => Action::Put(*update),
+                // A cache is not read by the transaction: what comes there meanwhile may be made of what it changes.
+                None if self.class.is_cache() => Action::Bury,
                 None if current.is_some() => Action::Remove,
                 None => Action::Keep,
             })
@@ -312,16 +325,23 @@ impl Table {
         }
     }
 
-    /// Ends the calling thread's transaction, which is decided: stamps its states if it was committed, takes them back if not. Everything
-    /// else that names it has been settled.
+    #[cfg(test)]
+    /// Ends the calling thread's transaction, all of whose states are in this table: stamps them if it was committed, takes them back if
+    /// not.
     pub fn end(&self, me: Actor<'_>, begun: Begun, intents: &[Intent]) -> Result<()> {
-        let committed = self.settle_own(me);
-        let word = Self::word(me);
+        self.settle_own(me);
+        self.end_states(me, &begun, intents)?;
+        Table::finish(me);
+        Ok(())
+    }
+
+    /// Ends the states in this table of the calling thread's transaction, which is decided.
+    pub fn end_states(&self, me: Actor<'_>, begun: &Begun, intents: &[Intent]) -> Result<()> {
         // ORDER Relaxed: nobody changes a decision that was made.
-        let seen = Decision(word.load(Ordering::Relaxed));
+        let seen = Decision(Self::word(me).load(Ordering::Relaxed));
         kill_point!("table.intent.decided");
         for intent in intents {
-            if committed {
+            if seen.phase() == Some(Phase::Committed) {
                 self.end_committed(me, begun.reference, intent, seen.time())?;
                 if intent.deletes && !self.class.is_journaled() {
                     self.drop_deletion(me, intent)?;
@@ -330,11 +350,18 @@ impl Table {
                 self.end_aborted(me, intent.hash, intent.offset)?;
             }
         }
+        self.share_chunks(me)
+    }
+
+    /// The calling thread's transaction is over: nothing names it any more.
+    pub fn finish(me: Actor<'_>) {
+        let word = Self::word(me);
+        // ORDER Relaxed: as in `end_states`.
+        let seen = Decision(word.load(Ordering::Relaxed));
         kill_point!("table.intent.before_end");
         // ORDER Release [decision]: every state is stamped or gone: nobody has to look here any more.
         word.store(seen.with(Phase::None, 0).0, Ordering::Release);
         kill_point!("table.intent.ended");
-        self.share_chunks(me)
     }
 
     /// Stamps one state, unless others have: then its chunk may be in use for something else.
@@ -430,8 +457,7 @@ impl Table {
         let decision = words.u64::<{ at::DECISION }>();
         // ORDER Acquire [decision]: with it the words that stand before.
         let mut seen = Decision(decision.load(Ordering::Acquire));
-        let of_this = words.u64::<{ at::OBJECT }>().load(Ordering::Relaxed) == u64::from(self.object);
-        if !self.class.has_stamps() || seen.phase() == Some(Phase::None) || !of_this {
+        if !self.has_left(thread)? {
             return Ok(());
         }
         while let Some(Phase::Active | Phase::Proving) = seen.phase() {
@@ -446,7 +472,13 @@ impl Table {
         // ORDER Relaxed: ordered by the decision.
         let number = words.u64::<{ at::NUMBER }>().load(Ordering::Relaxed);
         let first = words.u64::<{ at::FIRST }>().load(Ordering::Relaxed);
+        let object = words.u64::<{ at::OBJECT }>().load(Ordering::Relaxed);
+        let first = if object as u32 == self.object { first } else { 0 };
         self.end_states_of(me, Reference::new(thread, number), first)?;
+        // Whoever has ended it everywhere says so: `finish_left`.
+        if object & MANY != 0 {
+            return Ok(());
+        }
         kill_point!("table.inherit.before_none");
         // ORDER AcqRel [decision]: as in `end`.
         let none = seen.with(Phase::None, 0);
@@ -454,13 +486,36 @@ impl Table {
         Ok(())
     }
 
-    /// Whether a thread entry has a transaction under way in this store.
+    /// Whether a thread entry may have a transaction under way in this table.
     pub fn has_left(&self, thread: u16) -> Result<bool> {
+        if !self.class.has_stamps() {
+            return Ok(false);
+        }
         let words = self.pool.ground().transaction(thread)?;
         // ORDER Acquire [decision]: with it the words that stand before.
         let seen = Decision(words.u64::<{ at::DECISION }>().load(Ordering::Acquire));
         let object = words.u64::<{ at::OBJECT }>().load(Ordering::Relaxed);
-        Ok(seen.phase() != Some(Phase::None) && object == u64::from(self.object))
+        Ok(seen.phase() != Some(Phase::None) && (object as u32 == self.object || object & MANY != 0))
+    }
+
+    /// Whether the calling thread has a transaction under way: one that an error broke off.
+    pub fn has_own_left(me: Actor<'_>) -> bool {
+        // ORDER Relaxed: the caller's own.
+        Decision(Self::word(me).load(Ordering::Relaxed)).phase() != Some(Phase::None)
+    }
+}
+
+/// The transaction of a thread entry was ended in all objects: by whoever takes over from a dead thread, or by itself after an error.
+/// Repeating it is harmless.
+pub fn finish_left(words: Block<'_, 32>) {
+    let decision = words.u64::<{ at::DECISION }>();
+    // ORDER Acquire [decision]: as in `end_left`.
+    let seen = Decision(decision.load(Ordering::Acquire));
+    if matches!(seen.phase(), Some(Phase::Committed | Phase::Aborted)) {
+        kill_point!("table.inherit.before_none");
+        // ORDER AcqRel [decision]: as in `finish`.
+        let none = seen.with(Phase::None, 0);
+        let _ = decision.compare_exchange(seen.0, none.0, Ordering::AcqRel, Ordering::Relaxed);
     }
 }
 

@@ -114,7 +114,7 @@ use std::sync::{Arc, OnceLock, Weak};
 pub use action::{Action, Changed, Current, Id, Restored, Revision, Update, Value};
 pub use check::{check, inherit};
 pub use count::TableStats;
-pub use intent::{Begun, Intent, Sighting};
+pub use intent::{Begun, Intent, Sighting, finish_left};
 pub use lease::{Asked, End};
 pub use observe::{EventKind, Observer};
 pub use ordered::{Cursor, Direction, Keys};

@@ -281,6 +281,7 @@ impl Table {
                 Action::Keep | Action::Remove | Action::Revise(_) => return Ok(Attempt::Done(Outcome::Kept)),
                 Action::Put(update) => self.draft(me, key, &update, None, &mut scratch)?,
                 Action::Lease(owner) => Draft::lease(key, owner),
+                Action::Bury => Draft::tombstone(key),
             };
             let draft = Draft { origin: sight.origin(), ..draft };
             let Some(coming) = self.append_new(me, hash, key, &draft, epoch)? else {
@@ -308,6 +309,7 @@ impl Table {
                 return self.unlink(me, hash, key, found, visible);
             }
             Action::Remove if shown => Ok(Draft::tombstone(key)),
+            Action::Bury => Ok(Draft::tombstone(key)),
             Action::Put(update) => self.draft(me, key, &update, present, &mut scratch),
             Action::Lease(owner) => Ok(Draft::lease(key, owner)),
             Action::Revise(revision) if visible => self.revised(me, key, &found, &revision, &mut scratch),

@@ -1,12 +1,12 @@
-//! Victims that move money among the accounts of a store in transactions, and publish a message with each: whoever dies or stops at
-//! whatever point, nobody waits for it, money is neither made nor lost, what counts is what is counted, and there is a message of each
-//! transaction that was committed and of no other.
+//! Victims that move money among the accounts of a store in transactions, and publish a message and set an entry of a cache with each: whoever dies or stops at
+//! whatever point, nobody waits for it, money is neither made nor lost, what counts is what is counted, there is a message of each
+//! transaction that was committed and of no other, and the cache has what the last one set.
 
 use std::collections::BTreeMap;
 
 use memora::{
-    Channel, ChannelKind, ChannelOptions, Durability, ErrorCode, Fabric, Outbox, Result, Store, StoreOptions,
-    Transaction,
+    Cache, CacheOptions, Channel, ChannelKind, ChannelOptions, Durability, ErrorCode, Fabric, Outbox, Result,
+    SetOptions, Store, StoreOptions, Transaction, WhenFull,
 };
 use memora_stress::random::Random;
 use memora_testkit::kill_point::{Harm, Victim, within_patience};
@@ -62,8 +62,27 @@ fn moves(fabric: &Fabric) -> Channel {
     fabric.channel("moves", &options).expect("the channel opens")
 }
 
-fn outbox(fabric: &Fabric) -> Outbox {
-    moves(fabric).outbox().expect("an outbox")
+/// What else a transaction changes.
+struct Beside {
+    outbox: Outbox,
+    mirror: Cache,
+}
+
+/// It has what the store has of those who count.
+fn mirror(fabric: &Fabric) -> Cache {
+    let options = CacheOptions { transactions: true, when_full: WhenFull::Reject, ..CacheOptions::default() };
+    fabric.cache_with("mirror", &options).expect("the cache opens")
+}
+
+impl Beside {
+    fn of(fabric: &Fabric) -> Beside {
+        Beside { outbox: moves(fabric).outbox().expect("an outbox"), mirror: mirror(fabric) }
+    }
+
+    fn say(&self, transaction: &mut Transaction, who: &str, key: &[u8], count: u64) -> Result<()> {
+        transaction.publish(&self.outbox, format!("{who} {count}").as_bytes())?;
+        transaction.cache_set(&self.mirror, key, count.to_string().as_bytes(), &SetOptions::default())
+    }
 }
 
 fn account(number: u64) -> Vec<u8> {
@@ -83,7 +102,7 @@ fn put(transaction: &mut Transaction, key: &[u8], amount: u64) -> Result<()> {
 }
 
 /// Moves money from one account to another, counts that for `who`, and says so.
-fn transfer(store: &Store, outbox: &Outbox, who: &str, random: &mut Random, durability: Durability) {
+fn transfer(store: &Store, beside: &Beside, who: &str, random: &mut Random, durability: Durability) {
     let (from, step) = (random.draw(ACCOUNTS), 1 + random.draw(ACCOUNTS - 1));
     let (from, to) = (account(from), account((from + step) % ACCOUNTS));
     let most = random.draw(START);
@@ -95,7 +114,7 @@ fn transfer(store: &Store, outbox: &Outbox, who: &str, random: &mut Random, dura
             put(transaction, &from, balance - amount)?;
             put(transaction, &to, other + amount)?;
             let done = number(transaction.get(who.as_bytes())?);
-            transaction.publish(outbox, format!("{who} {}", done + 1).as_bytes())?;
+            beside.say(transaction, who, who.as_bytes(), done + 1)?;
             transaction.put(who.as_bytes(), (done + 1).to_string().as_bytes())
         })
         .unwrap_or_else(|error| panic!("{who} cannot transfer: {error}"));
@@ -111,24 +130,25 @@ fn sum(store: &Store) -> u64 {
 }
 
 /// A transaction that cannot commit, because what it has read changes meanwhile.
-fn fail(store: &Store, outbox: &Outbox, who: &str) {
+fn fail(store: &Store, beside: &Beside, who: &str) {
     let mut transaction = store.transaction().expect("begun");
     let read = format!("{who} reads");
     transaction.get(read.as_bytes()).expect("read");
     transaction.put(b"account 0", b"1000000").expect("put");
-    transaction.publish(outbox, format!("{who} never").as_bytes()).expect("kept");
+    beside.say(&mut transaction, "never", b"never", 1).expect("kept");
+    transaction.cache_delete(&beside.mirror, who.as_bytes()).expect("kept");
     transaction.put(format!("{who} never").as_bytes(), b"made").expect("put");
     store.set(read.as_bytes(), b"changed").expect("set");
     let error = transaction.commit().expect_err("what it has read was changed");
     assert_eq!(error.code(), ErrorCode::Conflict);
 }
 
-fn work(store: &Store, outbox: &Outbox, who: &str, random: &mut Random, rounds: u64) {
+fn work(store: &Store, beside: &Beside, who: &str, random: &mut Random, rounds: u64) {
     for round in 0..rounds {
-        transfer(store, outbox, who, random, Durability::Process);
+        transfer(store, beside, who, random, Durability::Process);
         match round % 8 {
             1 => assert_eq!(sum(store), ACCOUNTS * START, "{who}"),
-            3 => fail(store, outbox, who),
+            3 => fail(store, beside, who),
             5 => {
                 store.set(format!("{who} plain").as_bytes(), &[7; 500]).expect("set");
                 store.delete(format!("{who} plain").as_bytes()).expect("deleted");
@@ -137,7 +157,7 @@ fn work(store: &Store, outbox: &Outbox, who: &str, random: &mut Random, rounds: 
             _ => {}
         }
     }
-    transfer(store, outbox, who, random, Durability::Sync);
+    transfer(store, beside, who, random, Durability::Sync);
 }
 
 fn prepare(place: &Place) -> Vec<Victim> {
@@ -171,7 +191,7 @@ fn prepare(place: &Place) -> Vec<Victim> {
 pub fn halfway(place: &Place) {
     let fabric = fabric(place);
     let store = open(&fabric, place);
-    let outbox = outbox(&fabric);
+    let beside = Beside::of(&fabric);
     let me = std::process::id();
     let own = [format!("halfway {me} a"), format!("halfway {me} b")];
     for round in 1..=6u64 {
@@ -180,7 +200,7 @@ pub fn halfway(place: &Place) {
                 for key in &own {
                     transaction.put(key.as_bytes(), round.to_string().as_bytes())?;
                 }
-                transaction.publish(&outbox, format!("halfway {me} {round}").as_bytes())
+                beside.say(transaction, &format!("halfway {me}"), own[0].as_bytes(), round)
             })
             .expect("committed");
     }
@@ -220,10 +240,10 @@ pub fn victim(place: &Place) {
         store.flush().expect("flushed");
         read_halves(&store);
         fabric.reap().expect("reaped");
-        let outbox = outbox(&fabric);
-        work(&store, &outbox, "victim", &mut random, 30);
+        let beside = Beside::of(&fabric);
+        work(&store, &beside, "victim", &mut random, 30);
         forget(&fabric);
-        drop((store, outbox));
+        drop((store, beside));
         fabric.close().expect("closed");
     }
 }
@@ -255,7 +275,7 @@ fn survive(place: &Place, blow: Blow) {
         read_halves(&store);
         assert_eq!(sum(&store), ACCOUNTS * START, "with the victim");
         let mut random = Random::new(&format!("survivor {blow:?}"));
-        work(&store, &outbox(&fabric), "survivor", &mut random, 40);
+        work(&store, &Beside::of(&fabric), "survivor", &mut random, 40);
         assert_eq!(sum(&store), ACCOUNTS * START, "with the victim");
         check(&fabric, "with the victim");
     });
@@ -267,7 +287,7 @@ fn conclude(place: &Place) {
         let fabric = fabric(place);
         fabric.reap().expect("reaped");
         let store = open(&fabric, place);
-        work(&store, &outbox(&fabric), "last", &mut Random::new("last"), 10);
+        work(&store, &Beside::of(&fabric), "last", &mut Random::new("last"), 10);
         read_halves(&store);
         audit(&fabric, &store);
         for who in ["victim", "survivor", "last"] {
@@ -294,6 +314,8 @@ fn conclude(place: &Place) {
 /// There is a message of each transaction that was committed, once, and of no other.
 fn audit(fabric: &Fabric, store: &Store) {
     let mut said: BTreeMap<String, Vec<u64>> = BTreeMap::new();
+    let mirror = mirror(fabric);
+    assert_eq!(mirror.len().expect("counted"), mirror.iter().count() as u64);
     let mut auditor = moves(fabric).subscribe("auditor").expect("subscribed");
     let mut message = Vec::new();
     while auditor.try_recv(&mut message).expect("received").is_some() {
@@ -307,6 +329,7 @@ fn audit(fabric: &Fabric, store: &Store) {
         let key = if who.starts_with("halfway") { format!("{who} a") } else { who.clone() };
         let done = number(store.get(key.as_bytes()).expect("read"));
         assert_eq!(*counts, (1..=done).collect::<Vec<_>>(), "{who}");
+        assert_eq!(number(mirror.get(key.as_bytes()).expect("read")), done, "{who} in the cache");
     }
     for who in contents(store).into_keys().map(|key| String::from_utf8(key).expect("text")) {
         let counted = ["victim", "survivor", "last"].contains(&who.as_str());
