@@ -12,6 +12,7 @@ use super::log;
 use super::queue::{self, Part};
 use super::wait::WaitWord;
 use super::{ChannelKind, ChannelOptions, OverrunPolicy};
+use crate::chunk::{Actor, Pool};
 use crate::error::{Error, ErrorCode, Result};
 use crate::shm::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 use crate::shm::fork::Origin;
@@ -48,6 +49,14 @@ pub trait Ground: Send + Sync {
     fn verdict(&self, reference: Reference) -> Result<Verdict>;
     /// Aborts a transaction that a gate names, if it is not decided.
     fn abort(&self, reference: Reference);
+    /// The chunks of the fabric, for messages that are too long for a lane; None where there are none.
+    fn pool(&self) -> Option<&Pool> {
+        None
+    }
+    /// The calling thread, as the pool knows it.
+    fn actor(&self) -> Result<Actor<'_>> {
+        Err(ErrorCode::Internal.into())
+    }
     /// Another channel of the same fabric: the one for dead letters.
     fn channel(self: Arc<Self>, name: &str) -> Result<Area>;
 }
@@ -588,6 +597,7 @@ impl Area {
         // DIES AFTER: publishers find the new state when they next run out of room; sleepers wake at the end of their slice.
         kill_point!("channel.leave.after");
         self.sub_changed();
+        self.free_all_parcels();
         self.space().wake_all();
         Ok(true)
     }

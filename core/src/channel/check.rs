@@ -3,7 +3,7 @@
 use super::area::Area;
 use super::lane::{Next, Place};
 use super::layout::{LaneKind, NAMED, SubKind};
-use super::{log, queue};
+use super::{log, parcel, queue};
 use crate::error::Result;
 
 /// Frames of a lane that are read at most: a ring full of the smallest.
@@ -67,6 +67,7 @@ pub(crate) fn check(area: &Area, problem: &mut dyn FnMut(String, String)) -> Res
 pub(crate) fn check_taken_over(area: &Area, problem: &mut dyn FnMut(String, String)) -> Result<()> {
     queue::check::check_taken_over(area, problem)?;
     log::check::check_taken_over(area, problem)?;
+    parcel::check_taken_over(area, problem)?;
     for index in 0..area.shape.lanes {
         let place = || format!("channel `{}` lane {index}", area.name);
         let Ok(state) = area.lane_state(index) else { continue };
@@ -116,6 +117,13 @@ fn check_frames(area: &Area, index: u32, problem: &mut dyn FnMut(String, String)
             }
             match lane.next::<false>(&*area.ground, at, &mut scratch) {
                 Ok(Next::Message { behind, .. }) => at = behind,
+                Ok(Next::Parcel { words, behind }) => match area.copy_parcel(words, &mut scratch) {
+                    Ok(_) => at = behind,
+                    Err(error) => {
+                        wrong = Some(error.detail().to_owned());
+                        break;
+                    }
+                },
                 Ok(Next::Empty | Next::Lapped) => {
                     // Padding may stand right in front of the tail.
                     if !padding_reaches(area, at, tail) {

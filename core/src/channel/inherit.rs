@@ -84,6 +84,7 @@ pub(super) fn inherit_lane(area: &Area, index: u32, seen: LaneState) -> Result<b
             } else {
                 lane.repair::<false>(&*area.ground, seen.generation())?
             }
+            area.drop_unsent_parcel(lane, seen)?;
             LaneKind::Closed
         }
     };
@@ -93,8 +94,8 @@ pub(super) fn inherit_lane(area: &Area, index: u32, seen: LaneState) -> Result<b
     Ok(true)
 }
 
-/// Whether some lane or consumer of the channel names the ring that contains the byte at `offset`: what the pool asks about open chunks
-/// of the dead.
+/// Whether some lane or consumer of the channel names the ring that contains the byte at `offset`, or a parcel the chunk there: what
+/// the pool asks about open chunks of the dead.
 pub(crate) fn names_ring(area: &Area, offset: u64) -> Result<bool> {
     for index in 0..area.shape.lanes {
         if let Some(lane) = area.lane_ref(index)?
@@ -103,7 +104,7 @@ pub(crate) fn names_ring(area: &Area, offset: u64) -> Result<bool> {
             return Ok(true);
         }
     }
-    join::names_ring(area, offset)
+    Ok(join::names_ring(area, offset)? || area.names_parcel(offset)?)
 }
 
 #[cfg(all(test, not(memora_loom)))]

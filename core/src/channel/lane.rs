@@ -12,7 +12,7 @@
 use super::area::Ground;
 use super::layout::{Count, FrameKind, FrameWord, GATE_BYTES, POSITION_MAX, STEP_MAX, WORD, lane};
 use crate::error::{Error, ErrorCode, Result};
-use crate::shm::atomic::{Ordering, fence};
+use crate::shm::atomic::{AtomicU64, Ordering, fence};
 use crate::shm::{Block, Ring, align8};
 
 /// One lane with its ring, checked.
@@ -52,6 +52,8 @@ pub enum Next {
     Empty,
     /// A message of this length was copied; `behind` is the place behind it.
     Message { len: usize, behind: Place },
+    /// A message stands in chunks of its own.
+    Parcel { words: [u64; 2], behind: Place },
     /// The producer has overwritten the place.
     Lapped,
 }
@@ -68,6 +70,9 @@ pub struct Peeked {
     /// It may have been sent before.
     pub again: bool,
 }
+
+/// Bytes of the payload of a frame that names a parcel.
+pub const PARCEL_WORDS: u64 = 16;
 
 /// Bytes in front of the payload.
 #[inline(always)]
@@ -189,6 +194,28 @@ impl<'a> Lane<'a> {
         head.messages += u64::from(OVERRUN);
         self.moved::<OVERRUN>(head, need);
         head.position
+    }
+
+    /// Lanes that block: commits the frame that was begun with the two words of a parcel as its payload. Gives the position behind it.
+    pub fn commit_parcel(self, head: &mut Head, words: [u64; 2]) -> u64 {
+        for (word, at) in words.into_iter().zip([WORD, WORD + 8]) {
+            // ORDER Relaxed: bytes of the producer; the commit below orders them.
+            self.ring.word(head.position + at).store(word, Ordering::Relaxed);
+        }
+        let word = FrameWord::new(WORD + PARCEL_WORDS, FrameKind::Parcel, head.position);
+        // DIES BEFORE: the word here is still 0; whoever takes over drops the parcel.
+        kill_point!("channel.parcel.before_commit");
+        // ORDER Release [frame]: the words and the zero behind them, and the parcel; pairs with the load in `next`.
+        self.ring.word(head.position).store(word.0, Ordering::Release);
+        // DIES AFTER: the message is published; its chunks are kept by the reaper.
+        kill_point!("channel.parcel.committed");
+        self.moved::<false>(head, WORD + PARCEL_WORDS);
+        head.position
+    }
+
+    /// The newest parcel of the lane.
+    pub fn parcel_word(self) -> &'a AtomicU64 {
+        self.entry.u64::<{ lane::PARCEL }>()
     }
 
     /// Bytes that messages of these lengths take at `position`, as [`Lane::room`]; padding lies in front of the one that does not
@@ -402,6 +429,7 @@ impl<'a> Lane<'a> {
             FrameKind::Padding => len == rest,
             FrameKind::Opened => len == GATE_BYTES,
             FrameKind::Gate => false,
+            FrameKind::Parcel => len == WORD + PARCEL_WORDS && len <= rest && header == WORD,
         };
         if good { Ok(len) } else { Err(corrupt(position, word)) }
     }
@@ -446,6 +474,12 @@ impl<'a> Lane<'a> {
             if kind != FrameKind::Data {
                 if OVERRUN && self.lapped(place.position) {
                     return Ok(Next::Lapped);
+                }
+                if kind == FrameKind::Parcel {
+                    // ORDER Relaxed: part of the frame.
+                    let word = |at| self.ring.word(place.position + at).load(Ordering::Relaxed);
+                    let words = [word(WORD), word(WORD + 8)];
+                    return Ok(Next::Parcel { words, behind: Place { position: behind, messages: 0 } });
                 }
                 place.position = behind;
                 continue;
@@ -521,6 +555,9 @@ impl<'a> Lane<'a> {
             }
             let len = self.check(position, word, kind, WORD)?;
             let behind = position.wrapping_add(align8(len));
+            if kind == FrameKind::Parcel {
+                return Err(corrupt(position, word));
+            }
             if kind == FrameKind::Data {
                 let at = position + WORD;
                 return Ok(Some(Peeked { at, len: len - WORD, behind, again: word.is_again() }));
@@ -579,7 +616,7 @@ impl<'a> Lane<'a> {
                 }
                 // In front of the tail gates are open; this one's lane goes on just now.
                 Some(FrameKind::Gate) => return Ok(None),
-                None => return Err(corrupt(position, word)),
+                Some(FrameKind::Parcel) | None => return Err(corrupt(position, word)),
             }
         }
         Ok(None)

@@ -25,6 +25,7 @@
 //!   0 state  u64  {kind 8 | 0 8 | owner thread 12 | 0 4 | generation 32}, lowest bits first
 //!   8 ring   u64  offset of the ring in the segment, 0 before it has one; never changes afterwards
 //!  16 intent u64  overrun: bytes at positions below intent - lane_bytes may be overwritten
+//!  24 parcel u64  the newest parcel: {chunk 32 | its generation 32}; 0 before there was one
 //!  64 tail   u64  position behind the last whole frame
 //!  72 count  u64  overrun: {messages 48 | position / 8 : 16}: how many messages stand in front of that position
 //! 128 marks  u64 x 8  overrun: the first frame boundary in each eighth of the ring
@@ -39,10 +40,17 @@
 //!
 //! frame: at position p of a lane, in the ring at p modulo lane_bytes; begins at a multiple of 8, never crosses the ring's end
 //!   0 word    u64  {length with header 32 | kind 8 | flags 8 | position / 8 : 16}; 0 = not yet committed; kinds 1 message, 2 padding,
-//!                  3 opened gate, 4 gate, which has the lane's generation as length; flags 1 first and 2 last frame of a message, 4 it
+//!                  3 opened gate, 4 gate, which has the lane's generation as length, 5 name of a parcel; flags 1 first and 2 last frame of a message, 4 it
 //!                  may have been sent before
 //!   8 number  u64  overrun only: how many messages of the lane came before this one
-//!   8 or 16 payload, filled up to 8 bytes
+//!   8 or 16 payload, filled up to 8 bytes. Of a frame that names a parcel: the word of its first chunk, and its bytes u64
+//!
+//! parcel: a message that is too long for its lane; in chunks of its own, each {number 32 | generation 32} in the one before it
+//!   0 next   u64  the next chunk, 0 in the last one
+//!   8 before u64  in the first: the parcel that was sent before, whose chunks may be gone
+//!  16 position u64  in the first: of its frame               24 len u64  in the first: bytes in all
+//!  32 term   u64  in the first: generation of the lane's state when it was sent
+//!  40 bytes of the message
 //! ```
 //! A frame is valid if and only if its word is not 0. A padding frame is the word alone and reaches to the end of the ring.
 //! A gate stands in front of messages that a transaction decides about: 8 reference u64, as in the stamp of a record. It may cross the
@@ -83,6 +91,7 @@ pub mod lane {
     pub const STATE: usize = 0;
     pub const RING: usize = 8;
     pub const INTENT: usize = 16;
+    pub const PARCEL: usize = 24;
     pub const TAIL: usize = 64;
     pub const COUNT: usize = 72;
     pub const MARKS: usize = 128;
@@ -138,6 +147,8 @@ pub enum FrameKind {
     Opened = 3,
     /// A transaction decides whether what follows was sent.
     Gate = 4,
+    /// The name of a message that stands in chunks of its own.
+    Parcel = 5,
 }
 
 /// Bytes of a gate: its word and the reference.
@@ -198,6 +209,7 @@ impl FrameWord {
             0x302 => Some(FrameKind::Padding),
             0x303 => Some(FrameKind::Opened),
             0x304 => Some(FrameKind::Gate),
+            0x305 => Some(FrameKind::Parcel),
             _ => None,
         }
     }
@@ -409,6 +421,8 @@ pub const FACTS: &[u64] = &[
     lane::BYTES,
     lane::TAIL as u64,
     lane::INTENT as u64,
+    lane::PARCEL as u64,
+    super::parcel::HEADER,
     control::LANE_BYTES as u64,
     control::DATA as u64,
     control::SPACE as u64,

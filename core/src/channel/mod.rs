@@ -28,6 +28,7 @@
 //! | `lane` | one ring: frames, commit, padding, wrap, overrun |
 //! | `area` | checked views on the control area; taking a lane, letting a subscription go |
 //! | `subscription` | joining, coming back, leaving, ejecting |
+//! | `parcel` | messages that are too long for a lane |
 //! | `eject` | the time that publishers wait for one that stands still |
 //! | `publisher`, `subscriber` | the two ends |
 //! | `gate`, `outbox` | messages that a transaction decides about |
@@ -47,6 +48,9 @@ mod lane;
 pub mod layout;
 pub mod log;
 mod outbox;
+mod parcel;
+#[cfg(all(test, not(memora_loom)))]
+mod parcel_tests;
 mod publisher;
 pub mod queue;
 #[cfg(not(memora_loom))]
@@ -154,7 +158,7 @@ pub struct ChannelOptions {
     /// What happens when a lane is full.
     pub overrun: OverrunPolicy,
     /// Bytes of each publisher's ring: a power of two from 4 KiB to 1 GiB. A message of a stream or broadcast that blocks takes at
-    /// most half of it, any other an eighth and at most 128 KiB: [`Channel::message_len_max`].
+    /// most half of it, or chunks of its own; any other an eighth and at most 128 KiB: [`Channel::message_len_max`].
     pub lane_bytes: u32,
     /// Each message bears the time at which it was sent: [`Message::sent_ns`]. It takes 8 more bytes, and its publisher reads a clock.
     pub timestamps: bool,
@@ -284,8 +288,14 @@ impl Channel {
         self.area.flush()
     }
 
-    /// Bytes of the longest message.
+    /// Bytes of the longest message. On a stream or broadcast that blocks a message longer than [`Channel::claim_len_max`] takes chunks of the
+    /// fabric of its own: 128 MiB at most, and half of them.
     pub fn message_len_max(&self) -> usize {
+        self.area.parcel_len_max() as usize
+    }
+
+    /// Bytes of the longest message that can be claimed, or sent together with others: it stands in its publisher's ring.
+    pub fn claim_len_max(&self) -> usize {
         self.area.message_len_max as usize
     }
 

@@ -1,12 +1,13 @@
 //! The sending end of a channel.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::area::{Area, HeldLane, STAMP};
 use super::eject::Watch;
-use super::lane::{Head, header};
+use super::lane::{Head, PARCEL_WORDS, header};
 use super::layout::{LaneKind, LaneState};
+use super::parcel::Wanted;
 use super::wait::{Backoff, Patience, Step};
 use crate::error::{Error, ErrorCode, Result};
 use crate::shm::atomic::{Ordering, fence};
@@ -31,6 +32,8 @@ pub struct Publisher {
     sub_epoch: Option<u32>,
     patience: Patience,
     watch: Watch,
+    /// What it waits for beside room in its ring.
+    wanted: Option<Wanted>,
     /// `!Sync`: one thread at a time.
     alone: std::marker::PhantomData<std::cell::Cell<()>>,
 }
@@ -40,6 +43,16 @@ pub struct Publisher {
 pub(super) enum Wait {
     Never,
     Until(Option<Duration>),
+}
+
+impl Wait {
+    /// What is left of it if it began at `start`.
+    fn after(self, start: Instant) -> Wait {
+        match self {
+            Wait::Until(Some(timeout)) => Wait::Until(Some(timeout.saturating_sub(start.elapsed()))),
+            wait => wait,
+        }
+    }
 }
 
 impl Publisher {
@@ -59,6 +72,7 @@ impl Publisher {
             sub_epoch: None,
             patience: Patience::default(),
             watch: Watch::default(),
+            wanted: None,
             alone: std::marker::PhantomData,
         };
         publisher.find_head()?;
@@ -122,6 +136,9 @@ impl Publisher {
     ) -> Result<u64> {
         let stamp = self.stamp_len();
         let len = message.len() as u64 + stamp;
+        if len > self.area.message_len_max + stamp {
+            return self.put_parcel(message, wait);
+        }
         self.make_room::<OVERRUN>(len, wait)?;
         let lane = self.lane.view();
         let at = lane.begin::<OVERRUN>(&mut self.head, len);
@@ -212,6 +229,9 @@ impl Publisher {
     fn claim_as(&mut self, len: usize, wait: Wait) -> Result<Claim<'_>> {
         let stamp = self.stamp_len();
         let total = (len as u64).saturating_add(stamp);
+        if total > self.area.message_len_max + stamp {
+            return Err(self.too_long(len as u64, self.area.parcel_len_max()));
+        }
         let at = if self.area.overruns() {
             self.make_room::<true>(total, wait)?;
             self.lane.view().begin::<true>(&mut self.head, total)
@@ -240,13 +260,54 @@ impl Publisher {
         Ok(())
     }
 
+    /// Sends a message that is too long for the lane.
+    #[cold]
+    #[inline(never)]
+    fn put_parcel(&mut self, message: &[u8], wait: Wait) -> Result<u64> {
+        self.hold()?;
+        let max = self.area.parcel_len_max();
+        if message.len() as u64 > max {
+            return Err(self.too_long(message.len() as u64, max));
+        }
+        let len = message.len() as u64 + self.stamp_len();
+        let mut wanted = Wanted { len, alone: false };
+        let start = Instant::now();
+        let chunks = loop {
+            self.wanted = Some(wanted);
+            let need = self.lane.view().room::<false>(self.head.position, PARCEL_WORDS);
+            let room = self.wait_for_room(need, wait.after(start));
+            self.wanted = None;
+            room?;
+            let stamp = now();
+            match self.area.write_parcel(&stamp[..self.stamp_len() as usize], message) {
+                Ok(chunks) => break chunks,
+                // What is unread of this lane gives some back.
+                Err(error)
+                    if error.code() == ErrorCode::Full
+                        && !wanted.alone
+                        && self
+                            .area
+                            .parcel_bound(self.lane.index, Wanted { len, alone: true })?
+                            .is_some() =>
+                {
+                    wanted.alone = true;
+                }
+                Err(error) => return Err(error),
+            }
+        };
+        let lane = self.lane.view();
+        lane.begin::<false>(&mut self.head, PARCEL_WORDS);
+        self.area.name_parcel(lane, chunks[0], self.head.position, len, self.state.generation())?;
+        let position = lane.commit_parcel(&mut self.head, [chunks[0].word(), len]);
+        self.area.data().notify();
+        self.area.keep_parcel(self.lane.index, &chunks)?;
+        Ok(position)
+    }
+
     /// Makes sure that the lane is this thread's and that `len` bytes fit.
     #[inline(always)]
     fn make_room<const OVERRUN: bool>(&mut self, len: u64, wait: Wait) -> Result<()> {
         self.hold()?;
-        if len > self.area.message_len_max + self.stamp_len() {
-            return Err(self.too_long(len - self.stamp_len()));
-        }
         if OVERRUN {
             return Ok(());
         }
@@ -254,16 +315,27 @@ impl Publisher {
         if self.head.position + need <= self.limit { Ok(()) } else { self.wait_for_room(need, wait) }
     }
 
+    /// `max` is what would do.
     #[cold]
     #[inline(never)]
-    fn too_long(&self, len: u64) -> Error {
-        Error::new(
-            ErrorCode::ValueTooLong,
+    fn too_long(&self, len: u64, max: u64) -> Error {
+        let Area { name, kind, shape, overrun, message_len_max, .. } = &*self.area;
+        let lane = shape.lane_bytes;
+        let what = if len <= max {
             format!(
-                "A message of {len} bytes does not fit channel `{}`: its lanes of {} bytes take messages up to {} bytes.",
-                self.area.name, self.area.shape.lane_bytes, self.area.message_len_max
-            ),
-        )
+                "A claim of {len} bytes does not fit channel `{name}`: its lanes of {lane} bytes take up to {message_len_max} bytes; `send` takes it."
+            )
+        } else if max > *message_len_max {
+            format!(
+                "A message of {len} bytes does not fit channel `{name}`, which takes messages up to {max} bytes."
+            )
+        } else {
+            format!(
+                "A message of {len} bytes does not fit channel `{name}`: its lanes of {lane} bytes take messages up to \
+                 {message_len_max} bytes, for it is a {kind:?} with the policy {overrun:?}."
+            )
+        };
+        Error::new(ErrorCode::ValueTooLong, what)
     }
 
     #[cold]
@@ -308,7 +380,15 @@ impl Publisher {
             self.sub_epoch = Some(epoch);
         }
         self.limit = self.area.limit(&self.subs, self.lane.index, self.head.position)?;
-        Ok(self.head.position + need <= self.limit)
+        Ok(self.head.position + need <= self.limit && self.parcel_bound()?.is_none())
+    }
+
+    /// The position that all subscriptions must be past before what it sends has room beside its ring.
+    fn parcel_bound(&self) -> Result<Option<u64>> {
+        match self.wanted {
+            None => Ok(None),
+            Some(wanted) => self.area.parcel_bound(self.lane.index, wanted),
+        }
     }
 
     #[cold]
@@ -363,7 +443,9 @@ impl Publisher {
     /// Lets subscriptions go that hold the publisher back and may not: of the dead, and of those that stand still for too long.
     fn gives_way(&mut self, need: u64) -> Result<bool> {
         let dead = self.area.release_dead(&self.subs)?;
-        Ok(self.watch.eject(&self.area, &self.subs, self.lane.index, self.head.position + need)? || dead)
+        let past = self.parcel_bound()?.map_or(0, |oldest| oldest + self.area.shape.lane_bytes + 1);
+        let end = past.max(self.head.position + need);
+        Ok(self.watch.eject(&self.area, &self.subs, self.lane.index, end)? || dead)
     }
 }
 

@@ -42,6 +42,8 @@ pub struct Subscriber {
     /// The lane whose turn it is.
     turn: usize,
     scratch: Vec<u8>,
+    /// A message that was too long for a lane was handed out: when the places are shown its chunks may be free.
+    parcels: bool,
     /// To be told at the next call: messages that came before it were handed out first.
     pending: Option<Error>,
     patience: Patience,
@@ -89,6 +91,7 @@ impl Subscriber {
             lane_epoch: None,
             turn: 0,
             scratch: Vec::new(),
+            parcels: false,
             pending: None,
             patience: Patience::default(),
             alone: std::marker::PhantomData,
@@ -210,8 +213,19 @@ impl Subscriber {
             }
         }
         if moved && !self.area.overruns() {
+            if self.parcels {
+                self.free_parcels();
+            }
             self.area.space().notify();
         }
+    }
+
+    /// Gives back the chunks of long messages that were handled, and the room that they took here.
+    #[cold]
+    #[inline(never)]
+    fn free_parcels(&mut self) {
+        (self.parcels, self.scratch) = (false, Vec::new());
+        self.area.free_all_parcels();
     }
 
     /// Everything handed out so far is handled: moves the place now.
@@ -291,7 +305,7 @@ impl Subscriber {
         end: usize,
         handler: &mut impl FnMut(&Message, &[u8]),
     ) -> Result<()> {
-        let Subscriber { area, lanes, scratch, turn, entry, state, .. } = self;
+        let Subscriber { area, lanes, scratch, turn, entry, state, parcels, .. } = self;
         let reading = &mut lanes[*turn];
         let lane = reading.lane.view();
         let start = *taken;
@@ -304,7 +318,14 @@ impl Subscriber {
             if moved >= farthest || moved >= far && *taken >= MANY {
                 return Ok(());
             }
-            match lane.next::<OVERRUN>(&*area.ground, reading.place, scratch) {
+            let found = match lane.next::<OVERRUN>(&*area.ground, reading.place, scratch) {
+                Ok(Next::Parcel { words, behind }) => {
+                    *parcels = true;
+                    area.copy_parcel(words, scratch).map(|len| Next::Message { len, behind })
+                }
+                found => found,
+            };
+            match found {
                 Ok(Next::Empty) => return Ok(()),
                 Ok(Next::Message { len, behind }) => {
                     if !OVERRUN && !Subscriber::still_mine(entry, *state) {
@@ -321,7 +342,7 @@ impl Subscriber {
                         lane.prefetch_read(behind.position);
                     }
                 }
-                Ok(Next::Lapped) => return self.lapped(),
+                Ok(Next::Lapped | Next::Parcel { .. }) => return self.lapped(),
                 Err(error) => {
                     // Bytes that were overwritten after an ejection need not look like a frame.
                     if !Subscriber::still_mine(entry, *state) {

@@ -428,6 +428,7 @@ impl Area {
         kill_point!("channel.eject.after");
         self.count_ejected();
         self.sub_changed();
+        self.free_all_parcels();
         self.space().wake_all();
         Ok(true)
     }

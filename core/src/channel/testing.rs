@@ -2,10 +2,11 @@
 
 use std::cell::Cell;
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use super::area::{Area, Ground, create};
 use super::{Channel, ChannelKind, ChannelOptions, OverrunPolicy};
+use crate::chunk::{self, Actor, Pool};
 use crate::error::{ErrorCode, Result};
 use crate::shm::Shm;
 use crate::table::{Reference, Verdict};
@@ -30,6 +31,8 @@ pub struct Stage {
     letters: Mutex<Option<Arc<Stage>>>,
     /// How transactions stand, by their references; the others are over.
     verdicts: Mutex<HashMap<u64, Verdict>>,
+    /// For long messages, in a space of its own.
+    chunks: OnceLock<(Arc<chunk::testing::Stage>, Arc<Pool>)>,
 }
 
 /// Bytes of a control area in tests.
@@ -52,7 +55,13 @@ impl Stage {
             rings: Mutex::new(rings),
             letters: Mutex::default(),
             verdicts: Mutex::default(),
+            chunks: OnceLock::new(),
         })
+    }
+
+    /// From now on there are chunks of 16 KiB for long messages.
+    pub fn give_chunks(&self, count: u32) -> &Pool {
+        &self.chunks.get_or_init(|| chunk::testing::Stage::pool(8, count, 16 << 10)).1
     }
 
     /// Dead letters go there.
@@ -68,6 +77,9 @@ impl Stage {
     /// From now on the kernel says that this thread is dead.
     pub fn kill(&self, thread: u16) {
         self.dead.lock().unwrap().insert(thread);
+        if let Some((stage, _)) = self.chunks.get() {
+            stage.kill(thread);
+        }
     }
 }
 
@@ -118,6 +130,15 @@ impl Ground for Stage {
         if let Some(verdict @ Verdict::Undecided) = self.verdicts.lock().unwrap().get_mut(&reference.0) {
             *verdict = Verdict::Aborted;
         }
+    }
+
+    fn pool(&self) -> Option<&Pool> {
+        self.chunks.get().map(|(_, pool)| &**pool)
+    }
+
+    fn actor(&self) -> Result<Actor<'_>> {
+        let (stage, _) = self.chunks.get().ok_or(ErrorCode::Internal)?;
+        Ok(stage.actor(THREAD.get()))
     }
 
     fn channel(self: Arc<Self>, _name: &str) -> Result<Area> {

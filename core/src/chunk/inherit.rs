@@ -29,7 +29,8 @@ pub fn inherit(pool: &Pool, thread: u16, referenced: &dyn Fn(ChunkId) -> bool) -
                         pool.is_described(chunk, seen)? && pool.tail(chunk).unwrap_or(0) > 0
                     }
                     Class::Buckets => is_child(pool, chunk)?,
-                    _ => referenced(first_of_run(pool, chunk)?),
+                    // Before it is described it belongs to no run, and nobody names it.
+                    _ => pool.is_described(chunk, seen)? && referenced(first_of_run(pool, chunk)?),
                 };
                 if settle {
                     if class.has_records() {

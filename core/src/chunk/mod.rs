@@ -16,6 +16,7 @@
 //! | `row` | making chunks in a row free |
 //! | `record` | the header of a record |
 //! | `run` | records that take chunks of their own |
+//! | `loose` | single chunks that are named by number and generation |
 //! | `append` | the owner's side of a chunk of records |
 //! | `walk` | all records of a chunk |
 //! | `pin` | [`Guard`]: keeps a chunk from being reused |
@@ -42,6 +43,7 @@ mod flush;
 mod hold;
 mod inherit;
 pub mod layout;
+mod loose;
 mod pin;
 mod pool;
 pub mod record;
@@ -68,6 +70,7 @@ pub use flush::Unflushed;
 pub use hold::{Holders, Holds};
 pub use inherit::inherit;
 pub use layout::{Class, Kind, PoolGeometry};
+pub use loose::{GivenBack, Loose};
 pub use pin::{Guard, PIN_COUNT};
 pub use pool::Pool;
 pub use relief::{Cleaner, Effort, Relief};

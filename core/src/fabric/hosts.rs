@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::Inner;
 use super::directory::{Object, ObjectKind};
 use crate::channel;
-use crate::chunk::{self, Actor, ChunkId};
+use crate::chunk::{self, Actor, ChunkId, Pool};
 use crate::error::{ErrorCode, Result};
 use crate::registry::{Heir, Member, Registry};
 use crate::shm::Block;
@@ -328,6 +328,14 @@ impl channel::Ground for Inner {
         }
     }
 
+    fn pool(&self) -> Option<&Pool> {
+        Some(&self.pool)
+    }
+
+    fn actor(&self) -> Result<Actor<'_>> {
+        self.me()
+    }
+
     fn channel(self: Arc<Self>, name: &str) -> Result<channel::Area> {
         let object = self.channel_object(name)?;
         self.area(&object, Arc::clone(&self) as Arc<dyn channel::Ground>)
@@ -335,7 +343,7 @@ impl channel::Ground for Inner {
 }
 
 /// What a channel may ask of whoever takes over from a dead thread: nothing that needs an entry of its own.
-pub struct Undertaker(pub Arc<Registry>);
+pub struct Undertaker(pub Arc<Registry>, pub Arc<Pool>);
 
 impl channel::Ground for Undertaker {
     fn thread(&self) -> Result<u16> {
@@ -352,6 +360,10 @@ impl channel::Ground for Undertaker {
 
     fn pid_of(&self, thread: u16) -> Option<u32> {
         self.0.pid_of(thread)
+    }
+
+    fn pool(&self) -> Option<&Pool> {
+        Some(&self.1)
     }
 
     fn take_ring(&self, _object: u32, _len: u64) -> Result<u64> {

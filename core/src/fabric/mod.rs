@@ -187,7 +187,7 @@ impl Fabric {
             me: OnceLock::new(),
             tellers: Mutex::default(),
             holds: OnceLock::new(),
-            undertaker: Arc::new(hosts::Undertaker(Arc::clone(&registry))),
+            undertaker: Arc::new(hosts::Undertaker(Arc::clone(&registry), Arc::clone(&pool))),
             segment,
             registry,
             pool,

@@ -52,7 +52,7 @@ impl Inner {
 
     /// The same, for whoever looks at it or takes over from the dead.
     pub(super) fn bare_signal(&self, object: &Object) -> Result<Area> {
-        self.signal_area(object, Arc::new(Undertaker(Arc::clone(&self.registry))))
+        self.signal_area(object, Arc::new(Undertaker(Arc::clone(&self.registry), Arc::clone(&self.pool))))
     }
 
     fn signal_area(&self, object: &Object, ground: Arc<dyn signal::Ground>) -> Result<Area> {

@@ -408,6 +408,17 @@ pub const NAMES: &[&str] = &[
     "tree.free.before",
     "tree.free.after",
     "table.leave.locked",
+    // messages that are too long for a lane
+    "channel.parcel.taken",
+    "channel.parcel.before_name",
+    "channel.parcel.named",
+    "channel.parcel.before_commit",
+    "channel.parcel.committed",
+    "channel.parcel.kept",
+    "channel.parcel.before_unname",
+    "channel.parcel.unnamed",
+    "channel.parcel.before_free",
+    "channel.parcel.freed",
 ];
 
 /// The place of a name in [`NAMES`]; fails the build for an unknown one.

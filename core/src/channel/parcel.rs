@@ -1,0 +1,365 @@
+//! Parcels: messages that are too long for their lane stand in chunks of their own, and the lane holds a frame that names them.
+//!
+//! So a long message is what a short one is: visible whole by one store, or not at all; it is copied by each of its readers, and
+//! comes again to who takes over from one that was killed. The publisher takes chunks, writes, names the parcel in its lane's entry, commits the frame, and
+//! then keeps the chunks. Each parcel names the one before it, so the lane's word leads to all of them:
+//!
+//! ```text
+//! chunks open, not named          who dies here leaves chunks that nobody names: the reaper frees them
+//! named, no frame                 whoever takes the lane over takes the name back; then as above
+//! named, frame committed          published; the reaper keeps the chunks of the dead
+//! every subscription is past it   anybody gives the chunks back: the oldest parcel first, of each the last chunk first
+//! ```
+//!
+//! A chunk is named by its number and its generation, so a parcel that is gone is known by its first chunk, and all before it are gone as well; to give a
+//! chunk back twice, or late, is harmless. No word says what is still there: it follows from the places of the subscriptions.
+//!
+//! What is unread of a lane's parcels takes at most eight rings, or is two messages: then the publisher waits as it does for room in its ring.
+
+use super::area::{Area, STAMP};
+use super::lane::Lane;
+use super::layout::{LaneState, POSITION_MAX};
+use super::{ChannelKind, OverrunPolicy};
+use crate::chunk::{GivenBack, Loose, Pool};
+use crate::error::{Error, ErrorCode, Result};
+use crate::limits::VALUE_LEN_MAX;
+use crate::shm::Span;
+use crate::shm::atomic::{Ordering, fence};
+
+/// Bytes in front of a chunk's part of the message.
+pub const HEADER: u64 = 40;
+const NEXT: u64 = 0;
+const BEFORE: u64 = 8;
+const POSITION: u64 = 16;
+const LEN: u64 = 24;
+const TERM: u64 = 32;
+
+/// Unread parcels of a lane take at most so many times the bytes of its ring, unless they are two.
+const RINGS: u64 = 8;
+const FEW: usize = 2;
+
+/// A parcel of a lane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Parcel {
+    first: Loose,
+    /// The one that was sent before it.
+    before: u64,
+    /// Of its frame.
+    pub position: u64,
+    /// Bytes, the time in front of the message included.
+    len: u64,
+    /// Generation of the lane's state when it was sent.
+    term: u64,
+}
+
+/// What a publisher waits for.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted {
+    pub len: u64,
+    /// There was no memory beside what is unread.
+    pub alone: bool,
+}
+
+#[cold]
+fn corrupt(area: &Area, what: String) -> Error {
+    Error::new(ErrorCode::Corrupt, format!("Channel `{}`: {what}.", area.name))
+}
+
+/// Bytes of a message that one chunk holds.
+fn part(pool: &Pool) -> u64 {
+    pool.geometry().chunk_bytes - HEADER
+}
+
+impl Area {
+    /// Bytes of the longest message; longer ones than `message_len_max` are sent as parcels, where there are any.
+    pub fn parcel_len_max(&self) -> u64 {
+        let blocks = self.overrun == OverrunPolicy::Block
+            && matches!(self.kind, ChannelKind::Stream | ChannelKind::Broadcast);
+        match self.ground.pool().filter(|_| blocks) {
+            // What can be free in a fabric with other objects.
+            Some(pool) => {
+                let half = u64::from((pool.geometry().chunk_count - 1) / 2) * part(pool);
+                half.min(VALUE_LEN_MAX).saturating_sub(STAMP as u64).max(self.message_len_max)
+            }
+            None => self.message_len_max,
+        }
+    }
+
+    /// Takes chunks and writes a message into them, with its time in front if there is one. They are the caller's alone.
+    pub fn write_parcel(&self, stamp: &[u8], message: &[u8]) -> Result<Vec<Loose>> {
+        let pool = self.ground.pool().ok_or(ErrorCode::Internal)?;
+        let mut chunks = Vec::new();
+        let result = self.fill_parcel(pool, &mut chunks, stamp, message);
+        if result.is_err() {
+            for chunk in &chunks {
+                pool.drop_loose(self.ground.actor()?, *chunk)?;
+            }
+        }
+        result.map(|()| chunks)
+    }
+
+    fn fill_parcel(&self, pool: &Pool, chunks: &mut Vec<Loose>, stamp: &[u8], message: &[u8]) -> Result<()> {
+        let (me, part) = (self.ground.actor()?, part(pool));
+        let count = ((stamp.len() + message.len()) as u64).div_ceil(part);
+        for _ in 0..count {
+            chunks.push(pool.take_loose(me, self.object())?);
+            // DIES AFTER: open chunks that nobody names.
+            kill_point!("channel.parcel.taken");
+        }
+        let mut rest = message;
+        for (index, chunk) in chunks.iter().enumerate() {
+            let span = self.parcel_span(pool, *chunk)?;
+            let in_front = if index == 0 { stamp } else { &[] };
+            span.copy_in(HEADER, in_front)?;
+            let len = rest.len().min(part as usize - in_front.len());
+            let (here, behind) = rest.split_at(len);
+            span.copy_in(HEADER + in_front.len() as u64, here)?;
+            rest = behind;
+            let next = chunks.get(index + 1).map_or(0, |next| next.word());
+            // ORDER Relaxed: bytes of the publisher; naming the parcel orders them.
+            span.u64(NEXT)?.store(next, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    fn parcel_span<'p>(&self, pool: &'p Pool, chunk: Loose) -> Result<Span<'p>> {
+        pool.loose_span(chunk)?.ok_or_else(|| corrupt(self, format!("{chunk:?} is not that of a parcel")))
+    }
+
+    /// The lane's holder names the parcel whose frame it commits next, at `position`.
+    pub fn name_parcel(
+        &self,
+        lane: Lane<'_>,
+        first: Loose,
+        position: u64,
+        len: u64,
+        term: u32,
+    ) -> Result<()> {
+        let pool = self.ground.pool().ok_or(ErrorCode::Internal)?;
+        let span = self.parcel_span(pool, first)?;
+        let word = lane.parcel_word();
+        // ORDER Relaxed: the holder's own word.
+        let before = word.load(Ordering::Relaxed);
+        for (at, value) in [(BEFORE, before), (POSITION, position), (LEN, len), (TERM, term.into())] {
+            // ORDER Relaxed: bytes of the publisher; the store below orders them.
+            span.u64(at)?.store(value, Ordering::Relaxed);
+        }
+        kill_point!("channel.parcel.before_name");
+        // ORDER Release [parcel]: the parcel's header and its chunks; pairs with the load in `parcels`.
+        word.store(first.word(), Ordering::Release);
+        // DIES AFTER: the name is taken back by whoever takes the lane over.
+        kill_point!("channel.parcel.named");
+        Ok(())
+    }
+
+    /// The parcel was published: its chunks are nobody's. Readers may be past it already.
+    pub fn keep_parcel(&self, lane: u32, chunks: &[Loose]) -> Result<()> {
+        let pool = self.ground.pool().ok_or(ErrorCode::Internal)?;
+        for chunk in chunks {
+            pool.keep_loose(self.ground.actor()?, *chunk)?;
+        }
+        // DIES BEFORE: the reaper does it.
+        kill_point!("channel.parcel.kept");
+        self.free_parcels(lane)
+    }
+
+    /// Whoever takes a lane over from the dead, whose state was `seen`, takes back the name of what that did not come to publish. The lane's tail
+    /// was repaired before.
+    pub fn drop_unsent_parcel(&self, lane: Lane<'_>, seen: LaneState) -> Result<()> {
+        let Some(pool) = self.ground.pool() else { return Ok(()) };
+        // ORDER Acquire [parcel]: the parcel's header.
+        let word = lane.parcel_word().load(Ordering::Acquire);
+        let Some(parcel) = self.parcel(pool, word)? else { return Ok(()) };
+        // Of a later holder it is its own affair.
+        if parcel.term == u64::from(seen.generation()) && parcel.position >= lane.tail() {
+            kill_point!("channel.parcel.before_unname");
+            // ORDER AcqRel [parcel]: what the dead did; a failure means that another was first. No word comes twice.
+            let _ =
+                lane.parcel_word().compare_exchange(word, parcel.before, Ordering::AcqRel, Ordering::Relaxed);
+            // DIES AFTER: the chunks are open still, and nobody names them.
+            kill_point!("channel.parcel.unnamed");
+        }
+        Ok(())
+    }
+
+    /// The parcel whose first chunk is `word`; None if it is gone.
+    fn parcel(&self, pool: &Pool, word: u64) -> Result<Option<Parcel>> {
+        let Some(first) = Loose::from_word(word) else { return Ok(None) };
+        let Some(span) = pool.loose_span(first)? else { return Ok(None) };
+        // ORDER Relaxed: whoever named it ordered them; validated below.
+        let field = |at| Ok::<u64, Error>(span.u64(at)?.load(Ordering::Relaxed));
+        let parcel = Parcel {
+            first,
+            before: field(BEFORE)?,
+            position: field(POSITION)?,
+            len: field(LEN)?,
+            term: field(TERM)?,
+        };
+        // ORDER Acquire [chunk-reuse]: what was loaded before; who saw bytes of a later use sees that this one has ended.
+        fence(Ordering::Acquire);
+        Ok(pool.loose_span(first)?.map(|_| parcel))
+    }
+
+    /// The parcels of a lane that are still there, the newest first.
+    fn parcels(&self, pool: &Pool, lane: Lane<'_>) -> Result<Vec<Parcel>> {
+        let mut all = Vec::new();
+        // ORDER Acquire [parcel]: the parcel's header, and those before it.
+        let mut word = lane.parcel_word().load(Ordering::Acquire);
+        // Ends: positions get smaller, which is checked, by at least a frame.
+        let mut position = POSITION_MAX;
+        while let Some(parcel) = self.parcel(pool, word)? {
+            if parcel.position >= position || all.len() as u64 > self.shape.lane_bytes {
+                return Err(corrupt(self, format!("{parcel:?} stands before one at {position}")));
+            }
+            (word, position) = (parcel.before, parcel.position);
+            all.push(parcel);
+        }
+        Ok(all)
+    }
+
+    /// The chunks of a parcel up to the first that is gone.
+    fn chunks_of(&self, pool: &Pool, parcel: &Parcel) -> Result<Vec<Loose>> {
+        let mut chunks = Vec::new();
+        let mut next = Some(parcel.first);
+        let count = parcel.len.min(VALUE_LEN_MAX).div_ceil(part(pool));
+        while let Some(chunk) = next.filter(|_| (chunks.len() as u64) < count) {
+            let Some(span) = pool.loose_span(chunk)? else { break };
+            // ORDER Relaxed: as in `parcel`.
+            let word = span.u64(NEXT)?.load(Ordering::Relaxed);
+            // ORDER Acquire [chunk-reuse]: as in `parcel`.
+            fence(Ordering::Acquire);
+            if pool.loose_span(chunk)?.is_none() {
+                break;
+            }
+            chunks.push(chunk);
+            next = Loose::from_word(word);
+        }
+        Ok(chunks)
+    }
+
+    /// Gives back the parcels of a lane that every subscription is past. Anybody may, at any time.
+    pub fn free_parcels(&self, index: u32) -> Result<()> {
+        let Some(pool) = self.ground.pool().filter(|pool| pool.shm().writable()) else { return Ok(()) };
+        let Some(reference) = self.lane_ref(index)? else { return Ok(()) };
+        let lane = self.lane(reference)?;
+        let parcels = self.parcels(pool, lane)?;
+        if parcels.is_empty() {
+            return Ok(());
+        }
+        let tail = lane.tail();
+        // ORDER SeqCst [join]: the tail before the look at the subscriptions; pairs with the fence in `go_live`. And a reader's place, or
+        // a publisher's keeping of its chunks, before the look at the other: one of the two gives them back.
+        fence(Ordering::SeqCst);
+        let mut subs = Vec::new();
+        self.bounding(&mut subs)?;
+        let lowest = self.limit(&subs, index, tail)? - self.shape.lane_bytes;
+        for parcel in parcels.iter().rev() {
+            if parcel.position >= lowest {
+                break;
+            }
+            for chunk in self.chunks_of(pool, parcel)?.iter().rev() {
+                kill_point!("channel.parcel.before_free");
+                if pool.give_back_loose(*chunk)? == GivenBack::Held {
+                    return Ok(());
+                }
+                // DIES AFTER: the parcel ends in front of that chunk; whoever comes next goes on.
+                kill_point!("channel.parcel.freed");
+            }
+        }
+        Ok(())
+    }
+
+    /// As [`Area::free_parcels`], for all lanes. What is damaged stays, and is told to whoever reads it.
+    pub fn free_all_parcels(&self) {
+        for index in 0..self.shape.lanes {
+            let _ = self.free_parcels(index);
+        }
+    }
+
+    /// Whether a publisher of the lane may send what it wants to: None. Else the position that every subscription must be past.
+    pub fn parcel_bound(&self, index: u32, wanted: Wanted) -> Result<Option<u64>> {
+        self.free_parcels(index)?;
+        let Some(pool) = self.ground.pool() else { return Ok(None) };
+        let Some(reference) = self.lane_ref(index)? else { return Ok(None) };
+        let parcels = self.parcels(pool, self.lane(reference)?)?;
+        let bytes = parcels.iter().fold(wanted.len, |sum, parcel| sum.saturating_add(parcel.len));
+        let most = if wanted.alone { 0 } else { self.shape.lane_bytes * RINGS };
+        let few = if wanted.alone { 1 } else { FEW };
+        let fits = parcels.len() < few || bytes <= most;
+        Ok(if fits { None } else { parcels.last().map(|oldest| oldest.position) })
+    }
+
+    /// Copies the parcel that a frame names to the start of `into`, which grows when it is too short. The copy is whole if the
+    /// caller still holds its subscription afterwards. Gives its bytes.
+    #[cold]
+    #[inline(never)]
+    pub fn copy_parcel(&self, words: [u64; 2], into: &mut Vec<u8>) -> Result<usize> {
+        let pool = self.ground.pool().ok_or(ErrorCode::Internal)?;
+        let [word, len] = words;
+        if len == 0 || len > self.parcel_len_max() + STAMP as u64 {
+            return Err(corrupt(self, format!("a parcel of {len} bytes cannot be")));
+        }
+        let (len, part) = (len as usize, part(pool) as usize);
+        if into.len() < len {
+            into.resize(len, 0);
+        }
+        let mut next = Loose::from_word(word);
+        let mut done = 0;
+        while done < len {
+            let chunk = next.ok_or_else(|| corrupt(self, format!("a parcel ends after {done} bytes")))?;
+            let span = self.parcel_span(pool, chunk)?;
+            // ORDER Relaxed: the frame ordered it.
+            if done == 0 && span.u64(LEN)?.load(Ordering::Relaxed) != len as u64 {
+                return Err(corrupt(self, format!("a parcel has not the {len} bytes of its frame")));
+            }
+            let end = len.min(done + part);
+            span.copy_out(HEADER, &mut into[done..end])?;
+            done = end;
+            // ORDER Relaxed: as above.
+            next = Loose::from_word(span.u64(NEXT)?.load(Ordering::Relaxed));
+        }
+        Ok(len)
+    }
+
+    /// Whether a parcel has the chunk that begins at `offset`.
+    pub fn names_parcel(&self, offset: u64) -> Result<bool> {
+        let Some(pool) = self.ground.pool() else { return Ok(false) };
+        for index in 0..self.shape.lanes {
+            let Some(reference) = self.lane_ref(index)? else { continue };
+            for parcel in self.parcels(pool, self.lane(reference)?)? {
+                if self.chunks_of(pool, &parcel)?.iter().any(|chunk| pool.loose_offset(*chunk) == offset) {
+                    return Ok(true);
+                }
+            }
+        }
+        Ok(false)
+    }
+}
+
+/// Says which of the channel's chunks nobody names, and which parcels are not whole. Nobody else is at work, and the dead were reaped.
+pub fn check_taken_over(area: &Area, problem: &mut dyn FnMut(String, String)) -> Result<()> {
+    let Some(pool) = area.ground.pool() else { return Ok(()) };
+    let place = || format!("channel `{}`", area.name);
+    for index in 0..area.shape.lanes {
+        let Ok(Some(reference)) = area.lane_ref(index) else { continue };
+        let lane = area.lane(reference)?;
+        match area.parcels(pool, lane) {
+            Ok(parcels) => {
+                for parcel in parcels {
+                    let whole =
+                        area.chunks_of(pool, &parcel)?.len() as u64 == parcel.len.div_ceil(part(pool));
+                    if !whole || parcel.position >= lane.tail() {
+                        problem(format!("lane {index}: {parcel:?} is not whole, or was not sent"), place());
+                    }
+                }
+            }
+            Err(error) => problem(error.detail().to_owned(), place()),
+        }
+    }
+    for chunk in pool.lane_chunks(area.object())? {
+        if !super::names_ring(area, pool.geometry().chunk_offset(chunk))? {
+            problem(format!("nobody names its chunk {}", chunk.0), place());
+        }
+    }
+    Ok(())
+}
