@@ -3,11 +3,9 @@
 
 use std::cell::Cell;
 use std::ffi::{c_char, c_int, c_void};
-use std::time::Duration;
 
 use memora_core::{
-    Appender, Channel, ChannelKind, ChannelOptions, Error, ErrorCode, Fabric, LogMessage, LogReader,
-    OverrunPolicy, ReadFrom, Result, Retention,
+    Appender, Channel, Error, ErrorCode, Fabric, LogMessage, LogReader, ReadFrom, Result,
 };
 
 use crate::channel::{in_slices, memora_channel_t};
@@ -63,11 +61,17 @@ pub struct memora_log_stats_t {
     pub readers: u64,
     /// Messages that the named reader which is farthest behind has still to read; 0 if there is none.
     pub lag_max: u64,
+    /// Messages in front of this position are in files that are synced; 0 of a log without files.
+    pub durable: u64,
+    /// Bytes of its files.
+    pub file_bytes: u64,
+    /// 1 if a failed sync has ended all appending.
+    pub poisoned: u64,
 }
 
 // SAFETY: only integers, as the assertion on its size shows.
 unsafe impl Answer for memora_log_stats_t {}
-const _: () = assert!(size_of::<memora_log_stats_t>() == 7 * 8);
+const _: () = assert!(size_of::<memora_log_stats_t>() == 10 * 8);
 
 /// Takes one message of a poll. `message` and `data` are valid only until the function returns.
 #[allow(non_camel_case_types)]
@@ -181,11 +185,12 @@ impl LogReaderHandle {
     }
 }
 
-/// Opens the log `name` of `fabric`, or creates it with `options`. NULL: the defaults.
+/// Opens the log `name` of `fabric`, or creates it with `options`. NULL: the defaults. A log with files that is not there is made
+/// from them: positions go on where they ended, and named readers stand where they stood.
 ///
 /// On success `*log` is a new handle, to be closed with memora_channel_close(); else it is NULL.
 /// Returns MEMORA_OK, MEMORA_INVALID_ARGUMENT, MEMORA_INVALID_NAME, MEMORA_WRONG_KIND (it is no log), MEMORA_WRONG_OPTIONS,
-/// MEMORA_TOO_MANY_OBJECTS, MEMORA_FULL, MEMORA_NO_SPACE, MEMORA_READ_ONLY, MEMORA_CLOSED, MEMORA_FORKED, MEMORA_CORRUPT.
+/// MEMORA_TOO_MANY_OBJECTS, MEMORA_FULL, MEMORA_NO_SPACE, MEMORA_IO (a file), MEMORA_READ_ONLY, MEMORA_CLOSED, MEMORA_FORKED, MEMORA_CORRUPT.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn memora_log_open(
     fabric: *mut memora_fabric_t,
@@ -198,27 +203,11 @@ pub unsafe extern "C" fn memora_log_open(
         call(|border| {
             border.open(log, || {
                 let name = border.text(name, "name")?;
-                let options = log_options(border, options)?;
+                let options = options::log(border, options)?;
                 handles::with(handles::number(fabric), |fabric: &Fabric| fabric.channel(name, &options))
             })
         })
     }
-}
-
-fn log_options(border: &Border, options: *const memora_log_options_t) -> Result<ChannelOptions> {
-    let mut retention = Retention::default();
-    let mut overrun = OverrunPolicy::Overrun;
-    if !options.is_null() {
-        let options = border.options(options)?;
-        if options.bytes != 0 {
-            retention.bytes = options.bytes;
-        }
-        retention.age = (options.age_ms != 0).then(|| Duration::from_millis(options.age_ms));
-        overrun = options::overrun(options.overrun)?;
-        options::zero(options.reserved)?;
-    }
-    let retention = Some(retention);
-    Ok(ChannelOptions { kind: ChannelKind::Log, overrun, retention, ..ChannelOptions::default() })
 }
 
 /// Becomes an appender of the log.
@@ -275,6 +264,43 @@ pub unsafe extern "C" fn memora_appender_append(
             Ok(())
         })
     }
+}
+
+/// As memora_appender_append(), with a durability of its own: one of MEMORA_DURABILITY_*. With MEMORA_DURABILITY_SYNC the message is on
+/// the disk when the call returns; an error of the flush says that it is visible and not known to be durable.
+///
+/// Returns as memora_appender_append(), and MEMORA_INVALID_ARGUMENT for anything but MEMORA_DURABILITY_PROCESS on a log without
+/// files, MEMORA_NO_SPACE, MEMORA_POISONED (a sync failed, now or before), MEMORA_IO, MEMORA_TIMED_OUT (the disk hangs).
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn memora_appender_append_durable(
+    appender: *mut memora_appender_t,
+    data: *const c_void,
+    len: usize,
+    durability: u32,
+    position: *mut u64,
+) -> c_int {
+    // SAFETY: the pointers are those of a caller who keeps to the header.
+    unsafe {
+        call(|border| {
+            let data = border.bytes(data, len, "data")?;
+            let durability = options::durability(durability, 0)?;
+            let appended = handles::with(handles::number(appender), |appender: &AppenderHandle| {
+                appender.appender.with("appender", |appender| appender.append_durable(data, durability))
+            })?;
+            border.put(position, appended);
+            Ok(())
+        })
+    }
+}
+
+/// Waits until everything that anybody appended before, and where the named readers stand, is in files that are synced.
+///
+/// Returns MEMORA_OK, MEMORA_INVALID_ARGUMENT (the log has no files), MEMORA_WRONG_KIND, MEMORA_NO_SPACE, MEMORA_POISONED,
+/// MEMORA_IO, MEMORA_TIMED_OUT, MEMORA_READ_ONLY, MEMORA_CLOSED, MEMORA_FORKED, MEMORA_CORRUPT.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn memora_log_flush(log: *mut memora_channel_t) -> c_int {
+    // SAFETY: the handle is a number, nothing is read through it.
+    unsafe { call(|_| handles::with(handles::number(log), |log: &Channel| log.flush())) }
 }
 
 /// Becomes a reader of the log, which begins at `from`, one of MEMORA_FROM_*; `position` counts with MEMORA_FROM_POSITION. With
@@ -482,6 +508,9 @@ pub unsafe extern "C" fn memora_log_stats(
                 appenders: u64::from(appenders),
                 readers: figures.readers.len() as u64,
                 lag_max: figures.readers.iter().map(|reader| reader.lag).max().unwrap_or(0),
+                durable: figures.files.as_ref().map_or(0, |files| files.durable),
+                file_bytes: figures.files.as_ref().map_or(0, |files| files.bytes),
+                poisoned: figures.files.as_ref().map_or(0, |files| u64::from(files.poisoned)),
             };
             border.put_sized(stats, struct_size, figures)
         })

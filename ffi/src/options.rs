@@ -3,6 +3,7 @@
 
 use std::ffi::{c_char, c_int};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use memora_core as core;
 use memora_core::{Error, ErrorCode, Result};
@@ -183,6 +184,17 @@ pub struct memora_log_options_t {
     /// One of MEMORA_OVERRUN_*: with MEMORA_OVERRUN_BLOCK nothing is trimmed that a named reader has still to read. The default
     /// is MEMORA_OVERRUN_LOSE.
     pub overrun: u32,
+    /// What messages survive that are appended through this handle: one of MEMORA_DURABILITY_*; for a log with files. The default is
+    /// MEMORA_DURABILITY_ASYNC.
+    pub durability: u32,
+    /// Directory of files that hold the messages too, of this log alone. NULL: the log is in memory only.
+    pub dir: *const c_char,
+    /// Bytes that the files may take: then the oldest one is removed. 0: only `age_ms` removes files.
+    pub file_bytes_max: u64,
+    /// Bytes of each file. 0: the default.
+    pub file_bytes: u64,
+    /// With MEMORA_DURABILITY_ASYNC: milliseconds between two syncs. 0: the default.
+    pub interval_ms: u32,
     /// Must be 0.
     pub reserved: u32,
 }
@@ -282,6 +294,11 @@ options!(
         bytes: 0,
         age_ms: 0,
         overrun: MEMORA_OVERRUN_LOSE,
+        durability: MEMORA_DURABILITY_ASYNC,
+        dir: std::ptr::null(),
+        file_bytes_max: 0,
+        file_bytes: 0,
+        interval_ms: 0,
         reserved: 0,
     }
 );
@@ -506,7 +523,7 @@ pub(crate) fn channel(
         lane_bytes: if options.lane_bytes == 0 { default.lane_bytes } else { options.lane_bytes },
         acknowledge: acknowledge(border, &options)?,
         eject_after: (options.eject_after_ms != 0)
-            .then(|| std::time::Duration::from_millis(options.eject_after_ms.into())),
+            .then(|| Duration::from_millis(options.eject_after_ms.into())),
         timestamps: options.timestamps != 0,
         ..default
     })
@@ -525,7 +542,7 @@ fn acknowledge(border: &Border, options: &memora_channel_options_t) -> Result<Op
     };
     if options.acknowledge != 0 {
         let visibility = (options.visibility_ms != 0)
-            .then(|| std::time::Duration::from_millis(options.visibility_ms.into()));
+            .then(|| Duration::from_millis(options.visibility_ms.into()));
         return Ok(Some(core::Acknowledge { visibility, dead_letters }));
     }
     if options.visibility_ms != 0 || dead_letters.is_some() {
@@ -548,6 +565,41 @@ pub(crate) fn durability(number: u32, interval_ms: u32) -> Result<core::Durabili
         MEMORA_DURABILITY_SYNC => Ok(core::Durability::Sync),
         other => Err(unknown("durability", other)),
     }
+}
+
+/// The options of a log.
+pub(crate) fn log(border: &Border, options: *const memora_log_options_t) -> Result<core::ChannelOptions> {
+    let mut retention = core::Retention::default();
+    let (mut overrun, mut files) = (core::OverrunPolicy::Overrun, None);
+    if !options.is_null() {
+        let options = border.options(options)?;
+        zero(options.reserved)?;
+        if options.bytes != 0 {
+            retention.bytes = options.bytes;
+        }
+        retention.age = (options.age_ms != 0).then(|| Duration::from_millis(options.age_ms));
+        overrun = self::overrun(options.overrun)?;
+        files = log_files(border, &options)?;
+    }
+    let (kind, retention) = (core::ChannelKind::Log, Some(retention));
+    Ok(core::ChannelOptions { kind, overrun, retention, files, ..core::ChannelOptions::default() })
+}
+
+fn log_files(border: &Border, options: &memora_log_options_t) -> Result<Option<core::LogFiles>> {
+    let durability = durability(options.durability, options.interval_ms)?;
+    let Some(dir) = border.optional_text(options.dir, "dir")? else {
+        if options.file_bytes_max != 0 || options.file_bytes != 0 || options.interval_ms != 0 {
+            let text = "`file_bytes_max`, `file_bytes` and `interval_ms` need `dir`.";
+            return Err(Error::new(ErrorCode::InvalidArgument, text));
+        }
+        return Ok(None);
+    };
+    let mut files = core::LogFiles { durability, ..core::LogFiles::new(dir) };
+    files.bytes = (options.file_bytes_max != 0).then_some(options.file_bytes_max);
+    if options.file_bytes != 0 {
+        files.file_bytes = options.file_bytes;
+    }
+    Ok(Some(files))
 }
 
 /// The options of a store.
@@ -581,7 +633,7 @@ mod tests {
         assert_eq!(size_of::<memora_counter_options_t>(), 3 * 8 + 4 * 4);
         assert_eq!(size_of::<memora_set_options_t>(), 2 * 8 + 2 * 4);
         assert_eq!(size_of::<memora_channel_options_t>(), 2 * 8 + 8 * 4);
-        assert_eq!(size_of::<memora_log_options_t>(), 3 * 8 + 2 * 4);
+        assert_eq!(size_of::<memora_log_options_t>(), 6 * 8 + 4 * 4);
         assert_eq!(size_of::<memora_store_options_t>(), 3 * 8 + 4 * 4);
     }
 

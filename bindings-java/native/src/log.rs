@@ -8,9 +8,11 @@ use jni::objects::{JByteArray, JClass, JString};
 use jni::sys::{jboolean, jbyteArray, jint, jlong, jstring};
 use jni::{EnvUnowned, jni_mangle};
 use memora::{
-    ChannelKind, ChannelOptions, Error, ErrorCode, LogMessage, LogReader, OverrunPolicy, ReadFrom, Retention,
+    ChannelKind, ChannelOptions, Error, ErrorCode, LogFiles, LogMessage, LogReader, OverrunPolicy, ReadFrom,
+    Retention,
 };
 
+use crate::fabric::durability;
 use crate::guard::{Answer, Direct, guard};
 use crate::handles::{insert, with};
 use crate::object::{Kind, Object, OneAtATime};
@@ -29,7 +31,8 @@ pub struct Reading {
     buffer: Vec<u8>,
 }
 
-/// Opens a log, or makes it; `bytes` 0 is the default, `age_ms` 0 is no age.
+/// Opens a log, or makes it; `bytes` 0 is the default, `age_ms` 0 is no age. `dir` null is no files; `file_bytes_max` 0 is no limit,
+/// `file_bytes` 0 the default.
 #[jni_mangle("io.memora.internal.Native")]
 pub fn fabric_log<'l>(
     env: EnvUnowned<'l>,
@@ -39,6 +42,11 @@ pub fn fabric_log<'l>(
     bytes: jlong,
     age_ms: jlong,
     keeps_for_readers: jboolean,
+    dir: JString<'l>,
+    how: jint,
+    interval_ms: jint,
+    file_bytes_max: jlong,
+    file_bytes: jlong,
 ) -> jlong {
     guard(env, class, |jvm| {
         let log = jvm.text(&log)?.ok_or(ErrorCode::InvalidName)?;
@@ -48,9 +56,16 @@ pub fn fabric_log<'l>(
         }
         retention.age = (age_ms != 0).then(|| Duration::from_millis(age_ms as u64));
         let overrun = if keeps_for_readers { OverrunPolicy::Block } else { OverrunPolicy::Overrun };
-        let retention = Some(retention);
-        let options =
-            ChannelOptions { kind: ChannelKind::Log, overrun, retention, ..ChannelOptions::default() };
+        let mut files = jvm.text(&dir)?.map(LogFiles::new);
+        if let Some(files) = &mut files {
+            files.durability = durability(how, interval_ms)?;
+            files.bytes = u64::try_from(file_bytes_max).ok().filter(|bytes| *bytes > 0);
+            if file_bytes > 0 {
+                files.file_bytes = file_bytes as u64;
+            }
+        }
+        let (kind, retention) = (ChannelKind::Log, Some(retention));
+        let options = ChannelOptions { kind, overrun, retention, files, ..ChannelOptions::default() };
         with(handle, |object| {
             let channel = object.fabric()?.channel(&log, &options)?;
             insert(Object { parent: handle, kind: Kind::Channel(channel) })
@@ -92,6 +107,31 @@ pub fn append_array<'l>(
         let payload = jvm.bytes(&payload, start, len)?;
         with(handle, |object| Ok(object.appender()?.append(&payload)? as jlong))
     })
+}
+
+/// Milliseconds between two syncs of a message that asks for durability `async` by itself.
+const INTERVAL_MS: jint = 100;
+
+/// Appends from an array with a durability of its own: the position.
+#[jni_mangle("io.memora.internal.Native")]
+pub fn append_durable<'l>(
+    env: EnvUnowned<'l>,
+    class: JClass<'l>,
+    handle: jlong,
+    payload: JByteArray<'l>,
+    how: jint,
+) -> jlong {
+    guard(env, class, |jvm| {
+        let payload = jvm.all_bytes(&payload)?;
+        let how = durability(how, INTERVAL_MS)?;
+        with(handle, |object| Ok(object.appender()?.append_durable(&payload, how)? as jlong))
+    })
+}
+
+/// Waits until everything that was appended is in files that are synced.
+#[jni_mangle("io.memora.internal.Native")]
+pub fn log_flush<'l>(env: EnvUnowned<'l>, class: JClass<'l>, log: jlong) {
+    guard(env, class, |_| with(log, |object| Ok(object.channel()?.flush()?)))
 }
 
 fn read_from(from: jint, position: jlong) -> Answer<ReadFrom> {
@@ -237,9 +277,16 @@ pub fn log_stats<'l>(env: EnvUnowned<'l>, class: JClass<'l>, log: jlong) -> jstr
             let Some(of_log) = stats.log else {
                 return Err(Error::new(ErrorCode::WrongKind, "The channel is no log.").into());
             };
+            let (durable, file_bytes, poisoned) =
+                of_log.files.as_ref().map_or((0, 0, false), |files| (files.durable, files.bytes, files.poisoned));
             let mut lines = format!(
-                "{}\t{}\t{}\t{}\t{}",
-                of_log.oldest, of_log.end, of_log.bytes, of_log.bytes_max, stats.publishers
+                "{}\t{}\t{}\t{}\t{}\t{durable}\t{file_bytes}\t{}",
+                of_log.oldest,
+                of_log.end,
+                of_log.bytes,
+                of_log.bytes_max,
+                stats.publishers,
+                u8::from(poisoned)
             );
             for it in &of_log.readers {
                 lines.push_str(&format!("\n{}\t{}\t{}\t{}", u8::from(it.held), it.position, it.lag, it.name));

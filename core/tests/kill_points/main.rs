@@ -1,7 +1,7 @@
 //! Every named kill point, killed and frozen in a real process: the survivors go on at once, what was acknowledged is there, and the
 //! fabric passes its own check; a frozen victim then goes on as if nothing had happened.
 //!
-//! Thirteen scenarios reach the points: `cache`, `evict`, `store`, `ordered`, `transactions`, `channel`, `queue`, `log`, `log files`, `signal`, `service`, `fabric` (creation, attaching, objects) and `heir` (taking over from the dead
+//! Fourteen scenarios reach the points: `cache`, `evict`, `store`, `ordered`, `transactions`, `channel`, `parcel`, `queue`, `log`, `log files`, `signal`, `service`, `fabric` (creation, attaching, objects) and `heir` (taking over from the dead
 //! and from the stopped). A scenario is a random mix of everything that its objects can do, so a new kill point is covered when it is named.
 //!
 //! `MEMORA_KILL_ONLY=text` narrows a run to the points whose names contain the text, and tries more of their occurrences.
@@ -14,6 +14,7 @@ mod heir;
 mod log;
 mod log_files;
 mod ordered;
+mod parcel;
 mod queue;
 mod service;
 mod signal;
@@ -49,6 +50,8 @@ fn entry() {
         "cache" => cache::victim(&place),
         "store" => store::victim(&place),
         "channel" => channel::victim(&place),
+        "parcel" => parcel::victim(&place),
+        "sender" => parcel::sender(&place),
         "queue" => queue::victim(&place),
         "log" => log::victim(&place),
         "log files" => log_files::victim(&place),
@@ -151,7 +154,7 @@ impl Blow {
     }
 }
 
-const SCENARIOS: [Scenario; 13] = [
+const SCENARIOS: [Scenario; 14] = [
     cache::SCENARIO,
     evict::SCENARIO,
     channel::SCENARIO,
@@ -165,6 +168,7 @@ const SCENARIOS: [Scenario; 13] = [
     heir::SCENARIO,
     ordered::SCENARIO,
     transactions::SCENARIO,
+    parcel::SCENARIO,
 ];
 
 /// Points of the harness itself, which no operation reaches.
@@ -326,6 +330,11 @@ fn survivors_of_caches_that_evict_find_room_and_right_values() {
 #[test]
 fn survivors_of_a_channel_go_on_and_nothing_acknowledged_is_lost() {
     run_all(&channel::SCENARIO);
+}
+
+#[test]
+fn survivors_of_long_messages_read_each_whole_or_not_at_all_and_no_chunk_is_lost() {
+    run_all(&parcel::SCENARIO);
 }
 
 #[test]

@@ -8,7 +8,8 @@ import java.nio.ByteBuffer;
 import java.util.Objects;
 
 /**
- * Appends messages to a log. It never waits: what is in the way is trimmed.
+ * Appends messages to a log. It never waits for readers: what is in the way is trimmed. On a log with files it waits for the disk as
+ * the {@link Durability} says.
  *
  * <p><b>One thread at a time</b> may append; a second one at the same moment gets {@link ErrorCode#BUSY}. Any thread may close at
  * any time.
@@ -54,6 +55,19 @@ public final class Appender implements AutoCloseable {
             scratch.give();
             Reference.reachabilityFence(this);
         }
+    }
+
+    /**
+     * The same with a durability of its own: with {@link Durability#SYNC} the message is on the disk when the call returns. An error
+     * of the flush says that it is visible and not known to be durable.
+     *
+     * @throws MemoraException {@link ErrorCode#INVALID_ARGUMENT} for anything but {@link Durability#PROCESS} on a log without files
+     */
+    public long append(byte[] payload, Durability durability) {
+        Objects.requireNonNull(payload, "payload");
+        long position = Native.appendDurable(handle.number(), payload, durability.ordinal());
+        Reference.reachabilityFence(this);
+        return position;
     }
 
     /** Appends the remaining bytes of a buffer, whose position stays. */

@@ -249,11 +249,15 @@ public final class Fabric implements AutoCloseable {
         return new Topic(this, topicName, number);
     }
 
-    /** The log of a name, which is made with these options if it is not there. */
+    /**
+     * The log of a name, which is made with these options if it is not there. One with files goes on where these end.
+     */
     public Log log(String logName, LogOptions options) {
         Objects.requireNonNull(logName, "logName");
+        String directory = options.directory == null ? null : options.directory.toAbsolutePath().toString();
         long number = Native.fabricLog(
-                handle.number(), logName, options.bytes, options.ageMillis, options.keepsForReaders);
+                handle.number(), logName, options.bytes, options.ageMillis, options.keepsForReaders, directory,
+                options.durability.ordinal(), options.intervalMillis, options.fileBytesMax, options.fileBytes);
         return new Log(this, logName, number);
     }
 

@@ -71,6 +71,16 @@ public final class Log implements AutoCloseable {
         return ended;
     }
 
+    /**
+     * Waits until everything that anybody appended before, and where the named readers stand, is in files that are synced.
+     *
+     * @throws MemoraException {@link ErrorCode#INVALID_ARGUMENT} if the log has no files; {@link ErrorCode#POISONED} if a sync failed
+     */
+    public void flush() {
+        Native.logFlush(handle.number());
+        Reference.reachabilityFence(this);
+    }
+
     /** Figures of this log and its named readers. */
     public LogStats stats() {
         String text = Native.logStats(handle.number());

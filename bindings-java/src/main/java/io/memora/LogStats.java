@@ -10,9 +10,14 @@ import java.util.List;
  * @param bytes bytes of the records in blocks that hold messages which are kept
  * @param bytesMax bytes that the log takes at most
  * @param appenders appenders that hold a block now
+ * @param durable messages in front of this position are in files that are synced; 0 of a log without files
+ * @param fileBytes bytes of its files
+ * @param poisoned whether a failed sync has ended all appending
  * @param readers the named readers
  */
-public record LogStats(long oldest, long end, long bytes, long bytesMax, long appenders, List<Reader> readers) {
+public record LogStats(
+        long oldest, long end, long bytes, long bytesMax, long appenders, long durable, long fileBytes, boolean poisoned,
+        List<Reader> readers) {
     /**
      * A named reader.
      *
@@ -31,6 +36,8 @@ public record LogStats(long oldest, long end, long bytes, long bytesMax, long ap
             long lag = line.next();
             return new Reader(line.text(), held, position, lag);
         }).toList();
-        return new LogStats(first.next(), first.next(), first.next(), first.next(), first.next(), readers);
+        return new LogStats(
+                first.next(), first.next(), first.next(), first.next(), first.next(), first.next(), first.next(),
+                first.next() != 0, readers);
     }
 }

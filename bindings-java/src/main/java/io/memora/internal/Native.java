@@ -202,13 +202,19 @@ public final class Native {
 
     // Logs
 
-    public static native long fabricLog(long handle, String log, long bytes, long ageMillis, boolean keepsForReaders);
+    public static native long fabricLog(
+            long handle, String log, long bytes, long ageMillis, boolean keepsForReaders, String dir, int durability,
+            int intervalMillis, long fileBytesMax, long fileBytes);
 
     public static native long appender(long log);
 
     public static native long append(long handle, long payload, int len);
 
     public static native long appendArray(long handle, byte[] payload, int start, int len);
+
+    public static native long appendDurable(long handle, byte[] payload, int durability);
+
+    public static native void logFlush(long log);
 
     public static native long logReader(long log, String name, int from, long position);
 
