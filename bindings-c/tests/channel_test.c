@@ -296,7 +296,8 @@ static void bad_input_is_refused(void) {
     CODE(memora_cache_open(fabric, "bad", NULL, &cache), MEMORA_WRONG_KIND);
     CHECK(other == NULL && cache == NULL);
     OK(memora_publisher_open(made, &publisher));
-    CODE(memora_publisher_send(publisher, big, 1 << 20, NULL), MEMORA_VALUE_TOO_LONG);
+    /* Longer than any message of a fabric may be: it is not read. */
+    CODE(memora_publisher_send(publisher, big, (size_t) 129 << 20, NULL), MEMORA_VALUE_TOO_LONG);
     CODE(memora_publisher_try_send(publisher, NULL, 3, NULL), MEMORA_INVALID_ARGUMENT);
     CODE(memora_publisher_claim(publisher, 1 << 20, 1000), MEMORA_VALUE_TOO_LONG);
     CODE(memora_publisher_claim(publisher, SIZE_MAX, 1000), MEMORA_VALUE_TOO_LONG);
@@ -377,6 +378,40 @@ static void a_channel_tells_its_figures(void) {
     OK(memora_channel_close(made));
 }
 
+static void messages_longer_than_the_ring_arrive_whole_and_hold_their_publisher_back(void) {
+    enum { LEN = 1000003 };
+    memora_channel_t *made = channel("long", MEMORA_CHANNEL_BROADCAST, MEMORA_OVERRUN_BLOCK, 4096);
+    memora_publisher_t *publisher = NULL;
+    memora_subscriber_t *subscriber = NULL;
+    memora_message_t message;
+    char *sent = malloc(LEN), *got = malloc(LEN);
+    int i, round;
+    OK(memora_publisher_open(made, &publisher));
+    OK(memora_subscriber_open(made, NULL, &subscriber));
+    for (i = 0; i < LEN; i++) sent[i] = (char) (i * 31 + i / 251);
+    for (round = 0; round < 5; round++) {
+        OK(memora_publisher_try_send(publisher, sent, LEN, NULL));
+        OK(memora_publisher_send(publisher, sent, LEN - 7, NULL));
+        CODE(memora_publisher_try_send(publisher, sent, LEN, NULL), MEMORA_BACK_PRESSURE);
+        CODE(memora_publisher_send_timeout(publisher, sent, LEN, 2, NULL), MEMORA_TIMED_OUT);
+        OK(memora_publisher_try_send(publisher, "short", 5, NULL));
+        CODE(memora_subscriber_recv(subscriber, got, LEN - 1, 1000, &message), MEMORA_BUFFER_TOO_SMALL);
+        CHECK(message.len == LEN && memora_last_error_amount() == LEN);
+        OK(memora_subscriber_recv(subscriber, got, LEN, 1000, &message));
+        CHECK(message.len == LEN && memcmp(sent, got, LEN) == 0);
+        OK(memora_subscriber_recv(subscriber, got, LEN, 1000, &message));
+        CHECK(message.len == LEN - 7 && memcmp(sent, got, LEN - 7) == 0);
+        OK(memora_subscriber_recv(subscriber, got, LEN, 1000, &message));
+        CHECK(message.len == 5 && memcmp("short", got, 5) == 0);
+        OK(memora_subscriber_commit(subscriber));
+    }
+    OK(memora_publisher_close(publisher));
+    OK(memora_subscriber_close(subscriber));
+    OK(memora_channel_close(made));
+    free(sent);
+    free(got);
+}
+
 int main(int argc, char **argv) {
     begin("channel", argc, argv);
     OK(memora_fabric_open("test", &fabric));
@@ -392,6 +427,7 @@ int main(int argc, char **argv) {
     TEST(bad_input_is_refused);
     TEST(limits_and_times_may_be_extreme);
     TEST(a_channel_tells_its_figures);
+    TEST(messages_longer_than_the_ring_arrive_whole_and_hold_their_publisher_back);
     OK(memora_fabric_close(fabric));
     return finish();
 }

@@ -1,7 +1,9 @@
 /* Logs, their appenders and readers. */
 #include "testing.h"
 
+#include <signal.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <string.h>
 
 static memora_fabric_t *fabric;
@@ -166,6 +168,120 @@ static void kinds_and_options_that_do_not_fit_are_refused(void) {
     OK(memora_channel_close(log));
 }
 
+static void a_claim_is_a_message_when_it_is_committed_and_nothing_before(void) {
+    memora_channel_t *log = small("claimed", MEMORA_OVERRUN_LOSE);
+    memora_appender_t *appender = NULL, *other = NULL;
+    memora_log_reader_t *reader = NULL;
+    uint64_t position = 9;
+    OK(memora_appender_open(log, &appender));
+    OK(memora_appender_open(log, &other));
+    OK(memora_log_reader_open(log, NULL, MEMORA_FROM_OLDEST, 0, &reader));
+    CODE(memora_appender_commit(appender, &position), MEMORA_NOT_FOUND);
+    OK(memora_appender_claim(appender, 5));
+    CODE(memora_appender_claim(appender, 5), MEMORA_BUSY);
+    CODE(memora_appender_append(appender, "x", 1, NULL), MEMORA_BUSY);
+    OK(memora_appender_write(appender, 2, "aim", 3));
+    CODE(memora_appender_write(appender, 3, "aim", 3), MEMORA_INVALID_ARGUMENT);
+    CODE(memora_log_reader_recv(reader, &position, sizeof position, 0, NULL), MEMORA_NOT_FOUND);
+    OK(memora_appender_append(other, "between", 7, NULL));
+    OK(memora_appender_write(appender, 0, "cl", 2));
+    OK(memora_appender_commit(appender, &position));
+    CHECK(position == 1);
+    OK(memora_appender_claim(appender, 100));
+    OK(memora_appender_abort(appender));
+    CODE(memora_appender_abort(appender), MEMORA_NOT_FOUND);
+    CODE(memora_appender_claim(appender, 1 << 20), MEMORA_VALUE_TOO_LONG);
+    OK(memora_appender_append(appender, "after", 5, NULL));
+    CHECK(reads(reader, 0, "between") && reads(reader, 1, "claim") && reads(reader, 2, "after"));
+    OK(memora_appender_close(appender));
+    OK(memora_appender_close(other));
+    OK(memora_log_reader_close(reader));
+    OK(memora_channel_close(log));
+}
+
+static memora_channel_t *in_files(const char *home, memora_fabric_t **made) {
+    memora_fabric_options_t place;
+    memora_log_options_t options;
+    memora_channel_t *log = NULL;
+    OK(memora_fabric_options_init(&place, sizeof place));
+    place.home = home;
+    place.limit = 8u << 20;
+    OK(memora_fabric_open_with("files", &place, made));
+    OK(memora_log_options_init(&options, sizeof options));
+    CHECK(options.durability == MEMORA_DURABILITY_ASYNC && options.dir == NULL);
+    options.bytes = 256 * 1024;
+    options.dir = in_home("orders");
+    options.durability = MEMORA_DURABILITY_SYNC;
+    options.file_bytes = 64 * 1024;
+    options.file_bytes_max = 1 << 20;
+    OK(memora_log_open(*made, "orders", &options, &log));
+    return log;
+}
+
+/* Appends, reads a part, and is killed with everything open. */
+static int writer(void) {
+    static char home[512];
+    memora_fabric_t *own = NULL;
+    memora_appender_t *appender = NULL;
+    memora_log_reader_t *reader = NULL;
+    memora_log_stats_t stats;
+    uint64_t position = 9;
+    snprintf(home, sizeof home, "%s", in_home("first"));
+    memora_channel_t *log = in_files(home, &own);
+    OK(memora_appender_open(log, &appender));
+    OK(memora_appender_append(appender, "paid", 4, &position));
+    CHECK(position == 0);
+    OK(memora_appender_append_durable(appender, "seen", 4, MEMORA_DURABILITY_PROCESS, &position));
+    OK(memora_log_reader_open(log, "audit", MEMORA_FROM_OLDEST, 0, &reader));
+    CHECK(reads(reader, 0, "paid"));
+    OK(memora_log_reader_commit(reader));
+    OK(memora_log_flush(log));
+    OK(memora_log_stats(log, &stats, sizeof stats));
+    CHECK(stats.durable == 2 && stats.file_bytes > 0 && stats.poisoned == 0);
+    raise(SIGKILL);
+    return 1;
+}
+
+static void a_log_in_files_goes_on_when_everything_was_killed_and_the_fabric_is_gone(void) {
+    static char home[512];
+    memora_fabric_t *own = NULL;
+    memora_appender_t *appender = NULL;
+    memora_log_reader_t *reader = NULL, *audit = NULL;
+    memora_channel_t *log, *memory;
+    uint64_t position = 9;
+    CHECK(wait_for(start(writer)) == -SIGKILL);
+    snprintf(home, sizeof home, "%s", in_home("second"));
+    log = in_files(home, &own);
+    OK(memora_appender_open(log, &appender));
+    OK(memora_appender_append(appender, "shipped", 7, &position));
+    CHECK(position == 2);
+    OK(memora_log_reader_open(log, NULL, MEMORA_FROM_OLDEST, 0, &reader));
+    OK(memora_log_reader_open(log, "audit", MEMORA_FROM_OLDEST, 0, &audit));
+    CHECK(reads(reader, 0, "paid") && reads(reader, 1, "seen") && reads(reader, 2, "shipped"));
+    CHECK(reads(audit, 1, "seen"));
+    OK(memora_appender_close(appender));
+    OK(memora_log_reader_close(reader));
+    OK(memora_log_reader_close(audit));
+    OK(memora_channel_close(log));
+    OK(memora_fabric_close(own));
+    memory = small("memory", MEMORA_OVERRUN_LOSE);
+    CODE(memora_log_flush(memory), MEMORA_INVALID_ARGUMENT);
+    OK(memora_appender_open(memory, &appender));
+    CODE(memora_appender_append_durable(appender, "x", 1, MEMORA_DURABILITY_SYNC, NULL), MEMORA_INVALID_ARGUMENT);
+    CODE(memora_appender_append_durable(appender, "x", 1, 9, NULL), MEMORA_INVALID_ARGUMENT);
+    OK(memora_appender_close(appender));
+    OK(memora_channel_close(memory));
+}
+
+static void options_of_files_need_a_directory(void) {
+    memora_log_options_t options;
+    memora_channel_t *made = NULL;
+    OK(memora_log_options_init(&options, sizeof options));
+    options.file_bytes_max = 1 << 20;
+    CODE(memora_log_open(fabric, "bad", &options, &made), MEMORA_INVALID_ARGUMENT);
+    CHECK(strstr(memora_last_error_message(), "dir") != NULL);
+}
+
 int main(int argc, char **argv) {
     begin("log", argc, argv);
     OK(memora_fabric_open("test", &fabric));
@@ -173,6 +289,9 @@ int main(int argc, char **argv) {
     TEST(a_named_reader_goes_on_and_trims_are_counted);
     TEST(what_a_reader_has_to_read_is_kept_on_a_log_that_blocks);
     TEST(kinds_and_options_that_do_not_fit_are_refused);
+    TEST(a_claim_is_a_message_when_it_is_committed_and_nothing_before);
+    TEST(a_log_in_files_goes_on_when_everything_was_killed_and_the_fabric_is_gone);
+    TEST(options_of_files_need_a_directory);
     OK(memora_fabric_close(fabric));
     return finish();
 }

@@ -9,6 +9,7 @@ use memora_core::limits::WAIT_SLICE_MS;
 use memora_core::{Channel, Error, ErrorCode, Fabric, Message, Publisher, Result, Subscriber, WaitSet};
 
 use crate::cache::memora_bytes_t;
+use crate::claiming::Claiming;
 use crate::exclusive::Exclusive;
 use crate::fabric::memora_fabric_t;
 use crate::guard::{Border, call};
@@ -76,10 +77,7 @@ pub(crate) struct PublisherHandle {
 
 struct Publishing {
     publisher: Publisher,
-    /// The bytes of the message that is claimed: they go into the lane with the commit.
-    claim: Option<Vec<u8>>,
-    /// The room of the last claim, for the next.
-    spare: Vec<u8>,
+    claiming: Claiming,
 }
 
 /// A subscriber behind a handle.
@@ -211,9 +209,7 @@ impl SubscriberHandle {
 
 impl PublisherHandle {
     fn new(publisher: Publisher) -> PublisherHandle {
-        PublisherHandle {
-            publisher: Exclusive::new(Publishing { publisher, claim: None, spare: Vec::new() }),
-        }
+        PublisherHandle { publisher: Exclusive::new(Publishing { publisher, claiming: Claiming::default() }) }
     }
 
     /// Nobody sends any more; who waits is told.
@@ -226,7 +222,7 @@ impl PublisherHandle {
     #[inline]
     fn send(&self, data: &[u8], timeout_ms: i64) -> Result<u64> {
         self.publisher.with("publisher", |publishing| {
-            publishing.unclaimed()?;
+            publishing.claiming.none()?;
             match publishing.publisher.try_send(data) {
                 Err(error) if error.code() == ErrorCode::BackPressure && timeout_ms != 0 => {
                     self.wait_and_send(&mut publishing.publisher, data, timeout_ms)
@@ -239,7 +235,7 @@ impl PublisherHandle {
     /// Sends messages that come together or not at all, waiting as long as said.
     fn send_all(&self, messages: &[&[u8]], timeout_ms: i64) -> Result<u64> {
         self.publisher.with("publisher", |publishing| {
-            publishing.unclaimed()?;
+            publishing.claiming.none()?;
             match publishing.publisher.try_send_all(messages) {
                 Err(error) if error.code() == ErrorCode::BackPressure && timeout_ms != 0 => {}
                 other => return other,
@@ -266,7 +262,7 @@ impl PublisherHandle {
     /// Claims room for one message, waiting as long as said.
     fn claim(&self, len: usize, timeout_ms: i64) -> Result<()> {
         self.publisher.with("publisher", |publishing| {
-            publishing.unclaimed()?;
+            publishing.claiming.none()?;
             let deadline = deadline(timeout_ms);
             loop {
                 // Room that was found stays: only this publisher takes it.
@@ -282,63 +278,30 @@ impl PublisherHandle {
                     }
                     Err(error) => return Err(error),
                 }
-                let mut bytes = std::mem::take(&mut publishing.spare);
-                bytes.clear();
-                bytes.resize(len, 0);
-                publishing.claim = Some(bytes);
+                publishing.claiming.begin(len);
                 return Ok(());
             }
         })
     }
 
     fn write(&self, at: usize, data: &[u8]) -> Result<()> {
-        self.publisher.with("publisher", |publishing| {
-            let claim = publishing.claimed()?;
-            let len = claim.len();
-            let place = at.checked_add(data.len()).and_then(|end| claim.get_mut(at..end));
-            let Some(place) = place else {
-                let text = format!("{} bytes at {at} do not fit a claim of {len} bytes.", data.len());
-                return Err(Error::new(ErrorCode::InvalidArgument, text));
-            };
-            place.copy_from_slice(data);
-            Ok(())
-        })
+        self.publisher.with("publisher", |publishing| publishing.claiming.write(at, data))
     }
 
     fn commit(&self) -> Result<u64> {
         self.publisher.with("publisher", |publishing| {
-            publishing.claimed()?;
-            let Publishing { publisher, claim, spare } = publishing;
-            let bytes = claim.as_deref().unwrap_or_default();
+            let Publishing { publisher, claiming } = publishing;
+            let bytes = claiming.bytes()?;
             let mut room = publisher.try_claim(bytes.len())?;
             room.write(0, bytes)?;
             let position = room.commit()?;
-            *spare = claim.take().unwrap_or_default();
+            claiming.end()?;
             Ok(position)
         })
     }
 
     fn abort(&self) -> Result<()> {
-        self.publisher.with("publisher", |publishing| {
-            publishing.claimed()?;
-            publishing.spare = publishing.claim.take().unwrap_or_default();
-            Ok(())
-        })
-    }
-}
-
-impl Publishing {
-    fn unclaimed(&self) -> Result<()> {
-        match self.claim {
-            None => Ok(()),
-            Some(_) => Err(Error::new(ErrorCode::Busy, "A message is claimed: commit it or abort it first.")),
-        }
-    }
-
-    fn claimed(&mut self) -> Result<&mut Vec<u8>> {
-        self.claim
-            .as_mut()
-            .ok_or_else(|| Error::new(ErrorCode::NotFound, "No message is claimed: claim one first."))
+        self.publisher.with("publisher", |publishing| publishing.claiming.end())
     }
 }
 

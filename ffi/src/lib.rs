@@ -24,6 +24,7 @@ mod handles;
 
 pub mod cache;
 pub mod channel;
+mod claiming;
 pub mod compute;
 pub mod errors;
 pub mod events;

@@ -4,11 +4,10 @@
 use std::cell::Cell;
 use std::ffi::{c_char, c_int, c_void};
 
-use memora_core::{
-    Appender, Channel, Error, ErrorCode, Fabric, LogMessage, LogReader, ReadFrom, Result,
-};
+use memora_core::{Appender, Channel, Error, ErrorCode, Fabric, LogMessage, LogReader, ReadFrom, Result};
 
 use crate::channel::{in_slices, memora_channel_t};
+use crate::claiming::Claiming;
 use crate::exclusive::Exclusive;
 use crate::fabric::memora_fabric_t;
 use crate::guard::{Answer, Border, call};
@@ -93,7 +92,12 @@ pub const MEMORA_FROM_POSITION: u32 = 2;
 
 /// An appender behind a handle.
 pub(crate) struct AppenderHandle {
-    appender: Exclusive<Appender>,
+    appender: Exclusive<Appending>,
+}
+
+struct Appending {
+    appender: Appender,
+    claiming: Claiming,
 }
 
 impl AppenderHandle {
@@ -101,6 +105,32 @@ impl AppenderHandle {
     pub(crate) fn end(&self) -> Result<()> {
         self.appender.close();
         Ok(())
+    }
+
+    fn append(&self, append: impl FnOnce(&mut Appender) -> Result<u64>) -> Result<u64> {
+        self.appender.with("appender", |appending| {
+            appending.claiming.none()?;
+            append(&mut appending.appender)
+        })
+    }
+
+    fn claim(&self, len: usize) -> Result<()> {
+        self.appender.with("appender", |appending| {
+            appending.claiming.none()?;
+            // Room that was found stays: only this appender takes it.
+            appending.appender.claim(len)?.abort();
+            appending.claiming.begin(len);
+            Ok(())
+        })
+    }
+
+    fn commit(&self) -> Result<u64> {
+        self.appender.with("appender", |appending| {
+            let Appending { appender, claiming } = appending;
+            let position = appender.append(claiming.bytes()?)?;
+            claiming.end()?;
+            Ok(position)
+        })
     }
 }
 
@@ -225,7 +255,8 @@ pub unsafe extern "C" fn memora_appender_open(
         call(|border| {
             border.open(appender, || {
                 handles::with(handles::number(log), |log: &Channel| log.appender())
-                    .map(|appender| AppenderHandle { appender: Exclusive::new(appender) })
+                    .map(|appender| Appending { appender, claiming: Claiming::default() })
+                    .map(|appending| AppenderHandle { appender: Exclusive::new(appending) })
             })
         })
     }
@@ -258,7 +289,7 @@ pub unsafe extern "C" fn memora_appender_append(
         call(|border| {
             let data = border.bytes(data, len, "data")?;
             let appended = handles::with(handles::number(appender), |appender: &AppenderHandle| {
-                appender.appender.with("appender", |appender| appender.append(data))
+                appender.append(|appender| appender.append(data))
             })?;
             border.put(position, appended);
             Ok(())
@@ -285,10 +316,77 @@ pub unsafe extern "C" fn memora_appender_append_durable(
             let data = border.bytes(data, len, "data")?;
             let durability = options::durability(durability, 0)?;
             let appended = handles::with(handles::number(appender), |appender: &AppenderHandle| {
-                appender.appender.with("appender", |appender| appender.append_durable(data, durability))
+                appender.append(|appender| appender.append_durable(data, durability))
             })?;
             border.put(position, appended);
             Ok(())
+        })
+    }
+}
+
+/// Claims room for a message of `len` bytes. Then write it with memora_appender_write(), and commit or abort it. It has no position
+/// before the commit, and nobody waits for it. Bytes that are not written are 0.
+///
+/// Returns as memora_appender_append(), and MEMORA_BUSY when a message is claimed already.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn memora_appender_claim(appender: *mut memora_appender_t, len: usize) -> c_int {
+    // SAFETY: the handle is a number, nothing is read through it.
+    unsafe {
+        call(|_| handles::with(handles::number(appender), |appender: &AppenderHandle| appender.claim(len)))
+    }
+}
+
+/// Writes `len` bytes at byte `at` of the message that is claimed. In any order, any number of times.
+///
+/// Returns MEMORA_OK, MEMORA_NOT_FOUND (no message is claimed), MEMORA_INVALID_ARGUMENT (also when the bytes do not fit),
+/// MEMORA_BUSY, MEMORA_CLOSED.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn memora_appender_write(
+    appender: *mut memora_appender_t,
+    at: usize,
+    data: *const c_void,
+    len: usize,
+) -> c_int {
+    // SAFETY: the pointers are those of a caller who keeps to the header.
+    unsafe {
+        call(|border| {
+            let data = border.bytes(data, len, "data")?;
+            handles::with(handles::number(appender), |appender: &AppenderHandle| {
+                appender.appender.with("appender", |appending| appending.claiming.write(at, data))
+            })
+        })
+    }
+}
+
+/// Makes the message that is claimed visible to the readers. `*position` (may be NULL) becomes its position.
+///
+/// Returns as memora_appender_append(), and MEMORA_NOT_FOUND (no message is claimed). After an error of MEMORA_LOG_FULL the claim stands.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn memora_appender_commit(
+    appender: *mut memora_appender_t,
+    position: *mut u64,
+) -> c_int {
+    // SAFETY: the pointers are those of a caller who keeps to the header.
+    unsafe {
+        call(|border| {
+            let appended = handles::with(handles::number(appender), AppenderHandle::commit)?;
+            border.put(position, appended);
+            Ok(())
+        })
+    }
+}
+
+/// Gives the message that is claimed up. Nobody has seen anything of it.
+///
+/// Returns MEMORA_OK, MEMORA_NOT_FOUND (no message is claimed), MEMORA_BUSY, MEMORA_INVALID_ARGUMENT, MEMORA_CLOSED.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn memora_appender_abort(appender: *mut memora_appender_t) -> c_int {
+    // SAFETY: the handle is a number, nothing is read through it.
+    unsafe {
+        call(|_| {
+            handles::with(handles::number(appender), |appender: &AppenderHandle| {
+                appender.appender.with("appender", |appending| appending.claiming.end())
+            })
         })
     }
 }

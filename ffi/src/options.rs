@@ -541,8 +541,8 @@ fn acknowledge(border: &Border, options: &memora_channel_options_t) -> Result<Op
         _ => return wrong("`deliveries_max` and `dead_letters` belong together: set both, or none."),
     };
     if options.acknowledge != 0 {
-        let visibility = (options.visibility_ms != 0)
-            .then(|| Duration::from_millis(options.visibility_ms.into()));
+        let visibility =
+            (options.visibility_ms != 0).then(|| Duration::from_millis(options.visibility_ms.into()));
         return Ok(Some(core::Acknowledge { visibility, dead_letters }));
     }
     if options.visibility_ms != 0 || dead_letters.is_some() {

@@ -277,8 +277,10 @@ pub fn log_stats<'l>(env: EnvUnowned<'l>, class: JClass<'l>, log: jlong) -> jstr
             let Some(of_log) = stats.log else {
                 return Err(Error::new(ErrorCode::WrongKind, "The channel is no log.").into());
             };
-            let (durable, file_bytes, poisoned) =
-                of_log.files.as_ref().map_or((0, 0, false), |files| (files.durable, files.bytes, files.poisoned));
+            let (durable, file_bytes, poisoned) = of_log
+                .files
+                .as_ref()
+                .map_or((0, 0, false), |files| (files.durable, files.bytes, files.poisoned));
             let mut lines = format!(
                 "{}\t{}\t{}\t{}\t{}\t{durable}\t{file_bytes}\t{}",
                 of_log.oldest,

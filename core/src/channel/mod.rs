@@ -90,7 +90,8 @@ pub(crate) use gate::Gate;
 pub(crate) use inherit::{inherit, names_ring};
 pub(crate) use log::files::check_directory;
 pub use log::{
-    Appender, LogFileStats, LogFiles, LogMessage, LogReader, LogReaderInfo, LogStats, ReadFrom, Retention,
+    Appender, LogClaim, LogFileStats, LogFiles, LogMessage, LogReader, LogReaderInfo, LogStats, ReadFrom,
+    Retention,
 };
 pub(crate) use log::{bytes_needed, settle_options};
 pub use outbox::Outbox;

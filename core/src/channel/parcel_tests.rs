@@ -224,7 +224,7 @@ fn what_a_dead_publisher_did_not_publish_is_nowhere_and_what_it_did_is_whole() {
             let chunks = area.write_parcel(&[], &message).unwrap();
             let reference = area.lane_ref(publisher.lane()).unwrap().unwrap();
             let (lane, state) = (area.lane(reference).unwrap(), area.lane_state(publisher.lane()).unwrap());
-            let mut head = lane.head::<false>().unwrap();
+            let mut head = lane.head::<false>(&*area.ground, state.generation()).unwrap();
             if step > 0 {
                 lane.begin::<false>(&mut head, PARCEL_WORDS);
                 area.name_parcel(lane, chunks[0], head.position, 40_000, state.generation()).unwrap();
@@ -282,7 +282,7 @@ fn a_late_helper_does_not_take_back_the_name_of_a_successors_parcel() {
     let chunks = area.write_parcel(&[], &long(20_000, 0)).unwrap();
     let lane = area.lane(area.lane_ref(index).unwrap().unwrap()).unwrap();
     let state: LaneState = area.lane_state(index).unwrap();
-    let head = lane.head::<false>().unwrap();
+    let head = lane.head::<false>(&*area.ground, state.generation()).unwrap();
     area.name_parcel(lane, chunks[0], head.position, 20_000, state.generation()).unwrap();
     area.drop_unsent_parcel(lane, seen).unwrap();
     assert_eq!(lane.parcel_word().load(Relaxed), chunks[0].word());

@@ -109,6 +109,11 @@ impl Appender {
     #[inline(never)]
     fn append_to_files(&mut self, message: &[u8], durability: Durability) -> Result<u64> {
         let position = self.put_accepted(message)?;
+        self.shown(position, durability)
+    }
+
+    /// A message is visible at `position`: wakes who waits, and waits itself for what was asked for.
+    fn shown(&mut self, position: u64, durability: Durability) -> Result<u64> {
         self.area.data().notify();
         if durability == Durability::Sync {
             self.area.flush()?;
@@ -118,11 +123,47 @@ impl Appender {
 
     /// As `put`, unless the files say that nothing is to be added.
     fn put_accepted(&mut self, message: &[u8]) -> Result<u64> {
+        self.accept()?;
+        self.put(message)
+    }
+
+    /// An error if the files say that nothing is to be added.
+    fn accept(&self) -> Result<()> {
         if self.durability.is_some() {
             self.area.ground.usable()?;
             self.area.accept()?;
         }
-        self.put(message)
+        Ok(())
+    }
+
+    /// Room for a message that is written in place: where its record begins in the log.
+    pub(super) fn begin_accepted(&mut self, len: u64) -> Result<u64> {
+        self.accept()?;
+        self.begin(len)
+    }
+
+    /// The payload of a record that was begun and not finished.
+    pub(super) fn payload(&self, at: u64, len: u64) -> Result<crate::shm::Span<'_>> {
+        self.claimed_here()?;
+        self.area.log()?.ring().span(at + record::HEADER, len)
+    }
+
+    /// An error if the block of a claim is not this thread's: it may be another's by now.
+    fn claimed_here(&self) -> Result<()> {
+        if self.is_held_here() {
+            return Ok(());
+        }
+        let text = format!("A message of the log `{}` was claimed by another thread.", self.area.name);
+        Err(Error::new(ErrorCode::Closed, text))
+    }
+
+    /// Makes the message visible that was written in place.
+    pub(super) fn finish_claim(&mut self, at: u64, len: u64) -> Result<u64> {
+        self.accept()?;
+        self.area.ground.usable()?;
+        self.claimed_here()?;
+        let position = self.finish(at, len)?;
+        self.shown(position, self.durability.unwrap_or(Durability::Process))
     }
 
     /// Waits until everything that anybody appended before is in files that are synced. `InvalidArgument` if the log has no files.
@@ -172,18 +213,30 @@ impl Appender {
     /// Makes a message visible, without waking anybody.
     #[inline(always)]
     fn put(&mut self, message: &[u8]) -> Result<u64> {
+        let len = message.len() as u64;
+        let at = self.begin(len)?;
+        self.area.log()?.ring().copy_in(at + record::HEADER, message)?;
+        self.finish(at, len)
+    }
+
+    /// Where in the log there is room for the record of a message of `len` bytes, in a block that the calling thread holds.
+    #[inline(always)]
+    fn begin(&mut self, len: u64) -> Result<u64> {
         self.area.ground.usable()?;
         if !self.is_held_here() {
             self.adopt()?;
         }
-        let len = message.len() as u64;
         if len > self.area.message_len_max {
             return Err(self.too_long(len));
         }
+        self.room(align8(record::HEADER + len))
+    }
+
+    /// Makes the message visible whose payload stands in the record at `at`, which was begun just now.
+    #[inline(always)]
+    fn finish(&mut self, at: u64, len: u64) -> Result<u64> {
         let need = align8(record::HEADER + len);
-        let at = self.room(need)?;
         let ring = self.area.log()?.ring();
-        ring.copy_in(at + record::HEADER, message)?;
         // ORDER Relaxed: bytes of the publisher; the cell orders them.
         ring.word(at + record::LEN).store(len, Ordering::Relaxed);
         kill_point!("channel.log_record.written");

@@ -18,13 +18,14 @@
 //! | `index` | cells and records of an open log: the end, the record at a position |
 //! | `trim` | what is too old, or stands in the way |
 //! | `room` | blocks: taking, closing, what the dead leave |
-//! | `appender` | the sending end |
+//! | `appender`, `claim` | the sending end |
 //! | `reader` | the receiving end |
 //! | `files` | logs that are also in files |
 //! | `check` | every invariant |
 
 mod appender;
 pub(super) mod check;
+mod claim;
 pub(crate) mod files;
 mod index;
 pub mod layout;
@@ -48,6 +49,7 @@ mod tests;
 use std::time::Duration;
 
 pub use appender::Appender;
+pub use claim::LogClaim;
 pub use files::LogFiles;
 pub use index::{Part, create};
 pub use reader::{LogMessage, LogReader, ReadFrom};

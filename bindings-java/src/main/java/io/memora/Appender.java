@@ -1,10 +1,12 @@
 package io.memora;
 
 import io.memora.internal.Handle;
+import io.memora.internal.Memory;
 import io.memora.internal.Native;
 import io.memora.internal.Scratch;
 import java.lang.ref.Reference;
 import java.nio.ByteBuffer;
+import java.time.Duration;
 import java.util.Objects;
 
 /**
@@ -16,6 +18,7 @@ import java.util.Objects;
  */
 public final class Appender implements AutoCloseable {
     private final Handle handle;
+    private final ClaimRoom claims = new ClaimRoom();
     /** Holds the log open for as long as this is in use. */
     private final Log log;
 
@@ -86,6 +89,21 @@ public final class Appender implements AutoCloseable {
             scratch.give();
             Reference.reachabilityFence(this);
         }
+    }
+
+    /**
+     * Memory for a message of this length, to be written in place and then committed, which gives its position in the log, or aborted. It
+     * is used again for the next claim: one at a time.
+     */
+    public Claim claim(int len) {
+        return claims.claim(this::commit, len);
+    }
+
+    private long commit(Memory memory, int len, Duration timeout) {
+        long position = Native.append(handle.number(), memory.address(), len);
+        Reference.reachabilityFence(memory);
+        Reference.reachabilityFence(this);
+        return position;
     }
 
     /** Closes this appender; what it appended stays. The second time does nothing. */

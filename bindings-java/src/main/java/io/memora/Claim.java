@@ -5,16 +5,21 @@ import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
 import java.time.Duration;
 
-/** Memory for one message, from {@link Publisher#claim}. Closing it without a commit aborts it: nothing is sent. */
+/**
+ * Memory for one message, from {@link Publisher#claim} or {@link Appender#claim}. Closing it without a commit aborts it: nothing is
+ * sent.
+ */
 public final class Claim implements AutoCloseable {
-    private final Publisher publisher;
+    private final ClaimRoom room;
+    private final ClaimRoom.Sink sink;
     private final Memory memory;
     private final ByteBuffer buffer;
     private final int len;
     private boolean open = true;
 
-    Claim(Publisher publisher, Memory memory, int len) {
-        this.publisher = publisher;
+    Claim(ClaimRoom room, ClaimRoom.Sink sink, Memory memory, int len) {
+        this.room = room;
+        this.sink = sink;
         this.memory = memory;
         this.len = len;
         this.buffer = memory.buffer().slice(0, len).order(ByteOrder.BIG_ENDIAN);
@@ -34,7 +39,7 @@ public final class Claim implements AutoCloseable {
     /** The same for so long; after {@link Publisher#BACK_PRESSURE} the claim is open still. */
     public long commit(Duration timeout) {
         check();
-        long position = publisher.commit(memory, len, timeout);
+        long position = sink.commit(memory, len, timeout);
         if (position != Publisher.BACK_PRESSURE) {
             close();
         }
@@ -57,7 +62,7 @@ public final class Claim implements AutoCloseable {
     public void close() {
         if (open) {
             open = false;
-            publisher.claimEnded();
+            room.ended();
         }
     }
 }

@@ -10,7 +10,6 @@ import java.time.Duration;
 import java.util.Arrays;
 import java.util.List;
 import java.util.Objects;
-import java.util.concurrent.atomic.AtomicBoolean;
 
 /**
  * Sends messages into a channel. What one publisher sends arrives in that order.
@@ -29,8 +28,7 @@ public final class Publisher implements AutoCloseable {
     private final Handle handle;
     /** Holds the channel open for as long as this is in use. */
     private final Channel channel;
-    private Memory claimed;
-    private final AtomicBoolean claiming = new AtomicBoolean();
+    private final ClaimRoom claims = new ClaimRoom();
 
     Publisher(Channel channel, long number) {
         this.channel = channel;
@@ -151,33 +149,14 @@ public final class Publisher implements AutoCloseable {
      * next claim: one at a time.
      */
     public Claim claim(int len) {
-        if (len < 0) {
-            throw new MemoraException(ErrorCode.INVALID_ARGUMENT, "The length of a message is " + len + ".", 0, null);
-        }
-        if (!claiming.compareAndSet(false, true)) {
-            throw new MemoraException(ErrorCode.BUSY,
-                    "This publisher has an open claim: commit or abort it before the next one.", 0, null);
-        }
-        try {
-            if (claimed == null || claimed.capacity() < len) {
-                claimed = new Memory(Math.max(4096, len));
-            }
-            return new Claim(this, claimed, len);
-        } catch (OutOfMemoryError error) {
-            claiming.set(false);
-            throw error;
-        }
+        return claims.claim(this::commit, len);
     }
 
-    long commit(Memory memory, int len, Duration timeout) {
+    private long commit(Memory memory, int len, Duration timeout) {
         long position = Waiting.until(timeout, wait -> Native.send(handle.number(), memory.address(), len, wait));
         Reference.reachabilityFence(memory);
         Reference.reachabilityFence(this);
         return position;
-    }
-
-    void claimEnded() {
-        claiming.set(false);
     }
 
     static Duration forEver() {

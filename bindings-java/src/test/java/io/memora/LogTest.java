@@ -11,10 +11,12 @@ import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import java.nio.ByteBuffer;
+import java.nio.file.Path;
 import java.time.Duration;
 import java.util.ArrayList;
 import java.util.List;
 import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
 
 class LogTest extends WithFabric {
     private static final Duration LONG = Duration.ofSeconds(20);
@@ -153,5 +155,68 @@ class LogTest extends WithFabric {
                 assertTrue(message.timeMillis() > 0);
             }
         }
+    }
+
+    @Test
+    void aClaimIsAMessageWhenItIsCommittedAndNothingBefore() {
+        try (Log log = fabric.log("claimed", SMALL);
+                Appender appender = log.appender();
+                LogReader reader = log.reader(LogPosition.OLDEST)) {
+            Claim claim = appender.claim(3);
+            claim.buffer().put(0, bytes("abc"));
+            fails(ErrorCode.BUSY, () -> appender.claim(1));
+            assertNull(reader.tryRecv());
+            appender.append(bytes("between"));
+            assertEquals(1, claim.commit());
+            fails(ErrorCode.CLOSED, claim::commit);
+            appender.claim(5).abort();
+            try (Claim dropped = appender.claim(5)) {
+                assertEquals(5, dropped.buffer().capacity());
+            }
+            fails(ErrorCode.INVALID_ARGUMENT, () -> appender.claim(-1));
+            assertEquals(List.of("0 between", "1 abc"), drain(reader));
+            try (Claim tooLong = appender.claim(100_000)) {
+                fails(ErrorCode.VALUE_TOO_LONG, tooLong::commit);
+            }
+        }
+    }
+
+    @Test
+    void aLogInFilesGoesOnInAnotherFabric(@TempDir Path place) {
+        LogOptions options = SMALL.in(place.resolve("orders")).durability(Durability.SYNC).fileBytes(64 * 1024)
+                .fileBytesMax(1 << 20).interval(Duration.ofMillis(20));
+        try (Fabric first = Fabric.builder("lost").limit(LIMIT).home(directory.resolve("first")).open()) {
+            try (Log log = first.log("orders", options); Appender appender = log.appender()) {
+                assertEquals(0, appender.append(bytes("paid")));
+                assertEquals(1, appender.append(bytes("seen"), Durability.PROCESS));
+                try (LogReader reader = log.reader("audit", LogPosition.OLDEST)) {
+                    assertEquals("paid", string(reader.tryRecv().payload()));
+                    reader.commit();
+                }
+                log.flush();
+                LogStats stats = log.stats();
+                assertEquals(2, stats.durable());
+                assertTrue(stats.fileBytes() > 0);
+                assertFalse(stats.poisoned());
+                fails(ErrorCode.WRONG_OPTIONS, () -> first.log("orders", SMALL));
+            }
+        }
+        // Another fabric in another place: as after a reboot, when nothing but the files is left.
+        try (Fabric second = Fabric.builder("lost").limit(LIMIT).home(directory.resolve("second")).open();
+                Log log = second.log("orders", options);
+                Appender appender = log.appender()) {
+            assertEquals(2, appender.append(bytes("shipped")));
+            try (LogReader reader = log.reader(LogPosition.OLDEST); LogReader audit = log.reader("audit", LogPosition.OLDEST)) {
+                assertEquals(List.of("0 paid", "1 seen", "2 shipped"), drain(reader));
+                assertEquals(List.of("1 seen", "2 shipped"), drain(audit));
+            }
+        }
+        try (Log memory = fabric.log("memory", SMALL); Appender appender = memory.appender()) {
+            fails(ErrorCode.INVALID_ARGUMENT, memory::flush);
+            fails(ErrorCode.INVALID_ARGUMENT, () -> appender.append(bytes("x"), Durability.SYNC));
+            assertEquals(0, memory.stats().durable());
+        }
+        fails(ErrorCode.INVALID_ARGUMENT, () -> SMALL.fileBytes(0));
+        fails(ErrorCode.INVALID_ARGUMENT, () -> SMALL.interval(Duration.ZERO));
     }
 }

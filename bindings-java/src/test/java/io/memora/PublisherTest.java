@@ -10,6 +10,7 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import java.nio.ByteBuffer;
 import java.time.Duration;
+import java.util.Arrays;
 import java.util.List;
 import org.junit.jupiter.api.Test;
 
@@ -142,9 +143,10 @@ class PublisherTest extends WithFabric {
     @Test
     void messageThatIsTooLongIsRefused() {
         try (Channel channel = fabric.channel("news", SMALL); Publisher publisher = channel.publisher()) {
-            MemoraException error = fails(ErrorCode.VALUE_TOO_LONG, () -> publisher.trySend(new byte[1 << 20]));
+            int tooLong = (int) LIMIT;
+            MemoraException error = fails(ErrorCode.VALUE_TOO_LONG, () -> publisher.trySend(new byte[tooLong]));
             assertTrue(error.getMessage().contains(error.remedy()), error.getMessage());
-            fails(ErrorCode.VALUE_TOO_LONG, () -> publisher.send(ByteBuffer.allocateDirect(1 << 20)));
+            fails(ErrorCode.VALUE_TOO_LONG, () -> publisher.send(ByteBuffer.allocateDirect(tooLong)));
             assertTrue(publisher.trySend(bytes("a")) >= 0);
         }
     }
@@ -170,6 +172,36 @@ class PublisherTest extends WithFabric {
             assertEquals(2, ByteBuffer.wrap(message.payload()).getInt(9_996));
             assertEquals(null, subscriber.tryRecv());
             fails(ErrorCode.INVALID_ARGUMENT, () -> publisher.claim(-1));
+        }
+    }
+
+    @Test
+    void messagesThatAreLongerThanTheRingArriveWholeAndHoldTheirPublisherBack() {
+        try (Channel channel = fabric.channel("news", SMALL);
+                Subscriber subscriber = channel.subscriber();
+                Publisher publisher = channel.publisher()) {
+            byte[] longOne = new byte[1 << 20];
+            for (int i = 0; i < longOne.length; i++) {
+                longOne[i] = (byte) (i * 31 + i / 251);
+            }
+            for (int round = 0; round < 20; round++) {
+                assertTrue(publisher.trySend(longOne) >= 0);
+                assertTrue(publisher.trySend(ByteBuffer.wrap(longOne, round, 500_000)) >= 0);
+                assertEquals(Publisher.BACK_PRESSURE, publisher.trySend(longOne));
+                assertEquals(Publisher.BACK_PRESSURE, publisher.send(longOne, Duration.ofMillis(2)));
+                assertTrue(publisher.trySend(bytes("short")) >= 0);
+                assertArrayEquals(longOne, subscriber.recv(LONG).payload());
+                byte[] part = subscriber.tryRecv().payload();
+                assertArrayEquals(Arrays.copyOfRange(longOne, round, round + 500_000), part);
+                assertEquals("short", string(subscriber.tryRecv().payload()));
+                assertEquals(null, subscriber.tryRecv());
+            }
+            try (Claim claim = publisher.claim(300_000)) {
+                claim.buffer().put(0, longOne, 0, 300_000);
+                assertTrue(claim.commit(LONG) >= 0);
+            }
+            assertArrayEquals(Arrays.copyOf(longOne, 300_000), subscriber.recv(LONG).payload());
+            assertEquals(List.of(), fabric.check());
         }
     }
 }
