@@ -28,6 +28,8 @@ class Log {
         detail::check(memora_log_forget(get(), name.c_str(), &ended));
         return ended != 0;
     }
+    /* Waits until everything that was appended is in files that are synced; see memora_log_flush(). */
+    void flush() { detail::check(memora_log_flush(get())); }
     memora_channel_t *get() const noexcept { return handle_.get(); }
     void close() { handle_.close(); }
 
@@ -46,6 +48,23 @@ class Appender {
         detail::check(memora_appender_append(get(), message.data(), message.size(), &position));
         return position;
     }
+    /* With a durability of its own, one of MEMORA_DURABILITY_*. */
+    std::uint64_t append(std::string_view message, std::uint32_t durability) {
+        std::uint64_t position = 0;
+        detail::check(memora_appender_append_durable(get(), message.data(), message.size(), durability, &position));
+        return position;
+    }
+    /* Room for a message that is written in place, then committed or aborted; see memora_appender_claim(). */
+    void claim(std::size_t len) { detail::check(memora_appender_claim(get(), len)); }
+    void write(std::size_t at, std::string_view bytes) {
+        detail::check(memora_appender_write(get(), at, bytes.data(), bytes.size()));
+    }
+    std::uint64_t commit() {
+        std::uint64_t position = 0;
+        detail::check(memora_appender_commit(get(), &position));
+        return position;
+    }
+    void abort() { detail::check(memora_appender_abort(get())); }
     memora_appender_t *get() const noexcept { return handle_.get(); }
     void close() { handle_.close(); }
 

@@ -276,6 +276,14 @@ void logs(const memora::Fabric &fabric) {
     CHECK(log.stats().end == 2 && log.stats().lag_max == 1 && log.stats().readers == 1);
     named.close();
     CHECK(log.forget("audit") && !log.forget("audit"));
+    appender.claim(5);
+    appender.write(0, "claim");
+    CHECK(appender.commit() == 2);
+    appender.claim(3);
+    appender.abort();
+    CHECK(appender.append("kept in memory", MEMORA_DURABILITY_PROCESS) == 3);
+    CHECK(code_of([&] { appender.append("nowhere", MEMORA_DURABILITY_SYNC); }) == MEMORA_INVALID_ARGUMENT);
+    CHECK(code_of([&] { log.flush(); }) == MEMORA_INVALID_ARGUMENT);
 }
 
 void services(const memora::Fabric &fabric) {

@@ -60,6 +60,7 @@ impl Stage {
     }
 
     /// From now on there are chunks of 16 KiB for long messages.
+    #[cfg(not(memora_loom))]
     pub fn give_chunks(&self, count: u32) -> &Pool {
         &self.chunks.get_or_init(|| chunk::testing::Stage::pool(8, count, 16 << 10)).1
     }
