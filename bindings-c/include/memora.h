@@ -938,6 +938,27 @@ typedef struct memora_log_options_t {
      */
     uint32_t overrun;
     /**
+     * What messages survive that are appended through this handle: one of MEMORA_DURABILITY_*; for a log with files. The default is
+     * MEMORA_DURABILITY_ASYNC.
+     */
+    uint32_t durability;
+    /**
+     * Directory of files that hold the messages too, of this log alone. NULL: the log is in memory only.
+     */
+    const char *dir;
+    /**
+     * Bytes that the files may take: then the oldest one is removed. 0: only `age_ms` removes files.
+     */
+    uint64_t file_bytes_max;
+    /**
+     * Bytes of each file. 0: the default.
+     */
+    uint64_t file_bytes;
+    /**
+     * With MEMORA_DURABILITY_ASYNC: milliseconds between two syncs. 0: the default.
+     */
+    uint32_t interval_ms;
+    /**
      * Must be 0.
      */
     uint32_t reserved;
@@ -1240,6 +1261,18 @@ typedef struct memora_log_stats_t {
      * Messages that the named reader which is farthest behind has still to read; 0 if there is none.
      */
     uint64_t lag_max;
+    /**
+     * Messages in front of this position are in files that are synced; 0 of a log without files.
+     */
+    uint64_t durable;
+    /**
+     * Bytes of its files.
+     */
+    uint64_t file_bytes;
+    /**
+     * 1 if a failed sync has ended all appending.
+     */
+    uint64_t poisoned;
 } memora_log_stats_t;
 
 /**
@@ -2575,11 +2608,12 @@ int memora_consumer_extend(struct memora_consumer_t *consumer,
                            uint64_t time_ms);
 
 /**
- * Opens the log `name` of `fabric`, or creates it with `options`. NULL: the defaults.
+ * Opens the log `name` of `fabric`, or creates it with `options`. NULL: the defaults. A log with files that is not there is made
+ * from them: positions go on where they ended, and named readers stand where they stood.
  *
  * On success `*log` is a new handle, to be closed with memora_channel_close(); else it is NULL.
  * Returns MEMORA_OK, MEMORA_INVALID_ARGUMENT, MEMORA_INVALID_NAME, MEMORA_WRONG_KIND (it is no log), MEMORA_WRONG_OPTIONS,
- * MEMORA_TOO_MANY_OBJECTS, MEMORA_FULL, MEMORA_NO_SPACE, MEMORA_READ_ONLY, MEMORA_CLOSED, MEMORA_FORKED, MEMORA_CORRUPT.
+ * MEMORA_TOO_MANY_OBJECTS, MEMORA_FULL, MEMORA_NO_SPACE, MEMORA_IO (a file), MEMORA_READ_ONLY, MEMORA_CLOSED, MEMORA_FORKED, MEMORA_CORRUPT.
  */
 int memora_log_open(struct memora_fabric_t *fabric,
                     const char *name,
@@ -2615,6 +2649,62 @@ int memora_appender_append(struct memora_appender_t *appender,
                            const void *data,
                            size_t len,
                            uint64_t *position);
+
+/**
+ * As memora_appender_append(), with a durability of its own: one of MEMORA_DURABILITY_*. With MEMORA_DURABILITY_SYNC the message is on
+ * the disk when the call returns; an error of the flush says that it is visible and not known to be durable.
+ *
+ * Returns as memora_appender_append(), and MEMORA_INVALID_ARGUMENT for anything but MEMORA_DURABILITY_PROCESS on a log without
+ * files, MEMORA_NO_SPACE, MEMORA_POISONED (a sync failed, now or before), MEMORA_IO, MEMORA_TIMED_OUT (the disk hangs).
+ */
+int memora_appender_append_durable(struct memora_appender_t *appender,
+                                   const void *data,
+                                   size_t len,
+                                   uint32_t durability,
+                                   uint64_t *position);
+
+/**
+ * Claims room for a message of `len` bytes. Then write it with memora_appender_write(), and commit or abort it. It has no position
+ * before the commit, and nobody waits for it. Bytes that are not written are 0.
+ *
+ * Returns as memora_appender_append(), and MEMORA_BUSY when a message is claimed already.
+ */
+int memora_appender_claim(struct memora_appender_t *appender,
+                          size_t len);
+
+/**
+ * Writes `len` bytes at byte `at` of the message that is claimed. In any order, any number of times.
+ *
+ * Returns MEMORA_OK, MEMORA_NOT_FOUND (no message is claimed), MEMORA_INVALID_ARGUMENT (also when the bytes do not fit),
+ * MEMORA_BUSY, MEMORA_CLOSED.
+ */
+int memora_appender_write(struct memora_appender_t *appender,
+                          size_t at,
+                          const void *data,
+                          size_t len);
+
+/**
+ * Makes the message that is claimed visible to the readers. `*position` (may be NULL) becomes its position.
+ *
+ * Returns as memora_appender_append(), and MEMORA_NOT_FOUND (no message is claimed). After an error of MEMORA_LOG_FULL the claim stands.
+ */
+int memora_appender_commit(struct memora_appender_t *appender,
+                           uint64_t *position);
+
+/**
+ * Gives the message that is claimed up. Nobody has seen anything of it.
+ *
+ * Returns MEMORA_OK, MEMORA_NOT_FOUND (no message is claimed), MEMORA_BUSY, MEMORA_INVALID_ARGUMENT, MEMORA_CLOSED.
+ */
+int memora_appender_abort(struct memora_appender_t *appender);
+
+/**
+ * Waits until everything that anybody appended before, and where the named readers stand, is in files that are synced.
+ *
+ * Returns MEMORA_OK, MEMORA_INVALID_ARGUMENT (the log has no files), MEMORA_WRONG_KIND, MEMORA_NO_SPACE, MEMORA_POISONED,
+ * MEMORA_IO, MEMORA_TIMED_OUT, MEMORA_READ_ONLY, MEMORA_CLOSED, MEMORA_FORKED, MEMORA_CORRUPT.
+ */
+int memora_log_flush(struct memora_channel_t *log);
 
 /**
  * Becomes a reader of the log, which begins at `from`, one of MEMORA_FROM_*; `position` counts with MEMORA_FROM_POSITION. With
