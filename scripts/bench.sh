@@ -20,7 +20,7 @@ else
 fi
 
 stores() {
-    cargo run --release --locked -q -p memora-bench -- store --results "$RESULTS"
+    cargo run --release --locked -q -p memora-bench -- store recovery --results "$RESULTS"
     if [ "$compare" = yes ]; then
         target/compare/release/memora-compare store --results "$RESULTS"
     fi
