@@ -34,7 +34,7 @@ test: ## everything that must pass: format, lints, Rust, models, C, Java, exampl
 torture: ## the long forms of the same
 	MEMORA_TORTURE=1 scripts/test.sh
 
-bench: native jar ## measure, and append to target/bench/results.jsonl; BENCH=channels: only channels beside their peers
+bench: native jar ## measure, and append to target/bench/results.jsonl; BENCH=channels or BENCH=store: only these, beside their peers
 	scripts/bench.sh $(BENCH)
 
 clean: ## remove everything that was built

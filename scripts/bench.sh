@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Measures the Rust core, then what the borders to C and to Java cost, then beside peers; appends to target/bench/results.jsonl (but for C).
 #   scripts/bench.sh [channels]   all, or only channels beside their peers (picture: target/bench/channels.svg)
+#   scripts/bench.sh store        only the store, and beside databases on files
 # Needs `make native jar` first. Peers come from the registries and from Debian (redis-server, memcached); what cannot be had is said and
 # skipped. Give a JDK of another version in BENCH_JAVA to measure that one, too.
 set -euo pipefail
@@ -16,6 +17,18 @@ if cargo build --release --locked -q --manifest-path benches/compare/Cargo.toml 
     compare=yes
 else
     echo "skipped: the Rust peers, which could not be built"
+fi
+
+stores() {
+    cargo run --release --locked -q -p memora-bench -- store recovery --results "$RESULTS"
+    if [ "$compare" = yes ]; then
+        target/compare/release/memora-compare store --results "$RESULTS"
+    fi
+}
+
+if [ "${1:-}" = store ]; then
+    stores
+    exit
 fi
 # What Chronicle Map and Queue, Aeron and Agrona ask for on newer JDKs.
 opens=()
@@ -49,7 +62,7 @@ if [ "${1:-}" = channels ]; then
     channels
     exit
 fi
-cargo run --release --locked -q -p memora-bench -- all --results "$RESULTS"
+cargo run --release --locked -q -p memora-bench -- cache channel fabric hitratio overwrites --results "$RESULTS"
 cargo run --release --locked -q -p memora-ffi --example crossing
 for java in java ${BENCH_JAVA:-}; do
     "$java" -jar bindings-java/target/memora.jar bench --results "$RESULTS"
@@ -61,4 +74,5 @@ if [ "$java_compare" = yes ]; then
     java "${opens[@]}" "${quiet[@]}" -cp "$classes" io.memora.compare.Compare "$RESULTS"
 fi
 channels
+stores
 echo "results: $RESULTS"

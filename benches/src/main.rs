@@ -1,4 +1,4 @@
-//! `memora-bench [cache|channel|store|fabric|hitratio|overwrites|all] [--results FILE]`: the figures of `docs/benchmarks.md`.
+//! `memora-bench [cache|channel|store|fabric|hitratio|overwrites|recovery|all] [--results FILE]`: the figures of `docs/benchmarks.md`.
 //!
 //! Each bench measures the physical floor in the same run and prints it beside the figure.
 
@@ -10,6 +10,7 @@ mod harness;
 mod hitratio;
 mod overwrites;
 mod pair;
+mod recovery;
 mod store;
 
 use std::path::PathBuf;
@@ -35,13 +36,14 @@ fn main() -> ExitCode {
         }
     }
     let report = harness::Report::new(results);
-    let benches: [Bench; 6] = [
+    let benches: [Bench; 7] = [
         ("cache", cache::run),
         ("channel", channel::run),
         ("store", store::run),
         ("fabric", fabric::run),
         ("hitratio", hitratio::run),
         ("overwrites", overwrites::run),
+        ("recovery", recovery::run),
     ];
     if let Some(unknown) =
         wanted.iter().find(|name| *name != "all" && !benches.iter().any(|(known, _)| known == name))
@@ -58,7 +60,7 @@ fn main() -> ExitCode {
 
 fn usage(problem: &str) -> ExitCode {
     eprintln!(
-        "memora-bench: {problem}\nusage: memora-bench [cache|channel|store|fabric|hitratio|overwrites|all] [--results FILE]"
+        "memora-bench: {problem}\nusage: memora-bench [cache|channel|store|fabric|hitratio|overwrites|recovery|all] [--results FILE]"
     );
     ExitCode::from(2)
 }

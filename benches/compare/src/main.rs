@@ -1,7 +1,7 @@
-//! `memora-compare [PART...] [--results FILE]`: caches and channels beside their peers in one run, interleaved.
+//! `memora-compare [PART...] [--results FILE]`: caches, channels and stores beside their peers in one run, interleaved.
 //!
-//! Peers that processes share: LMDB, Redis and memcached. Peers within one process: dashmap, papaya, moka. Those of channels stand in
-//! `channels`. What is not installed is said and skipped.
+//! Peers that processes share: LMDB, Redis and memcached. Peers within one process: dashmap, papaya, moka. Those of channels and of stores stand in
+//! `channels` and `store`. What is not installed is said and skipped.
 
 #[allow(dead_code, reason = "the other benches use the rest")]
 #[path = "../../src/harness.rs"]
@@ -12,17 +12,19 @@ mod full;
 mod load;
 mod memory;
 mod peer;
+mod process;
 mod server;
 mod shift;
 mod sizes;
 mod speed;
+mod store;
 mod warm;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    if let Some(code) = speed::serve().or_else(warm::serve).or_else(channels::serve) {
+    if let Some(code) = speed::serve().or_else(warm::serve).or_else(channels::serve).or_else(store::serve) {
         return code;
     }
     let mut results = PathBuf::from("target/bench/results.jsonl");
@@ -38,7 +40,7 @@ fn main() -> ExitCode {
         }
     }
     type Part = (&'static str, fn(&harness::Report));
-    let parts: [Part; 7] = [
+    let parts: [Part; 8] = [
         ("speed", speed::run),
         ("memory", memory::run),
         ("full", full::run),
@@ -46,6 +48,7 @@ fn main() -> ExitCode {
         ("warm", warm::run),
         ("sizes", sizes::run),
         ("channels", channels::run),
+        ("store", store::run),
     ];
     if let Some(unknown) = wanted.iter().find(|name| !parts.iter().any(|(known, _)| known == name)) {
         return usage(&format!("there is no part `{unknown}`"));
@@ -61,7 +64,7 @@ fn main() -> ExitCode {
 
 fn usage(problem: &str) -> ExitCode {
     eprintln!(
-        "memora-compare: {problem}\nusage: memora-compare [speed|memory|full|shift|warm|sizes|channels] [--results FILE]"
+        "memora-compare: {problem}\nusage: memora-compare [speed|memory|full|shift|warm|sizes|channels|store] [--results FILE]"
     );
     ExitCode::from(2)
 }

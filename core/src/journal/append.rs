@@ -18,13 +18,25 @@ use super::lsn::Lsn;
 use crate::error::{Error, ErrorCode, Result};
 use crate::shm::atomic::Ordering;
 
+/// Bytes that are written ahead of small batches.
+const FILL: u64 = 128 << 10;
+
 /// A journal as one process has it open.
 pub struct Journal {
     pub(super) files: Arc<dyn FileLayer>,
     pub(super) store: [u8; 16],
     pub(super) watch: Watch,
     /// The file that was written last, so that it is not opened for each flush.
-    current: Mutex<Option<(Lsn, Arc<dyn LogFile>)>>,
+    current: Mutex<Option<Current>>,
+}
+
+/// A file that is written.
+struct Current {
+    /// Its first sector.
+    place: Lsn,
+    file: Arc<dyn LogFile>,
+    /// Up to where this process knows that its blocks were written, and not only reserved.
+    filled: u64,
 }
 
 /// The leader was deposed while it worked; what it did has no effect.
@@ -60,16 +72,35 @@ impl Journal {
     /// The open file of a place.
     fn file(&self, place: Lsn) -> Result<Arc<dyn LogFile>> {
         let mut current = self.current.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        if let Some((at, file)) = &*current
-            && at.same_file(place)
+        if let Some(current) = &*current
+            && current.place.same_file(place)
         {
-            return Ok(Arc::clone(file));
+            return Ok(Arc::clone(&current.file));
         }
         let name = FileName::Journal { term: place.term(), number: place.number() };
         let file: Arc<dyn LogFile> =
             self.files.open(&name.to_string()).map_err(|e| failed(&*self.files, "open", name, &e))?.into();
-        *current = Some((place.at_sector(0), Arc::clone(&file)));
+        *current = Some(Current { place: place.at_sector(0), file: Arc::clone(&file), filled: 0 });
         Ok(file)
+    }
+
+    /// Bytes that a batch of `len` bytes is to be written with, zeros behind it. The first sync of a reserved block costs as much as two, for
+    /// the file system has to note that it holds data now: so small batches write blocks for many of those that follow.
+    fn padded(&self, place: Lsn, len: u64, capacity: u64) -> u64 {
+        let current = self.current.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let filled = current.as_ref().filter(|it| it.place.same_file(place)).map_or(0, |it| it.filled);
+        if len > FILL / 2 || place.byte() + len <= filled {
+            return len;
+        }
+        (len + FILL).min(capacity - place.byte())
+    }
+
+    /// Remembers that the blocks up to `end` were written.
+    fn note_filled(&self, place: Lsn, end: u64) {
+        let mut current = self.current.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        if let Some(current) = current.as_mut().filter(|it| it.place.same_file(place)) {
+            current.filled = current.filled.max(end);
+        }
     }
 
     /// Makes a journal file with its blocks reserved and its name durable; empty, so it does not count yet.
@@ -270,10 +301,11 @@ impl Batches<'_> {
             count: self.count,
             whole: if last { self.batches + 1 } else { 0 },
         };
-        let mut bytes = Vec::with_capacity(len as usize);
+        let padded = self.journal.padded(self.next, len, capacity);
+        let mut bytes = Vec::with_capacity(padded as usize);
         bytes.extend_from_slice(&header.encode());
         bytes.extend_from_slice(&self.body);
-        bytes.resize(len as usize, 0);
+        bytes.resize(padded as usize, 0);
         debug_assert!(bytes.len() >= BATCH_HEADER_LEN + self.body.len());
         let file = match &self.file {
             Some(file) => Arc::clone(file),
@@ -283,6 +315,7 @@ impl Batches<'_> {
         file.write_at(self.next.byte(), &bytes)
             .map_err(|e| failed(&*self.journal.files, "write", name, &e))?;
         kill_point!("journal.batch.written");
+        self.journal.note_filled(self.next, self.next.byte() + padded);
         self.file = Some(file);
         self.unsynced = true;
         self.next = self.next.at_sector(self.next.sector() + (len / SECTOR) as u32);

@@ -7,6 +7,7 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::hash::{BuildHasherDefault, Hasher};
 
 use super::core::Core;
 use crate::chunk::record::{self, EXTENDED_BYTES, Head, RELOCATED};
@@ -33,11 +34,31 @@ pub struct Taken {
 /// States to be written: for each hash of a key the newest with its order.
 #[derive(Default)]
 struct Newest {
-    states: HashMap<u64, (u64, u64)>,
+    states: HashMap<u64, (u64, u64), BuildHasherDefault<AsItIs>>,
     /// Other keys of the same hash.
     others: Vec<u64>,
     /// With a change feed: all states, with their orders.
     all: Option<Vec<(u64, u64)>>,
+    /// Room for two keys.
+    keys: [Vec<u8>; 2],
+}
+
+/// What is hashed is a hash, with a seed that nobody outside knows.
+#[derive(Default)]
+struct AsItIs(u64);
+
+impl Hasher for AsItIs {
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.0 = self.0.rotate_left(8) ^ u64::from(*byte));
+    }
+
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
 }
 
 /// The wall clock at which an entry that expires on the boot clock is gone; 0 = never.
@@ -76,11 +97,11 @@ impl Core {
         Ok([later, unpublished].into_iter().flatten().min().unwrap_or(decided))
     }
 
-    fn key_of(&self, offset: u64, head: &Head) -> Result<Vec<u8>> {
+    /// Copies the key of a record into a buffer, in place of what is there.
+    fn key_of(&self, offset: u64, head: &Head, key: &mut Vec<u8>) -> Result<()> {
         let span = record::key_span(self.pool().shm(), offset, EXTENDED_BYTES, head)?;
-        let mut key = vec![0; head.key_len as usize];
-        span.copy_out(0, &mut key)?;
-        Ok(key)
+        key.resize(head.key_len as usize, 0);
+        span.copy_out(0, key)
     }
 
     fn note(&self, newest: &mut Newest, found: &Walked, order: u64) -> Result<()> {
@@ -88,15 +109,17 @@ impl Core {
             all.push((order, found.offset));
             return Ok(());
         }
-        let key = self.key_of(found.offset, &found.head)?;
-        match newest.states.entry(self.table.hash(&key)) {
+        let [key, before] = &mut newest.keys;
+        self.key_of(found.offset, &found.head, key)?;
+        match newest.states.entry(self.table.hash(key)) {
             Entry::Vacant(place) => {
                 place.insert((found.offset, order));
             }
             Entry::Occupied(mut place) => {
                 let (offset, other) = *place.get();
                 let head = record::head_at(self.pool().shm(), offset)?;
-                if self.key_of(offset, &head)? != key {
+                self.key_of(offset, &head, before)?;
+                if before != key {
                     newest.others.push(found.offset);
                 } else if order > other {
                     place.insert((found.offset, order));
@@ -116,10 +139,10 @@ impl Core {
             all.sort_unstable();
             offsets.extend(all.drain(..).map(|(_, offset)| offset));
         }
-        let mut value = Vec::new();
+        let (mut key, mut value) = (Vec::new(), Vec::new());
         for offset in offsets {
             let (head, state) = self.table.state_at(offset)?;
-            let key = self.key_of(offset, &head)?;
+            self.key_of(offset, &head, &mut key)?;
             let span = record::value_span(self.pool().shm(), offset, EXTENDED_BYTES, &head)?;
             value.resize(head.value_len as usize, 0);
             span.copy_out(0, &mut value)?;
@@ -131,7 +154,7 @@ impl Core {
                 value: (!state.tombstone).then_some(&value),
             })?;
             if state.tombstone {
-                taken.tombstones.push((key, state));
+                taken.tombstones.push((key.clone(), state));
             }
         }
         Ok(())

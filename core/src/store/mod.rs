@@ -25,6 +25,7 @@
 //! | `read_range` | ranges that a transaction has read |
 //! | `range` | entries in the order of their keys |
 //! | `operations` | changes of a part of an entry |
+//! | `name` | a key that a transaction remembers |
 //! | `recovery` | the first opener reads the files |
 //! | `checkpoint` | compaction |
 //! | `transaction` | several changes as one |
@@ -37,6 +38,7 @@ mod core;
 mod feed;
 mod flush;
 pub(crate) mod layout;
+mod name;
 pub(crate) mod object;
 mod operations;
 mod outgoing;

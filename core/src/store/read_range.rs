@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
+use super::name::Name;
 use super::transaction::BEAT;
 use crate::chunk::Actor;
 use crate::error::Result;
@@ -31,7 +32,7 @@ impl ReadRange {
         table: &Table,
         me: Actor<'_>,
         begun: &Begun,
-        reads: &BTreeMap<Vec<u8>, Sighting>,
+        reads: &BTreeMap<Name, Sighting>,
     ) -> Result<bool> {
         let bounds = (self.from.as_ref().map(Vec::as_slice), self.to.as_ref().map(Vec::as_slice));
         let mut cursor = Cursor::new(Direction::Forward, bounds.0, bounds.1);

@@ -33,6 +33,7 @@ use std::time::Duration;
 
 use super::caching::Caching;
 use super::core::Core;
+use super::name::Name;
 use super::outgoing::{Batch, Outgoing};
 use super::read_range::ReadRange;
 use super::{Durability, Store, entry};
@@ -75,9 +76,9 @@ impl Put {
 pub struct Transaction {
     store: Store,
     durability: Durability,
-    reads: BTreeMap<Vec<u8>, Sighting>,
+    reads: BTreeMap<Name, Sighting>,
     /// `None` deletes.
-    writes: BTreeMap<Vec<u8>, Option<Put>>,
+    writes: BTreeMap<Name, Option<Put>>,
     /// Entries of caches that it changes.
     caching: Caching,
     /// Messages that it sends.
@@ -86,6 +87,11 @@ pub struct Transaction {
     bytes: usize,
     /// Ranges that were read.
     ranges: Vec<ReadRange>,
+}
+
+/// What a write takes of what a transaction may write.
+fn bytes_of(key: &[u8], put: &Option<Put>) -> usize {
+    key.len() + put.as_ref().map_or(0, |put| put.value.len())
 }
 
 fn too_large(what: &str) -> Error {
@@ -161,38 +167,36 @@ impl Transaction {
 
     /// The value of a key with what stands beside it. The version of what the transaction itself has put is 0.
     pub fn get_entry(&mut self, key: &[u8]) -> Result<Option<Entry>> {
-        self.store.core()?;
+        let core = self.store.core()?;
         match self.writes.get(key) {
-            Some(None) => return Ok(None),
-            Some(Some(put)) => return Ok(Some(put.entry())),
-            None => {}
+            Some(None) => Ok(None),
+            Some(Some(put)) => Ok(Some(put.entry())),
+            None => Transaction::read(core, &mut self.reads, key),
         }
-        let shared = Arc::clone(&self.store.shared);
-        self.read(&shared.core, key)
     }
 
     /// Reads a key past what the transaction itself has put.
-    fn read(&mut self, core: &Core, key: &[u8]) -> Result<Option<Entry>> {
+    fn read(core: &Core, reads: &mut BTreeMap<Name, Sighting>, key: &[u8]) -> Result<Option<Entry>> {
         let mut value = Vec::new();
         let (sighting, head) = core.table.sight(key, &mut |head, span| {
             value.resize(head.value_len as usize, 0);
             span.copy_out(0, &mut value)
         })?;
         let found = head.map(|head| entry(core, &head, value));
-        self.saw(key, sighting)?;
+        Transaction::saw(reads, key, sighting)?;
         Ok(found)
     }
 
-    fn saw(&mut self, key: &[u8], sighting: Sighting) -> Result<()> {
-        match self.reads.get(key) {
+    fn saw(reads: &mut BTreeMap<Name, Sighting>, key: &[u8], sighting: Sighting) -> Result<()> {
+        match reads.get(key) {
             Some(before) if *before == sighting => Ok(()),
             // It cannot commit any more.
             Some(_) => Err(ErrorCode::Conflict.into()),
-            None if self.reads.len() >= TRANSACTION_KEYS_MAX => {
+            None if reads.len() >= TRANSACTION_KEYS_MAX => {
                 Err(too_large(&format!("read {TRANSACTION_KEYS_MAX} keys")))
             }
             None => {
-                self.reads.insert(key.to_vec(), sighting);
+                reads.insert(Name::from(key), sighting);
                 Ok(())
             }
         }
@@ -209,12 +213,11 @@ impl Transaction {
         limit: usize,
         mut visit: impl FnMut(&[u8], &Entry),
     ) -> Result<Option<Vec<u8>>> {
-        self.store.core()?;
+        let core = self.store.core()?;
         if limit == 0 {
             return Ok(None);
         }
-        let shared = Arc::clone(&self.store.shared);
-        let table = &shared.core.table;
+        let table = &core.table;
         let floor = table.floor_now();
         let mut cursor = Cursor::new(direction, from, to);
         let (mut keys, mut found, mut left) = (Keys::default(), BTreeMap::new(), limit);
@@ -222,7 +225,7 @@ impl Transaction {
         // What the transaction deletes takes no place: only what stays is counted.
         'leaves: while table.next_keys(&mut cursor, &mut keys, None)? {
             for key in keys.iter() {
-                let Some(entry) = self.read(&shared.core, key)? else { continue };
+                let Some(entry) = Transaction::read(core, &mut self.reads, key)? else { continue };
                 left -= usize::from(!matches!(self.writes.get(key), Some(None)));
                 found.insert(key.to_vec(), entry);
                 if left == 0 {
@@ -237,10 +240,10 @@ impl Transaction {
             (Some(last), Direction::Backward) => (Bound::Included(last.as_slice()), to),
         };
         self.ranges.push(ReadRange::new(from, to, floor));
-        for (key, put) in self.writes.iter().filter(|(key, _)| (from, to).contains(key.as_slice())) {
+        for (key, put) in self.writes.iter().filter(|(key, _)| (from, to).contains(&***key)) {
             match put {
-                Some(put) => drop(found.insert(key.clone(), put.entry())),
-                None => drop(found.remove(key)),
+                Some(put) => drop(found.insert(key.to_vec(), put.entry())),
+                None => drop(found.remove(&**key)),
             }
         }
         let more = last.is_some() || found.len() > limit;
@@ -259,7 +262,7 @@ impl Transaction {
     /// Refuses to go on unless a key has this version now, or none; and to commit unless it still has.
     pub fn expect(&mut self, key: &[u8], version: Option<Version>) -> Result<()> {
         let (sighting, head) = self.store.core()?.table.sight(key, &mut |_, _| Ok(()))?;
-        self.saw(key, sighting)?;
+        Transaction::saw(&mut self.reads, key, sighting)?;
         if head.map(|head| Version(head.id)) == version {
             Ok(())
         } else {
@@ -285,7 +288,7 @@ impl Transaction {
             Some(sighting) => sighting.present,
             None => {
                 let (sighting, head) = core.table.sight(key, &mut |_, _| Ok(()))?;
-                self.saw(key, sighting)?;
+                Transaction::saw(&mut self.reads, key, sighting)?;
                 head.is_some()
             }
         };
@@ -301,21 +304,21 @@ impl Transaction {
 
     fn unwrite(&mut self, key: &[u8]) {
         if let Some(old) = self.writes.remove(key) {
-            self.bytes -= key.len() + old.map_or(0, |put| put.value.len());
+            self.bytes -= bytes_of(key, &old);
         }
     }
 
     fn write(&mut self, key: &[u8], put: Option<Put>) -> Result<()> {
-        self.unwrite(key);
-        let bytes = self.bytes + key.len() + put.as_ref().map_or(0, |put| put.value.len());
-        if self.writes.len() >= TRANSACTION_KEYS_MAX {
+        let before = self.writes.get(key);
+        let bytes = self.bytes - before.map_or(0, |old| bytes_of(key, old)) + bytes_of(key, &put);
+        if before.is_none() && self.writes.len() >= TRANSACTION_KEYS_MAX {
             return Err(too_large(&format!("write {TRANSACTION_KEYS_MAX} keys")));
         }
         if bytes > TRANSACTION_BYTES_MAX {
             return Err(too_large(&format!("write {TRANSACTION_BYTES_MAX} bytes of keys and values")));
         }
         self.bytes = bytes;
-        self.writes.insert(key.to_vec(), put);
+        self.writes.insert(Name::from(key), put);
         Ok(())
     }
 
@@ -427,9 +430,15 @@ impl Transaction {
             if !table.prove(me) {
                 return Ok(false);
             }
+            let mut installed = self.writes.keys().zip(&intents).peekable();
             for (number, (key, sighting)) in self.reads.iter().enumerate() {
                 if number % BEAT == BEAT - 1 {
                     table.beat(me);
+                }
+                while installed.next_if(|(written, _)| *written < key).is_some() {}
+                if installed.peek().is_some_and(|(it, intent)| *it == key && table.replaced(intent, sighting))
+                {
+                    continue;
                 }
                 if !table.is_unchanged(me, &begun, key, sighting)? {
                     return Ok(false);

@@ -58,6 +58,8 @@ pub struct Intent {
     /// Number of that use of the chunk.
     number: u64,
     deletes: bool,
+    /// The entry that it replaced: its id, and when its time is over.
+    saw: Option<(u64, u64)>,
 }
 
 #[cfg(all(test, not(memora_loom)))]
@@ -123,7 +125,9 @@ impl Table {
         key: &[u8],
         update: Option<&Update<'_>>,
     ) -> Result<Option<Intent>> {
+        let mut saw = None;
         let changed = self.update_in(me, key, begun.reference, |current: Option<Current<'_>>| {
+            saw = current.as_ref().map(|current| (current.head.id, current.head.expiry));
             // ORDER Acquire [decision]: as in `decision_of`.
             if !Decision(Self::word(me).load(Ordering::Acquire)).phase().is_some_and(|it| it == Phase::Active)
             {
@@ -144,7 +148,7 @@ impl Table {
         let chunk = self.pool.geometry().chunk_of(changed.offset).ok_or(ErrorCode::Internal)?;
         let number = changed.id >> 20;
         let deletes = update.is_none();
-        Ok(Some(Intent { hash: self.hash(key), offset: changed.offset, chunk, number, deletes }))
+        Ok(Some(Intent { hash: self.hash(key), offset: changed.offset, chunk, number, deletes, saw }))
     }
 
     /// All states are in place: from now on nobody reads past them. False: somebody aborted the transaction.
@@ -209,6 +213,14 @@ impl Table {
         sighting: &Sighting,
     ) -> Result<bool> {
         Ok(self.seen_now(me, begun, key)? == Some(*sighting))
+    }
+
+    /// Whether a state of the transaction replaced just what was seen. Nobody changes what stands before it, unless the transaction is
+    /// aborted, so this proves the key. False: the key has to be looked at.
+    pub fn replaced(&self, intent: &Intent, sighting: &Sighting) -> bool {
+        intent.saw.is_some_and(|(id, expiry)| {
+            sighting.present && sighting.id == id && (expiry == 0 || expiry > self.now_ms())
+        })
     }
 
     /// Whether no slot has a record of a key, but for what the transaction itself puts there.
@@ -340,8 +352,14 @@ impl Table {
         // ORDER Relaxed: nobody changes a decision that was made.
         let seen = Decision(Self::word(me).load(Ordering::Relaxed));
         kill_point!("table.intent.decided");
+        let mut held: Option<(ChunkId, Guard<'_>)> = None;
         for intent in intents {
             if seen.phase() == Some(Phase::Committed) {
+                // Most stand in one chunk.
+                if held.as_ref().is_none_or(|(chunk, _)| *chunk != intent.chunk) {
+                    drop(held.take());
+                    held = Some((intent.chunk, Guard::pin(me, intent.chunk)?));
+                }
                 self.end_committed(me, begun.reference, intent, seen.time())?;
                 if intent.deletes && !self.class.is_journaled() {
                     self.drop_deletion(me, intent)?;
@@ -364,9 +382,8 @@ impl Table {
         kill_point!("table.intent.ended");
     }
 
-    /// Stamps one state, unless others have: then its chunk may be in use for something else.
+    /// Stamps one state, unless others have: then its chunk may be in use for something else. The caller pins it.
     fn end_committed(&self, me: Actor<'_>, reference: Reference, intent: &Intent, time: u64) -> Result<()> {
-        let _pin = Guard::pin(me, intent.chunk)?;
         let descriptor = self.pool.descriptor(intent.chunk)?;
         // ORDER Acquire [chunk-described]: the second look of the pin: the chunk is in the use in which the state was written.
         if descriptor.u64::<{ descriptor_at::SEQ }>().load(Ordering::Acquire) != intent.number

@@ -10,8 +10,8 @@ use iceoryx2::port::{listener::Listener, notifier::Notifier};
 use iceoryx2::port::{publisher::Publisher as IceoryxPublisher, subscriber::Subscriber as IceoryxSubscriber};
 use iceoryx2::prelude::{BackpressureStrategy, LogLevel, NodeBuilder, ipc, set_log_level};
 use memora::{
-    Appender, Channel, ChannelKind, ChannelOptions, ErrorCode, Fabric, FabricOptions, LogReader, Publisher, ReadFrom,
-    Retention, Service, ServiceOptions, Subscriber,
+    Appender, Channel, ChannelKind, ChannelOptions, ErrorCode, Fabric, FabricOptions, LogReader, Publisher,
+    ReadFrom, Retention, Service, ServiceOptions, Subscriber,
 };
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::stat::Mode;
