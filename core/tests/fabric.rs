@@ -245,6 +245,7 @@ fn names_kinds_and_options_that_do_not_fit_are_told_with_a_remedy() {
         CacheOptions { entries: Some(7), ..limited },
         CacheOptions { when_full: WhenFull::Reject, ..limited },
         CacheOptions { events: true, ..limited },
+        CacheOptions { transactions: true, ..limited },
     ] {
         assert_eq!(fabric.cache_with("limited", &other).err().unwrap().code(), ErrorCode::WrongOptions);
     }

@@ -103,6 +103,10 @@ pub struct memora_cache_options_t {
     pub when_full: u32,
     /// Not 0: what happens to entries is told to those who listen, see memora_events_open().
     pub events: u32,
+    /// Not 0: transactions of stores may change it. Each entry takes 24 bytes more.
+    pub transactions: u32,
+    /// Must be 0.
+    pub reserved: u32,
 }
 
 /// How memora_cache_count() counts. Fill it with memora_counter_options_init().
@@ -254,6 +258,8 @@ options!(
         entries: 0,
         when_full: MEMORA_WHEN_FULL_EVICT,
         events: 0,
+        transactions: 0,
+        reserved: 0,
     }
 );
 options!(
@@ -447,6 +453,7 @@ pub(crate) fn fabric(
 /// The options of a cache.
 pub(crate) fn cache(border: &Border, options: *const memora_cache_options_t) -> Result<core::CacheOptions> {
     let options = border.options(options)?;
+    zero(options.reserved)?;
     Ok(core::CacheOptions {
         limit: (options.limit != 0).then_some(options.limit),
         entries: (options.entries != 0).then_some(options.entries),
@@ -456,6 +463,7 @@ pub(crate) fn cache(border: &Border, options: *const memora_cache_options_t) -> 
             other => return Err(unknown("answer to a full cache", other)),
         },
         events: options.events != 0,
+        transactions: options.transactions != 0,
     })
 }
 

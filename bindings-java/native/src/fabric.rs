@@ -171,6 +171,7 @@ pub fn fabric_cache<'l>(
     entries: jlong,
     when_full: jint,
     events: jboolean,
+    transactions: jboolean,
 ) -> jlong {
     guard(env, class, |jvm| {
         let cache = name(jvm, &cache)?;
@@ -187,7 +188,8 @@ pub fn fabric_cache<'l>(
                 None => fabric.cache(&cache)?,
                 Some(when_full) => {
                     let (limit, entries) = (some(limit), some(entries));
-                    fabric.cache_with(&cache, &CacheOptions { limit, entries, when_full, events })?
+                    let options = CacheOptions { limit, entries, when_full, events, transactions };
+                    fabric.cache_with(&cache, &options)?
                 }
             };
             insert(Object { parent: handle, kind: Kind::Cache(cache) })

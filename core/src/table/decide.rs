@@ -226,10 +226,13 @@ impl Table {
         for thread in 1..ground.thread_limit() as u16 {
             let decision = ground.transaction(thread)?.u64::<{ super::intent::at::DECISION }>();
             // ORDER Acquire [decision]: as in `decision_of`.
-            let mut seen = Decision(decision.load(Ordering::Acquire));
-            while let Some(Phase::Active | Phase::Proving) = seen.phase() {
+            let first = Decision(decision.load(Ordering::Acquire));
+            let mut seen = first;
+            // It may go on to its proof, or show that it goes on. The next one of its thread began behind the mark.
+            while let Some(Phase::Active | Phase::Proving) = seen.phase()
+                && seen.with(Phase::None, 0) == first.with(Phase::None, 0)
+            {
                 Table::abort(decision, seen);
-                // Somebody may have let it go on to its proof.
                 seen = Decision(decision.load(Ordering::Acquire));
             }
         }

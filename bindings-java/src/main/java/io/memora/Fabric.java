@@ -131,7 +131,7 @@ public final class Fabric implements AutoCloseable {
 
     /** The cache of a name, however it was made; it is made with the defaults if it is not there. */
     public Cache cache(String cacheName) {
-        return cache(cacheName, 0, 0, -1, false);
+        return cache(cacheName, 0, 0, -1, false, false);
     }
 
     /**
@@ -140,12 +140,16 @@ public final class Fabric implements AutoCloseable {
      * @throws MemoraException {@link ErrorCode#WRONG_OPTIONS} when it was made with others
      */
     public Cache cache(String cacheName, CacheOptions options) {
-        return cache(cacheName, options.limit, options.entries, options.rejects ? 1 : 0, options.events);
+        return cache(
+                cacheName, options.limit, options.entries, options.rejects ? 1 : 0, options.events,
+                options.transactions);
     }
 
-    private Cache cache(String cacheName, long limit, long entries, int whenFull, boolean events) {
+    private Cache cache(
+            String cacheName, long limit, long entries, int whenFull, boolean events, boolean transactions) {
         Objects.requireNonNull(cacheName, "cacheName");
-        long number = Native.fabricCache(handle.number(), cacheName, limit, entries, whenFull, events);
+        long number = Native.fabricCache(
+                handle.number(), cacheName, limit, entries, whenFull, events, transactions);
         return new Cache(this, cacheName, number);
     }
 

@@ -68,7 +68,8 @@ public final class Native {
     public static native void fabricRemove(String home, String name);
 
     public static native long fabricCache(
-            long handle, String name, long limit, long entries, int whenFull, boolean events);
+            long handle, String name, long limit, long entries, int whenFull, boolean events,
+            boolean transactions);
 
     public static native long fabricChannel(
             long handle, String name, int kind, int overrun, int laneBytes, boolean acknowledge, long visibilityMs,

@@ -37,7 +37,7 @@ class NativeArgumentsTest {
     void open() throws IOException {
         directory = Testing.newHome();
         fabric = Native.fabricOpen("native", directory.resolve("home").toString(), 16 << 20, -1, -1, 0, false, 0);
-        cache = Native.fabricCache(fabric, "cache", 0, 0, -1, false);
+        cache = Native.fabricCache(fabric, "cache", 0, 0, -1, false, false);
         channel = Native.fabricChannel(fabric, "channel", 1, 0, 0, false, 0, 0, null, false, 0);
         publisher = Native.publisher(channel);
         subscriber = Native.subscriber(channel, null);
@@ -122,7 +122,7 @@ class NativeArgumentsTest {
         refused(() -> Native.sendAll(publisher, new byte[1], null, 0));
         refused(() -> Native.sendAll(publisher, new byte[1], new int[] {2}, 0));
         refused(() -> Native.sendAll(publisher, new byte[1], new int[] {-1}, 0));
-        refused(() -> Native.fabricCache(fabric, "other", 0, 0, 2, false));
+        refused(() -> Native.fabricCache(fabric, "other", 0, 0, 2, false, false));
         refused(() -> Native.countWith(cache, memory.address(), 1, 3, false, 1, false, 0, -1, false, memory.address()));
         refused(() -> Native.deleteIf(cache, memory.address(), 1, 1, 0));
         refused(() -> Native.view(cache, memory.address(), 1, 0));
