@@ -372,7 +372,7 @@ fn without_room_nothing_is_done_and_what_cannot_be_sent_is_refused() {
 
     let log = ChannelOptions {
         kind: ChannelKind::Log,
-        retention: Some(Retention { bytes: 128 << 10, ..Retention::default() }),
+        retention: Some(Retention { bytes: 256 << 10, ..Retention::default() }),
         ..ChannelOptions::default()
     };
     assert_eq!(code(fabric.channel("log", &log).expect("made").outbox()), ErrorCode::WrongKind);

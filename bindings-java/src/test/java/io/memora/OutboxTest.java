@@ -170,7 +170,7 @@ class OutboxTest extends WithFabric {
 
     @Test
     void whatIsRefusedLeavesTheTransactionAsItWas() {
-        fabric.log("log", LogOptions.defaults().bytes(128 << 10)).close();
+        fabric.log("log", LogOptions.defaults().bytes(256 << 10)).close();
         try (Channel log = fabric.openChannel("log")) {
             fails(ErrorCode.WRONG_KIND, log::outbox);
         }
