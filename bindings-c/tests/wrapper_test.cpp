@@ -501,8 +501,8 @@ void outboxes(memora::Fabric &fabric, memora::Store &store) {
     memora_log_options_t kept;
     CHECK(memora_log_options_init(&kept, sizeof kept) == MEMORA_OK);
     kept.bytes = 256 << 10;
-    memora::Log log(fabric, "no outbox", kept);
-    memora::Channel of_log(fabric, "no outbox");
+    memora::Log log(fabric, "no-outbox", kept);
+    memora::Channel of_log(fabric, "no-outbox");
     CHECK(code_of([&] { memora::Outbox none(of_log); }) == MEMORA_WRONG_KIND);
     memora::Transaction transaction(store);
     memora::Outbox moved(std::move(told));
