@@ -70,7 +70,7 @@ fn count(transaction: &mut Transaction, outboxes: &[Outbox; 2], who: &str, hot: 
 
 /// One of a few things that somebody does who has counted to `done`.
 fn step(store: &Store, outboxes: &[Outbox; 2], who: &str, random: &mut Random, done: &mut u64) {
-    let mut given_up = || {
+    let given_up = || {
         let mut transaction = store.transaction().expect("begun");
         let read = format!("read by {who}");
         transaction.get(read.as_bytes()).expect("read");
