@@ -439,6 +439,7 @@ pub(crate) fn cache(border: &Border, options: *const memora_cache_options_t) -> 
             other => return Err(unknown("answer to a full cache", other)),
         },
         events: options.events != 0,
+        ..core::CacheOptions::default()
     })
 }
 
@@ -567,6 +568,7 @@ pub(crate) fn store(border: &Border, options: *const memora_store_options_t) -> 
             1 => Some(true),
             other => return Err(unknown("value of `ordered`", other)),
         },
+        ..default
     })
 }
 

@@ -187,7 +187,9 @@ pub fn fabric_cache<'l>(
                 None => fabric.cache(&cache)?,
                 Some(when_full) => {
                     let (limit, entries) = (some(limit), some(entries));
-                    fabric.cache_with(&cache, &CacheOptions { limit, entries, when_full, events })?
+                    let options =
+                        CacheOptions { limit, entries, when_full, events, ..CacheOptions::default() };
+                    fabric.cache_with(&cache, &options)?
                 }
             };
             insert(Object { parent: handle, kind: Kind::Cache(cache) })
