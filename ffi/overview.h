@@ -37,7 +37,7 @@
  * was closed, closed twice, or never given out is answered MEMORA_CLOSED; one of another kind, or NULL, MEMORA_INVALID_ARGUMENT.
  * A process has up to 65536 handles.
  *
- * THREADS. Fabrics, caches, channels, stores and signals may be used by any number of threads at once. Publishers, subscribers,
+ * THREADS. Fabrics, caches, channels, outboxes, stores and signals may be used by any number of threads at once. Publishers, subscribers,
  * consumers and transactions are for one thread at a time; a second one is answered MEMORA_BUSY. Any thread may close any handle at any time: calls under way finish,
  * those that wait end within 50 ms with MEMORA_CLOSED. What is behind a closed handle goes when the last call that uses it ends.
  * Callbacks may call the library; 16 calls of a thread may be inside each other, one more is MEMORA_BUSY. Do not call the library

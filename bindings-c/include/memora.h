@@ -37,7 +37,7 @@
  * was closed, closed twice, or never given out is answered MEMORA_CLOSED; one of another kind, or NULL, MEMORA_INVALID_ARGUMENT.
  * A process has up to 65536 handles.
  *
- * THREADS. Fabrics, caches, channels, stores and signals may be used by any number of threads at once. Publishers, subscribers,
+ * THREADS. Fabrics, caches, channels, outboxes, stores and signals may be used by any number of threads at once. Publishers, subscribers,
  * consumers and transactions are for one thread at a time; a second one is answered MEMORA_BUSY. Any thread may close any handle at any time: calls under way finish,
  * those that wait end within 50 ms with MEMORA_CLOSED. What is behind a closed handle goes when the last call that uses it ends.
  * Callbacks may call the library; 16 calls of a thread may be inside each other, one more is MEMORA_BUSY. Do not call the library
@@ -671,6 +671,13 @@ typedef struct memora_named_lock_t memora_named_lock_t;
  * memora_named_semaphore_open(), close it with memora_named_semaphore_close(). May be used by any number of threads at once.
  */
 typedef struct memora_named_semaphore_t memora_named_semaphore_t;
+
+/**
+ * A lane of a channel for the messages of transactions: memora_transaction_publish(). Open it with memora_channel_outbox(), close it
+ * with memora_outbox_close(). May be used by any number of threads at once; while one commits, others that commit with the same outbox
+ * wait for it. Threads that shall not have an outbox each.
+ */
+typedef struct memora_outbox_t memora_outbox_t;
 
 /**
  * One producer of a channel, with a ring of its own. Open it with memora_publisher_open(), close it with
@@ -3611,6 +3618,22 @@ int memora_store_flush(struct memora_store_t *store);
 int memora_store_checkpoint(struct memora_store_t *store);
 
 /**
+ * Makes an outbox of a stream, a broadcast or a queue, with a lane as memora_publisher_open() has it.
+ *
+ * On success `*outbox` is a new handle, to be closed with memora_outbox_close(); else it is NULL.
+ * Returns what memora_publisher_open() does, and MEMORA_WRONG_KIND for a log.
+ */
+int memora_channel_outbox(struct memora_channel_t *channel, struct memora_outbox_t **outbox);
+
+/**
+ * Closes the handle. NULL is allowed and does nothing. What was sent stays for the subscribers, and transactions that have published
+ * through it can still commit.
+ *
+ * Returns MEMORA_OK, MEMORA_CLOSED, MEMORA_FORKED.
+ */
+int memora_outbox_close(struct memora_outbox_t *outbox);
+
+/**
  * Begins a transaction of `store`, with the durability of that handle. It holds nothing that others wait for.
  *
  * What it reads is proved when it commits: until then it may see one key before and another one after the change of somebody
@@ -3654,6 +3677,25 @@ int memora_transaction_get_entry(struct memora_transaction_t *transaction,
                                  struct memora_entry_t *entry);
 
 /**
+ * Calls `function` for the entries whose keys lie between `from` and `to`, as memora_store_range() does, but as this transaction sees
+ * them, with its own changes among them. When it commits it is proved that no entry came into the part that was visited, or left it.
+ *
+ * All entries are read before the first call of the function, which may also use this transaction.
+ * Returns MEMORA_OK, MEMORA_NOT_ORDERED, MEMORA_CONFLICT (a key was read before and has changed since),
+ * MEMORA_TRANSACTION_TOO_LARGE, MEMORA_BUSY, MEMORA_INVALID_ARGUMENT, MEMORA_CLOSED, MEMORA_FORKED, MEMORA_CORRUPT.
+ */
+int memora_transaction_range(struct memora_transaction_t *transaction,
+                             const void *from,
+                             size_t from_len,
+                             const void *to,
+                             size_t to_len,
+                             uint32_t flags,
+                             size_t limit,
+                             memora_entry_fn function,
+                             void *context,
+                             int *more);
+
+/**
  * Puts `value` under `key` when the transaction commits; from now on its own reads see it. `options` (time to live, which begins
  * with the commit, and flags) may be NULL. The bytes are copied.
  *
@@ -3691,6 +3733,21 @@ int memora_transaction_expect(struct memora_transaction_t *transaction,
                               const uint64_t *version);
 
 /**
+ * Sends `message` with the commit: subscribers get it when the transaction commits, and never if it does not. The messages of one
+ * outbox come in the order in which they were published, all or none, also if the process dies meanwhile; together they may take
+ * what one message may. The bytes are copied.
+ *
+ * An error leaves the transaction as it was.
+ * Returns MEMORA_OK, MEMORA_VALUE_TOO_LONG (also of all messages of the outbox together), MEMORA_TRANSACTION_TOO_LARGE, MEMORA_BUSY,
+ * MEMORA_INVALID_ARGUMENT (also if the channel is of another fabric than the store, or of another opening of it), MEMORA_CLOSED
+ * (the transaction or the outbox), MEMORA_FORKED.
+ */
+int memora_transaction_publish(struct memora_transaction_t *transaction,
+                               struct memora_outbox_t *outbox,
+                               const void *message,
+                               size_t message_len);
+
+/**
  * Makes the commit as durable as `durability`, one of MEMORA_DURABILITY_*, whatever the handle of the store says.
  *
  * Returns MEMORA_OK, MEMORA_INVALID_ARGUMENT (also for a store without files that cannot be so), MEMORA_BUSY, MEMORA_CLOSED,
@@ -3702,11 +3759,12 @@ int memora_transaction_set_durability(struct memora_transaction_t *transaction,
 /**
  * Makes all changes take effect at one moment, or none of them, and ends the transaction: whatever this answers but MEMORA_BUSY, the
  * handle is closed, and memora_transaction_abort() with it does nothing more than to answer MEMORA_CLOSED. With durability sync the
- * changes are on the disk when it answers MEMORA_OK.
+ * changes are on the disk when it answers MEMORA_OK. It never waits for subscribers.
  *
  * Returns MEMORA_OK, MEMORA_CONFLICT (another has changed what was read, or was in the way: begin a new transaction with what is there
- * now), MEMORA_FULL, MEMORA_NO_SPACE, MEMORA_READ_ONLY, MEMORA_POISONED, MEMORA_IO, MEMORA_BUSY, MEMORA_INVALID_ARGUMENT,
- * MEMORA_CLOSED, MEMORA_FORKED, MEMORA_CORRUPT.
+ * now), MEMORA_BACK_PRESSURE (a subscriber is behind and there is no room for a message: nothing was done), MEMORA_FULL,
+ * MEMORA_NO_SPACE, MEMORA_READ_ONLY, MEMORA_POISONED, MEMORA_IO, MEMORA_BUSY, MEMORA_INVALID_ARGUMENT, MEMORA_CLOSED, MEMORA_FORKED,
+ * MEMORA_CORRUPT.
  */
 int memora_transaction_commit(struct memora_transaction_t *transaction);
 

@@ -116,6 +116,29 @@ inline std::string_view view(const void *data, std::size_t len) {
     return {static_cast<const char *>(data), len};
 }
 
+/* Takes an entry from C for a Callback<F>. */
+template <class F>
+void take_entry(void *context, const void *key, std::size_t key_len, const void *value, std::size_t value_len, const memora_entry_t *about) {
+    static_cast<Callback<F> *>(context)->call(view(key, key_len), view(value, value_len), *about);
+}
+
+/* A bound of a range: C takes NULL for none. */
+inline const char *bound(const std::optional<std::string_view> &key) {
+    if (!key) return nullptr;
+    return key->data() ? key->data() : "";
+}
+
+/* Goes over a range of entries by memora_store_range() or its like. */
+template <class How, class T, class F>
+bool range(How how, T *handle, const std::optional<std::string_view> &from, const std::optional<std::string_view> &to, F &function,
+           std::uint32_t flags, std::size_t limit) {
+    int more = 0;
+    Callback<F> callback(function);
+    check(how(handle, bound(from), from ? from->size() : 0, bound(to), to ? to->size() : 0, flags, limit, take_entry<F>, &callback, &more));
+    callback.rethrow();
+    return more != 0;
+}
+
 inline std::int64_t milliseconds(std::chrono::milliseconds timeout) {
     return timeout.count() < 0 ? MEMORA_FOREVER : static_cast<std::int64_t>(timeout.count());
 }
@@ -365,17 +388,10 @@ template <class Of> class Entries {
     }
     /* Calls `function(std::string_view key, std::string_view value, const memora_entry_t &)` for every entry. */
     template <class F> void for_each(F &&function) const {
-        using Taken = Callback<std::remove_reference_t<F>>;
-        Taken callback(function);
+        Callback<std::remove_reference_t<F>> callback(function);
         std::uint64_t cursor = 0;
         do {
-            check(Of::scan(
-                handle(), &cursor, 256,
-                [](void *context, const void *key, std::size_t key_len, const void *value, std::size_t value_len,
-                   const memora_entry_t *about) {
-                    static_cast<Taken *>(context)->call(view(key, key_len), view(value, value_len), *about);
-                },
-                &callback));
+            check(Of::scan(handle(), &cursor, 256, take_entry<std::remove_reference_t<F>>, &callback));
             callback.rethrow();
         } while (cursor != 0);
     }
@@ -615,6 +631,23 @@ class Store : public detail::Entries<detail::OfStore> {
         std::uint64_t version = 0;
         detail::check(memora_store_set_durable(handle(), key.data(), key.size(), value.data(), value.size(), durability, &version));
         return version;
+    }
+    /* Calls `function(std::string_view key, std::string_view value, const memora_entry_t &)` for the entries between two keys, in the
+       order of the keys, as memora_store_range(); nullopt: no bound. Whether there may be more. */
+    template <class F>
+    bool range(std::optional<std::string_view> from, std::optional<std::string_view> to, F &&function, std::uint32_t flags = 0,
+               std::size_t limit = SIZE_MAX) const {
+        return detail::range(memora_store_range, handle(), from, to, function, flags, limit);
+    }
+    /* The same for the keys that begin with `prefix`, as memora_store_prefix(). */
+    template <class F>
+    bool prefix(std::string_view prefix, F &&function, std::uint32_t flags = 0, std::size_t limit = SIZE_MAX) const {
+        int more = 0;
+        detail::Callback<std::remove_reference_t<F>> callback(function);
+        detail::check(memora_store_prefix(handle(), prefix.data(), prefix.size(), flags, limit,
+                                          detail::take_entry<std::remove_reference_t<F>>, &callback, &more));
+        callback.rethrow();
+        return more != 0;
     }
     void flush() { detail::check(memora_store_flush(handle())); }
     void checkpoint() { detail::check(memora_store_checkpoint(handle())); }

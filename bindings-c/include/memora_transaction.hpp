@@ -8,6 +8,18 @@
 
 namespace memora {
 
+/* A lane of a channel for the messages of transactions, for any number of threads; see memora_channel_outbox(). */
+class Outbox {
+  public:
+    explicit Outbox(const Channel &channel) { detail::check(memora_channel_outbox(channel.get(), handle_.place())); }
+
+    memora_outbox_t *get() const noexcept { return handle_.get(); }
+    void close() { handle_.close(); }
+
+  private:
+    detail::Handle<memora_outbox_t, memora_outbox_close> handle_;
+};
+
 /* Several reads and changes of a store that take effect as one, or not at all; see memora_transaction_begin(). Given up when it goes
    without a commit. */
 class Transaction {
@@ -37,13 +49,23 @@ class Transaction {
     bool remove(std::string_view key) {
         return detail::done_or(memora_transaction_delete(handle(), key.data(), key.size()), MEMORA_NOT_FOUND);
     }
+    /* As Store::range(), but as this transaction sees the entries, with its own changes among them; it is proved at the commit. */
+    template <class F>
+    bool range(std::optional<std::string_view> from, std::optional<std::string_view> to, F &&function, std::uint32_t flags = 0,
+               std::size_t limit = SIZE_MAX) const {
+        return detail::range(memora_transaction_range, handle(), from, to, function, flags, limit);
+    }
+    /* Sends a message with the commit: subscribers get it when this commits, and never if it does not. */
+    void publish(const Outbox &outbox, std::string_view message) {
+        detail::check(memora_transaction_publish(handle(), outbox.get(), message.data(), message.size()));
+    }
     /* Throws MEMORA_CONFLICT, now or at the commit, unless the entry has this version; nullopt: unless there is none. */
     void expect(std::string_view key, std::optional<std::uint64_t> version) {
         detail::check(memora_transaction_expect(handle(), key.data(), key.size(), version ? &*version : nullptr));
     }
     /* `durability` is one of MEMORA_DURABILITY_*. */
     void set_durability(std::uint32_t durability) { detail::check(memora_transaction_set_durability(handle(), durability)); }
-    /* Throws MEMORA_CONFLICT when others were in the way. The transaction has ended, unless this throws MEMORA_BUSY. */
+    /* Throws MEMORA_CONFLICT when others were in the way, MEMORA_BACK_PRESSURE when there is no room for a message. The transaction has ended, unless this throws MEMORA_BUSY. */
     void commit() { detail::check(memora_transaction_commit(handle())); }
     void abort() { handle_.close(); }
 

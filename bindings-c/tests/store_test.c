@@ -185,6 +185,73 @@ static void ranges_go_over_keys_in_their_order(void) {
     OK(memora_store_close(ordered));
 }
 
+static memora_transaction_t *ranging;
+
+/* Notes a key, which may be of the transaction itself. */
+static void add_seen(void *context, const void *key, size_t key_len, const void *value, size_t value_len,
+                     const memora_entry_t *entry) {
+    CHECK(value_len == key_len && memcmp(key, value, key_len) == 0 && (entry->version == 0) == (key_len == 2));
+    strncat(context, key, key_len);
+    strcat(context, " ");
+}
+
+/* Notes a key, and deletes it in the transaction that goes over it. */
+static void add_and_delete(void *context, const void *key, size_t key_len, const void *value, size_t value_len,
+                           const memora_entry_t *entry) {
+    add_seen(context, key, key_len, value, value_len, entry);
+    OK(memora_transaction_delete(ranging, key, key_len));
+}
+
+/* The keys of a range as a transaction sees it. */
+static const char *range_in(memora_transaction_t *of, const char *from, const char *to, uint32_t flags, size_t limit, int *more) {
+    found[0] = 0;
+    OK(memora_transaction_range(of, from, from ? strlen(from) : 0, to, to ? strlen(to) : 0, flags, limit, add_seen, found, more));
+    return found;
+}
+
+static void transactions_go_over_keys_in_their_order(void) {
+    const char *keys[] = {"d", "b", "a", "c"};
+    memora_store_options_t made = options();
+    memora_store_t *ordered = NULL;
+    memora_transaction_t *transaction = NULL;
+    int more = 9, i;
+    made.ordered = 1;
+    made.dir = NULL;
+    made.durability = MEMORA_DURABILITY_PROCESS;
+    OK(memora_store_open(fabric, "ranged", &made, &ordered));
+    for (i = 0; i < 4; i++) OK(memora_store_set(ordered, keys[i], 1, keys[i], 1, NULL, NULL));
+    OK(memora_transaction_begin(ordered, &transaction));
+    OK(memora_transaction_put(transaction, "bb", 2, "bb", 2, NULL));
+    OK(memora_transaction_delete(transaction, "c", 1));
+    CHECK(strcmp(range_in(transaction, NULL, NULL, 0, 9, &more), "a b bb d ") == 0 && more == 0);
+    CHECK(strcmp(range_in(transaction, "b", "d", MEMORA_RANGE_FROM_EXCLUDED | MEMORA_RANGE_TO_INCLUDED, 9, NULL), "bb d ") == 0);
+    CHECK(strcmp(range_in(transaction, NULL, NULL, MEMORA_RANGE_BACKWARD, 2, &more), "d bb ") == 0 && more == 1);
+    CODE(memora_transaction_range(transaction, NULL, 0, NULL, 0, 8, 1, add_key, found, NULL), MEMORA_INVALID_ARGUMENT);
+    CODE(memora_transaction_range(transaction, NULL, 0, NULL, 0, 0, 1, NULL, found, NULL), MEMORA_INVALID_ARGUMENT);
+    ranging = transaction;
+    found[0] = 0;
+    OK(memora_transaction_range(transaction, NULL, 0, "c", 1, 0, 9, add_and_delete, found, &more));
+    CHECK(strcmp(found, "a b bb ") == 0 && strcmp(range_in(transaction, NULL, NULL, 0, 9, NULL), "d ") == 0);
+    OK(memora_transaction_commit(transaction));
+    CHECK(strcmp(range(ordered, NULL, NULL, 0, 9, NULL), "d ") == 0);
+    CODE(memora_transaction_range(transaction, NULL, 0, NULL, 0, 0, 1, add_key, found, NULL), MEMORA_CLOSED);
+
+    /* What came into the part that was visited is in its way, what came elsewhere is not. */
+    for (i = 0; i < 2; i++) {
+        OK(memora_transaction_begin(ordered, &transaction));
+        CHECK(strcmp(range_in(transaction, "c", NULL, 0, 9, NULL), "d ") == 0);
+        OK(memora_transaction_put(transaction, "seen", 4, "seen", 4, NULL));
+        OK(memora_store_set(ordered, i ? "e" : "b", 1, i ? "e" : "b", 1, NULL, NULL));
+        CODE(memora_transaction_commit(transaction), i ? MEMORA_CONFLICT : MEMORA_OK);
+        if (!i) OK(memora_store_delete(ordered, "seen", 4));
+    }
+    CHECK(strcmp(range(ordered, NULL, NULL, 0, 9, NULL), "b d e ") == 0);
+    OK(memora_store_close(ordered));
+    OK(memora_transaction_begin(store, &transaction));
+    CODE(memora_transaction_range(transaction, NULL, 0, NULL, 0, 0, 1, add_key, found, NULL), MEMORA_NOT_ORDERED);
+    OK(memora_transaction_abort(transaction));
+}
+
 static void bad_input_is_refused(void) {
     memora_store_options_t made = options();
     memora_store_t *other = NULL;
@@ -212,6 +279,7 @@ int main(int argc, char **argv) {
     TEST(many_at_once_and_figures);
     TEST(entries_come_back_when_the_fabric_is_gone);
     TEST(ranges_go_over_keys_in_their_order);
+    TEST(transactions_go_over_keys_in_their_order);
     TEST(bad_input_is_refused);
     OK(memora_store_close(store));
     OK(memora_fabric_close(fabric));

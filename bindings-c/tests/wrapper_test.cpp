@@ -453,6 +453,111 @@ void transactions(memora::Store &store) {
     CHECK(store.get("from") == "400" && store.get("to") == "600");
 }
 
+void outboxes(memora::Fabric &fabric, memora::Store &store) {
+    auto options = memora::Channel::options();
+    options.kind = MEMORA_CHANNEL_BROADCAST;
+    options.lane_bytes = 16 << 10;
+    memora::Channel broadcast(fabric, "told", options);
+    options.kind = MEMORA_CHANNEL_QUEUE;
+    memora::Channel queue(fabric, "work", options);
+    memora::Outbox told(broadcast), work(queue);
+    memora::Subscriber subscriber(broadcast);
+    memora::Consumer consumer(queue);
+    {
+        memora::Transaction transaction(store);
+        transaction.put("outbox", "1");
+        transaction.publish(told, "one");
+        transaction.publish(told, "");
+        transaction.publish(work, "do one");
+        CHECK(!subscriber.try_recv() && !consumer.try_recv());
+        transaction.commit();
+        CHECK(subscriber.try_recv()->data == "one" && subscriber.try_recv()->data.empty() && consumer.try_recv()->data == "do one");
+    }
+    {
+        memora::Transaction left(store), aborted(store), late(store);
+        left.publish(told, "left");
+        aborted.publish(work, "aborted");
+        aborted.abort();
+        late.get("outbox");
+        late.publish(told, "late");
+        store.set("outbox", "2");
+        CHECK(code_of([&] { late.commit(); }) == MEMORA_CONFLICT);
+    }
+    CHECK(!subscriber.try_recv() && !consumer.try_recv());
+    store.transact([&](memora::Transaction &transaction) { transaction.publish(told, "by a function"); });
+    CHECK(subscriber.try_recv()->data == "by a function");
+
+    int sent = 0;
+    const std::string large(1000, 'x');
+    const auto fill = [&] {
+        store.transact([&](memora::Transaction &transaction) {
+            transaction.put("filled", std::to_string(sent + 1));
+            transaction.publish(told, large);
+        });
+    };
+    int code = MEMORA_OK;
+    while (code == MEMORA_OK && sent < 100) {
+        code = code_of(fill);
+        if (code == MEMORA_OK) ++sent;
+    }
+    CHECK(code == MEMORA_BACK_PRESSURE && sent > 1 && store.get("filled") == std::to_string(sent));
+    while (sent > 0 && subscriber.try_recv()->data == large) --sent;
+    CHECK(sent == 0 && !subscriber.try_recv());
+    fill();
+    CHECK(subscriber.try_recv()->data == large);
+
+    memora_log_options_t kept;
+    CHECK(memora_log_options_init(&kept, sizeof kept) == MEMORA_OK);
+    kept.bytes = 256 << 10;
+    memora::Log log(fabric, "no-outbox", kept);
+    memora::Channel of_log(fabric, "no-outbox");
+    CHECK(code_of([&] { memora::Outbox none(of_log); }) == MEMORA_WRONG_KIND);
+    memora::Transaction transaction(store);
+    memora::Outbox moved(std::move(told));
+    CHECK(code_of([&] { transaction.publish(told, "x"); }) == MEMORA_INVALID_ARGUMENT);
+    transaction.publish(moved, "moved");
+    moved.close();
+    CHECK(code_of([&] { transaction.publish(moved, "x"); }) == MEMORA_INVALID_ARGUMENT);
+    transaction.commit();
+    CHECK(subscriber.try_recv()->data == "moved");
+}
+
+void ranges(memora::Fabric &fabric) {
+    auto options = memora::Store::options();
+    options.durability = MEMORA_DURABILITY_PROCESS;
+    options.ordered = 1;
+    memora::Store store(fabric, "ordered", options);
+    for (const char *key : {"pear", "apple", "plum", "fig"}) store.set(key, "v");
+    std::string seen;
+    const auto add = [&](std::string_view key, std::string_view value, const memora_entry_t &) {
+        seen.append(key).append("=").append(value).append(" ");
+    };
+    const auto went = [&](bool more, const char *expected) {
+        const bool right = seen == expected;
+        seen.clear();
+        return right ? static_cast<int>(more) : -1;
+    };
+    CHECK(went(store.range(std::nullopt, std::nullopt, add), "apple=v fig=v pear=v plum=v ") == 0);
+    CHECK(went(store.range(std::nullopt, "pear", add, MEMORA_RANGE_BACKWARD, 1), "fig=v ") == 1);
+    CHECK(went(store.range(std::string_view(), "fig", add, MEMORA_RANGE_TO_INCLUDED), "apple=v fig=v ") == 0);
+    CHECK(went(store.range(std::nullopt, std::string_view(), add), "") == 0);
+    CHECK(went(store.prefix("p", add), "pear=v plum=v ") == 0 && went(store.prefix("p", add, MEMORA_RANGE_BACKWARD, 1), "plum=v ") == 1);
+    bool caught = false;
+    try {
+        store.range(std::nullopt, std::nullopt, [](auto, auto, const auto &) { throw std::out_of_range("the function's own"); });
+    } catch (const std::out_of_range &) {
+        caught = true;
+    }
+    CHECK(caught);
+    memora::Transaction transaction(store);
+    transaction.put("grape", "own");
+    CHECK(transaction.remove("fig"));
+    CHECK(went(transaction.range("b", "pear", add, MEMORA_RANGE_TO_INCLUDED), "grape=own pear=v ") == 0);
+    CHECK(went(transaction.range(std::nullopt, std::nullopt, add, 0, 1), "apple=v ") == 1);
+    store.set("kiwi", "between");
+    CHECK(code_of([&] { transaction.commit(); }) == MEMORA_CONFLICT && store.get("fig") == "v");
+}
+
 }  // namespace
 
 int main() {
@@ -475,6 +580,8 @@ int main() {
         store.checkpoint();
         CHECK(store.stats().checkpoints >= 1 && store.stats().poisoned == 0);
         transactions(store);
+        outboxes(fabric, store);
+        ranges(fabric);
         handles(fabric);
         operations(fabric);
         messages(fabric);

@@ -31,6 +31,7 @@ pub mod events;
 pub mod fabric;
 pub mod log;
 pub mod options;
+pub mod outbox;
 pub mod queue;
 pub mod service;
 pub mod signal;

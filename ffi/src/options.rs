@@ -627,6 +627,7 @@ pub(crate) fn store(border: &Border, options: *const memora_store_options_t) -> 
             1 => Some(true),
             other => return Err(unknown("value of `ordered`", other)),
         },
+        ..default
     })
 }
 

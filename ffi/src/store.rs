@@ -9,7 +9,7 @@ use memora_core::{Direction, Error, ErrorCode, Fabric, Result, Store};
 use crate::cache::{memora_bytes_t, memora_entry_fn, memora_entry_t, memora_value_fn};
 use crate::entries;
 use crate::fabric::memora_fabric_t;
-use crate::guard::call;
+use crate::guard::{Border, call};
 use crate::handles;
 use crate::options::{self, memora_set_options_t, memora_store_options_t};
 
@@ -328,6 +328,33 @@ fn direction(flags: u32) -> Direction {
     if flags & MEMORA_RANGE_BACKWARD == 0 { Direction::Forward } else { Direction::Backward }
 }
 
+/// A range as a caller gave it.
+pub(crate) struct Range<'a> {
+    pub from: Bound<&'a [u8]>,
+    pub to: Bound<&'a [u8]>,
+    pub direction: Direction,
+}
+
+impl Border {
+    /// The range between two keys, either of which may be NULL for none.
+    pub(crate) fn range(&self, from: memora_bytes_t, to: memora_bytes_t, flags: u32) -> Result<Range<'_>> {
+        let known = MEMORA_RANGE_BACKWARD | MEMORA_RANGE_FROM_EXCLUDED | MEMORA_RANGE_TO_INCLUDED;
+        let flags = range_flags(flags, known)?;
+        let bound = |key: memora_bytes_t, name, included| -> Result<Bound<&[u8]>> {
+            Ok(match (key.data.is_null(), included) {
+                (true, _) => Bound::Unbounded,
+                (false, true) => Bound::Included(self.bytes(key.data, key.len, name)?),
+                (false, false) => Bound::Excluded(self.bytes(key.data, key.len, name)?),
+            })
+        };
+        Ok(Range {
+            from: bound(from, "from", flags & MEMORA_RANGE_FROM_EXCLUDED == 0)?,
+            to: bound(to, "to", flags & MEMORA_RANGE_TO_INCLUDED != 0)?,
+            direction: direction(flags),
+        })
+    }
+}
+
 /// Calls `function` for the entries whose keys lie between `from` and `to`, in the order of their bytes, at most `limit` of
 /// them. NULL: no bound. `flags` are those of MEMORA_RANGE_*; without any the scan goes forwards, with `from`, without `to`.
 /// An entry that is there during the whole scan comes once; one that comes or goes meanwhile may. `more`, which may be NULL,
@@ -352,18 +379,8 @@ pub unsafe extern "C" fn memora_store_range(
     // SAFETY: the pointers are those of a caller who keeps to the header.
     unsafe {
         entries::range(store, function, context, more, |border, store: &Store, found| {
-            let known = MEMORA_RANGE_BACKWARD | MEMORA_RANGE_FROM_EXCLUDED | MEMORA_RANGE_TO_INCLUDED;
-            let flags = range_flags(flags, known)?;
-            let bound = |key: *const c_void, len, name, included| -> Result<Bound<&[u8]>> {
-                Ok(match (key.is_null(), included) {
-                    (true, _) => Bound::Unbounded,
-                    (false, true) => Bound::Included(border.bytes(key, len, name)?),
-                    (false, false) => Bound::Excluded(border.bytes(key, len, name)?),
-                })
-            };
-            let from = bound(from, from_len, "from", flags & MEMORA_RANGE_FROM_EXCLUDED == 0)?;
-            let to = bound(to, to_len, "to", flags & MEMORA_RANGE_TO_INCLUDED != 0)?;
-            store.range(from, to, direction(flags), limit, found)
+            let range = border.range(entries::span(from, from_len), entries::span(to, to_len), flags)?;
+            store.range(range.from, range.to, range.direction, limit, found)
         })
     }
 }

@@ -3,15 +3,16 @@
 
 use std::ffi::{c_int, c_void};
 
-use memora_core::{ErrorCode, Result, Store, Transaction, Version, retry_conflicts};
+use memora_core::{ErrorCode, Outbox, Result, Store, Transaction, Version, retry_conflicts};
 
-use crate::cache::memora_entry_t;
-use crate::entries::{on, put_entry, span, there_was};
+use crate::cache::{memora_entry_fn, memora_entry_t};
+use crate::entries::{self, on, put_entry, span, there_was};
 use crate::errors::{MEMORA_CONFLICT, MEMORA_OK};
 use crate::exclusive::Exclusive;
 use crate::guard::call;
 use crate::handles::{self, Kind};
 use crate::options::{self, memora_set_options_t};
+use crate::outbox::memora_outbox_t;
 use crate::store::memora_store_t;
 
 /// A transaction of a store: several reads and changes that take effect as one, or not at all. Begin it with
@@ -142,6 +143,41 @@ unsafe fn get(
     }
 }
 
+/// Calls `function` for the entries whose keys lie between `from` and `to`, as memora_store_range() does, but as this transaction sees
+/// them, with its own changes among them. When it commits it is proved that no entry came into the part that was visited, or left it.
+///
+/// All entries are read before the first call of the function, which may also use this transaction.
+/// Returns MEMORA_OK, MEMORA_NOT_ORDERED, MEMORA_CONFLICT (a key was read before and has changed since),
+/// MEMORA_TRANSACTION_TOO_LARGE, MEMORA_BUSY, MEMORA_INVALID_ARGUMENT, MEMORA_CLOSED, MEMORA_FORKED, MEMORA_CORRUPT.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn memora_transaction_range(
+    transaction: *mut memora_transaction_t,
+    from: *const c_void,
+    from_len: usize,
+    to: *const c_void,
+    to_len: usize,
+    flags: u32,
+    limit: usize,
+    function: memora_entry_fn,
+    context: *mut c_void,
+    more: *mut c_int,
+) -> c_int {
+    // SAFETY: the pointers are those of a caller who keeps to the header.
+    unsafe {
+        entries::range(transaction, function, context, more, |border, handle: &TransactionHandle, found| {
+            let range = border.range(span(from, from_len), span(to, to_len), flags)?;
+            let mut entries = Vec::new();
+            let last = handle.with(|transaction| {
+                transaction.range(range.from, range.to, range.direction, limit, |key, entry| {
+                    entries.push((key.to_vec(), entry.clone()));
+                })
+            })?;
+            entries.iter().for_each(|(key, entry)| found(key, entry));
+            Ok(last)
+        })
+    }
+}
+
 /// Puts `value` under `key` when the transaction commits; from now on its own reads see it. `options` (time to live, which begins
 /// with the commit, and flags) may be NULL. The bytes are copied.
 ///
@@ -211,6 +247,32 @@ pub unsafe extern "C" fn memora_transaction_expect(
     }
 }
 
+/// Sends `message` with the commit: subscribers get it when the transaction commits, and never if it does not. The messages of one
+/// outbox come in the order in which they were published, all or none, also if the process dies meanwhile; together they may take
+/// what one message may. The bytes are copied.
+///
+/// An error leaves the transaction as it was.
+/// Returns MEMORA_OK, MEMORA_VALUE_TOO_LONG (also of all messages of the outbox together), MEMORA_TRANSACTION_TOO_LARGE, MEMORA_BUSY,
+/// MEMORA_INVALID_ARGUMENT (also if the channel is of another fabric than the store, or of another opening of it), MEMORA_CLOSED
+/// (the transaction or the outbox), MEMORA_FORKED.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn memora_transaction_publish(
+    transaction: *mut memora_transaction_t,
+    outbox: *mut memora_outbox_t,
+    message: *const c_void,
+    message_len: usize,
+) -> c_int {
+    // SAFETY: the pointers are those of a caller who keeps to the header.
+    unsafe {
+        on(transaction, |border, handle: &TransactionHandle| {
+            let message = border.bytes(message, message_len, "message")?;
+            handles::with(handles::number(outbox), |outbox: &Outbox| {
+                handle.with(|transaction| transaction.publish(outbox, message))
+            })
+        })
+    }
+}
+
 /// Makes the commit as durable as `durability`, one of MEMORA_DURABILITY_*, whatever the handle of the store says.
 ///
 /// Returns MEMORA_OK, MEMORA_INVALID_ARGUMENT (also for a store without files that cannot be so), MEMORA_BUSY, MEMORA_CLOSED,
@@ -231,11 +293,12 @@ pub unsafe extern "C" fn memora_transaction_set_durability(
 
 /// Makes all changes take effect at one moment, or none of them, and ends the transaction: whatever this answers but MEMORA_BUSY, the
 /// handle is closed, and memora_transaction_abort() with it does nothing more than to answer MEMORA_CLOSED. With durability sync the
-/// changes are on the disk when it answers MEMORA_OK.
+/// changes are on the disk when it answers MEMORA_OK. It never waits for subscribers.
 ///
 /// Returns MEMORA_OK, MEMORA_CONFLICT (another has changed what was read, or was in the way: begin a new transaction with what is there
-/// now), MEMORA_FULL, MEMORA_NO_SPACE, MEMORA_READ_ONLY, MEMORA_POISONED, MEMORA_IO, MEMORA_BUSY, MEMORA_INVALID_ARGUMENT,
-/// MEMORA_CLOSED, MEMORA_FORKED, MEMORA_CORRUPT.
+/// now), MEMORA_BACK_PRESSURE (a subscriber is behind and there is no room for a message: nothing was done), MEMORA_FULL,
+/// MEMORA_NO_SPACE, MEMORA_READ_ONLY, MEMORA_POISONED, MEMORA_IO, MEMORA_BUSY, MEMORA_INVALID_ARGUMENT, MEMORA_CLOSED, MEMORA_FORKED,
+/// MEMORA_CORRUPT.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn memora_transaction_commit(transaction: *mut memora_transaction_t) -> c_int {
     // SAFETY: the handle is a number, nothing is read through it.

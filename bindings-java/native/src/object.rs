@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use jni::sys::jlong;
 use memora::{
-    Appender, Cache, Channel, Client, Error, ErrorCode, EventSubscriber, Fabric, Publisher, Service, Store,
-    Topic, TopicSubscriber, View, ViewedMemory, WaitSet,
+    Appender, Cache, Channel, Client, Error, ErrorCode, EventSubscriber, Fabric, Outbox, Publisher, Service,
+    Store, Topic, TopicSubscriber, View, ViewedMemory, WaitSet,
 };
 
 use crate::cache::Entries;
@@ -50,6 +50,7 @@ pub enum Kind {
     Topic(Topic),
     TopicSubscriber(OneAtATime<TopicSubscriber>),
     Transaction(OneAtATime<Begun>),
+    Outbox(Outbox),
     WaitSet(WaitSet),
 }
 
@@ -121,6 +122,13 @@ impl Object {
     pub fn transaction(&self) -> Answer<Taken<'_, Begun>> {
         match &self.kind {
             Kind::Transaction(begun) => begun.take(),
+            _ => Err(wrong()),
+        }
+    }
+
+    pub fn outbox(&self) -> Answer<&Outbox> {
+        match &self.kind {
+            Kind::Outbox(outbox) => Ok(outbox),
             _ => Err(wrong()),
         }
     }

@@ -5,7 +5,7 @@ use std::ops::Bound;
 use jni::objects::{JByteArray, JClass};
 use jni::sys::{jboolean, jbyteArray, jint, jlong};
 use jni::{EnvUnowned, jni_mangle};
-use memora::{Direction, Error, ErrorCode};
+use memora::{Direction, Entry, Error, ErrorCode};
 
 use crate::cache::add_entry;
 use crate::fabric::durability;
@@ -52,8 +52,37 @@ fn bound<'l>(jvm: &mut Jvm<'l>, key: &JByteArray<'l>) -> Answer<Option<Vec<u8>>>
     if key.is_null() { Ok(None) } else { jvm.all_bytes(key).map(Some) }
 }
 
+/// What goes over a range: from, to, direction, limit, and what takes each entry; gives where to go on.
+type Walk<'a> = &'a mut dyn FnMut(
+    Bound<&[u8]>,
+    Bound<&[u8]>,
+    Direction,
+    usize,
+    &mut dyn FnMut(&[u8], &Entry),
+) -> Answer<Option<Vec<u8>>>;
+
 /// A part of the entries in the order of their keys, with the key `from` and without the key `to`: whether there may be more
 /// (1 byte), then each entry as in a scan.
+pub fn range<'l>(
+    jvm: &mut Jvm<'l>,
+    from: JByteArray<'l>,
+    to: JByteArray<'l>,
+    backward: jboolean,
+    limit: jint,
+    walk: Walk<'_>,
+) -> Answer<jbyteArray> {
+    let limit = usize::try_from(limit).map_err(|_| Error::from(ErrorCode::InvalidArgument))?;
+    let (from, to) = (bound(jvm, &from)?, bound(jvm, &to)?);
+    let from = from.as_deref().map_or(Bound::Unbounded, Bound::Included);
+    let to = to.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
+    let direction = if backward { Direction::Backward } else { Direction::Forward };
+    let mut out = vec![0];
+    let more = walk(from, to, direction, limit, &mut |key, entry| add_entry(&mut out, key, entry))?.is_some();
+    out[0] = u8::from(more);
+    jvm.new_bytes(&out)
+}
+
+/// A part of the entries of a store.
 #[jni_mangle("io.memora.internal.Native")]
 pub fn store_range<'l>(
     env: EnvUnowned<'l>,
@@ -65,19 +94,8 @@ pub fn store_range<'l>(
     limit: jint,
 ) -> jbyteArray {
     guard(env, class, |jvm| {
-        let limit = usize::try_from(limit).map_err(|_| Error::from(ErrorCode::InvalidArgument))?;
-        let (from, to) = (bound(jvm, &from)?, bound(jvm, &to)?);
-        let from = from.as_deref().map_or(Bound::Unbounded, Bound::Included);
-        let to = to.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
-        let direction = if backward { Direction::Backward } else { Direction::Forward };
-        let mut out = vec![0];
-        let more = with(handle, |object| {
-            let store = object.store()?;
-            Ok(store
-                .range(from, to, direction, limit, |key, entry| add_entry(&mut out, key, entry))?
-                .is_some())
-        })?;
-        out[0] = u8::from(more);
-        jvm.new_bytes(&out)
+        range(jvm, from, to, backward, limit, &mut |from, to, direction, limit, found| {
+            with(handle, |object| Ok(object.store()?.range(from, to, direction, limit, found)?))
+        })
     })
 }

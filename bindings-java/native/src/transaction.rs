@@ -10,7 +10,7 @@ use crate::fabric::durability;
 use crate::guard::{Answer, Direct, guard};
 use crate::handles::{insert, with};
 use crate::object::{Kind, Object, OneAtATime};
-use crate::store::INTERVAL_MS;
+use crate::store::{INTERVAL_MS, range};
 use crate::update::give;
 
 /// A transaction until its commit takes it.
@@ -177,4 +177,78 @@ pub fn transaction_commit<'l>(env: EnvUnowned<'l>, class: JClass<'l>, handle: jl
             Ok(begun.take().ok_or(ErrorCode::Closed)?.commit()?)
         })
     })
+}
+
+/// A part of the entries as a transaction sees them.
+#[jni_mangle("io.memora.internal.Native")]
+pub fn transaction_range<'l>(
+    env: EnvUnowned<'l>,
+    class: JClass<'l>,
+    handle: jlong,
+    from: JByteArray<'l>,
+    to: JByteArray<'l>,
+    backward: jboolean,
+    limit: jint,
+) -> jbyteArray {
+    guard(env, class, |jvm| {
+        range(jvm, from, to, backward, limit, &mut |from, to, direction, limit, found| {
+            on(handle, |transaction| transaction.range(from, to, direction, limit, &mut *found))
+        })
+    })
+}
+
+/// An outbox of a channel.
+#[jni_mangle("io.memora.internal.Native")]
+pub fn outbox<'l>(env: EnvUnowned<'l>, class: JClass<'l>, channel: jlong) -> jlong {
+    guard(env, class, |_| {
+        with(channel, |object| {
+            let outbox = object.channel()?.outbox()?;
+            insert(Object { parent: channel, kind: Kind::Outbox(outbox) })
+        })
+    })
+}
+
+fn publish(handle: jlong, outbox: jlong, message: &[u8]) -> Answer<()> {
+    // One handle after the other: a call announces one.
+    let outbox = with(outbox, |object| Ok(object.outbox()?.clone()))?;
+    on(handle, |transaction| transaction.publish(&outbox, message))
+}
+
+/// Sends a message out of direct memory with the commit.
+#[jni_mangle("io.memora.internal.Native")]
+pub fn transaction_publish<'l>(
+    env: EnvUnowned<'l>,
+    class: JClass<'l>,
+    handle: jlong,
+    outbox: jlong,
+    message: jlong,
+    len: jint,
+) {
+    guard(env, class, |_| publish(handle, outbox, Direct::at(message, len)?.bytes()))
+}
+
+/// The same out of an array.
+#[jni_mangle("io.memora.internal.Native")]
+pub fn transaction_publish_array<'l>(
+    env: EnvUnowned<'l>,
+    class: JClass<'l>,
+    handle: jlong,
+    outbox: jlong,
+    message: JByteArray<'l>,
+) {
+    guard(env, class, |jvm| publish(handle, outbox, &jvm.all_bytes(&message)?))
+}
+
+/// The same out of a direct buffer.
+#[jni_mangle("io.memora.internal.Native")]
+pub fn transaction_publish_buffer<'l>(
+    env: EnvUnowned<'l>,
+    class: JClass<'l>,
+    handle: jlong,
+    outbox: jlong,
+    message: JByteBuffer<'l>,
+    start: jint,
+    len: jint,
+) {
+    guard(env, class, |jvm| publish(handle, outbox, jvm.direct(&message, start, len)?.bytes()))
 }

@@ -41,6 +41,17 @@ public final class Channel implements AutoCloseable {
         return new Publisher(this, number);
     }
 
+    /**
+     * A channel for the messages of transactions, with a ring of its own: {@link Transaction#publish(Outbox, byte[])}.
+     *
+     * @throws MemoraException {@link ErrorCode#WRONG_KIND} on a log
+     */
+    public Outbox outbox() {
+        long number = Native.outbox(handle.number());
+        Reference.reachabilityFence(this);
+        return new Outbox(this, number);
+    }
+
     /** A subscriber that gets what is sent from now on, and leaves no trace when it ends. */
     public Subscriber subscriber() {
         return newSubscriber(null);

@@ -3,19 +3,13 @@ package io.memora;
 import io.memora.internal.Native;
 import io.memora.internal.Scratch;
 import java.lang.ref.Reference;
-import java.nio.ByteBuffer;
-import java.nio.ByteOrder;
 import java.util.Arrays;
-import java.util.Objects;
 
 /**
  * Entries that are kept in files too: a journal of all writes, and checkpoints. They survive the death of all processes and the
  * loss of the shared memory; how soon a write does, its {@link Durability} says.
  */
 public final class Store extends Entries {
-    /** Entries that lie in memory at once. */
-    private static final int RANGE_BATCH = 256;
-
     Store(Fabric fabric, String name, long number) {
         super(fabric, name, number);
     }
@@ -76,37 +70,10 @@ public final class Store extends Entries {
      * @return null if there is nothing more; else what to go on with as {@code from}, or backwards as {@code to}
      */
     public byte[] range(byte[] from, byte[] to, Direction direction, int limit, EntryConsumer consumer) {
-        Objects.requireNonNull(consumer, "consumer");
-        boolean backward = Objects.requireNonNull(direction, "direction") == Direction.BACKWARD;
-        byte[] least = from;
-        byte[] behind = to;
-        int left = limit;
-        while (true) {
-            byte[] answer = Native.storeRange(handle.number(), least, behind, backward, Math.min(left, RANGE_BATCH));
-            Reference.reachabilityFence(this);
-            ByteBuffer in = ByteBuffer.wrap(answer).order(ByteOrder.nativeOrder());
-            boolean more = in.get() != 0;
-            byte[] next = null;
-            while (in.hasRemaining()) {
-                byte[] key = new byte[in.getInt()];
-                in.get(key);
-                // The least key behind this one has a zero more. The consumer may change its key.
-                next = Arrays.copyOf(key, backward ? key.length : key.length + 1);
-                consumer.accept(key, entry(in));
-                left--;
-            }
-            if (!more) {
-                return null;
-            }
-            if (left == 0) {
-                return next;
-            }
-            if (backward) {
-                behind = next;
-            } else {
-                least = next;
-            }
-        }
+        byte[] next = Ranges.over(from, to, direction, limit, consumer,
+                (least, behind, backward, most) -> Native.storeRange(handle.number(), least, behind, backward, most));
+        Reference.reachabilityFence(this);
+        return next;
     }
 
     /**

@@ -239,6 +239,61 @@ public final class Transaction implements AutoCloseable {
     }
 
     /**
+     * Goes over the entries whose keys lie between two bounds, as {@link Store#range} does, but as this transaction sees them, with its own
+     * changes among them. It is proved at the commit that no entry came into the part that was visited, or left it.
+     *
+     * @throws MemoraException.Conflict when a key was read before and has changed since
+     */
+    public byte[] range(byte[] from, byte[] to, Direction direction, int limit, EntryConsumer consumer) {
+        byte[] next = Ranges.over(from, to, direction, limit, consumer,
+                (least, behind, backward, most) -> Native.transactionRange(handle.number(), least, behind, backward, most));
+        Reference.reachabilityFence(this);
+        return next;
+    }
+
+    /**
+     * Sends a message when this commits: subscribers get it then, and never if it does not commit. The messages of one outbox come in the
+     * order in which they were published, all or none, also if this process dies meanwhile; together they may take what one message may.
+     *
+     * @throws MemoraException {@link ErrorCode#VALUE_TOO_LONG}, {@link ErrorCode#TRANSACTION_TOO_LARGE}, or
+     *     {@link ErrorCode#INVALID_ARGUMENT} when the channel is of another fabric than the store, or of another opening of it: nothing
+     *     is added to the transaction then, and it can go on
+     */
+    public void publish(Outbox outbox, byte[] message) {
+        if (message.length > Scratch.VALUE_CAPACITY) {
+            Native.transactionPublishArray(handle.number(), outbox.number(), message);
+            Reference.reachabilityFence(outbox);
+            Reference.reachabilityFence(this);
+            return;
+        }
+        Scratch scratch = Scratch.take();
+        try {
+            scratch.value(message, 0, message.length);
+            Native.transactionPublish(handle.number(), outbox.number(), scratch.valueAddress(), message.length);
+        } finally {
+            scratch.give();
+            Reference.reachabilityFence(outbox);
+            Reference.reachabilityFence(this);
+        }
+    }
+
+    /** The same out of a buffer. A large direct one is read in place. */
+    public void publish(Outbox outbox, ByteBuffer message) {
+        int len = message.remaining();
+        if (len > Scratch.VALUE_CAPACITY && message.isDirect()) {
+            // A buffer of an arena that was closed throws here, before its address is used.
+            message.get(message.position());
+            Native.transactionPublishBuffer(handle.number(), outbox.number(), message, message.position(), len);
+            Reference.reachabilityFence(outbox);
+            Reference.reachabilityFence(this);
+            return;
+        }
+        byte[] bytes = new byte[len];
+        message.get(message.position(), bytes);
+        publish(outbox, bytes);
+    }
+
+    /**
      * Makes the commit as durable as this, whatever the store was opened with.
      *
      * @throws MemoraException {@link ErrorCode#INVALID_ARGUMENT} when the store has no files and so cannot be
@@ -254,6 +309,8 @@ public final class Transaction implements AutoCloseable {
      *
      * @throws MemoraException.Conflict when another has changed what was read, or was in the way: nothing was done. Begin a new
      *     transaction with what is there now, or use {@link Store#transact}
+     * @throws MemoraException {@link ErrorCode#BACK_PRESSURE} when a subscriber is behind and there is no room for a message: nothing was
+     *     done; a commit never waits for subscribers
      */
     public void commit() {
         try {

@@ -210,6 +210,54 @@ class TransactionTest extends WithFabric {
     }
 
     @Test
+    void rangesAreThoseOfTheTransactionAndProvedAtTheCommit() {
+        try (Store ordered = fabric.store("ordered", StoreOptions.inMemory().ordered(true))) {
+            List<String> all = new ArrayList<>();
+            for (int i = 0; i < 600; i++) {
+                all.add(String.format("key %03d", i));
+                ordered.set(bytes(all.get(i)), bytes("old"));
+            }
+            ordered.transact(transaction -> {
+                transaction.put(bytes("key 300 own"), bytes("own"));
+                transaction.delete(bytes(all.get(301)));
+                List<String> seen = new ArrayList<>();
+                assertNull(transaction.range(null, null, Direction.FORWARD, 1000, (key, entry) -> {
+                    seen.add(string(key));
+                    assertEquals(string(key).endsWith("own") ? "own" : "old", string(entry.value()));
+                    transaction.put(key, bytes("new"));
+                }));
+                List<String> expected = new ArrayList<>(all);
+                expected.set(301, "key 300 own");
+                assertEquals(expected, seen);
+                seen.clear();
+                byte[] next = transaction.range(bytes("key 299"), bytes("key 303"), Direction.BACKWARD, 2,
+                        (key, entry) -> seen.add(string(key) + string(entry.value())));
+                assertEquals(List.of("key 302new", "key 300 ownnew"), seen);
+                assertEquals("key 300 own", string(next));
+                return null;
+            });
+            assertEquals("new", string(ordered.get(bytes("key 300 own"))));
+            assertNull(ordered.get(bytes(all.get(301))));
+            try (Transaction fine = ordered.transaction(); Transaction late = ordered.transaction()) {
+                for (Transaction one : List.of(fine, late)) {
+                    one.range(bytes("m"), null, Direction.FORWARD, 10, (key, entry) -> assertNull(key));
+                    one.put(bytes(one == fine ? "fine" : "late"), K);
+                }
+                ordered.set(bytes("before"), K);
+                fine.commit();
+                ordered.set(bytes("moved in"), K);
+                assertThrows(MemoraException.Conflict.class, late::commit);
+            }
+            assertNull(ordered.get(bytes("late")));
+        }
+        try (Transaction transaction = store.transaction()) {
+            fails(ErrorCode.NOT_ORDERED, () -> transaction.range(null, null, Direction.FORWARD, 1, (key, entry) -> {}));
+            transaction.close();
+            fails(ErrorCode.CLOSED, () -> transaction.range(null, null, Direction.FORWARD, 1, (key, entry) -> {}));
+        }
+    }
+
+    @Test
     void whatIsRefusedLeavesTheTransactionAsItWas() {
         try (Transaction transaction = store.transaction()) {
             fails(ErrorCode.KEY_TOO_LONG, () -> transaction.put(new byte[100_000], K));

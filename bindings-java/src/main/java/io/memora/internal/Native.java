@@ -201,6 +201,16 @@ public final class Native {
 
     public static native void transactionCommit(long handle);
 
+    public static native byte[] transactionRange(long handle, byte[] from, byte[] to, boolean backward, int limit);
+
+    public static native long outbox(long channel);
+
+    public static native void transactionPublish(long handle, long outbox, long message, int len);
+
+    public static native void transactionPublishArray(long handle, long outbox, byte[] message);
+
+    public static native void transactionPublishBuffer(long handle, long outbox, ByteBuffer message, int start, int len);
+
     // Logs
 
     public static native long fabricLog(

@@ -139,6 +139,7 @@ class NativeArgumentsTest {
         long store = Native.fabricStore(fabric, "store", directory.resolve("files").toString(), 0, 0, 1 << 20, 1);
         refused(() -> Native.storeRange(store, null, null, false, -1));
         long transaction = Native.transaction(store);
+        long outbox = Native.outbox(channel);
         for (long address : new long[] {0, -1, Long.MIN_VALUE}) {
             refused(() -> Native.transactionGet(transaction, address, 1, key, 64));
             refused(() -> Native.transactionGet(transaction, key, 1, address, 64));
@@ -147,15 +148,23 @@ class NativeArgumentsTest {
             refused(() -> Native.transactionPut(transaction, key, 1, address, 1, -1, 0));
             refused(() -> Native.transactionDelete(transaction, address, 1));
             refused(() -> Native.transactionExpect(transaction, address, 1, false, 0));
+            refused(() -> Native.transactionPublish(transaction, outbox, address, 1));
         }
         ByteBuffer direct = ByteBuffer.allocateDirect(8);
         for (int[] bounds : new int[][] {{-1, 2}, {0, -1}, {0, 9}, {9, 0}, {7, 2}, {Integer.MAX_VALUE, Integer.MAX_VALUE}}) {
             refused(() -> Native.transactionPutBuffer(transaction, key, 1, direct, bounds[0], bounds[1], -1, 0));
+            refused(() -> Native.transactionPublishBuffer(transaction, outbox, direct, bounds[0], bounds[1]));
         }
         assertThrows(MemoraException.class,
                 () -> Native.transactionPutBuffer(transaction, key, 1, ByteBuffer.allocate(8), 0, 1, -1, 0));
         refused(() -> Native.transactionPutArray(transaction, key, 1, null, -1, 0));
         refused(() -> Native.transactionSetDurability(transaction, 3));
+        refused(() -> Native.transactionRange(transaction, null, null, false, -1));
+        refused(() -> Native.transactionPublish(transaction, outbox, key, -1));
+        refused(() -> Native.transactionPublishArray(transaction, outbox, null));
+        fails(ErrorCode.INTERNAL, () -> Native.transactionPublish(transaction, store, key, 1));
+        fails(ErrorCode.INTERNAL, () -> Native.transactionPublish(outbox, outbox, key, 1));
+        fails(ErrorCode.INTERNAL, () -> Native.outbox(store));
         Native.transactionCommit(transaction);
         fails(ErrorCode.CLOSED, () -> Native.transactionCommit(transaction));
         assertEquals(0, Native.size(store));
@@ -212,6 +221,7 @@ class NativeArgumentsTest {
             fails(ErrorCode.INTERNAL, () -> Native.transaction(handle));
             fails(ErrorCode.INTERNAL, () -> Native.transactionGet(handle, key, 1, key, 8));
             fails(ErrorCode.INTERNAL, () -> Native.transactionCommit(handle));
+            fails(ErrorCode.INTERNAL, () -> Native.transactionRange(handle, null, null, false, 1));
         }
     }
 }
