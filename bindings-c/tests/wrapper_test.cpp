@@ -1,5 +1,6 @@
 // memora.hpp: that it compiles without warnings, closes what it opens, and gives values and exceptions as it says.
 #include <memora.hpp>
+#include <memora_feed.hpp>
 #include <memora_log.hpp>
 #include <memora_service.hpp>
 #include <memora_signals.hpp>
@@ -445,6 +446,33 @@ void transactions(memora::Store &store) {
     CHECK(store.get("from") == "400" && store.get("to") == "600");
 }
 
+/* A feed of its own store, whose directory stands in `dir`. */
+void feeds(const memora::Fabric &fabric, const std::string &dir) {
+    auto options = memora::Store::options();
+    options.dir = dir.c_str();
+    options.feed_bytes = 64 << 20;
+    memora::Store store(fabric, "fed", options);
+    memora::Feed feed(store, MEMORA_FROM_OLDEST);
+    CHECK(!feed.try_next() && !feed.next(std::chrono::milliseconds(5)));
+    const std::string long_key(700, 'k'), long_value(5000, 'v');
+    store.set(long_key, long_value);
+    store.flush();
+    store.set("key", "");
+    store.remove("key");
+    store.flush();
+    auto first = feed.next(std::chrono::seconds(20));
+    CHECK(first && first->key == long_key && first->value == long_value && first->expires_ms == 0);
+    auto second = feed.try_next(), third = feed.try_next();
+    CHECK(second && second->key == "key" && second->value == "" && third && third->key == "key" && !third->value);
+    CHECK(third->order > second->order && !feed.try_next());
+    CHECK(memora::to_string(feed.position()) == memora::to_string(third->position));
+    memora::Feed later(store, second->position, "k");
+    CHECK(!later.try_next()->value && !later.try_next());
+    memora::Feed none(store, MEMORA_FROM_OLDEST, "other");
+    CHECK(!none.try_next());
+    CHECK(code_of([&] { memora::Feed ahead(store, memora::FeedPosition{UINT64_MAX, 0}); }) == MEMORA_POSITION_AHEAD);
+}
+
 }  // namespace
 
 int main() {
@@ -467,6 +495,7 @@ int main() {
         store.checkpoint();
         CHECK(store.stats().checkpoints >= 1 && store.stats().poisoned == 0);
         transactions(store);
+        feeds(fabric, std::string(home) + "/fed");
         handles(fabric);
         operations(fabric);
         messages(fabric);

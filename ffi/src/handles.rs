@@ -28,6 +28,7 @@ use crate::calls::{ClientHandle, ServerHandle};
 use crate::channel::{PublisherHandle, SubscriberHandle};
 use crate::compute::TokenHandle;
 use crate::events::EventsHandle;
+use crate::feed::FeedHandle;
 use crate::log::{AppenderHandle, LogReaderHandle};
 use crate::queue::ConsumerHandle;
 use crate::signal::Signal;
@@ -75,6 +76,7 @@ pub(crate) enum Object {
     Appender(AppenderHandle),
     LogReader(LogReaderHandle),
     Transaction(TransactionHandle),
+    Feed(FeedHandle),
     #[cfg(test)]
     Probe(tests::Probe),
 }
@@ -105,6 +107,7 @@ impl Object {
             Object::Appender(_) => "appender",
             Object::LogReader(_) => "reader of a log",
             Object::Transaction(_) => "transaction",
+            Object::Feed(_) => "feed",
             #[cfg(test)]
             Object::Probe(_) => "probe",
         }
@@ -191,6 +194,7 @@ kind!(
     crate::transaction::memora_transaction_t,
     TransactionHandle::end
 );
+kind!(FeedHandle, Feed, "feed", crate::feed::memora_feed_t, FeedHandle::end);
 
 struct Place {
     /// The handle of the object that stands here. When closed: that number with the lowest bit of the index changed, which

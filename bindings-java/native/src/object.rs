@@ -13,6 +13,7 @@ use memora::{
 use crate::cache::Entries;
 use crate::channel::Reader;
 use crate::compute::Filler;
+use crate::feed::Following;
 use crate::guard::{Answer, Fault};
 use crate::log::Reading;
 use crate::queue::Worker;
@@ -51,6 +52,7 @@ pub enum Kind {
     TopicSubscriber(OneAtATime<TopicSubscriber>),
     Transaction(OneAtATime<Begun>),
     WaitSet(WaitSet),
+    Feed(OneAtATime<Following>),
 }
 
 impl Object {
@@ -184,6 +186,13 @@ impl Object {
     pub fn log_reader(&self) -> Answer<Taken<'_, Reading>> {
         match &self.kind {
             Kind::LogReader(reader) => reader.take(),
+            _ => Err(wrong()),
+        }
+    }
+
+    pub fn feed(&self) -> Answer<Taken<'_, Following>> {
+        match &self.kind {
+            Kind::Feed(following) => following.take(),
             _ => Err(wrong()),
         }
     }
