@@ -350,8 +350,8 @@
 #define MEMORA_NOT_OWNER -4140
 
 /**
- * The position was trimmed from the log.
- * Read from the oldest position, which the message names, or make the log with more bytes or a longer age.
+ * What stands at the position was removed.
+ * Read from the oldest position, or a store as it is and then its newest changes; keep more bytes, or a longer age.
  */
 #define MEMORA_POSITION_TRIMMED -4143
 
@@ -362,8 +362,8 @@
 #define MEMORA_LOG_FULL -4144
 
 /**
- * The position lies behind the end of the log.
- * Read from the newest position, which the message names, or from the oldest: the log may have been made anew.
+ * The position lies behind the end.
+ * Read from the newest position or from the oldest: the log or store may have been made anew.
  */
 #define MEMORA_POSITION_AHEAD -4145
 
