@@ -350,8 +350,8 @@
 #define MEMORA_NOT_OWNER -4140
 
 /**
- * The position was trimmed from the log.
- * Read from the oldest position, which the message names, or make the log with more bytes or a longer age.
+ * What stands at the position was removed.
+ * Read from the oldest position, or a store as it is and then its newest changes; keep more bytes, or a longer age.
  */
 #define MEMORA_POSITION_TRIMMED -4143
 
@@ -362,8 +362,8 @@
 #define MEMORA_LOG_FULL -4144
 
 /**
- * The position lies behind the end of the log.
- * Read from the newest position, which the message names, or from the oldest: the log may have been made anew.
+ * The position lies behind the end.
+ * Read from the newest position or from the oldest: the log or store may have been made anew.
  */
 #define MEMORA_POSITION_AHEAD -4145
 
@@ -484,6 +484,11 @@
  * No group: the fabric belongs to the user alone.
  */
 #define MEMORA_NO_GROUP 4294967295
+
+/**
+ * No change feed: old journal is not kept for one any more.
+ */
+#define MEMORA_NO_FEED 18446744073709551615ull
 
 /**
  * Kind of a channel: many publishers, and each message goes to the subscriber (one at a time).
@@ -641,6 +646,12 @@ typedef struct memora_events_t memora_events_t;
  * with memora_fabric_close(). May be used by any number of threads at once.
  */
 typedef struct memora_fabric_t memora_fabric_t;
+
+/**
+ * A reader of the committed changes of a store. Open it with memora_store_feed(), close it with memora_feed_close(). For one thread at
+ * a time: another one is answered MEMORA_BUSY.
+ */
+typedef struct memora_feed_t memora_feed_t;
 
 /**
  * One reader of a log. Open it with memora_log_reader_open(), close it with memora_log_reader_close(). For one thread at a
@@ -817,6 +828,14 @@ typedef struct memora_cache_options_t {
      * Not 0: what happens to entries is told to those who listen, see memora_events_open().
      */
     uint32_t events;
+    /**
+     * Not 0: transactions of stores may change it. Each entry takes 24 bytes more.
+     */
+    uint32_t transactions;
+    /**
+     * Must be 0.
+     */
+    uint32_t reserved;
 } memora_cache_options_t;
 
 /**
@@ -1004,6 +1023,11 @@ typedef struct memora_store_options_t {
      * Must be 0.
      */
     uint32_t reserved;
+    /**
+     * Bytes of old journal that are kept for memora_store_feed(), which then has every committed change. 0: as the directory says,
+     * which remembers it; a new one keeps none. MEMORA_NO_FEED: none any more.
+     */
+    uint64_t feed_bytes;
 } memora_store_options_t;
 
 /**
@@ -1465,6 +1489,55 @@ typedef struct memora_update_t {
  * one, or any other code to give it up.
  */
 typedef int (*memora_transaction_fn)(void *context, struct memora_transaction_t *transaction);
+
+/**
+ * A place in a feed, to be kept by whoever goes on there later. In text, on the command line and in Java it is both numbers in
+ * decimal, with a dot between.
+ */
+typedef struct memora_feed_position_t {
+    /**
+     * Where a flush begins in the journal.
+     */
+    uint64_t flush;
+    /**
+     * How many records are behind one, counted from there.
+     */
+    uint64_t index;
+} memora_feed_position_t;
+
+/**
+ * A committed change of a key.
+ */
+typedef struct memora_change_t {
+    /**
+     * Bytes of the key.
+     */
+    size_t key_len;
+    /**
+     * Bytes of the value; 0 if it is deleted.
+     */
+    size_t value_len;
+    /**
+     * Where one goes on who has handled this change.
+     */
+    struct memora_feed_position_t position;
+    /**
+     * Grows from change to change of this key.
+     */
+    uint64_t order;
+    /**
+     * Wall clock in milliseconds from which the entry is gone; 0: never.
+     */
+    uint64_t expires_ms;
+    /**
+     * The number kept with the value.
+     */
+    uint32_t flags;
+    /**
+     * 1: the key was deleted, or its time was over; else 0.
+     */
+    uint32_t deleted;
+} memora_change_t;
 
 /**
  * Figures of a cache.
@@ -3789,6 +3862,59 @@ int memora_transaction_abort(struct memora_transaction_t *transaction);
 int memora_store_transact(struct memora_store_t *store,
                           memora_transaction_fn function,
                           void *context);
+
+/**
+ * Opens a reader of the committed changes of keys that begin with the `prefix_len` bytes of `prefix` (0: of all), which begins at
+ * `from`, one of MEMORA_FROM_*: with the oldest change that the files hold, with what is flushed from now on, or behind a change that
+ * was handled; `position` is read with MEMORA_FROM_POSITION only and may be NULL else. The store must keep a feed: `feed_bytes` of
+ * memora_store_options_t.
+ *
+ * On success `*feed` is a new handle, to be closed with memora_feed_close(); else it is NULL.
+ * Returns MEMORA_OK, MEMORA_POSITION_TRIMMED (the files that come next were removed: read the store as it is, and go on with
+ * a feed from MEMORA_FROM_NEWEST that was opened before), MEMORA_POSITION_AHEAD, MEMORA_INVALID_ARGUMENT (also: the store keeps no
+ * feed), MEMORA_JOURNAL_CORRUPT, MEMORA_IO, MEMORA_CLOSED, MEMORA_FORKED, MEMORA_CORRUPT.
+ */
+int memora_store_feed(struct memora_store_t *store,
+                      uint32_t from,
+                      const struct memora_feed_position_t *position,
+                      const void *prefix,
+                      size_t prefix_len,
+                      struct memora_feed_t **feed);
+
+/**
+ * Closes the handle. NULL is allowed and does nothing. A thread that is waiting inside memora_feed_next() is answered MEMORA_CLOSED
+ * within 50 ms.
+ *
+ * Returns MEMORA_OK, MEMORA_CLOSED, MEMORA_FORKED.
+ */
+int memora_feed_close(struct memora_feed_t *feed);
+
+/**
+ * Reads the next change: its key into `key`, which has room for `key_capacity` bytes, its value into `value`, which has room for
+ * `value_capacity`, waiting for it for `timeout_ms` milliseconds at most; MEMORA_FOREVER: without end; 0: not at all. `*change` (may be
+ * NULL) tells their lengths and the rest.
+ *
+ * Returns MEMORA_OK, MEMORA_NOT_FOUND (with `timeout_ms` 0: there is none now), MEMORA_TIMED_OUT, MEMORA_BUFFER_TOO_SMALL (`*change` is
+ * filled and tells the bytes needed; the change stays for the next call), MEMORA_POSITION_TRIMMED (it was so far behind that the files
+ * that come next were removed; each further call answers the same), MEMORA_BUSY, MEMORA_INVALID_ARGUMENT, MEMORA_JOURNAL_CORRUPT,
+ * MEMORA_IO, MEMORA_CLOSED (also: the store was closed), MEMORA_FORKED, MEMORA_CORRUPT.
+ */
+int memora_feed_next(struct memora_feed_t *feed,
+                     void *key,
+                     size_t key_capacity,
+                     void *value,
+                     size_t value_capacity,
+                     int64_t timeout_ms,
+                     struct memora_change_t *change);
+
+/**
+ * `*position` becomes the place where one goes on who has handled every change that memora_feed_next() gave: MEMORA_FROM_POSITION. With
+ * a prefix it may stand behind the last of them.
+ *
+ * Returns MEMORA_OK, MEMORA_BUSY, MEMORA_INVALID_ARGUMENT, MEMORA_CLOSED, MEMORA_FORKED.
+ */
+int memora_feed_position(struct memora_feed_t *feed,
+                         struct memora_feed_position_t *position);
 
 /**
  * Fills `stats` with figures of the cache. `struct_size` is sizeof *stats.

@@ -1,5 +1,6 @@
 // memora.hpp: that it compiles without warnings, closes what it opens, and gives values and exceptions as it says.
 #include <memora.hpp>
+#include <memora_feed.hpp>
 #include <memora_log.hpp>
 #include <memora_service.hpp>
 #include <memora_signals.hpp>
@@ -556,6 +557,31 @@ void ranges(memora::Fabric &fabric) {
     CHECK(went(transaction.range(std::nullopt, std::nullopt, add, 0, 1), "apple=v ") == 1);
     store.set("kiwi", "between");
     CHECK(code_of([&] { transaction.commit(); }) == MEMORA_CONFLICT && store.get("fig") == "v");
+/* A feed of its own store, whose directory stands in `dir`. */
+void feeds(const memora::Fabric &fabric, const std::string &dir) {
+    auto options = memora::Store::options();
+    options.dir = dir.c_str();
+    options.feed_bytes = 64 << 20;
+    memora::Store store(fabric, "fed", options);
+    memora::Feed feed(store, MEMORA_FROM_OLDEST);
+    CHECK(!feed.try_next() && !feed.next(std::chrono::milliseconds(5)));
+    const std::string long_key(700, 'k'), long_value(5000, 'v');
+    store.set(long_key, long_value);
+    store.flush();
+    store.set("key", "");
+    store.remove("key");
+    store.flush();
+    auto first = feed.next(std::chrono::seconds(20));
+    CHECK(first && first->key == long_key && first->value == long_value && first->expires_ms == 0);
+    auto second = feed.try_next(), third = feed.try_next();
+    CHECK(second && second->key == "key" && second->value == "" && third && third->key == "key" && !third->value);
+    CHECK(third->order > second->order && !feed.try_next());
+    CHECK(memora::to_string(feed.position()) == memora::to_string(third->position));
+    memora::Feed later(store, second->position, "k");
+    CHECK(!later.try_next()->value && !later.try_next());
+    memora::Feed none(store, MEMORA_FROM_OLDEST, "other");
+    CHECK(!none.try_next());
+    CHECK(code_of([&] { memora::Feed ahead(store, memora::FeedPosition{UINT64_MAX, 0}); }) == MEMORA_POSITION_AHEAD);
 }
 
 }  // namespace
@@ -582,6 +608,7 @@ int main() {
         transactions(store);
         outboxes(fabric, store);
         ranges(fabric);
+        feeds(fabric, std::string(home) + "/fed");
         handles(fabric);
         operations(fabric);
         messages(fabric);

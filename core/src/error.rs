@@ -87,9 +87,9 @@ error_table! {
     42 TooManyHeld "TOO_MANY_HELD" "The consumer holds as many messages as it can without acknowledging." "Acknowledge or give back messages before taking more, or make the queue with larger lanes.";
     43 WouldDeadlock "WOULD_DEADLOCK" "The calling thread would wait for itself: it holds the lock already, or permits without which there are never enough." "Let go first, or hand the guard on to the code that needs it: named locks are not recursive.";
     44 NotOwner "NOT_OWNER" "The calling thread does not hold the lock, or not so many permits." "Let go once, in the thread that took it.";
-    47 PositionTrimmed "POSITION_TRIMMED" "The position was trimmed from the log." "Read from the oldest position, which the message names, or make the log with more bytes or a longer age.";
+    47 PositionTrimmed "POSITION_TRIMMED" "What stands at the position was removed." "Read from the oldest position, or a store as it is and then its newest changes; keep more bytes, or a longer age.";
     48 LogFull "LOG_FULL" "The log is full of messages that a named reader has still to read." "Let the reader that the message names read on, end it with `unsubscribe` or `eject`, or make the log with more bytes or the overrun policy.";
-    49 PositionAhead "POSITION_AHEAD" "The position lies behind the end of the log." "Read from the newest position, which the message names, or from the oldest: the log may have been made anew.";
+    49 PositionAhead "POSITION_AHEAD" "The position lies behind the end." "Read from the newest position or from the oldest: the log or store may have been made anew.";
     51 PeerDied "PEER_DIED" "The server that took the call died." "Ask again if the request may be executed twice: it is not known how far the server came.";
     52 TooManyCalls "TOO_MANY_CALLS" "All calls of the client are under way." "Collect replies before sending more, or make the service with more calls for each client.";
     53 Unanswered "UNANSWERED" "The server let the call go without a reply." "Look at the server: it refused the request, or an error or panic kept it from answering.";

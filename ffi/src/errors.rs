@@ -140,14 +140,14 @@ pub const MEMORA_WOULD_DEADLOCK: c_int = -4139;
 /// The calling thread does not hold the lock, or not so many permits.
 /// Let go once, in the thread that took it.
 pub const MEMORA_NOT_OWNER: c_int = -4140;
-/// The position was trimmed from the log.
-/// Read from the oldest position, which the message names, or make the log with more bytes or a longer age.
+/// What stands at the position was removed.
+/// Read from the oldest position, or a store as it is and then its newest changes; keep more bytes, or a longer age.
 pub const MEMORA_POSITION_TRIMMED: c_int = -4143;
 /// The log is full of messages that a named reader has still to read.
 /// Let the reader that the message names read on, end it with `unsubscribe` or `eject`, or make the log with more bytes or the overrun policy.
 pub const MEMORA_LOG_FULL: c_int = -4144;
-/// The position lies behind the end of the log.
-/// Read from the newest position, which the message names, or from the oldest: the log may have been made anew.
+/// The position lies behind the end.
+/// Read from the newest position or from the oldest: the log or store may have been made anew.
 pub const MEMORA_POSITION_AHEAD: c_int = -4145;
 /// The server that took the call died.
 /// Ask again if the request may be executed twice: it is not known how far the server came.

@@ -28,6 +28,7 @@ use crate::calls::{ClientHandle, ServerHandle};
 use crate::channel::{PublisherHandle, SubscriberHandle};
 use crate::compute::TokenHandle;
 use crate::events::EventsHandle;
+use crate::feed::FeedHandle;
 use crate::log::{AppenderHandle, LogReaderHandle};
 use crate::queue::ConsumerHandle;
 use crate::signal::Signal;
@@ -76,6 +77,7 @@ pub(crate) enum Object {
     LogReader(LogReaderHandle),
     Transaction(TransactionHandle),
     Outbox(Outbox),
+    Feed(FeedHandle),
     #[cfg(test)]
     Probe(tests::Probe),
 }
@@ -107,6 +109,7 @@ impl Object {
             Object::LogReader(_) => "reader of a log",
             Object::Transaction(_) => "transaction",
             Object::Outbox(_) => "outbox",
+            Object::Feed(_) => "feed",
             #[cfg(test)]
             Object::Probe(_) => "probe",
         }
@@ -194,6 +197,7 @@ kind!(
     TransactionHandle::end
 );
 kind!(Outbox, Outbox, "outbox", crate::outbox::memora_outbox_t);
+kind!(FeedHandle, Feed, "feed", crate::feed::memora_feed_t, FeedHandle::end);
 
 struct Place {
     /// The handle of the object that stands here. When closed: that number with the lowest bit of the index changed, which

@@ -29,6 +29,7 @@ pub mod compute;
 pub mod errors;
 pub mod events;
 pub mod fabric;
+pub mod feed;
 pub mod log;
 pub mod options;
 pub mod outbox;

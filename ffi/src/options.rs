@@ -43,6 +43,9 @@ pub const MEMORA_COUNTER_SIGNED: u32 = 2;
 /// No group: the fabric belongs to the user alone.
 pub const MEMORA_NO_GROUP: u32 = 0xffff_ffff;
 
+/// No change feed: old journal is not kept for one any more.
+pub const MEMORA_NO_FEED: u64 = 0xffff_ffff_ffff_ffff;
+
 /// Kind of a channel: many publishers, and each message goes to the subscriber (one at a time).
 pub const MEMORA_CHANNEL_STREAM: u32 = 0;
 /// Kind of a channel: each message goes to every subscriber (the default).
@@ -223,6 +226,9 @@ pub struct memora_store_options_t {
     pub ordered: u32,
     /// Must be 0.
     pub reserved: u32,
+    /// Bytes of old journal that are kept for memora_store_feed(), which then has every committed change. 0: as the directory says,
+    /// which remembers it; a new one keeps none. MEMORA_NO_FEED: none any more.
+    pub feed_bytes: u64,
 }
 
 macro_rules! options {
@@ -318,6 +324,7 @@ options!(
         interval_ms: 0,
         ordered: 0,
         reserved: 0,
+        feed_bytes: 0,
     }
 );
 
@@ -627,7 +634,11 @@ pub(crate) fn store(border: &Border, options: *const memora_store_options_t) -> 
             1 => Some(true),
             other => return Err(unknown("value of `ordered`", other)),
         },
-        ..default
+        feed_bytes: match options.feed_bytes {
+            0 => None,
+            MEMORA_NO_FEED => Some(0),
+            bytes => Some(bytes),
+        },
     })
 }
 
@@ -643,7 +654,7 @@ mod tests {
         assert_eq!(size_of::<memora_set_options_t>(), 2 * 8 + 2 * 4);
         assert_eq!(size_of::<memora_channel_options_t>(), 2 * 8 + 8 * 4);
         assert_eq!(size_of::<memora_log_options_t>(), 6 * 8 + 4 * 4);
-        assert_eq!(size_of::<memora_store_options_t>(), 3 * 8 + 4 * 4);
+        assert_eq!(size_of::<memora_store_options_t>(), 4 * 8 + 4 * 4);
     }
 
     fn on_border<R>(body: impl FnOnce(&Border) -> Result<R>) -> Result<R> {

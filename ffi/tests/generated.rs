@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use memora_core::ErrorCode;
 
 /// The modules that have entries, in the order of the header.
-const MODULES: [&str; 20] = [
+const MODULES: [&str; 21] = [
     "version",
     "errors",
     "options",
@@ -27,6 +27,7 @@ const MODULES: [&str; 20] = [
     "store",
     "outbox",
     "transaction",
+    "feed",
     "stats",
 ];
 

@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use memora::ReadFrom;
 use memora::limits::{FABRIC_LIMIT_MAX, FABRIC_LIMIT_MIN, KEY_LEN_MAX, NAME_LEN_MAX};
+use memora::{FeedFrom, ReadFrom};
 
 /// What every help text ends with.
 const EXIT_CODES: &str = "\
@@ -181,6 +181,27 @@ pub enum Command {
         #[arg(long, short = 'n', value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
         count: Option<u64>,
         /// Without --follow: how long to wait for the next message before ending
+        #[arg(long, value_name = "TIME", default_value = "1s", value_parser = humantime::parse_duration)]
+        wait: Duration,
+    },
+    /// Print the committed changes of a store that keeps a feed: position, tab, set or del, tab, key, and of a set tab, value
+    Feed {
+        /// Store
+        #[arg(value_parser = name)]
+        store: String,
+        /// Where to begin: with the oldest change that is kept, with what is flushed from now on, or behind the change of a position
+        #[arg(long, value_name = "oldest|newest|POSITION", default_value = "newest", value_parser = feed_from)]
+        from: FeedFrom,
+        /// Only keys that begin with this
+        #[arg(long, value_name = "TEXT", value_parser = KeyParser)]
+        prefix: Option<Key>,
+        /// Go on for ever
+        #[arg(long, short)]
+        follow: bool,
+        /// End after so many changes
+        #[arg(long, short = 'n', value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
+        count: Option<u64>,
+        /// Without --follow: how long to wait for the next change before ending
         #[arg(long, value_name = "TIME", default_value = "1s", value_parser = humantime::parse_duration)]
         wait: Duration,
     },
@@ -506,6 +527,9 @@ pub struct StoreName {
     /// Keep the keys in order, for `memora scan` [default: as it was made; a new store does not]
     #[arg(long, global = true)]
     pub ordered: bool,
+    /// Bytes of old journal to keep for `memora feed`, 0 for no feed [default: as it was said last; a new store keeps none]
+    #[arg(long, global = true, value_name = "SIZE", value_parser = size)]
+    pub feed_bytes: Option<u64>,
 }
 
 /// What an acknowledged write survives.
@@ -647,6 +671,17 @@ fn read_from(text: &str) -> Result<ReadFrom, String> {
     }
 }
 
+fn feed_from(text: &str) -> Result<FeedFrom, String> {
+    match text {
+        "oldest" => Ok(FeedFrom::Oldest),
+        "newest" => Ok(FeedFrom::Newest),
+        _ => text
+            .parse()
+            .map(FeedFrom::Position)
+            .map_err(|_| "oldest, newest or a position as it was printed".to_owned()),
+    }
+}
+
 fn ttl(text: &str) -> Result<Duration, String> {
     let ttl = humantime::parse_duration(text).map_err(|error| error.to_string())?;
     if ttl < Duration::from_millis(1) { Err("at least 1ms".to_owned()) } else { Ok(ttl) }
@@ -716,6 +751,9 @@ mod tests {
             vec!["memora", "tail", "c", "-n", "0"],
             vec!["memora", "tail", "c", "--from", "-1"],
             vec!["memora", "tail", "c", "--from", "first"],
+            vec!["memora", "feed", "s", "--from", "7"],
+            vec!["memora", "feed", "s", "--from", "7.-1"],
+            vec!["memora", "store", "flush", "--feed-bytes", "much"],
         ] {
             assert!(Cli::try_parse_from(&bad).is_err(), "{bad:?}");
         }

@@ -584,3 +584,71 @@ fn scan_prints_entries_in_the_order_of_their_keys() {
         assert!(!output.stderr.is_empty());
     }
 }
+
+#[test]
+fn a_feed_prints_changes_and_goes_on_behind_any_of_them() {
+    let home = Home::new();
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path().join("fed").display().to_string();
+    let store = |more: &[&str]| home.stdout(&[&["store", "--store", "fed"], more].concat());
+    store(&["--dir", &dir, "--feed-bytes", "64MiB", "set", "a", "1"]);
+    store(&["set", "b/1", "x", "--flags", "7"]);
+    store(&["set", "a", "2"]);
+    store(&["del", "a"]);
+    let feed = |more: &[&str]| {
+        let text = home.stdout(&[&["feed", "fed", "--wait", "10ms"], more].concat());
+        let lines: Vec<String> = String::from_utf8(text).unwrap().lines().map(str::to_owned).collect();
+        lines
+    };
+    let all = feed(&["--from", "oldest"]);
+    let said: Vec<&str> = all.iter().map(|line| line.split_once('\t').unwrap().1).collect();
+    assert_eq!(said, ["set\ta\t1", "set\tb/1\tx", "set\ta\t2", "del\ta"]);
+    for (number, line) in all.iter().enumerate() {
+        let position = line.split_once('\t').unwrap().0;
+        assert_eq!(feed(&["--from", position]), all[number + 1..], "behind {position}");
+    }
+    assert_eq!(feed(&["--from", "oldest", "-n", "1"]), all[..1]);
+    assert_eq!(feed(&[]), [""; 0], "from now on");
+    let json = home.json(&["feed", "fed", "--wait", "10ms", "--from", "oldest", "--prefix", "b/"]);
+    assert_eq!((&json["key"], &json["value"], &json["flags"]), (&"b/1".into(), &"x".into(), &7.into()));
+    assert_eq!((&json["deleted"], json["order"].is_u64()), (&false.into(), true));
+    assert_eq!(json["position"], all[1].split_once('\t').unwrap().0);
+    let rest = all[2].split_once('\t').unwrap().0;
+    let json = home.json(&["feed", "fed", "--wait", "10ms", "--from", rest]);
+    assert_eq!((&json["key"], &json["deleted"], json.get("value")), (&"a".into(), &true.into(), None));
+
+    let ahead = home.run(&["feed", "fed", "--from", "18446744073709551615.0"]);
+    assert_code(&ahead, 3, &["feed"]);
+    assert!(String::from_utf8_lossy(&ahead.stderr).contains("POSITION_AHEAD"));
+    store(&["--feed-bytes", "0", "flush"]);
+    let none = home.run(&["feed", "fed"]);
+    assert_code(&none, 3, &["feed"]);
+    assert!(String::from_utf8_lossy(&none.stderr).contains("feed_bytes"));
+    assert_code(&home.run(&["feed", "nothing"]), 3, &["feed"]);
+    assert_code(&home.command(&["check"]).output().unwrap(), 0, &["check"]);
+}
+
+#[test]
+fn one_who_follows_a_feed_sees_a_change_when_it_is_flushed() {
+    let home = Home::new();
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path().join("fed").display().to_string();
+    let store = ["store", "--store", "fed", "--dir", &dir, "--feed-bytes", "64MiB"];
+    home.stdout(&[&store[..], &["set", "key", "first"]].concat());
+    let mut follower = home
+        .command(&["feed", "fed", "--from", "oldest", "--follow"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(follower.stdout.take().unwrap());
+    let mut next = || {
+        let mut line = String::new();
+        lines.read_line(&mut line).unwrap();
+        line.split_once('\t').unwrap().1.to_owned()
+    };
+    assert_eq!(next(), "set\tkey\tfirst\n");
+    home.stdout(&[&store[..], &["set", "key", "second"]].concat());
+    assert_eq!(next(), "set\tkey\tsecond\n");
+    drop(lines);
+    assert_eq!(follower.wait().unwrap().code(), Some(0));
+}

@@ -270,7 +270,7 @@ pub fn durability(number: jint, interval_ms: jint) -> Answer<Durability> {
     }
 }
 
-/// A store of a fabric; `dir` null, `checkpoint_bytes` 0 and `ordered` -1 stand for the defaults.
+/// A store of a fabric; `dir` null, `checkpoint_bytes` 0, `ordered` -1 and `feed_bytes` -1 stand for the defaults.
 #[jni_mangle("io.memora.internal.Native")]
 pub fn fabric_store<'l>(
     env: EnvUnowned<'l>,
@@ -282,6 +282,7 @@ pub fn fabric_store<'l>(
     interval_ms: jint,
     checkpoint_bytes: jlong,
     ordered: jint,
+    feed_bytes: jlong,
 ) -> jlong {
     guard(env, class, |jvm| {
         let store = name(jvm, &store)?;
@@ -295,6 +296,7 @@ pub fn fabric_store<'l>(
             dir: jvm.text(&dir)?.map(PathBuf::from),
             durability: durability(how, interval_ms)?,
             ordered,
+            feed_bytes: u64::try_from(feed_bytes).ok(),
             ..StoreOptions::default()
         };
         if checkpoint_bytes > 0 {

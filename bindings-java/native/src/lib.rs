@@ -8,6 +8,7 @@ mod channel;
 mod compute;
 mod events;
 mod fabric;
+mod feed;
 mod guard;
 mod handles;
 mod log;

@@ -13,6 +13,7 @@ use memora::{
 use crate::cache::Entries;
 use crate::channel::Reader;
 use crate::compute::Filler;
+use crate::feed::Following;
 use crate::guard::{Answer, Fault};
 use crate::log::Reading;
 use crate::queue::Worker;
@@ -52,6 +53,7 @@ pub enum Kind {
     Transaction(OneAtATime<Begun>),
     Outbox(Outbox),
     WaitSet(WaitSet),
+    Feed(OneAtATime<Following>),
 }
 
 impl Object {
@@ -192,6 +194,13 @@ impl Object {
     pub fn log_reader(&self) -> Answer<Taken<'_, Reading>> {
         match &self.kind {
             Kind::LogReader(reader) => reader.take(),
+            _ => Err(wrong()),
+        }
+    }
+
+    pub fn feed(&self) -> Answer<Taken<'_, Following>> {
+        match &self.kind {
+            Kind::Feed(following) => following.take(),
             _ => Err(wrong()),
         }
     }

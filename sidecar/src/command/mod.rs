@@ -4,6 +4,7 @@ mod call;
 mod check;
 mod del;
 mod doctor;
+mod feed;
 mod get;
 mod incr;
 mod log;
@@ -66,6 +67,11 @@ pub fn run(cli: Cli, output: &mut Output) -> Outcome {
             let ending = tail::Ending { follow, count, wait };
             let which = tail::Which { name: name.as_deref(), take, from };
             tail::run(&place, &channel, &which, &ending, output)
+        }
+        Command::Feed { store, from, prefix, follow, count, wait } => {
+            let ending = tail::Ending { follow, count, wait };
+            let prefix = prefix.map_or(Vec::new(), |prefix| prefix.0);
+            feed::run(&place, &store, from, &prefix, &ending, output)
         }
         Command::Event { command } => signal::event(&place, command, output),
         Command::Counter { name, change, timeout } => {

@@ -51,6 +51,7 @@ fn options(name: &StoreName) -> StoreOptions {
             Durable::Sync => Durability::Sync,
         },
         ordered: name.ordered.then_some(true),
+        feed_bytes: name.feed_bytes,
         ..StoreOptions::default()
     }
 }

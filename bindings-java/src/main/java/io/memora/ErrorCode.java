@@ -181,18 +181,18 @@ public enum ErrorCode {
     NOT_OWNER(44,
             "The calling thread does not hold the lock, or not so many permits.",
             "Let go once, in the thread that took it."),
-    /** The position was trimmed from the log. */
+    /** What stands at the position was removed. */
     POSITION_TRIMMED(47,
-            "The position was trimmed from the log.",
-            "Read from the oldest position, which the message names, or make the log with more bytes or a longer age."),
+            "What stands at the position was removed.",
+            "Read from the oldest position, or a store as it is and then its newest changes; keep more bytes, or a longer age."),
     /** The log is full of messages that a named reader has still to read. */
     LOG_FULL(48,
             "The log is full of messages that a named reader has still to read.",
             "Let the reader that the message names read on, end it with `unsubscribe` or `eject`, or make the log with more bytes or the overrun policy."),
-    /** The position lies behind the end of the log. */
+    /** The position lies behind the end. */
     POSITION_AHEAD(49,
-            "The position lies behind the end of the log.",
-            "Read from the newest position, which the message names, or from the oldest: the log may have been made anew."),
+            "The position lies behind the end.",
+            "Read from the newest position or from the oldest: the log or store may have been made anew."),
     /** The server that took the call died. */
     PEER_DIED(51,
             "The server that took the call died.",

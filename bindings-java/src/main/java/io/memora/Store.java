@@ -99,6 +99,27 @@ public final class Store extends Entries {
         return end;
     }
 
+    /** The changes of all keys, from a place on, as {@link #feed(FeedFrom, byte[])} does. */
+    public Feed feed(FeedFrom from) {
+        return feed(from, new byte[0]);
+    }
+
+    /**
+     * The committed changes of keys that begin with {@code prefix}, from a place on. The store must keep a feed: {@link
+     * StoreOptions#feedBytes}.
+     *
+     * @throws MemoraException {@link ErrorCode#INVALID_ARGUMENT} if it keeps none; {@link ErrorCode#POSITION_TRIMMED} if the files of the
+     *     place were removed: then read the store as it is, and go on with {@link FeedFrom#NEWEST}, opened before; {@link
+     *     ErrorCode#POSITION_AHEAD} if the store has not given the place
+     */
+    public Feed feed(FeedFrom from, byte[] prefix) {
+        Objects.requireNonNull(prefix, "prefix");
+        FeedPosition position = Objects.requireNonNull(from, "from").position;
+        long number = Native.feed(handle.number(), from.from, position.flush(), position.index(), prefix);
+        Reference.reachabilityFence(this);
+        return new Feed(this, number);
+    }
+
     /** Figures of this store. */
     public StoreStats stats() {
         String text = Native.stats(handle.number());

@@ -9,36 +9,41 @@ public final class StoreOptions {
     private static final int INTERVAL_MILLIS = 100;
     /** Whether keys are kept in order: as it was made; a new store does not. */
     private static final int AS_MADE = -1;
+    /** How much is kept for the feed: as the directory says; a new one keeps none. */
+    private static final long AS_SAID = -1;
 
     final Path directory;
     final Durability durability;
     final int intervalMillis;
     final long checkpointBytes;
     final int ordered;
+    final long feedBytes;
 
-    private StoreOptions(Path directory, Durability durability, int intervalMillis, long checkpointBytes, int ordered) {
+    private StoreOptions(
+            Path directory, Durability durability, int intervalMillis, long checkpointBytes, int ordered, long feedBytes) {
         this.directory = directory;
         this.durability = durability;
         this.intervalMillis = intervalMillis;
         this.checkpointBytes = checkpointBytes;
         this.ordered = ordered;
+        this.feedBytes = feedBytes;
     }
 
     /** A store without files: it survives the death of all processes, but not the loss of the shared memory. */
     public static StoreOptions inMemory() {
-        return new StoreOptions(null, Durability.PROCESS, INTERVAL_MILLIS, 0, AS_MADE);
+        return new StoreOptions(null, Durability.PROCESS, INTERVAL_MILLIS, 0, AS_MADE, AS_SAID);
     }
 
     /** A store whose files are in this directory, with durability {@link Durability#ASYNC}. */
     public static StoreOptions in(Path directory) {
         Objects.requireNonNull(directory, "directory");
-        return new StoreOptions(directory, Durability.ASYNC, INTERVAL_MILLIS, 0, AS_MADE);
+        return new StoreOptions(directory, Durability.ASYNC, INTERVAL_MILLIS, 0, AS_MADE, AS_SAID);
     }
 
     /** What an acknowledged write survives. */
     public StoreOptions durability(Durability newDurability) {
         Objects.requireNonNull(newDurability, "newDurability");
-        return new StoreOptions(directory, newDurability, intervalMillis, checkpointBytes, ordered);
+        return new StoreOptions(directory, newDurability, intervalMillis, checkpointBytes, ordered, feedBytes);
     }
 
     /** How often {@link Durability#ASYNC} syncs. */
@@ -48,7 +53,7 @@ public final class StoreOptions {
             throw new MemoraException(ErrorCode.INVALID_ARGUMENT,
                     "The interval is " + interval + ": it must be from 1 ms to 60 s.", 0, null);
         }
-        return new StoreOptions(directory, durability, (int) millis, checkpointBytes, ordered);
+        return new StoreOptions(directory, durability, (int) millis, checkpointBytes, ordered, feedBytes);
     }
 
     /** How long the journal grows before a checkpoint lets it go. */
@@ -57,7 +62,7 @@ public final class StoreOptions {
             throw new MemoraException(ErrorCode.INVALID_ARGUMENT,
                     "checkpointBytes is " + newCheckpointBytes + ": it must be at least 1.", 0, null);
         }
-        return new StoreOptions(directory, durability, intervalMillis, newCheckpointBytes, ordered);
+        return new StoreOptions(directory, durability, intervalMillis, newCheckpointBytes, ordered, feedBytes);
     }
 
     /**
@@ -66,6 +71,18 @@ public final class StoreOptions {
      * store is opened as it was made, and a new one does not.
      */
     public StoreOptions ordered(boolean newOrdered) {
-        return new StoreOptions(directory, durability, intervalMillis, checkpointBytes, newOrdered ? 1 : 0);
+        return new StoreOptions(directory, durability, intervalMillis, checkpointBytes, newOrdered ? 1 : 0, feedBytes);
+    }
+
+    /**
+     * How many bytes of old journal are kept for {@link Store#feed}, which then has every committed change; 0: none, and of each key only
+     * the last state of a flush is written. The directory remembers it; unless this is called, it stays as it is, and a new one keeps none.
+     */
+    public StoreOptions feedBytes(long newFeedBytes) {
+        if (newFeedBytes < 0) {
+            throw new MemoraException(ErrorCode.INVALID_ARGUMENT,
+                    "feedBytes is " + newFeedBytes + ": it must not be negative.", 0, null);
+        }
+        return new StoreOptions(directory, durability, intervalMillis, checkpointBytes, ordered, newFeedBytes);
     }
 }

@@ -78,7 +78,8 @@ public final class Native {
     public static native long fabricOpenChannel(long handle, String name);
 
     public static native long fabricStore(
-            long handle, String name, String dir, int durability, int intervalMs, long checkpointBytes, int ordered);
+            long handle, String name, String dir, int durability, int intervalMs, long checkpointBytes, int ordered,
+            long feedBytes);
 
     // Caches and stores
 
@@ -176,6 +177,14 @@ public final class Native {
     public static native void storeCheckpoint(long handle);
 
     public static native byte[] storeRange(long handle, byte[] from, byte[] to, boolean backward, int limit);
+
+    // Feeds
+
+    public static native long feed(long store, int from, long flush, long index, byte[] prefix);
+
+    public static native byte[] feedNext(long handle, int waitMicros);
+
+    public static native byte[] feedPosition(long handle);
 
     // Transactions
 
