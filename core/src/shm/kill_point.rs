@@ -408,6 +408,13 @@ pub const NAMES: &[&str] = &[
     "tree.free.before",
     "tree.free.after",
     "table.leave.locked",
+    // tools for the files of a store
+    "store.backup.before_head",
+    "store.backup.complete",
+    "store.restore.before_removing",
+    "store.restore.removing",
+    "store.repair.before_aside",
+    "store.repair.aside",
 ];
 
 /// The place of a name in [`NAMES`]; fails the build for an unknown one.
