@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use memora_core::ErrorCode;
 
 /// The modules that have entries, in the order of the header.
-const MODULES: [&str; 19] = [
+const MODULES: [&str; 20] = [
     "version",
     "errors",
     "options",
@@ -25,6 +25,7 @@ const MODULES: [&str; 19] = [
     "service",
     "topic",
     "store",
+    "store_files",
     "transaction",
     "stats",
 ];

@@ -5,6 +5,7 @@ import io.memora.internal.Scratch;
 import java.lang.ref.Reference;
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
+import java.nio.file.Path;
 import java.util.Arrays;
 import java.util.Objects;
 
@@ -130,6 +131,16 @@ public final class Store extends Entries {
         byte[] end = Arrays.copyOf(prefix, len);
         end[len - 1]++;
         return end;
+    }
+
+    /**
+     * Writes a backup into a directory, which must be empty or not there, while everybody goes on writing. It holds everything that
+     * was acknowledged before the call, and of each key one whole state. {@link StoreFiles#restore} makes a store of it.
+     */
+    public BackupInfo backup(Path directory) {
+        String text = Native.storeBackup(handle.number(), directory.toString());
+        Reference.reachabilityFence(this);
+        return BackupInfo.read(Figures.of(text));
     }
 
     /** Figures of this store. */

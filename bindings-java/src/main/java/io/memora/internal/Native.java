@@ -176,6 +176,14 @@ public final class Native {
 
     public static native byte[] storeRange(long handle, byte[] from, byte[] to, boolean backward, int limit);
 
+    public static native String storeBackup(long handle, String dir);
+
+    public static native String storeRestore(String from, String to, String name, boolean overwrite);
+
+    public static native String storeVerify(String dir);
+
+    public static native String storeRepair(String dir, boolean apply, String name);
+
     // Transactions
 
     public static native long transaction(long store);
