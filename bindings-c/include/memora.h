@@ -111,7 +111,7 @@
 
 /**
  * The operating system refuses access.
- * Ask the owner of the fabric for a group and mode, or set MEMORA_HOME to a directory of your own.
+ * Ask the owner for a group and mode or mount it writable, or use a place of your own (MEMORA_HOME for fabrics, `dir` for stores).
  */
 #define MEMORA_PERMISSION_DENIED -4101
 
@@ -285,7 +285,7 @@
 
 /**
  * A journal or checkpoint file has a bad record that is not its torn end.
- * Restore from a backup, or look at the file and offset that the message names.
+ * Restore from a backup; `memora repair DIR` says what would be lost without, and saves the rest.
  */
 #define MEMORA_JOURNAL_CORRUPT -4130
 
@@ -396,6 +396,30 @@
  * Subscribe again; read more often, or make the channel with larger lanes or a longer time.
  */
 #define MEMORA_EJECTED -4152
+
+/**
+ * The files were written by another version of Memora.
+ * Use the version that wrote them; to change versions, export with the one and import with the other.
+ */
+#define MEMORA_OTHER_VERSION -4155
+
+/**
+ * A checkpoint or backup ends before its end.
+ * Take another copy of it or another backup; `memora repair DIR` says what can be saved of a store.
+ */
+#define MEMORA_TRUNCATED -4156
+
+/**
+ * The manifest that makes the store's checkpoint count is gone.
+ * Put the file MANIFEST back or restore from a backup; `memora repair DIR` says what can be saved without it.
+ */
+#define MEMORA_MANIFEST_MISSING -4157
+
+/**
+ * That is no backup of a store, or one that was not finished.
+ * Give the directory or the stream that `memora backup` wrote; make the backup again if it was interrupted.
+ */
+#define MEMORA_NOT_A_BACKUP -4158
 
 /**
  * The store does not keep its keys in order.
@@ -604,6 +628,16 @@
  * With the key `to` itself.
  */
 #define MEMORA_RANGE_TO_INCLUDED 4
+
+/**
+ * With memora_restore(): replace the store that is in the directory.
+ */
+#define MEMORA_RESTORE_OVERWRITE 1
+
+/**
+ * With memora_repair(): do it, not only say what it would do.
+ */
+#define MEMORA_REPAIR_APPLY 1
 
 /**
  * One producer of a log. Open it with memora_appender_open(), close it with memora_appender_close(). For one thread at a time:
@@ -1483,6 +1517,83 @@ typedef struct memora_update_t {
      */
     uint32_t reserved;
 } memora_update_t;
+
+/**
+ * Hears how far a backup, restore, verification or repair is, in bytes; `total` may be an estimate. The function may call the
+ * library, but not throw or jump out.
+ */
+typedef void (*memora_progress_fn)(void *context, uint64_t done, uint64_t total);
+
+/**
+ * What a backup holds.
+ */
+typedef struct memora_backup_info_t {
+    /**
+     * Records: one of each entry, and those of what changed while it was made.
+     */
+    uint64_t records;
+    /**
+     * Bytes of its files.
+     */
+    uint64_t bytes;
+    /**
+     * Milliseconds since 1970 at which it was begun.
+     */
+    uint64_t begun_ms;
+} memora_backup_info_t;
+
+/**
+ * What is known of the files of a store or backup.
+ */
+typedef struct memora_verify_report_t {
+    /**
+     * Records in all files that count: several of one key, if it was changed since the checkpoint.
+     */
+    uint64_t records;
+    /**
+     * Bytes read.
+     */
+    uint64_t bytes;
+    /**
+     * Journal files whose last batch was cut off by a crash, which is legal.
+     */
+    uint64_t torn;
+    /**
+     * 1 for a backup, 0 for a store.
+     */
+    uint64_t backup;
+} memora_verify_report_t;
+
+/**
+ * Bytes of a store's file that cannot be read any more.
+ */
+typedef struct memora_loss_t {
+    /**
+     * Name of the file in the store's directory.
+     */
+    const char *file;
+    /**
+     * What is wrong.
+     */
+    const char *what;
+    /**
+     * First byte.
+     */
+    uint64_t from;
+    /**
+     * Behind the last byte.
+     */
+    uint64_t to;
+    /**
+     * Records that stood there, each the state of one key; UINT64_MAX if that is not known.
+     */
+    uint64_t records;
+} memora_loss_t;
+
+/**
+ * Takes one loss of a repair; it is valid only until the function returns.
+ */
+typedef void (*memora_loss_fn)(void *context, const struct memora_loss_t *loss);
 
 /**
  * Does the reads and changes of a transaction, and gives MEMORA_OK for its commit, MEMORA_CONFLICT to be called again with a new
@@ -3705,6 +3816,72 @@ int memora_channel_outbox(struct memora_channel_t *channel, struct memora_outbox
  * Returns MEMORA_OK, MEMORA_CLOSED, MEMORA_FORKED.
  */
 int memora_outbox_close(struct memora_outbox_t *outbox);
+
+/**
+ * Writes a backup of a store into the directory `dir`, which must be empty or not there, while everybody goes on writing.
+ *
+ * It holds everything that was answered before the call, and is the state of one moment after it, with whole transactions; of a
+ * store without files it is that of each key by itself. `function` may be NULL, `info` too;
+ * `info_size` is its size.
+ * Returns MEMORA_OK, MEMORA_ALREADY_EXISTS, MEMORA_NO_SPACE, MEMORA_PERMISSION_DENIED, MEMORA_NOT_OURS, MEMORA_IO,
+ * MEMORA_INVALID_ARGUMENT, MEMORA_CLOSED, MEMORA_FORKED, MEMORA_CORRUPT.
+ */
+int memora_store_backup(struct memora_store_t *store,
+                        const char *dir,
+                        memora_progress_fn function,
+                        void *context,
+                        struct memora_backup_info_t *info,
+                        size_t info_size);
+
+/**
+ * Makes a store of the backup in `from`, a directory or a file with a stream, in the directory `to`, which must be empty or not
+ * there. Open it with memora_store_open() and that directory.
+ *
+ * `name` is that of the new store, NULL for that of the old one. `flags` is 0 or MEMORA_RESTORE_OVERWRITE. A bad backup leaves no
+ * store, and one that was there untouched. `function` and `info` may be NULL.
+ * Returns MEMORA_OK, MEMORA_ALREADY_EXISTS, MEMORA_NOT_A_BACKUP, MEMORA_NOT_A_STORE (`to` holds something else),
+ * MEMORA_JOURNAL_CORRUPT, MEMORA_TRUNCATED, MEMORA_MANIFEST_MISSING, MEMORA_OTHER_VERSION, MEMORA_BUSY, MEMORA_NO_SPACE,
+ * MEMORA_NOT_FOUND, MEMORA_PERMISSION_DENIED, MEMORA_NOT_OURS, MEMORA_IO, MEMORA_INVALID_ARGUMENT.
+ */
+int memora_restore(const char *from,
+                   const char *to,
+                   const char *name,
+                   uint32_t flags,
+                   memora_progress_fn function,
+                   void *context,
+                   struct memora_backup_info_t *info,
+                   size_t info_size);
+
+/**
+ * Reads every byte of the files of a store or backup in `dir` as recovery would; changes nothing and needs no fabric.
+ *
+ * What is wrong first is the answer; memora_last_error_message() names file and offset. `function` and `report` may be NULL.
+ * Returns MEMORA_OK, MEMORA_JOURNAL_CORRUPT, MEMORA_TRUNCATED, MEMORA_MANIFEST_MISSING, MEMORA_OTHER_VERSION,
+ * MEMORA_NOT_A_STORE, MEMORA_NOT_FOUND, MEMORA_PERMISSION_DENIED, MEMORA_NOT_OURS, MEMORA_IO, MEMORA_INVALID_ARGUMENT.
+ */
+int memora_verify(const char *dir,
+                  memora_progress_fn function,
+                  void *context,
+                  struct memora_verify_report_t *report,
+                  size_t report_size);
+
+/**
+ * Says what is damaged in the files of a store in `dir` and exactly what that loses: `function` gets each loss. With
+ * MEMORA_REPAIR_APPLY in `flags` the rest is saved, and the originals are kept beside under other names.
+ *
+ * `*sound` becomes 1 if there was nothing to repair, else 0; `*records` the number of records that can be read. Each may be NULL, and
+ * `function`. `name` is needed only where the file STORE is damaged, else NULL.
+ * Returns MEMORA_OK, MEMORA_NOT_A_STORE, MEMORA_OTHER_VERSION, MEMORA_JOURNAL_CORRUPT (nothing of it can be read, or a name is
+ * needed), MEMORA_BUSY, MEMORA_NO_SPACE, MEMORA_NOT_FOUND, MEMORA_PERMISSION_DENIED, MEMORA_NOT_OURS, MEMORA_IO,
+ * MEMORA_INVALID_ARGUMENT.
+ */
+int memora_repair(const char *dir,
+                  const char *name,
+                  uint32_t flags,
+                  memora_loss_fn function,
+                  void *context,
+                  uint64_t *records,
+                  int *sound);
 
 /**
  * Begins a transaction of `store`, with the durability of that handle. It holds nothing that others wait for.

@@ -252,6 +252,70 @@ static void transactions_go_over_keys_in_their_order(void) {
     OK(memora_transaction_abort(transaction));
 }
 
+static void hear(void *context, uint64_t done, uint64_t total) {
+    CHECK(done <= total);
+    *(uint64_t *)context = done;
+}
+
+static void add_loss(void *context, const memora_loss_t *loss) {
+    CHECK(strncmp(loss->file, "checkpoint", 10) == 0 && loss->what[0] != 0);
+    CHECK(loss->from == 4096 && loss->to > loss->from && loss->records == 302);
+    ++*(int *)context;
+}
+
+static void a_backup_is_verified_restored_and_repaired(void) {
+    memora_store_options_t made = options();
+    memora_store_t *copy = NULL;
+    memora_backup_info_t info, again;
+    memora_verify_report_t report;
+    char backup[512], target[512], file[600];
+    uint64_t done = 0, records = 0;
+    int losses = 0, sound = 9, byte;
+    FILE *rotten;
+    snprintf(backup, sizeof backup, "%s", in_home("backup"));
+    snprintf(target, sizeof target, "%s", in_home("restored"));
+    OK(memora_store_backup(store, backup, hear, &done, &info, sizeof info));
+    CHECK(info.records == 302 && info.bytes == done && info.begun_ms > 0);
+    CODE(memora_store_backup(store, backup, NULL, NULL, NULL, 0), MEMORA_ALREADY_EXISTS);
+    CODE(memora_store_backup(store, NULL, NULL, NULL, NULL, 0), MEMORA_INVALID_ARGUMENT);
+    OK(memora_verify(backup, NULL, NULL, &report, sizeof report));
+    CHECK(report.backup == 1 && report.records == 302 && report.torn == 0);
+    OK(memora_restore(backup, target, "copy", 0, NULL, NULL, &again, sizeof again));
+    CHECK(again.records == 302 && again.begun_ms == info.begun_ms);
+    CODE(memora_restore(backup, target, "copy", 0, NULL, NULL, NULL, 0), MEMORA_ALREADY_EXISTS);
+    CODE(memora_restore(backup, target, "copy", 2, NULL, NULL, NULL, 0), MEMORA_INVALID_ARGUMENT);
+    CODE(memora_restore(target, backup, NULL, 0, NULL, NULL, NULL, 0), MEMORA_NOT_A_BACKUP);
+    OK(memora_restore(backup, target, "copy", MEMORA_RESTORE_OVERWRITE, NULL, NULL, NULL, 0));
+    OK(memora_repair(target, NULL, 0, add_loss, &losses, &records, &sound));
+    CHECK(sound == 1 && losses == 0 && records == 302);
+    made.dir = target;
+    OK(memora_store_open(fabric, "copy", &made, &copy));
+    OK(memora_store_len(copy, &records));
+    CHECK(records == 302);
+    CODE(memora_repair(target, NULL, MEMORA_REPAIR_APPLY, NULL, NULL, NULL, NULL), MEMORA_BUSY);
+    OK(memora_store_close(copy));
+    /* The only batch of the backup rots: everything is lost, and that is said. */
+    snprintf(target, sizeof target, "%s", in_home("third"));
+    OK(memora_restore(backup, target, NULL, 0, NULL, NULL, NULL, 0));
+    /* The first checkpoint of a directory that was empty. */
+    snprintf(file, sizeof file, "%s/checkpoint.0000001.0000000", target);
+    rotten = fopen(file, "r+b");
+    CHECK(rotten != NULL);
+    if (rotten == NULL) return;
+    fseek(rotten, 4096 + 100, SEEK_SET);
+    byte = fgetc(rotten);
+    fseek(rotten, 4096 + 100, SEEK_SET);
+    fputc(byte ^ 1, rotten);
+    fclose(rotten);
+    CODE(memora_verify(target, NULL, NULL, NULL, 0), MEMORA_JOURNAL_CORRUPT);
+    CHECK(strstr(memora_last_error_message(), "checkpoint.0000001.0000000 at byte 4096") != NULL);
+    OK(memora_repair(target, NULL, 0, add_loss, &losses, &records, &sound));
+    CHECK(sound == 0 && losses == 1 && records == 0);
+    OK(memora_repair(target, NULL, MEMORA_REPAIR_APPLY, NULL, NULL, NULL, &sound));
+    OK(memora_verify(target, NULL, NULL, NULL, 0));
+    CODE(memora_verify(in_home("nowhere"), NULL, NULL, NULL, 0), MEMORA_NOT_FOUND);
+}
+
 static void bad_input_is_refused(void) {
     memora_store_options_t made = options();
     memora_store_t *other = NULL;
@@ -280,6 +344,7 @@ int main(int argc, char **argv) {
     TEST(entries_come_back_when_the_fabric_is_gone);
     TEST(ranges_go_over_keys_in_their_order);
     TEST(transactions_go_over_keys_in_their_order);
+    TEST(a_backup_is_verified_restored_and_repaired);
     TEST(bad_input_is_refused);
     OK(memora_store_close(store));
     OK(memora_fabric_close(fabric));

@@ -47,7 +47,7 @@ error_table! {
     2 InvalidName "INVALID_NAME" "The name of a fabric or object is not acceptable." "Use 1 to 64 characters out of A-Z, a-z, 0-9, '.', '_' and '-', not starting with '.'.";
     3 NotFound "NOT_FOUND" "There is no such fabric, object or entry." "Check the name with `memora ls`, or open with `Create::OpenOrCreate`.";
     4 AlreadyExists "ALREADY_EXISTS" "It exists already." "Open it instead of creating it, or remove it first with `memora rm`.";
-    5 PermissionDenied "PERMISSION_DENIED" "The operating system refuses access." "Ask the owner of the fabric for a group and mode, or set MEMORA_HOME to a directory of your own.";
+    5 PermissionDenied "PERMISSION_DENIED" "The operating system refuses access." "Ask the owner for a group and mode or mount it writable, or use a place of your own (MEMORA_HOME for fabrics, `dir` for stores).";
     6 NotOurs "NOT_OURS" "The file or directory is not a safe place for a fabric." "Use a directory that you own with mode 0700, without symbolic links.";
     7 NotAFabric "NOT_A_FABRIC" "The file is not a Memora fabric, or it was truncated or overwritten." "Remove it with `memora rm` and let the next opener create it anew.";
     8 LayoutMismatch "LAYOUT_MISMATCH" "The fabric was made with another layout." "Use the same version of Memora in all processes, or remove the fabric and create it anew.";
@@ -76,7 +76,7 @@ error_table! {
     31 TooManyPublishers "TOO_MANY_PUBLISHERS" "All lanes of the channel are taken by live producers." "Publish from fewer threads.";
     32 Busy "BUSY" "Another process is doing this just now." "Try again.";
     33 NotAStore "NOT_A_STORE" "The directory holds something else, another store or another version." "Give the directory of this store, or an empty one.";
-    34 JournalCorrupt "JOURNAL_CORRUPT" "A journal or checkpoint file has a bad record that is not its torn end." "Restore from a backup, or look at the file and offset that the message names.";
+    34 JournalCorrupt "JOURNAL_CORRUPT" "A journal or checkpoint file has a bad record that is not its torn end." "Restore from a backup; `memora repair DIR` says what would be lost without, and saves the rest.";
     35 Poisoned "POISONED" "A sync of the store failed: it is read-only, because what reached the disk is not known." "Mend the disk, then remove the fabric and reopen the store: it recovers from its files.";
     36 Io "IO" "The operating system reports an error." "Read the message: it names the call, the path and the system's reason.";
     37 Unsupported "UNSUPPORTED" "This kernel, backend or build cannot do that." "Run `memora doctor`: it says what is missing.";
@@ -95,6 +95,10 @@ error_table! {
     53 Unanswered "UNANSWERED" "The server let the call go without a reply." "Look at the server: it refused the request, or an error or panic kept it from answering.";
     54 TooManyClients "TOO_MANY_CLIENTS" "All client or server entries of the service are taken." "Close clients or servers that are not needed, or share one among threads.";
     56 Ejected "EJECTED" "The subscription was taken away: it stood still for too long, somebody ended it, or the thread that used it last has ended." "Subscribe again; read more often, or make the channel with larger lanes or a longer time.";
+    59 OtherVersion "OTHER_VERSION" "The files were written by another version of Memora." "Use the version that wrote them; to change versions, export with the one and import with the other.";
+    60 Truncated "TRUNCATED" "A checkpoint or backup ends before its end." "Take another copy of it or another backup; `memora repair DIR` says what can be saved of a store.";
+    61 ManifestMissing "MANIFEST_MISSING" "The manifest that makes the store's checkpoint count is gone." "Put the file MANIFEST back or restore from a backup; `memora repair DIR` says what can be saved without it.";
+    62 NotABackup "NOT_A_BACKUP" "That is no backup of a store, or one that was not finished." "Give the directory or the stream that `memora backup` wrote; make the backup again if it was interrupted.";
     63 NotOrdered "NOT_ORDERED" "The store does not keep its keys in order." "Make it with `ordered`, or read it with `scan`.";
     65 Conflict "CONFLICT" "The transaction read what another has changed meanwhile, or was in its way: nothing of it was done." "Do it again from the start with what is there now; the form with a function does so by itself.";
     66 TransactionTooLarge "TRANSACTION_TOO_LARGE" "The transaction reads or writes more than one may." "Divide it into smaller ones; the message names the limit.";

@@ -57,8 +57,9 @@ pub use signal::{
     SemaphoreState, SignalKind,
 };
 pub use store::{
-    Change, Durability, Feed, FeedFrom, FeedPosition, RangeIter, Store, StoreOptions, StoreStats,
-    TRANSACTION_BYTES_MAX, TRANSACTION_KEYS_MAX, Transaction, retry_conflicts,
+    BackupInfo, Change, Durability, Feed, FeedFrom, FeedPosition, Loss, RangeIter, RepairOptions,
+    RepairReport, RestoreOptions, Store, StoreOptions, StoreStats, TRANSACTION_BYTES_MAX,
+    TRANSACTION_KEYS_MAX, Transaction, VerifyReport, repair, restore, restore_from, retry_conflicts, verify,
 };
 pub use table::Direction;
 pub use table::entry::{CasOutcome, DeleteOutcome, Entry, SetOptions, Version};

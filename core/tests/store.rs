@@ -4,7 +4,10 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use memora::{Create, Durability, ErrorCode, Fabric, FabricOptions, Store, StoreOptions};
+use memora::{
+    ChannelKind, ChannelOptions, Create, Durability, ErrorCode, Fabric, FabricOptions, LogFiles,
+    RepairOptions, RestoreOptions, Retention, Store, StoreOptions, repair, restore, verify,
+};
 use memora_testkit::process::{Worker, role, tell};
 
 const ENTRY: &str = "plays_its_role";
@@ -81,7 +84,17 @@ fn plays_its_role() {
 }
 
 #[test]
-fn sync_survives_the_death_of_all_processes_and_the_loss_of_the_segment() {
+fn sync_survives_the_death_of_all_processes_and_then_the_loss_of_the_segment() {
+    sync_survives(true);
+}
+
+#[test]
+fn sync_survives_the_loss_of_processes_and_segment_at_once() {
+    sync_survives(false);
+}
+
+/// `look`: whether anybody opens the store again while its segment is still there.
+fn sync_survives(look: bool) {
     let place = Place::new();
     let mut workers = [place.worker("sync"), place.worker("sync"), place.worker("sync")];
     let mut last = Vec::new();
@@ -104,17 +117,19 @@ fn sync_survives_the_death_of_all_processes_and_the_loss_of_the_segment() {
             known.1 = known.1.max(step.parse().unwrap());
         }
     }
-    // First as it is after the death of processes alone: everything, and sound.
-    let (fabric, store) = open(&place.home(), &place.files(), Durability::Process);
     let value = |store: &Store, key: &str| -> u64 {
         String::from_utf8(store.get(key.as_bytes()).unwrap().unwrap()).unwrap().parse().unwrap()
     };
-    for (key, step) in &last {
-        assert!(value(&store, key) >= *step);
+    if look {
+        // As it is after the death of processes alone: everything, and sound.
+        let (fabric, store) = open(&place.home(), &place.files(), Durability::Process);
+        for (key, step) in &last {
+            assert!(value(&store, key) >= *step);
+        }
+        fabric.reap().unwrap();
+        assert_eq!(fabric.check().unwrap().problems, []);
+        drop((store, fabric));
     }
-    fabric.reap().unwrap();
-    assert_eq!(fabric.check().unwrap().problems, []);
-    drop((store, fabric));
     place.lose_the_segment();
     let (fabric, store) = open(&place.home(), &place.files(), Durability::Process);
     for (key, step) in &last {
@@ -233,4 +248,46 @@ fn a_full_file_system_refuses_writes_before_they_change_anything() {
     if let Err(reason) = outcome {
         std::panic::resume_unwind(reason);
     }
+}
+
+/// The files of a directory.
+fn content(dir: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let paths = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+    let mut files: Vec<_> = paths.map(|path| (path.clone(), std::fs::read(path).unwrap())).collect();
+    files.sort();
+    files
+}
+
+#[test]
+fn the_directory_of_a_log_is_refused_by_the_tools_of_stores_and_left_as_it_is() {
+    let place = Place::new();
+    let at = |name: &str| place.folder.path().join(name);
+    let (fabric, store) = open(&place.home(), &place.files(), Durability::Sync);
+    store.set(b"a", b"1").unwrap();
+    store.backup(at("backup"), |_, _| {}).unwrap();
+    let files = LogFiles { durability: Durability::Sync, file_bytes: 64 << 10, ..LogFiles::new(at("log")) };
+    let options = ChannelOptions {
+        kind: ChannelKind::Log,
+        retention: Some(Retention { bytes: 256 << 10, age: None }),
+        files: Some(files),
+        ..ChannelOptions::default()
+    };
+    let log = fabric.channel("ticks", &options).unwrap();
+    log.appender().unwrap().append(b"tick").unwrap();
+    drop((log, store, fabric));
+    let before = content(&at("log"));
+    assert!(before.len() >= 2);
+    let apply = RepairOptions { apply: true, name: Some("ticks".into()) };
+    let overwrite = RestoreOptions { name: None, overwrite: true };
+    for error in [
+        verify(at("log"), |_, _| {}).unwrap_err(),
+        repair(at("log"), &RepairOptions::default(), |_, _| {}).unwrap_err(),
+        repair(at("log"), &apply, |_, _| {}).unwrap_err(),
+        restore(at("backup"), at("log"), &overwrite, |_, _| {}).unwrap_err(),
+    ] {
+        assert_eq!(error.code(), ErrorCode::NotAStore, "{error}");
+        assert!(error.detail().contains("the log `ticks`"), "{error}");
+    }
+    assert_eq!(content(&at("log")), before);
+    assert_eq!(verify(place.files(), |_, _| {}).unwrap().records, 1);
 }

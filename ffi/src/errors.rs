@@ -21,7 +21,7 @@ pub const MEMORA_NOT_FOUND: c_int = -4099;
 /// Open it instead of creating it, or remove it first with `memora rm`.
 pub const MEMORA_ALREADY_EXISTS: c_int = -4100;
 /// The operating system refuses access.
-/// Ask the owner of the fabric for a group and mode, or set MEMORA_HOME to a directory of your own.
+/// Ask the owner for a group and mode or mount it writable, or use a place of your own (MEMORA_HOME for fabrics, `dir` for stores).
 pub const MEMORA_PERMISSION_DENIED: c_int = -4101;
 /// The file or directory is not a safe place for a fabric.
 /// Use a directory that you own with mode 0700, without symbolic links.
@@ -108,7 +108,7 @@ pub const MEMORA_BUSY: c_int = -4128;
 /// Give the directory of this store, or an empty one.
 pub const MEMORA_NOT_A_STORE: c_int = -4129;
 /// A journal or checkpoint file has a bad record that is not its torn end.
-/// Restore from a backup, or look at the file and offset that the message names.
+/// Restore from a backup; `memora repair DIR` says what would be lost without, and saves the rest.
 pub const MEMORA_JOURNAL_CORRUPT: c_int = -4130;
 /// A sync of the store failed: it is read-only, because what reached the disk is not known.
 /// Mend the disk, then remove the fabric and reopen the store: it recovers from its files.
@@ -164,6 +164,18 @@ pub const MEMORA_TOO_MANY_CLIENTS: c_int = -4150;
 /// The subscription was taken away: it stood still for too long, somebody ended it, or the thread that used it last has ended.
 /// Subscribe again; read more often, or make the channel with larger lanes or a longer time.
 pub const MEMORA_EJECTED: c_int = -4152;
+/// The files were written by another version of Memora.
+/// Use the version that wrote them; to change versions, export with the one and import with the other.
+pub const MEMORA_OTHER_VERSION: c_int = -4155;
+/// A checkpoint or backup ends before its end.
+/// Take another copy of it or another backup; `memora repair DIR` says what can be saved of a store.
+pub const MEMORA_TRUNCATED: c_int = -4156;
+/// The manifest that makes the store's checkpoint count is gone.
+/// Put the file MANIFEST back or restore from a backup; `memora repair DIR` says what can be saved without it.
+pub const MEMORA_MANIFEST_MISSING: c_int = -4157;
+/// That is no backup of a store, or one that was not finished.
+/// Give the directory or the stream that `memora backup` wrote; make the backup again if it was interrupted.
+pub const MEMORA_NOT_A_BACKUP: c_int = -4158;
 /// The store does not keep its keys in order.
 /// Make it with `ordered`, or read it with `scan`.
 pub const MEMORA_NOT_ORDERED: c_int = -4159;

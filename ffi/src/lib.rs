@@ -38,6 +38,7 @@ pub mod service;
 pub mod signal;
 pub mod stats;
 pub mod store;
+mod store_files;
 pub mod topic;
 pub mod transaction;
 pub mod update;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use memora_core::ErrorCode;
 
 /// The modules that have entries, in the order of the header.
-const MODULES: [&str; 21] = [
+const MODULES: [&str; 22] = [
     "version",
     "errors",
     "options",
@@ -26,6 +26,7 @@ const MODULES: [&str; 21] = [
     "topic",
     "store",
     "outbox",
+    "store_files",
     "transaction",
     "feed",
     "stats",

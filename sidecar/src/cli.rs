@@ -256,6 +256,71 @@ pub enum Command {
         /// Fabric [default: that of --fabric]
         #[arg(value_parser = name)]
         name: Option<String>,
+        /// Instead: the files of a store or of a backup in this directory, without any fabric
+        #[arg(long, value_name = "DIR", conflicts_with = "name")]
+        dir: Option<PathBuf>,
+    },
+    /// Write a backup of a store while everybody goes on using it
+    Backup {
+        /// Store
+        #[arg(value_parser = name)]
+        store: String,
+        /// Directory, empty or not there; or - for a stream on standard output
+        target: PathBuf,
+    },
+    /// Make a store of a backup, in a directory that a fabric then opens with `memora store --dir`
+    Restore {
+        /// Directory or file of the backup, or - for a stream on standard input
+        source: PathBuf,
+        /// Directory of the new store, empty or not there
+        target: PathBuf,
+        /// Name of the new store [default: that of the store which was backed up]
+        #[arg(long, value_name = "NAME", value_parser = name)]
+        name: Option<String>,
+        /// Replace the store that is in the directory; it stays if the backup is bad
+        #[arg(long)]
+        overwrite: bool,
+    },
+    /// Say exactly what is lost of a store whose files are damaged; with --yes, save the rest. Exits with 1 if something is damaged
+    Repair {
+        /// Directory of the store's files
+        dir: PathBuf,
+        /// Do it; the originals are kept beside under other names [default: only say what it would do]
+        #[arg(long, conflicts_with = "dry_run")]
+        yes: bool,
+        /// Only say what it would do, which is the default
+        #[arg(long)]
+        dry_run: bool,
+        /// Name of the store, where its file STORE is damaged
+        #[arg(long, value_name = "NAME", value_parser = name)]
+        name: Option<String>,
+    },
+    /// Write all entries of a cache or store as text
+    Export {
+        /// Cache or store
+        #[arg(value_parser = name)]
+        object: String,
+        /// File, or - for standard output
+        #[arg(default_value = "-")]
+        file: PathBuf,
+        /// Form of the entries [default: csv for a file that ends with .csv, else jsonl]
+        #[arg(long = "as", value_enum, value_name = "FORM")]
+        form: Option<Form>,
+    },
+    /// Set the entries that `export` wrote, or anybody in the same form; doing it twice changes nothing
+    Import {
+        /// Cache or store
+        #[arg(value_parser = name)]
+        object: String,
+        /// File, or - for standard input
+        #[arg(default_value = "-")]
+        file: PathBuf,
+        /// Form of the entries [default: csv for a file that ends with .csv, else jsonl]
+        #[arg(long = "as", value_enum, value_name = "FORM")]
+        form: Option<Form>,
+        /// Directory of the store's files, if this command makes it [default: a new object is a cache]
+        #[arg(long, value_name = "DIR")]
+        dir: Option<PathBuf>,
     },
     /// Remove a fabric; the files of its stores stay
     Rm {
@@ -603,6 +668,15 @@ pub struct QueueOptions {
     /// Deliveries after which they go there
     #[arg(long, value_name = "COUNT", requires = "dead_letters", value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub deliveries: Option<u32>,
+}
+
+/// Form of exported entries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Form {
+    /// One JSON object a line
+    Jsonl,
+    /// Comma-separated values under a heading
+    Csv,
 }
 
 /// Kind of channel.

@@ -36,6 +36,13 @@ impl From<memora::Error> for Failure {
     }
 }
 
+impl Failure {
+    /// A file of the user's.
+    pub fn file(path: &std::path::Path, error: io::Error) -> Failure {
+        Failure::Memora(memora::Error::io("open", path.display(), &error))
+    }
+}
+
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Failure {
         match error.kind() {
@@ -105,9 +112,14 @@ impl Output {
 
 /// Adds a value to a JSON object: as text under `value` where it is UTF-8, else under `value_base64`.
 pub fn put_value(object: &mut Map<String, Value>, bytes: &[u8]) {
+    put_bytes(object, "value", bytes);
+}
+
+/// Adds bytes to a JSON object: as text under `name` where they are UTF-8, else under `<name>_base64`.
+pub fn put_bytes(object: &mut Map<String, Value>, name: &str, bytes: &[u8]) {
     match std::str::from_utf8(bytes) {
-        Ok(text) => object.insert("value".to_owned(), text.into()),
-        Err(_) => object.insert("value_base64".to_owned(), STANDARD.encode(bytes).into()),
+        Ok(text) => object.insert(name.to_owned(), text.into()),
+        Err(_) => object.insert(format!("{name}_base64"), STANDARD.encode(bytes).into()),
     };
 }
 

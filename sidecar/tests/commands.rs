@@ -652,3 +652,97 @@ fn one_who_follows_a_feed_sees_a_change_when_it_is_flushed() {
     drop(lines);
     assert_eq!(follower.wait().unwrap().code(), Some(0));
 }
+
+/// The one journal or checkpoint file with this prefix.
+fn file_of(dir: &Path, prefix: &str) -> std::path::PathBuf {
+    let mut names: Vec<_> = std::fs::read_dir(dir)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.file_name().unwrap().to_str().unwrap().starts_with(prefix))
+        .collect();
+    names.sort();
+    names.into_iter().next().unwrap_or_else(|| panic!("no {prefix} in {}", dir.display()))
+}
+
+#[test]
+fn a_store_is_backed_up_checked_restored_and_repaired() {
+    let home = Home::new();
+    let at = |name: &str| home.path().join(name).to_str().unwrap().to_owned();
+    let files = at("files");
+    for key in ["a", "b", "c"] {
+        home.stdout(&["store", "--store", "orders", "--dir", &files, "set", key, "1"]);
+    }
+    home.stdout(&["backup", "orders", &at("backup")]);
+    let again = home.run(&["backup", "orders", &at("backup")]);
+    assert_code(&again, 3, &["backup"]);
+    assert!(String::from_utf8_lossy(&again.stderr).contains("ALREADY_EXISTS"));
+    let checked = home.json(&["check", "--dir", &at("backup")]);
+    assert_eq!((&checked["kind"], &checked["records"]), (&"backup".into(), &3.into()));
+    let checked = home.json(&["check", "--dir", &files]);
+    assert_eq!((&checked["kind"], &checked["store"]), (&"store".into(), &"orders".into()));
+    let stream = home.stdout(&["backup", "orders", "-"]);
+    let output = home.feed(&["restore", "-", &at("copy"), "--name", "copy"], &stream);
+    assert_code(&output, 0, &["restore"]);
+    assert_eq!(home.stdout(&["store", "--store", "copy", "--dir", &at("copy"), "get", "b"]), b"1");
+    let cut = home.feed(&["restore", "-", &at("cut")], &stream[..stream.len() - 512]);
+    assert_code(&cut, 3, &["restore"]);
+    assert!(String::from_utf8_lossy(&cut.stderr).contains("TRUNCATED"));
+    let refused = home.run(&["restore", &at("backup"), &at("copy")]);
+    assert_code(&refused, 3, &["restore"]);
+    home.stdout(&["restore", &at("backup"), &at("copy"), "--overwrite"]);
+    assert_eq!(home.json(&["check", "--dir", &at("copy")])["store"], "orders");
+
+    // A bad record in the middle: three flushes, the second rots.
+    let journal = file_of(Path::new(&files), "journal");
+    let mut bytes = std::fs::read(&journal).unwrap();
+    bytes[4096 + 512 + 70] ^= 1;
+    std::fs::write(&journal, &bytes).unwrap();
+    home.stdout(&["rm", "--force", "default"]);
+    let refused = home.run(&["store", "--store", "orders", "--dir", &files, "get", "a"]);
+    assert_code(&refused, 3, &["store"]);
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(said.contains("at byte 4608") && said.contains("memora repair"), "{said}");
+    assert_code(&home.run(&["check", "--dir", &files]), 3, &["check"]);
+    let dry = home.run(&["repair", &files]);
+    assert_code(&dry, 1, &["repair"]);
+    let told = String::from_utf8_lossy(&dry.stdout).into_owned();
+    assert!(told.contains("bytes 4608 to 5120: 1 record") && told.contains("2 records are kept"), "{told}");
+    let done = home.json(&["repair", &files, "--yes"]);
+    assert_eq!((&done["records"], &done["losses"][0]["records"]), (&2.into(), &1.into()));
+    assert!(home.stdout(&["repair", &files]).ends_with(b"nothing to repair\n"));
+    assert_eq!(home.stdout(&["store", "--store", "orders", "--dir", &files, "get", "a"]), b"1");
+    assert_code(&home.run(&["store", "--store", "orders", "--dir", &files, "get", "b"]), 1, &["get"]);
+}
+
+#[test]
+fn entries_are_exported_and_imported_between_caches_and_stores() {
+    let home = Home::new();
+    let at = |name: &str| home.path().join(name).to_str().unwrap().to_owned();
+    home.stdout(&["set", "plain", "line\nbreak, and \"quotes\"", "--flags", "7"]);
+    home.stdout(&["set", "short", "life", "--ttl", "1h"]);
+    assert_code(&home.feed(&["set", "bytes", "-"], &[0xff, 0, 10]), 0, &["set"]);
+    let lines = String::from_utf8(home.stdout(&["export", "cache"])).unwrap();
+    assert_eq!(lines.lines().count(), 3);
+    assert!(lines.contains(r#"{"flags":7,"key":"plain""#) || lines.contains(r#""key":"plain""#), "{lines}");
+    assert!(lines.contains(r#""value_base64":"/wAK""#) && lines.contains("expires_ms"), "{lines}");
+    home.stdout(&["export", "cache", &at("entries.csv")]);
+    for source in [None, Some(at("entries.csv"))] {
+        for _ in 0..2 {
+            let mut arguments = vec!["import", "kept"];
+            arguments.extend(source.as_deref());
+            let files = at("files");
+            arguments.extend(["--dir", &files]);
+            let output = home.feed(&arguments, lines.as_bytes());
+            assert_code(&output, 0, &arguments);
+            assert_eq!(output.stdout, b"kept: 3 entries\n");
+        }
+        let entry = home.json(&["store", "--store", "kept", "get", "plain"]);
+        assert_eq!((&entry["value"], &entry["flags"]), (&"line\nbreak, and \"quotes\"".into(), &7.into()));
+        assert!(home.json(&["store", "--store", "kept", "get", "short"])["ttl_ms"].is_u64());
+        assert_eq!(home.stdout(&["store", "--store", "kept", "get", "bytes"]), [0xff, 0, 10]);
+    }
+    let bad = home.feed(&["import", "cache"], b"{\"key\":\"x\",\"value\":\"1\"}\n{\"key\":5}\n");
+    assert_code(&bad, 3, &["import"]);
+    assert!(String::from_utf8_lossy(&bad.stderr).contains("line 2"));
+    assert_code(&home.run(&["export", "nothing"]), 3, &["export"]);
+}

@@ -2,14 +2,14 @@
 
 use std::ops::Bound;
 
-use jni::objects::{JByteArray, JClass};
-use jni::sys::{jboolean, jbyteArray, jint, jlong};
+use jni::objects::{JByteArray, JClass, JString};
+use jni::sys::{jboolean, jbyteArray, jint, jlong, jstring};
 use jni::{EnvUnowned, jni_mangle};
-use memora::{Direction, Entry, Error, ErrorCode};
+use memora::{BackupInfo, Direction, Entry, Error, ErrorCode, RepairOptions, RestoreOptions};
 
 use crate::cache::add_entry;
 use crate::fabric::durability;
-use crate::guard::{Answer, Direct, Jvm, guard};
+use crate::guard::{Answer, Direct, Fault, Jvm, guard};
 use crate::handles::with;
 
 /// Milliseconds between two syncs of a write that asks for durability `async` by itself.
@@ -97,5 +97,71 @@ pub fn store_range<'l>(
         range(jvm, from, to, backward, limit, &mut |from, to, direction, limit, found| {
             with(handle, |object| Ok(object.store()?.range(from, to, direction, limit, found)?))
         })
+    })
+}
+
+fn path<'l>(jvm: &mut Jvm<'l>, text: &JString<'l>) -> Answer<String> {
+    jvm.text(text)?.ok_or(Fault::from(ErrorCode::InvalidArgument))
+}
+
+fn of_backup(info: &BackupInfo) -> String {
+    format!("{}\t{}\t{}", info.records, info.bytes, info.begun_ms)
+}
+
+/// Writes a backup into a directory: entries, bytes, begin.
+#[jni_mangle("io.memora.internal.Native")]
+pub fn store_backup<'l>(env: EnvUnowned<'l>, class: JClass<'l>, handle: jlong, dir: JString<'l>) -> jstring {
+    guard(env, class, |jvm| {
+        let dir = path(jvm, &dir)?;
+        let info = with(handle, |object| Ok(object.store()?.backup(dir, |_, _| {})?))?;
+        jvm.new_text(&of_backup(&info))
+    })
+}
+
+/// Makes a store of a backup: as [`store_backup`]. `name` null stands for the old one.
+#[jni_mangle("io.memora.internal.Native")]
+pub fn store_restore<'l>(
+    env: EnvUnowned<'l>,
+    class: JClass<'l>,
+    from: JString<'l>,
+    to: JString<'l>,
+    name: JString<'l>,
+    overwrite: jboolean,
+) -> jstring {
+    guard(env, class, |jvm| {
+        let (from, to) = (path(jvm, &from)?, path(jvm, &to)?);
+        let options = RestoreOptions { name: jvm.text(&name)?, overwrite };
+        jvm.new_text(&of_backup(&memora::restore(from, to, &options, |_, _| {})?))
+    })
+}
+
+/// Reads the files of a store or backup: whether it is a backup, records, bytes, torn ends.
+#[jni_mangle("io.memora.internal.Native")]
+pub fn store_verify<'l>(env: EnvUnowned<'l>, class: JClass<'l>, dir: JString<'l>) -> jstring {
+    guard(env, class, |jvm| {
+        let report = memora::verify(path(jvm, &dir)?, |_, _| {})?;
+        let backup = u32::from(report.backup);
+        jvm.new_text(&format!("{backup}\t{}\t{}\t{}", report.records, report.bytes, report.torn))
+    })
+}
+
+/// Repairs the files of a store, or says what that would lose: whether they are sound, records; then a line for each loss.
+#[jni_mangle("io.memora.internal.Native")]
+pub fn store_repair<'l>(
+    env: EnvUnowned<'l>,
+    class: JClass<'l>,
+    dir: JString<'l>,
+    apply: jboolean,
+    name: JString<'l>,
+) -> jstring {
+    guard(env, class, |jvm| {
+        let options = RepairOptions { apply, name: jvm.text(&name)? };
+        let report = memora::repair(path(jvm, &dir)?, &options, |_, _| {})?;
+        let mut text = format!("{}\t{}", u32::from(report.problem.is_none()), report.records);
+        for loss in &report.losses {
+            let records = loss.records.map_or_else(|| "-".to_owned(), |records| records.to_string());
+            text += &format!("\n{}\t{}\t{}\t{records}\t{}", loss.file, loss.from, loss.to, loss.what);
+        }
+        jvm.new_text(&text)
     })
 }

@@ -69,7 +69,14 @@ impl Journal {
         &self.store
     }
 
-    /// The open file of a place.
+    fn open(&self, place: Lsn) -> Result<Arc<dyn LogFile>> {
+        let name = FileName::Journal { term: place.term(), number: place.number() };
+        let file = self.files.open(&name.to_string());
+        Ok(file.map_err(|e| failed(&*self.files, "open", name, &e))?.into())
+    }
+
+    /// The open file of a place that is installed. One that is not must not be kept open: another leader of the same term
+    /// removes it and makes it anew.
     fn file(&self, place: Lsn) -> Result<Arc<dyn LogFile>> {
         let mut current = self.current.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         if let Some(current) = &*current
@@ -77,9 +84,7 @@ impl Journal {
         {
             return Ok(Arc::clone(&current.file));
         }
-        let name = FileName::Journal { term: place.term(), number: place.number() };
-        let file: Arc<dyn LogFile> =
-            self.files.open(&name.to_string()).map_err(|e| failed(&*self.files, "open", name, &e))?.into();
+        let file = self.open(place)?;
         *current = Some(Current { place: place.at_sector(0), file: Arc::clone(&file), filled: 0 });
         Ok(file)
     }
@@ -141,7 +146,7 @@ impl Journal {
         if Lsn(control.spare().load(Ordering::Relaxed)) != next.at_sector(0) {
             self.prepare(next, capacity)?;
         }
-        let file = self.file(next)?;
+        let file = self.open(next)?;
         let name = FileName::Journal { term: next.term(), number };
         let header = FileHeader {
             store: self.store,

@@ -5,21 +5,80 @@
 //! what is older than a manifest that stands, so a late remover of an old term is harmless.
 
 use super::append::{Journal, failed};
-use super::files::LogFile;
+use super::files::{FileLayer, LogFile};
 use super::layout::{
     BATCH_CUT, BatchHeader, Entry, FIRST_SECTOR, FileHeader, FileName, Manifest, SECTOR, batch_len, file_tag,
 };
 use super::lsn::Lsn;
 use super::replay::survey;
-use crate::error::Result;
+use crate::error::{Error, ErrorCode, Result};
 
 /// Bytes from which the next part of a checkpoint is begun.
 const PART_BYTES: u64 = 1 << 30;
 
-/// The files of a checkpoint that is being written.
-pub struct CheckpointFile<'a> {
-    journal: &'a Journal,
-    file: Box<dyn LogFile>,
+/// Where the parts of a checkpoint go: files of a directory, or one stream.
+pub trait Parts {
+    /// Begins a part with its header.
+    fn begin(&mut self, name: FileName, header: &[u8]) -> Result<()>;
+    /// Writes at a place of the part; each place directly behind the one before.
+    fn write(&mut self, name: FileName, at: u64, bytes: &[u8]) -> Result<()>;
+    /// Makes the part durable where that is possible.
+    fn sync(&mut self, name: FileName) -> Result<()>;
+}
+
+/// Parts as files of a directory.
+pub struct FileParts<'a> {
+    files: &'a dyn FileLayer,
+    file: Option<Box<dyn LogFile>>,
+}
+
+impl<'a> FileParts<'a> {
+    /// Parts in this directory.
+    pub fn new(files: &'a dyn FileLayer) -> FileParts<'a> {
+        FileParts { files, file: None }
+    }
+
+    fn file(&self, name: FileName) -> Result<&dyn LogFile> {
+        self.file.as_deref().ok_or_else(|| Error::new(ErrorCode::Internal, format!("{name} was not begun.")))
+    }
+}
+
+impl Parts for FileParts<'_> {
+    fn begin(&mut self, name: FileName, header: &[u8]) -> Result<()> {
+        let text = name.to_string();
+        match self.files.remove(&text) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(failed(self.files, "unlink", name, &error));
+            }
+            _ => {}
+        }
+        let file = self.files.create(&text).map_err(|e| failed(self.files, "create", name, &e))?;
+        match file.write_at(0, header) {
+            Ok(()) => {
+                self.file = Some(file);
+                Ok(())
+            }
+            Err(error) => {
+                let _ = self.files.remove(&text);
+                Err(failed(self.files, "write", name, &error))
+            }
+        }
+    }
+
+    fn write(&mut self, name: FileName, at: u64, bytes: &[u8]) -> Result<()> {
+        self.file(name)?.write_at(at, bytes).map_err(|e| failed(self.files, "write", name, &e))
+    }
+
+    /// A failed sync of a file that does not count yet is the failure of this checkpoint, nothing more.
+    fn sync(&mut self, name: FileName) -> Result<()> {
+        self.file(name)?.sync().map_err(|e| failed(self.files, "fdatasync", name, &e))
+    }
+}
+
+/// A checkpoint that is being written.
+pub struct CheckpointFile<P> {
+    parts: P,
+    store: [u8; 16],
     next: Lsn,
     epoch: u64,
     body: Vec<u8>,
@@ -33,39 +92,41 @@ fn name_of(place: Lsn) -> FileName {
     FileName::Checkpoint { term: place.term(), part: place.number() }
 }
 
-fn begin_part(journal: &Journal, place: Lsn) -> Result<Box<dyn LogFile>> {
-    let files = &*journal.files;
-    let name = name_of(place);
-    let text = name.to_string();
-    match files.remove(&text) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            return Err(failed(files, "unlink", name, &error));
-        }
-        _ => {}
+impl<'a> CheckpointFile<FileParts<'a>> {
+    /// Begins the first file of a term in the journal's directory.
+    pub fn create(journal: &'a Journal, term: u32, epoch: u64) -> Result<CheckpointFile<FileParts<'a>>> {
+        CheckpointFile::begin(FileParts::new(&*journal.files), journal.store, term, epoch)
     }
-    let file = files.create(&text).map_err(|e| failed(files, "create", name, &e))?;
-    let header = FileHeader {
-        store: journal.store,
-        tag: file_tag(&journal.store, name),
-        capacity: 0,
-        previous: Lsn::NONE,
-        created_ms: crate::shm::time::wall_ms(),
-    };
-    match file.write_at(0, &header.encode()) {
-        Ok(()) => Ok(file),
-        Err(error) => {
-            let _ = files.remove(&text);
-            Err(failed(files, "write", name, &error))
+
+    /// Gives the space back after a failure.
+    pub fn abandon(self) {
+        for part in 0..=self.next.number() {
+            let name = FileName::Checkpoint { term: self.next.term(), part };
+            let _ = self.parts.files.remove(&name.to_string());
         }
     }
 }
 
-impl<'a> CheckpointFile<'a> {
-    /// Begins the first file of a term.
-    pub fn create(journal: &'a Journal, term: u32, epoch: u64) -> Result<CheckpointFile<'a>> {
+impl<P: Parts> CheckpointFile<P> {
+    /// Begins the first part of a term.
+    pub fn begin(parts: P, store: [u8; 16], term: u32, epoch: u64) -> Result<CheckpointFile<P>> {
         let next = Lsn::new(term, 0, FIRST_SECTOR);
-        let file = begin_part(journal, next)?;
-        Ok(CheckpointFile { journal, file, next, epoch, body: Vec::new(), count: 0, done: 0, records: 0 })
+        let mut file =
+            CheckpointFile { parts, store, next, epoch, body: Vec::new(), count: 0, done: 0, records: 0 };
+        file.begin_part()?;
+        Ok(file)
+    }
+
+    fn begin_part(&mut self) -> Result<()> {
+        let name = name_of(self.next);
+        let header = FileHeader {
+            store: self.store,
+            tag: file_tag(&self.store, name),
+            capacity: 0,
+            previous: Lsn::NONE,
+            created_ms: crate::shm::time::wall_ms(),
+        };
+        self.parts.begin(name, &header.encode())
     }
 
     /// Adds a record.
@@ -76,21 +137,36 @@ impl<'a> CheckpointFile<'a> {
         if self.body.len() >= BATCH_CUT { self.cut() } else { Ok(()) }
     }
 
+    /// What it was written to.
+    pub fn into_parts(self) -> P {
+        self.parts
+    }
+
+    /// Records so far.
+    pub fn records(&self) -> u64 {
+        self.records
+    }
+
+    /// Bytes that are written so far.
+    pub fn bytes(&self) -> u64 {
+        self.done + self.next.byte()
+    }
+
     fn cut(&mut self) -> Result<()> {
         if self.count == 0 {
             return Ok(());
         }
         if self.next.byte() >= PART_BYTES {
-            self.sync()?;
+            self.parts.sync(name_of(self.next))?;
             self.done += self.next.byte();
             self.next = Lsn::new(self.next.term(), self.next.number() + 1, FIRST_SECTOR);
-            self.file = begin_part(self.journal, self.next)?;
+            self.begin_part()?;
         }
         let name = name_of(self.next);
         let header = BatchHeader {
             body_crc: crc32c::crc32c(&self.body),
             body_len: self.body.len() as u32,
-            tag: file_tag(&self.journal.store, name),
+            tag: file_tag(&self.store, name),
             lsn: self.next,
             synced_lsn: Lsn::NONE,
             epoch: self.epoch,
@@ -103,35 +179,20 @@ impl<'a> CheckpointFile<'a> {
         bytes.extend_from_slice(&header.encode());
         bytes.extend_from_slice(&self.body);
         bytes.resize(len as usize, 0);
-        self.file
-            .write_at(self.next.byte(), &bytes)
-            .map_err(|e| failed(&*self.journal.files, "write", name, &e))?;
+        self.parts.write(name, self.next.byte(), &bytes)?;
         self.next = self.next.at_sector(self.next.sector() + (len / SECTOR) as u32);
         self.body.clear();
         self.count = 0;
         Ok(())
     }
 
-    /// A failed sync of a file that does not count yet is the failure of this checkpoint, nothing more.
-    fn sync(&self) -> Result<()> {
-        self.file.sync().map_err(|e| failed(&*self.journal.files, "fdatasync", name_of(self.next), &e))
-    }
-
     /// Writes the rest and syncs. Returns the parts, their length in bytes and the number of records.
     pub fn finish(&mut self) -> Result<(u32, u64, u64)> {
         self.cut()?;
         kill_point!("store.checkpoint.before_sync");
-        self.sync()?;
+        self.parts.sync(name_of(self.next))?;
         kill_point!("store.checkpoint.synced");
-        Ok((self.next.number() + 1, self.done + self.next.byte(), self.records))
-    }
-
-    /// Gives the space back after a failure.
-    pub fn abandon(self) {
-        for part in 0..=self.next.number() {
-            let name = FileName::Checkpoint { term: self.next.term(), part };
-            let _ = self.journal.files.remove(&name.to_string());
-        }
+        Ok((self.next.number() + 1, self.bytes(), self.records))
     }
 }
 

@@ -10,13 +10,16 @@ use std::time::{Duration, Instant};
 use super::append::failed;
 use super::files::{FileLayer, LockMode};
 use super::layout::{
-    FORMAT_VERSION, IDENTITY_LEN, IDENTITY_NAME, Identity, IdentityRefused, LOCK_NAME, Owner,
+    FORMAT_VERSION, FileName, IDENTITY_LEN, IDENTITY_NAME, Identity, LOCK_NAME, Owner, Refused,
 };
+use super::replay::survey;
 use crate::error::{Error, ErrorCode, Result};
 
 const IN_USE: u64 = 0;
 const OPENING: u64 = 1;
 const TEMPORARY_NAME: &str = "STORE.tmp";
+/// What the names of originals end with that `repair` has put aside.
+pub const ASIDE: &str = ".damaged";
 /// The locks of a killed process are free only after its memory was given back: 0.1 s for each GB.
 const PATIENCE: Duration = Duration::from_secs(3);
 
@@ -44,21 +47,27 @@ pub fn read_identity(files: &dyn FileLayer) -> Result<Option<Identity>> {
     let len = file.read_at(0, &mut bytes).map_err(|e| failed(files, "read", IDENTITY_NAME, &e))?;
     match Identity::decode(&bytes[..len]) {
         Ok(identity) => Ok(Some(identity)),
-        Err(IdentityRefused::Version(version)) => Err(Error::new(
-            ErrorCode::NotAStore,
-            format!(
-                "{} holds a store of format version {version}; this is version {FORMAT_VERSION}.",
-                files.place()
-            ),
-        )),
-        Err(IdentityRefused::Damaged) => Err(Error::new(
+        Err(Refused::Version(version)) => {
+            Err(other_version(format_args!("{}/{IDENTITY_NAME}", files.place()), version))
+        }
+        Err(Refused::Damaged) => Err(Error::new(
             ErrorCode::JournalCorrupt,
             format!("{}/{IDENTITY_NAME} at byte 0: not a valid identity file.", files.place()),
         )),
     }
 }
 
-fn write_identity(files: &dyn FileLayer, identity: &Identity) -> Result<()> {
+/// The error of a file in another format.
+pub fn other_version(place: impl std::fmt::Display, version: u32) -> Error {
+    let which = if version > FORMAT_VERSION { "a newer" } else { "an older" };
+    Error::new(
+        ErrorCode::OtherVersion,
+        format!("{place} has {which} format, version {version}; this is version {FORMAT_VERSION}."),
+    )
+}
+
+/// Makes `identity` that of the directory, durably: from then on the directory is that store.
+pub fn write_identity(files: &dyn FileLayer, identity: &Identity) -> Result<()> {
     let temporary = TEMPORARY_NAME;
     match files.remove(temporary) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
@@ -74,6 +83,30 @@ fn write_identity(files: &dyn FileLayer, identity: &Identity) -> Result<()> {
     files.rename(temporary, IDENTITY_NAME).map_err(|e| failed(files, "rename", IDENTITY_NAME, &e))?;
     kill_point!("store.identity.renamed");
     files.sync_names().map_err(|e| failed(files, "fsync", IDENTITY_NAME, &e))
+}
+
+/// Takes the whole directory for this process alone, for tools that change it. The kernel lets go when `files` is dropped.
+pub fn enter_for_tools(files: &dyn FileLayer) -> Result<()> {
+    for byte in [OPENING, IN_USE] {
+        if !lock_within(files, byte, LockMode::Exclusive, PATIENCE)? {
+            return Err(Error::new(
+                ErrorCode::Busy,
+                format!("A living process has the store in {} open.", files.place()),
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Names in the directory that are neither files of a store nor what it leaves behind while it works.
+pub fn foreign_names(files: &dyn FileLayer) -> Result<Vec<String>> {
+    let names = files.names().map_err(|e| Error::io("readdir", files.place(), &e))?;
+    let ours = |name: &str| {
+        FileName::parse(name).is_some()
+            || name.ends_with(ASIDE)
+            || [IDENTITY_NAME, LOCK_NAME, TEMPORARY_NAME, "lost+found"].contains(&name)
+    };
+    Ok(names.into_iter().filter(|name| !ours(name)).collect())
 }
 
 /// The store in memory, as the opener knows it.
@@ -210,9 +243,20 @@ fn enter_alone(files: &dyn FileLayer, claimant: &Claimant<'_>) -> Result<[u8; 16
         ));
     }
     kill_point!("store.identity.locked");
-    let store = identity.map_or(claimant.fresh, |found| found.store);
-    let mine =
-        Identity { store, fabric: claimant.fabric, owner: claimant.owner, name: claimant.name.to_owned() };
+    // Whoever reads the files later knows by this that a manifest is missing, and not that there never was one.
+    let (store, manifest) = match &identity {
+        Some(found) => {
+            (found.store, survey(files, &found.store)?.manifest.map_or(0, |manifest| manifest.term))
+        }
+        None => (claimant.fresh, 0),
+    };
+    let mine = Identity {
+        store,
+        fabric: claimant.fabric,
+        owner: claimant.owner,
+        manifest,
+        name: claimant.name.to_owned(),
+    };
     write_identity(files, &mine)?;
     if !files.lock(IN_USE, LockMode::Shared).map_err(|e| failed(files, "lock", LOCK_NAME, &e))? {
         return Err(Error::new(ErrorCode::Busy, format!("Another fabric has {} open.", files.place())));

@@ -73,6 +73,32 @@ pub struct RealFiles {
     generation: u64,
     /// Mode of new files: for the owner alone, or for the group that may write into the directory.
     mode: u32,
+    /// Whether files are opened for writing, too.
+    access: OFlag,
+}
+
+/// Opens a directory that is safe to use and tells its mode.
+fn open_directory(path: &Path) -> Result<(std::fs::File, u32)> {
+    let opened = std::fs::OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_DIRECTORY | libc::O_NOFOLLOW | libc::O_CLOEXEC)
+        .open(path)
+        .map_err(|error| match error.raw_os_error() {
+            Some(libc::ENOTDIR) => {
+                Error::new(ErrorCode::NotOurs, format!("{} is not a directory.", path.display()))
+            }
+            _ => Error::io("open", path.display(), &error),
+        })?;
+    let meta = opened.metadata().map_err(|e| Error::io("fstat", path.display(), &e))?;
+    let mode = meta.mode() & 0o777;
+    let me = nix::unistd::geteuid().as_raw();
+    if mode & 0o002 != 0 || (meta.uid() != me && meta.uid() != 0 && mode & 0o020 == 0) {
+        return Err(Error::new(
+            ErrorCode::NotOurs,
+            format!("{} belongs to user {} with mode {mode:o}.", path.display(), meta.uid()),
+        ));
+    }
+    Ok((opened, mode))
 }
 
 fn io_error(errno: nix::errno::Errno) -> io::Error {
@@ -103,25 +129,7 @@ impl RealFiles {
             Some(Err(error)) if error.kind() == io::ErrorKind::AlreadyExists => false,
             Some(Err(error)) => return Err(Error::io("mkdir", path.display(), &error)),
         };
-        let opened = std::fs::OpenOptions::new()
-            .read(true)
-            .custom_flags(libc::O_DIRECTORY | libc::O_NOFOLLOW | libc::O_CLOEXEC)
-            .open(path)
-            .map_err(|error| match error.raw_os_error() {
-                Some(libc::ENOTDIR) => {
-                    Error::new(ErrorCode::NotOurs, format!("{} is not a directory.", path.display()))
-                }
-                _ => Error::io("open", path.display(), &error),
-            })?;
-        let meta = opened.metadata().map_err(|e| Error::io("fstat", path.display(), &e))?;
-        let mode = meta.mode() & 0o777;
-        let me = nix::unistd::geteuid().as_raw();
-        if mode & 0o002 != 0 || (meta.uid() != me && meta.uid() != 0 && mode & 0o020 == 0) {
-            return Err(Error::new(
-                ErrorCode::NotOurs,
-                format!("{} belongs to user {} with mode {mode:o}.", path.display(), meta.uid()),
-            ));
-        }
+        let (opened, mode) = open_directory(path)?;
         let directory = OwnedFd::from(opened);
         // Who may write into the directory may take part in the store; whoever may only look, may not read it.
         let mode = if mode & 0o020 != 0 { 0o660 } else { 0o600 };
@@ -148,11 +156,26 @@ impl RealFiles {
             _close_in_child: fork::close_in_child(lock.as_raw_fd()),
             lock: Some(lock),
             mode,
+            access: OFlag::O_RDWR,
+        })
+    }
+
+    /// Opens a directory to read its files and nothing else: neither a lock nor the right to write is needed.
+    pub fn open_to_read(path: &Path) -> Result<RealFiles> {
+        let (opened, mode) = open_directory(path)?;
+        Ok(RealFiles {
+            path: std::path::absolute(path).unwrap_or_else(|_| path.to_owned()),
+            directory: OwnedFd::from(opened),
+            generation: fork::begin(),
+            _close_in_child: None,
+            lock: None,
+            mode,
+            access: OFlag::O_RDONLY,
         })
     }
 
     fn open_at(&self, name: &str, flags: OFlag) -> io::Result<RealFile> {
-        let flags = flags | OFlag::O_RDWR | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let flags = flags | self.access | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let fd =
             openat(&self.directory, name, flags, Mode::from_bits_truncate(self.mode)).map_err(io_error)?;
         let file = std::fs::File::from(fd);

@@ -58,7 +58,7 @@ impl Journal {
             };
             let mut bytes = vec![0; FILE_HEADER_LEN as usize];
             let len = file.read_at(0, &mut bytes).map_err(|e| failed(files, "read", name, &e))?;
-            let header = FileHeader::decode(&bytes[..len]);
+            let header = FileHeader::decode(&bytes[..len]).ok();
             if let Some(header) = header.filter(|it| it.store == *self.store() && it.tag == self.tag(name)) {
                 all.push((Lsn::new(term, number, FIRST_SECTOR), header.previous));
             }

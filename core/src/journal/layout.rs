@@ -34,13 +34,19 @@ pub const BATCH_CUT: usize = 1 << 20;
 /// Bytes. No body is longer: the cut and one largest record.
 pub const BODY_LEN_MAX: usize = BATCH_CUT + (2 << 20);
 /// Version of all formats of this file.
-pub const FORMAT_VERSION: u32 = 2;
+pub const FORMAT_VERSION: u32 = 3;
 
 const FILE_MAGIC: u64 = u64::from_le_bytes(*b"MEMORAJ1");
 const BATCH_MAGIC: u32 = u32::from_le_bytes(*b"MBT1");
 const MANIFEST_MAGIC: u64 = u64::from_le_bytes(*b"MEMORAM1");
 const IDENTITY_MAGIC: u64 = u64::from_le_bytes(*b"MEMORAS1");
 
+const BACKUP_MAGIC: u64 = u64::from_le_bytes(*b"MEMORAB1");
+
+/// Name of the file that makes a directory a complete backup.
+pub const BACKUP_NAME: &str = "BACKUP";
+/// Bytes of that file, and of the head of a backup as a stream.
+pub const BACKUP_LEN: usize = SECTOR as usize;
 /// Bytes of a manifest.
 pub const MANIFEST_LEN: usize = 128;
 /// Bytes of the identity file.
@@ -64,6 +70,38 @@ fn put32(bytes: &mut [u8], at: usize, value: u32) {
 
 fn put64(bytes: &mut [u8], at: usize, value: u64) {
     bytes[at..at + 8].copy_from_slice(&value.to_le_bytes());
+}
+
+/// Last version whose seals left out the version.
+const UNSEALED_VERSION: u32 = 2;
+
+/// The checksum at byte 12 of every header: over the version and everything behind. This rule, the magic and the place of the version
+/// are the same in all versions from 3 on, so that a rotten version is told from another one.
+fn seal(bytes: &[u8]) -> u32 {
+    match u32_at(bytes, 8) {
+        1..=UNSEALED_VERSION => crc32c::crc32c(&bytes[16..]),
+        _ => crc32c::crc32c_append(crc32c::crc32c(&bytes[8..12]), &bytes[16..]),
+    }
+}
+
+/// Why a header is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// Whole, but of another version of the format.
+    Version(u32),
+    /// No such header, or a damaged one.
+    Damaged,
+}
+
+/// Checks what is the same in all headers.
+fn check_seal(bytes: &[u8], len: usize, magic: u64) -> Result<(), Refused> {
+    if bytes.len() != len || u64_at(bytes, 0) != magic || u32_at(bytes, 12) != seal(bytes) {
+        return Err(Refused::Damaged);
+    }
+    match u32_at(bytes, 8) {
+        FORMAT_VERSION => Ok(()),
+        other => Err(Refused::Version(other)),
+    }
 }
 
 /// What a file of the directory is, as its name says.
@@ -139,7 +177,7 @@ pub fn file_tag(store: &[u8; 16], name: FileName) -> u64 {
 /// The header of a journal or checkpoint file.
 ///
 /// ```text
-///  0 magic 8 | 8 version 4 | 12 crc32c of 16..64 4 | 16 store 16 | 32 tag 8 | 40 capacity 8 | 48 previous lsn 8
+///  0 magic 8 | 8 version 4 | 12 seal of 8..12 and 16..64 4 | 16 store 16 | 32 tag 8 | 40 capacity 8 | 48 previous lsn 8
 /// 56 created, wall ms 8 | 64 zeros up to 4096
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -163,21 +201,15 @@ impl FileHeader {
         put64(&mut bytes, 40, self.capacity);
         put64(&mut bytes, 48, self.previous.0);
         put64(&mut bytes, 56, self.created_ms);
-        let crc = crc32c::crc32c(&bytes[16..64]);
+        let crc = seal(&bytes[..64]);
         put32(&mut bytes, 12, crc);
         bytes
     }
 
-    /// Reads a header; `None` if it is not one, or one of another version.
-    pub fn decode(bytes: &[u8]) -> Option<FileHeader> {
-        if bytes.len() < 64
-            || u64_at(bytes, 0) != FILE_MAGIC
-            || u32_at(bytes, 8) != FORMAT_VERSION
-            || u32_at(bytes, 12) != crc32c::crc32c(&bytes[16..64])
-        {
-            return None;
-        }
-        Some(FileHeader {
+    /// Reads a header.
+    pub fn decode(bytes: &[u8]) -> Result<FileHeader, Refused> {
+        check_seal(bytes.get(..64).unwrap_or_default(), 64, FILE_MAGIC)?;
+        Ok(FileHeader {
             store: bytes[16..32].try_into().expect("sixteen bytes"),
             tag: u64_at(bytes, 32),
             capacity: u64_at(bytes, 40),
@@ -338,7 +370,7 @@ impl<'a> Record<'a> {
 /// Names the checkpoint that counts and where the journal begins that must be replayed over it.
 ///
 /// ```text
-///  0 magic 8 | 8 version 4 | 12 crc32c of 16..128 4 | 16 store 16 | 32 term 4 | 36 parts 4 | 40 first epoch 8
+///  0 magic 8 | 8 version 4 | 12 seal of 8..12 and 16..128 4 | 16 store 16 | 32 term 4 | 36 parts 4 | 40 first epoch 8
 /// 48 last epoch 8 | 56 first lsn 8 | 64 checkpoint bytes 8 | 72 records 8 | 80 order floor 8 | 88 wall ms 8 | 96 zeros
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -382,21 +414,15 @@ impl Manifest {
         for (index, word) in words.into_iter().enumerate() {
             put64(&mut bytes, 40 + index * 8, word);
         }
-        let crc = crc32c::crc32c(&bytes[16..]);
+        let crc = seal(&bytes);
         put32(&mut bytes, 12, crc);
         bytes
     }
 
-    /// Reads a manifest; `None` if it is not a whole one of this version.
-    pub fn decode(bytes: &[u8]) -> Option<Manifest> {
-        if bytes.len() != MANIFEST_LEN
-            || u64_at(bytes, 0) != MANIFEST_MAGIC
-            || u32_at(bytes, 8) != FORMAT_VERSION
-            || u32_at(bytes, 12) != crc32c::crc32c(&bytes[16..])
-        {
-            return None;
-        }
-        Some(Manifest {
+    /// Reads a manifest.
+    pub fn decode(bytes: &[u8]) -> Result<Manifest, Refused> {
+        check_seal(bytes, MANIFEST_LEN, MANIFEST_MAGIC)?;
+        Ok(Manifest {
             store: bytes[16..32].try_into().expect("sixteen bytes"),
             term: u32_at(bytes, 32),
             parts: u32_at(bytes, 36),
@@ -414,14 +440,16 @@ impl Manifest {
 /// Says which store or log the directory belongs to and which fabric holds it in memory.
 ///
 /// ```text
-///  0 magic 8 | 8 version 4 | 12 crc32c of 16..192 4 | 16 store 16 | 32 fabric 16 | 48 name length 4 | 52 owner 4 (0 store, 1 log)
-/// 56 name 64 | 120 zeros up to 192
+///  0 magic 8 | 8 version 4 | 12 seal of 8..12 and 16..192 4 | 16 store 16 | 32 fabric 16 | 48 name length 4
+/// 52 owner 4 (0 store, 1 log) | 56 name 64 | 120 term 4 | 124 zeros up to 192
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
     pub store: [u8; 16],
     pub fabric: [u8; 16],
     pub owner: Owner,
+    /// A manifest of this term or a later one stands in the directory; 0: perhaps none.
+    pub manifest: u32,
     pub name: String,
 }
 
@@ -443,13 +471,48 @@ impl Owner {
     }
 }
 
-/// Why an identity file is refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum IdentityRefused {
-    /// Another version of the format.
-    Version(u32),
-    /// Not an identity file, or a damaged one.
-    Damaged,
+/// Says that the files beside it are a complete backup, and of what; the head of a backup as a stream.
+///
+/// ```text
+///  0 magic 8 | 8 version 4 | 12 seal of 8..12 and 16..512 4 | 16 id of the backup, in its batches, 16 | 32 store 16
+/// 48 begun, wall ms 8 | 56 name length 4 | 60 zero 4 | 64 name 64 | 128 zeros up to 512
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BackupHead {
+    pub id: [u8; 16],
+    pub store: [u8; 16],
+    pub begun_ms: u64,
+    pub name: String,
+}
+
+impl BackupHead {
+    /// The bytes.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut bytes = vec![0; BACKUP_LEN];
+        put64(&mut bytes, 0, BACKUP_MAGIC);
+        put32(&mut bytes, 8, FORMAT_VERSION);
+        bytes[16..32].copy_from_slice(&self.id);
+        bytes[32..48].copy_from_slice(&self.store);
+        put64(&mut bytes, 48, self.begun_ms);
+        let name = &self.name.as_bytes()[..self.name.len().min(64)];
+        put32(&mut bytes, 56, name.len() as u32);
+        bytes[64..64 + name.len()].copy_from_slice(name);
+        let crc = seal(&bytes);
+        put32(&mut bytes, 12, crc);
+        bytes
+    }
+
+    /// Reads the bytes.
+    pub fn decode(bytes: &[u8]) -> Result<BackupHead, Refused> {
+        check_seal(bytes, BACKUP_LEN, BACKUP_MAGIC)?;
+        let name = bytes[64..128].get(..u32_at(bytes, 56) as usize).ok_or(Refused::Damaged)?;
+        Ok(BackupHead {
+            id: bytes[16..32].try_into().expect("sixteen bytes"),
+            store: bytes[32..48].try_into().expect("sixteen bytes"),
+            begun_ms: u64_at(bytes, 48),
+            name: String::from_utf8(name.to_vec()).map_err(|_| Refused::Damaged)?,
+        })
+    }
 }
 
 impl Identity {
@@ -464,34 +527,36 @@ impl Identity {
         put32(&mut bytes, 48, name.len() as u32);
         put32(&mut bytes, 52, self.owner as u32);
         bytes[56..56 + name.len()].copy_from_slice(name);
-        let crc = crc32c::crc32c(&bytes[16..]);
+        put32(&mut bytes, 120, self.manifest);
+        let crc = seal(&bytes);
         put32(&mut bytes, 12, crc);
         bytes
     }
 
     /// Reads the file.
-    pub fn decode(bytes: &[u8]) -> Result<Identity, IdentityRefused> {
-        if bytes.len() != IDENTITY_LEN || u64_at(bytes, 0) != IDENTITY_MAGIC {
-            return Err(IdentityRefused::Damaged);
-        }
-        if u32_at(bytes, 8) != FORMAT_VERSION {
-            return Err(IdentityRefused::Version(u32_at(bytes, 8)));
-        }
-        if u32_at(bytes, 12) != crc32c::crc32c(&bytes[16..]) {
-            return Err(IdentityRefused::Damaged);
-        }
+    pub fn decode(bytes: &[u8]) -> Result<Identity, Refused> {
+        check_seal(bytes, IDENTITY_LEN, IDENTITY_MAGIC)?;
         let len = u32_at(bytes, 48) as usize;
-        let name = bytes[56..120].get(..len).ok_or(IdentityRefused::Damaged)?;
+        let name = bytes[56..120].get(..len).ok_or(Refused::Damaged)?;
         Ok(Identity {
             store: bytes[16..32].try_into().expect("sixteen bytes"),
             fabric: bytes[32..48].try_into().expect("sixteen bytes"),
             owner: [Owner::Store, Owner::Log]
                 .into_iter()
                 .find(|owner| *owner as u32 == u32_at(bytes, 52))
-                .ok_or(IdentityRefused::Damaged)?,
-            name: String::from_utf8(name.to_vec()).map_err(|_| IdentityRefused::Damaged)?,
+                .ok_or(Refused::Damaged)?,
+            manifest: u32_at(bytes, 120),
+            name: String::from_utf8(name.to_vec()).map_err(|_| Refused::Damaged)?,
         })
     }
+}
+
+/// Makes a whole header one of another version.
+#[cfg(test)]
+pub fn set_version(header: &mut [u8], version: u32) {
+    put32(header, 8, version);
+    let crc = seal(header);
+    put32(header, 12, crc);
 }
 
 #[cfg(test)]
@@ -564,16 +629,21 @@ mod tests {
             count: 1,
             whole: 3,
         };
-        let identity =
-            Identity { store: [1; 16], fabric: [2; 16], owner: Owner::Log, name: "flights".into() };
-        assert_eq!(FileHeader::decode(&header.encode()), Some(header));
+        let identity = Identity {
+            store: [1; 16],
+            fabric: [2; 16],
+            owner: Owner::Log,
+            manifest: 3,
+            name: "flights".into(),
+        };
+        assert_eq!(FileHeader::decode(&header.encode()), Ok(header));
         assert_eq!(BatchHeader::decode(&batch.encode()), Some(batch));
-        assert_eq!(Manifest::decode(&manifest().encode()), Some(manifest()));
+        assert_eq!(Manifest::decode(&manifest().encode()), Ok(manifest()));
         assert_eq!(Identity::decode(&identity.encode()), Ok(identity.clone()));
         for bit in 0..64 * 8 {
             let mut bytes = header.encode();
             bytes[bit / 8] ^= 1 << (bit % 8);
-            assert_eq!(FileHeader::decode(&bytes), None, "header bit {bit}");
+            assert_eq!(FileHeader::decode(&bytes), Err(Refused::Damaged), "header bit {bit}");
             let mut bytes = batch.encode();
             bytes[bit / 8] ^= 1 << (bit % 8);
             assert_eq!(BatchHeader::decode(&bytes), None, "batch bit {bit}");
@@ -581,13 +651,34 @@ mod tests {
         for bit in 0..MANIFEST_LEN * 8 {
             let mut bytes = manifest().encode();
             bytes[bit / 8] ^= 1 << (bit % 8);
-            assert_eq!(Manifest::decode(&bytes), None, "manifest bit {bit}");
+            assert_eq!(Manifest::decode(&bytes), Err(Refused::Damaged), "manifest bit {bit}");
+        }
+        let backup = BackupHead { id: [1; 16], store: [2; 16], begun_ms: 3, name: "flights".into() };
+        assert_eq!(BackupHead::decode(&backup.encode()), Ok(backup.clone()));
+        for bit in 0..BACKUP_LEN * 8 {
+            let mut bytes = backup.encode();
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(BackupHead::decode(&bytes), Err(Refused::Damaged), "backup bit {bit}");
         }
         for bit in 0..IDENTITY_LEN * 8 {
             let mut bytes = identity.encode();
             bytes[bit / 8] ^= 1 << (bit % 8);
-            assert!(Identity::decode(&bytes).is_err(), "identity bit {bit}");
+            assert_eq!(Identity::decode(&bytes), Err(Refused::Damaged), "identity bit {bit}");
         }
+    }
+
+    #[test]
+    fn whole_headers_of_another_version_are_told_from_rotten_ones() {
+        let mut bytes = manifest().encode();
+        set_version(&mut bytes, 7);
+        assert_eq!(Manifest::decode(&bytes), Err(Refused::Version(7)));
+        // As version 2 sealed it: without the version.
+        let mut bytes = manifest().encode();
+        bytes[8] = 2;
+        assert_eq!(Manifest::decode(&bytes), Err(Refused::Damaged));
+        let crc = crc32c::crc32c(&bytes[16..]);
+        bytes[12..16].copy_from_slice(&crc.to_le_bytes());
+        assert_eq!(Manifest::decode(&bytes), Err(Refused::Version(2)));
     }
 
     proptest! {
@@ -610,6 +701,7 @@ mod tests {
             let _ = BatchHeader::decode(&noise);
             let _ = Manifest::decode(&noise);
             let _ = Identity::decode(&noise);
+            let _ = BackupHead::decode(&noise);
         }
     }
 }

@@ -26,11 +26,15 @@
 //! | `follow` | reading flush by flush, as they come |
 //! | `replay` | reading back, torn ends, corruption |
 //! | `directory` | identity of a directory, exclusion of a second fabric |
+//! | `backup` | backups as directories and streams |
+//! | `tail` | what was written since some moment, read while others write |
+//! | `salvage` | what can be read of damaged files, and what cannot |
 //! | `check` | verifies the files without a fabric |
 //! | `durability` | what a user asks for |
 //! | `ticker` | the thread that flushes |
 
 pub mod append;
+pub mod backup;
 pub mod check;
 pub mod checkpoint;
 pub mod control;
@@ -42,9 +46,11 @@ pub mod layout;
 pub mod leader;
 pub mod lsn;
 pub mod replay;
+pub mod salvage;
 #[cfg(all(test, not(memora_loom)))]
 pub mod sim;
 pub mod sync;
+pub mod tail;
 #[cfg(all(test, not(memora_loom)))]
 mod tests;
 pub mod ticker;

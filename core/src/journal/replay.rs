@@ -7,10 +7,11 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::append::failed;
+use super::directory;
 use super::files::{FileLayer, LogFile};
 use super::layout::{
     BATCH_HEADER_LEN, BatchHeader, FILE_HEADER_LEN, FIRST_SECTOR, FileHeader, FileName, MANIFEST_LEN,
-    Manifest, Record, SECTOR, batch_len, file_tag,
+    Manifest, Record, Refused, SECTOR, batch_len, file_tag,
 };
 use super::lsn::Lsn;
 use crate::error::{Error, ErrorCode, Result};
@@ -26,6 +27,8 @@ pub struct Survey {
     pub obsolete: Vec<String>,
     /// The highest term in any name.
     pub term_max: u32,
+    /// Whether there is a checkpoint, counting or not.
+    pub checkpoints: bool,
     /// Bytes of all files of ours.
     pub bytes: u64,
 }
@@ -94,6 +97,14 @@ pub fn corrupt(files: &dyn FileLayer, name: FileName, byte: u64, what: &str) -> 
     Error::new(ErrorCode::JournalCorrupt, format!("{}/{name} at byte {byte}: {what}.", files.place()))
 }
 
+fn manifest_missing(files: &dyn FileLayer, name: impl std::fmt::Display) -> Error {
+    Error::new(ErrorCode::ManifestMissing, format!("{}/{name}: the file is missing.", files.place()))
+}
+
+fn truncated(files: &dyn FileLayer, name: FileName, byte: u64, what: &str) -> Error {
+    Error::new(ErrorCode::Truncated, format!("{}/{name} at byte {byte}: {what}.", files.place()))
+}
+
 /// Lists the directory and reads the manifests.
 pub fn survey(files: &dyn FileLayer, store: &[u8; 16]) -> Result<Survey> {
     let names = files.names().map_err(|e| Error::io("readdir", files.place(), &e))?;
@@ -106,14 +117,23 @@ pub fn survey(files: &dyn FileLayer, store: &[u8; 16]) -> Result<Survey> {
             let file = files.open(&text).map_err(|e| failed(files, "open", &text, &e))?;
             let mut bytes = vec![0; MANIFEST_LEN + 1];
             let len = file.read_at(0, &mut bytes).map_err(|e| failed(files, "read", &text, &e))?;
-            let manifest = Manifest::decode(&bytes[..len])
-                .filter(|manifest| manifest.store == *store && manifest.term == name.term())
-                .ok_or_else(|| corrupt(files, name, 0, "not a valid manifest of this store"))?;
+            let manifest = match Manifest::decode(&bytes[..len]) {
+                Ok(manifest) if manifest.store == *store && manifest.term == name.term() => manifest,
+                Err(Refused::Version(version)) => {
+                    return Err(directory::other_version(format_args!("{}/{name}", files.place()), version));
+                }
+                _ => return Err(corrupt(files, name, 0, "not a valid manifest of this store")),
+            };
             if found.manifest.is_none_or(|seen| seen.term < manifest.term) {
                 found.manifest = Some(manifest);
             }
         }
+        found.checkpoints |= matches!(name, FileName::Checkpoint { .. });
         all.push((name, text));
+    }
+    let expected = directory::read_identity(files)?.map_or(0, |identity| identity.manifest);
+    if found.manifest.map_or(0, |manifest| manifest.term) < expected {
+        return Err(manifest_missing(files, FileName::Manifest { term: expected }));
     }
     for (name, text) in all {
         let place = match name {
@@ -152,19 +172,19 @@ pub fn survey(files: &dyn FileLayer, store: &[u8; 16]) -> Result<Survey> {
 }
 
 /// Reads a file front to back through a private window.
-struct Reader<'a> {
+pub(super) struct Reader<'a> {
     file: &'a dyn LogFile,
     window: Vec<u8>,
     at: u64,
 }
 
 impl<'a> Reader<'a> {
-    fn new(file: &'a dyn LogFile) -> Reader<'a> {
+    pub(super) fn new(file: &'a dyn LogFile) -> Reader<'a> {
         Reader { file, window: Vec::new(), at: 0 }
     }
 
     /// The bytes at a place: fewer than asked at the end of the file.
-    fn bytes(&mut self, at: u64, len: usize) -> std::io::Result<&[u8]> {
+    pub(super) fn bytes(&mut self, at: u64, len: usize) -> std::io::Result<&[u8]> {
         const WINDOW: usize = 1 << 20;
         let inside = at >= self.at && at + len as u64 <= self.at + self.window.len() as u64;
         if !inside {
@@ -185,10 +205,16 @@ struct End {
     /// Something stood behind the end: a batch that was cut off.
     torn: bool,
     header: Option<FileHeader>,
+    /// Bytes of the file.
+    len: u64,
 }
 
 /// A valid batch at a place; `None` if there is none. The header comes back alone if only the body is bad.
-fn batch_at(reader: &mut Reader<'_>, tag: u64, place: Lsn) -> std::io::Result<Option<(BatchHeader, bool)>> {
+pub(super) fn batch_at(
+    reader: &mut Reader<'_>,
+    tag: u64,
+    place: Lsn,
+) -> std::io::Result<Option<(BatchHeader, bool)>> {
     let Some(header) = BatchHeader::decode(reader.bytes(place.byte(), BATCH_HEADER_LEN)?) else {
         return Ok(None);
     };
@@ -234,7 +260,14 @@ fn read_file(
     let len = file.len().map_err(failed)?;
     let tag = file_tag(store, name);
     let mut reader = Reader::new(&*file);
-    let header = FileHeader::decode(reader.bytes(0, FILE_HEADER_LEN as usize).map_err(failed)?);
+    let head = reader.bytes(0, FILE_HEADER_LEN as usize).map_err(failed)?;
+    let header = match FileHeader::decode(head) {
+        Ok(header) => Some(header),
+        Err(Refused::Damaged) => None,
+        Err(Refused::Version(version)) => {
+            return Err(directory::other_version(format_args!("{}/{name}", files.place()), version));
+        }
+    };
     if let Some(header) = &header
         && (header.store != *store || header.tag != tag)
     {
@@ -272,10 +305,27 @@ fn read_file(
     if header.is_none() && place != first {
         return Err(corrupt(files, name, 0, "the file header is damaged, though batches follow"));
     }
-    Ok(End { place, torn, header })
+    Ok(End { place, torn, header, len })
 }
 
-/// Reads the records of a body.
+/// Reads the records of a body; the inner error says what is wrong with it.
+pub(super) fn decode_records(
+    batch: &BatchHeader,
+    body: &[u8],
+    visit: &mut dyn FnMut(&Record<'_>) -> Result<()>,
+) -> Result<Result<(), &'static str>> {
+    let mut rest = body;
+    for _ in 0..batch.count {
+        let Some((record, len)) = Record::decode(rest) else {
+            return Ok(Err("a record of the batch is malformed"));
+        };
+        visit(&record)?;
+        rest = &rest[len..];
+    }
+    Ok(if rest.is_empty() { Ok(()) } else { Err("the batch has more bytes than records") })
+}
+
+/// As [`decode_records`], of a file.
 fn records(
     files: &dyn FileLayer,
     name: FileName,
@@ -283,18 +333,7 @@ fn records(
     body: &[u8],
     visit: &mut dyn FnMut(&Record<'_>) -> Result<()>,
 ) -> Result<()> {
-    let mut rest = body;
-    for _ in 0..batch.count {
-        let Some((record, len)) = Record::decode(rest) else {
-            return Err(corrupt(files, name, batch.lsn.byte(), "a record of the batch is malformed"));
-        };
-        visit(&record)?;
-        rest = &rest[len..];
-    }
-    if !rest.is_empty() {
-        return Err(corrupt(files, name, batch.lsn.byte(), "the batch has more bytes than records"));
-    }
-    Ok(())
+    decode_records(batch, body, visit)?.map_err(|what| corrupt(files, name, batch.lsn.byte(), what))
 }
 
 /// A batch that counts.
@@ -357,6 +396,7 @@ pub fn replay_batches(
         result.wall_ms = manifest.wall_ms;
         let mut count = 0;
         let mut len = 0;
+        let mut file_len = 0;
         let mut last = (FileName::Manifest { term: manifest.term }, 0);
         for part in 0..manifest.parts {
             let name = FileName::Checkpoint { term: manifest.term, part };
@@ -369,6 +409,10 @@ pub fn replay_batches(
                 say(&result);
                 Ok(())
             })?;
+            file_len += end.len;
+            if end.len < FILE_HEADER_LEN {
+                return Err(truncated(files, name, end.len, "the checkpoint ends within its header"));
+            }
             if end.header.is_none() {
                 return Err(corrupt(files, name, 0, "the file header is damaged"));
             }
@@ -380,7 +424,8 @@ pub fn replay_batches(
                 "the checkpoint ends here with {len} bytes and {count} records; its manifest says {} and {}",
                 manifest.checkpoint_len, manifest.records
             );
-            return Err(corrupt(files, last.0, last.1, &what));
+            let error = if file_len < manifest.checkpoint_len { truncated } else { corrupt };
+            return Err(error(files, last.0, last.1, &what));
         }
     }
     let mut ends: BTreeMap<u64, End> = BTreeMap::new();
@@ -399,6 +444,14 @@ pub fn replay_batches(
         result.torn += u32::from(end.torn);
         ends.insert(place.at_sector(0).0, end);
     }
+    // The file that a manifest begins with was there, durably, before the manifest.
+    if let Some(manifest) = &survey.manifest
+        && manifest.first.sector() != 0
+        && !ends.contains_key(&manifest.first.at_sector(0).0)
+    {
+        let name = FileName::Journal { term: manifest.first.term(), number: manifest.first.number() };
+        return Err(corrupt(files, name, 0, "the file is missing, though the manifest names it"));
+    }
     // Each file says up to where its predecessor was synced when it began.
     for end in ends.values() {
         let Some(header) = &end.header else { continue };
@@ -413,6 +466,10 @@ pub fn replay_batches(
             Some(before) => {
                 let what = format!("no valid batch, but the file was synced up to byte {}", previous.byte());
                 return Err(corrupt(files, name, before.place.byte(), &what));
+            }
+            // Only a checkpoint that counts makes an earlier journal go.
+            None if survey.manifest.is_none() && survey.checkpoints => {
+                return Err(manifest_missing(files, "MANIFEST"));
             }
             None => {
                 return Err(corrupt(files, name, 0, "the file is missing, though a later one follows it"));

@@ -32,6 +32,18 @@ enum NameChange {
     Rename(String, String, u64),
 }
 
+/// One call that changed something, so that it can be made again on another disk.
+#[derive(Clone, Debug)]
+pub enum Step {
+    Create(String),
+    Rename(String, String),
+    Remove(String),
+    SyncNames,
+    Reserve(u64, u64),
+    Write(u64, u64, Vec<u8>),
+    Sync(u64),
+}
+
 #[derive(Default)]
 struct State {
     names: BTreeMap<String, u64>,
@@ -45,6 +57,8 @@ struct State {
     after_sync: Option<Box<dyn FnOnce() + Send>>,
     /// What the calls were, for the message of a failing test.
     trace: Vec<String>,
+    /// What they did, with the number of each call, if that is recorded.
+    steps: Option<Vec<(u64, Step)>>,
 }
 
 /// The disk. Clones share it.
@@ -84,6 +98,21 @@ impl Disk {
     /// Mutating calls so far.
     pub fn calls(&self) -> u64 {
         self.state().calls
+    }
+
+    /// Begins to record what is done.
+    pub fn record(&self) {
+        self.state().steps = Some(Vec::new());
+    }
+
+    /// What was done since, each with the number of its call.
+    pub fn steps(&self) -> Vec<(u64, Step)> {
+        self.state().steps.clone().unwrap_or_default()
+    }
+
+    /// Does on this disk what was done on another one, from the same beginning.
+    pub fn apply(&self, step: &Step) {
+        self.state().apply(step);
     }
 
     pub fn trace(&self) -> Vec<String> {
@@ -128,13 +157,27 @@ impl Disk {
 
     /// One of the legal states after a power cut: of what was not synced, any sectors and any names may be there.
     pub fn power_cut(&self, random: &mut Random) -> Disk {
+        let in_order = random.below(2) == 0;
+        self.cut(random, in_order, None)
+    }
+
+    /// The power cut after which everything is there that was done, or nothing that was not synced.
+    pub fn power_cut_extreme(&self, everything: bool) -> Disk {
+        self.cut(&mut Random(0), true, Some(everything))
+    }
+
+    /// `all` says of everything that it is there or not; else chance does.
+    fn cut(&self, random: &mut Random, in_order: bool, all: Option<bool>) -> Disk {
         let state = self.state();
         let mut after = State { next_id: state.next_id, ..State::default() };
         let mut names = state.durable_names.clone();
         let mut kept = true;
-        let in_order = random.below(2) == 0;
         for change in &state.pending_names {
-            kept = if in_order { kept && random.below(4) != 0 } else { random.below(2) == 0 };
+            kept = match all {
+                Some(all) => all,
+                None if in_order => kept && random.below(4) != 0,
+                None => random.below(2) == 0,
+            };
             if kept {
                 match change {
                     NameChange::Link(name, id) => drop(names.insert(name.clone(), *id)),
@@ -152,7 +195,7 @@ impl Disk {
             for (at, written) in &content.pending {
                 for (index, sector) in written.chunks(512).enumerate() {
                     // Sectors are whole or not at all; files grow before they hold data.
-                    if random.below(2) == 0 {
+                    if all.unwrap_or_else(|| random.below(2) == 0) {
                         write_into(&mut bytes, at + index as u64 * 512, sector);
                     }
                 }
@@ -167,6 +210,59 @@ impl Disk {
 }
 
 impl State {
+    fn did(&mut self, step: Step) {
+        self.apply(&step);
+        let calls = self.calls;
+        if let Some(steps) = &mut self.steps {
+            steps.push((calls, step));
+        }
+    }
+
+    fn apply(&mut self, step: &Step) {
+        match step {
+            Step::Create(name) => {
+                let id = self.next_id;
+                self.next_id += 1;
+                self.files.insert(id, Content::default());
+                self.names.insert(name.clone(), id);
+                self.pending_names.push(NameChange::Link(name.clone(), id));
+            }
+            Step::Rename(from, to) => {
+                let id = self.names.remove(from).unwrap();
+                self.names.insert(to.clone(), id);
+                self.pending_names.push(NameChange::Rename(from.clone(), to.clone(), id));
+            }
+            Step::Remove(name) => {
+                self.names.remove(name);
+                self.pending_names.push(NameChange::Unlink(name.clone()));
+            }
+            Step::SyncNames => {
+                self.durable_names = self.names.clone();
+                self.pending_names.clear();
+            }
+            Step::Reserve(id, len) => {
+                let content = self.files.get_mut(id).unwrap();
+                let grown = *len as usize - content.now.len().min(*len as usize);
+                if grown > 0 {
+                    let at = content.now.len() as u64;
+                    content.now.resize(*len as usize, 0);
+                    content.pending.push((at, vec![0; grown]));
+                }
+            }
+            Step::Write(id, at, bytes) => {
+                let content = self.files.get_mut(id).unwrap();
+                write_into(&mut content.now, *at, bytes);
+                content.pending.push((*at, bytes.clone()));
+            }
+            Step::Sync(id) => {
+                let content = self.files.get_mut(id).unwrap();
+                for (at, bytes) in std::mem::take(&mut content.pending) {
+                    write_into(&mut content.durable, at, &bytes);
+                }
+            }
+        }
+    }
+
     fn dead(&self) -> bool {
         matches!(self.fault, Some((call, Fault::DeadFrom)) if call <= self.calls)
     }
@@ -199,10 +295,7 @@ impl FileLayer for Disk {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
         let id = state.next_id;
-        state.next_id += 1;
-        state.files.insert(id, Content::default());
-        state.names.insert(name.to_owned(), id);
-        state.pending_names.push(NameChange::Link(name.to_owned(), id));
+        state.did(Step::Create(name.to_owned()));
         Ok(Box::new(SimFile { disk: self.clone(), id, name: name.to_owned() }))
     }
 
@@ -218,9 +311,10 @@ impl FileLayer for Disk {
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         let mut state = self.state();
         state.call(format!("rename {from} {to}"), false)?;
-        let id = state.names.remove(from).ok_or(io::ErrorKind::NotFound)?;
-        state.names.insert(to.to_owned(), id);
-        state.pending_names.push(NameChange::Rename(from.to_owned(), to.to_owned(), id));
+        if !state.names.contains_key(from) {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        state.did(Step::Rename(from.to_owned(), to.to_owned()));
         Ok(())
     }
 
@@ -230,16 +324,14 @@ impl FileLayer for Disk {
             return Err(io::ErrorKind::NotFound.into());
         }
         state.call(format!("remove {name}"), false)?;
-        state.names.remove(name);
-        state.pending_names.push(NameChange::Unlink(name.to_owned()));
+        state.did(Step::Remove(name.to_owned()));
         Ok(())
     }
 
     fn sync_names(&self) -> io::Result<()> {
         let mut state = self.state();
         state.call("sync names".to_owned(), false)?;
-        state.durable_names = state.names.clone();
-        state.pending_names.clear();
+        state.did(Step::SyncNames);
         Ok(())
     }
 
@@ -260,13 +352,7 @@ impl LogFile for SimFile {
     fn reserve(&self, len: u64) -> io::Result<()> {
         let mut state = self.disk.state();
         state.call(format!("reserve {}", self.name), true)?;
-        let content = state.files.get_mut(&self.id).unwrap();
-        let grown = len as usize - content.now.len().min(len as usize);
-        if grown > 0 {
-            let at = content.now.len() as u64;
-            content.now.resize(len as usize, 0);
-            content.pending.push((at, vec![0; grown]));
-        }
+        state.did(Step::Reserve(self.id, len));
         Ok(())
     }
 
@@ -278,9 +364,7 @@ impl LogFile for SimFile {
             (Err(_), false) => &bytes[..bytes.len() / 2],
             (Err(_), true) => return result,
         };
-        let content = state.files.get_mut(&self.id).unwrap();
-        write_into(&mut content.now, at, bytes);
-        content.pending.push((at, bytes.to_vec()));
+        state.did(Step::Write(self.id, at, bytes.to_vec()));
         result
     }
 
@@ -300,12 +384,13 @@ impl LogFile for SimFile {
             return result;
         }
         let hook = state.after_sync.take();
-        let content = state.files.get_mut(&self.id).unwrap();
         if result.is_ok() {
-            content.durable = content.now.clone();
+            state.did(Step::Sync(self.id));
+        } else if let Some(content) = state.files.get_mut(&self.id) {
+            // After a failed sync the kernel calls the pages clean: they are never written again, and a later sync that
+            // succeeds says nothing about them.
+            content.pending.clear();
         }
-        // After a failed sync the kernel calls the pages clean: they are never written again.
-        content.pending.clear();
         drop(state);
         if let Some(hook) = hook {
             hook();

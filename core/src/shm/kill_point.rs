@@ -419,6 +419,13 @@ pub const NAMES: &[&str] = &[
     "channel.parcel.unnamed",
     "channel.parcel.before_free",
     "channel.parcel.freed",
+    // tools for the files of a store
+    "store.backup.before_head",
+    "store.backup.complete",
+    "store.restore.before_removing",
+    "store.restore.removing",
+    "store.repair.before_aside",
+    "store.repair.aside",
 ];
 
 /// The place of a name in [`NAMES`]; fails the build for an unknown one.

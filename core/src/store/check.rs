@@ -45,7 +45,7 @@ pub fn check(
         }
     }
     let Some(store) = words.store_id() else { return Ok(()) };
-    let files = match RealFiles::open_existing(&path) {
+    let files = match RealFiles::open_to_read(&path) {
         Ok(files) => files,
         Err(error) => {
             report(place(), error.detail().to_owned());
@@ -60,7 +60,7 @@ pub fn check(
         }
     }
     for reading in 1..=READINGS {
-        match check_files(&files, &store) {
+        match check_files(&files, &store, &mut |_| {}) {
             Ok(_) => break,
             // A checkpoint may have removed a file between listing and reading.
             Err(error) if live && reading < READINGS && error.code() != ErrorCode::Forked => {}

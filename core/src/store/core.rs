@@ -26,6 +26,8 @@ pub trait Host: Hands {
 
 /// A store as one process has it open.
 pub struct Core {
+    /// Name of the store.
+    pub name: String,
     pub host: Arc<dyn Host>,
     pub table: Table,
     pub object: u32,

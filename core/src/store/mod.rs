@@ -28,9 +28,12 @@
 //! | `name` | a key that a transaction remembers |
 //! | `recovery` | the first opener reads the files |
 //! | `checkpoint` | compaction |
+//! | `backup` | backups while writers go on |
+//! | `tools` | restore, verify and repair of files that no fabric has open |
 //! | `transaction` | several changes as one |
 //! | `check` | every invariant of a store |
 
+mod backup;
 mod caching;
 pub(crate) mod check;
 mod checkpoint;
@@ -42,6 +45,8 @@ mod name;
 pub(crate) mod object;
 mod operations;
 mod outgoing;
+#[cfg(all(test, not(memora_loom)))]
+mod power_tests;
 #[cfg(all(test, feature = "kill-points", not(memora_loom)))]
 mod process_tests;
 mod range;
@@ -49,6 +54,9 @@ mod read_range;
 mod recovery;
 #[cfg(all(test, not(memora_loom)))]
 mod tests;
+mod tools;
+#[cfg(all(test, not(memora_loom)))]
+mod tools_tests;
 mod transaction;
 #[cfg(all(test, not(memora_loom)))]
 mod transaction_hostile_tests;
@@ -65,9 +73,14 @@ use crate::shm::atomic::{AtomicU32, Ordering};
 use crate::table::entry::{CasOutcome, Entry, SetOptions, Version};
 use crate::table::{Action, Changed, Current, Update, Value};
 
+pub use self::backup::BackupInfo;
 use self::core::Core;
 pub use self::core::Host;
+pub use self::tools::{
+    RepairOptions, RepairReport, RestoreOptions, VerifyReport, repair, restore, restore_from, verify,
+};
 pub use crate::journal::Durability;
+pub use crate::journal::salvage::Loss;
 use crate::journal::ticker::Ticker;
 pub use feed::{Change, Feed, FeedFrom, FeedPosition};
 pub use range::RangeIter;

@@ -64,6 +64,7 @@ impl Core {
         let hands: Arc<dyn Hands> = host.clone();
         table.set_hands(Arc::downgrade(&hands));
         let mut core = Core {
+            name: opening.name.to_owned(),
             host,
             object: table.object(),
             table,

@@ -40,6 +40,24 @@ impl Hands for TestHost {
     }
 }
 
+/// Whatever calls is one thread of another process.
+struct Elsewhere {
+    stage: Arc<Stage>,
+    thread: u16,
+}
+
+impl Host for Elsewhere {
+    fn enter(&self) -> Result<()> {
+        Ok(())
+    }
+}
+
+impl Hands for Elsewhere {
+    fn actor(&self) -> Result<Actor<'_>> {
+        Ok(self.stage.actor(self.thread))
+    }
+}
+
 /// A fabric in private memory: what a segment is to real stores.
 pub(super) struct Memory {
     pub(super) host: Arc<TestHost>,
@@ -68,6 +86,10 @@ impl Memory {
     }
 
     pub(super) fn core(&self, disk: &Disk, checkpoint_bytes: u64) -> Result<Core> {
+        self.core_of(self.host.clone(), disk, checkpoint_bytes)
+    }
+
+    fn core_of(&self, host: Arc<dyn Host>, disk: &Disk, checkpoint_bytes: u64) -> Result<Core> {
         let offset = self.pool.geometry().chunk_offset(self.object);
         let table =
             Table::open(self.pool.clone(), OBJECT, offset, self.class, Arc::new(crate::shm::time::boot_ms))?;
@@ -80,7 +102,13 @@ impl Memory {
             files: (self.class == RecordClass::Store).then_some(files),
             writable: true,
         };
-        Core::open(self.host.clone(), table, offset + USER_OFFSET, &opening, &mut |_| {})
+        Core::open(host, table, offset + USER_OFFSET, &opening, &mut |_| {})
+    }
+
+    /// A handle of another process: with its own thread, its own journal, nothing shared but the memory and the disk.
+    pub(super) fn other_process(&self, disk: &Disk, thread: u16) -> Result<Store> {
+        let host = Arc::new(Elsewhere { stage: Arc::clone(&self.host.stage), thread });
+        Store::new(self.core_of(host, disk, 1 << 20)?, Durability::Process)
     }
 
     /// A handle without a ticker: the tests say when something is flushed; dropping it flushes nothing either.

@@ -1,7 +1,7 @@
 //! Every named kill point, killed and frozen in a real process: the survivors go on at once, what was acknowledged is there, and the
 //! fabric passes its own check; a frozen victim then goes on as if nothing had happened.
 //!
-//! Fourteen scenarios reach the points: `cache`, `evict`, `store`, `ordered`, `transactions`, `channel`, `parcel`, `queue`, `log`, `log files`, `signal`, `service`, `fabric` (creation, attaching, objects) and `heir` (taking over from the dead
+//! Fifteen scenarios reach the points: `cache`, `evict`, `store`, `store files` (backup, restore, repair), `ordered`, `transactions`, `channel`, `parcel`, `queue`, `log`, `log files`, `signal`, `service`, `fabric` (creation, attaching, objects) and `heir` (taking over from the dead
 //! and from the stopped). A scenario is a random mix of everything that its objects can do, so a new kill point is covered when it is named.
 //!
 //! `MEMORA_KILL_ONLY=text` narrows a run to the points whose names contain the text, and tries more of their occurrences.
@@ -19,6 +19,7 @@ mod queue;
 mod service;
 mod signal;
 mod store;
+mod store_files;
 mod transactions;
 
 use std::collections::BTreeMap;
@@ -49,6 +50,7 @@ fn entry() {
     match role.as_str() {
         "cache" => cache::victim(&place),
         "store" => store::victim(&place),
+        "store files" => store_files::victim(&place),
         "channel" => channel::victim(&place),
         "parcel" => parcel::victim(&place),
         "sender" => parcel::sender(&place),
@@ -154,7 +156,7 @@ impl Blow {
     }
 }
 
-const SCENARIOS: [Scenario; 14] = [
+const SCENARIOS: [Scenario; 15] = [
     cache::SCENARIO,
     evict::SCENARIO,
     channel::SCENARIO,
@@ -164,6 +166,7 @@ const SCENARIOS: [Scenario; 14] = [
     log::SCENARIO,
     log_files::SCENARIO,
     store::SCENARIO,
+    store_files::SCENARIO,
     fabric::SCENARIO,
     heir::SCENARIO,
     ordered::SCENARIO,
@@ -325,6 +328,11 @@ fn survivors_of_a_cache_go_on_and_nothing_acknowledged_is_lost() {
 #[test]
 fn survivors_of_caches_that_evict_find_room_and_right_values() {
     run_all(&evict::SCENARIO);
+}
+
+#[test]
+fn tools_for_the_files_of_stores_leave_what_can_be_done_again() {
+    run_all(&store_files::SCENARIO);
 }
 
 #[test]

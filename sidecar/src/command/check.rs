@@ -1,9 +1,12 @@
 //! `memora check`: every invariant of a fabric, live or dead.
 
+use std::path::Path;
+
 use serde_json::json;
 
 use super::open::Place;
-use crate::output::{Answer, Outcome, Output};
+use super::progress::Bar;
+use crate::output::{self, Answer, Outcome, Output};
 
 pub fn run(place: &Place, name: Option<&str>, output: &mut Output) -> Outcome {
     let name = name.unwrap_or(&place.fabric);
@@ -36,4 +39,29 @@ pub fn run(place: &Place, name: Option<&str>, output: &mut Output) -> Outcome {
     };
     output.answer(json, text)?;
     Ok(if report.problems.is_empty() { Answer::Yes } else { Answer::No })
+}
+
+/// The files of a store or backup, without any fabric: what is wrong first is the error.
+pub fn run_files(dir: &Path, output: &mut Output) -> Outcome {
+    let bar = Bar::bytes("reading");
+    let report = memora::verify(dir, |done, total| bar.at(done, total))?;
+    bar.end();
+    let place = dir.display();
+    let kind = if report.backup { "backup" } else { "store" };
+    let json = || {
+        json!({
+            "dir": place.to_string(), "kind": kind, "store": report.store, "records": report.records,
+            "bytes": report.bytes, "torn": report.torn, "sound": true,
+        })
+    };
+    let text = || {
+        let torn = match report.torn {
+            0 => String::new(),
+            count => format!(", {count} journal files end in a batch that a crash cut off"),
+        };
+        let size = output::bytes(report.bytes);
+        format!("{place}: sound {kind} `{}`, {} records in {size}{torn}", report.store, report.records)
+    };
+    output.answer(json, text)?;
+    Ok(Answer::Yes)
 }

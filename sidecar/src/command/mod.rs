@@ -1,15 +1,20 @@
 //! One file for each command; all arguments were validated before.
 
+mod backup;
 mod call;
 mod check;
 mod del;
 mod doctor;
+mod export;
 mod feed;
 mod get;
+mod import;
 mod incr;
 mod log;
 mod ls;
 mod open;
+mod progress;
+mod repair;
 mod replay;
 mod rm;
 mod scan;
@@ -36,7 +41,19 @@ pub fn run(cli: Cli, output: &mut Output) -> Outcome {
     match cli.command {
         Command::Ls => ls::run(&place, output),
         Command::Stat { name, object } => stat::run(&place, name.as_deref(), object.as_deref(), output),
-        Command::Check { name } => check::run(&place, name.as_deref(), output),
+        Command::Check { dir: Some(dir), .. } => check::run_files(&dir, output),
+        Command::Check { name, dir: None } => check::run(&place, name.as_deref(), output),
+        Command::Backup { store, target } => backup::run(&place, &store, &target, output),
+        Command::Restore { source, target, name, overwrite } => {
+            backup::restore(&source, &target, memora::RestoreOptions { name, overwrite }, output)
+        }
+        Command::Repair { dir, yes, dry_run: _, name } => {
+            repair::run(&dir, memora::RepairOptions { apply: yes, name }, output)
+        }
+        Command::Export { object, file, form } => export::run(&place, &object, &file, form, output),
+        Command::Import { object, file, form, dir } => {
+            import::run(&place, &object, &file, form, dir.as_deref(), output)
+        }
         Command::Rm { name, force } => rm::run(&place, &name, force, output),
         Command::Get { cache, key } => get::run(&place, &cache.cache, &key, output),
         Command::Set { cache, key, value, ttl, flags } => {

@@ -43,6 +43,21 @@ impl Place {
         Ok(self.options().create(Create::OpenOnly).open(&self.fabric)?)
     }
 
+    /// The fabric, which must exist and have an object of this name.
+    pub fn open_existing(&self, object: &str) -> Result<Fabric, Failure> {
+        let fabric = self.open()?;
+        match fabric.objects()?.iter().any(|found| found.name == object) {
+            true => Ok(fabric),
+            false => Err(self.no_object(object)),
+        }
+    }
+
+    /// The error of a name that nothing has.
+    pub fn no_object(&self, object: &str) -> Failure {
+        let what = format!("The fabric `{}` has nothing named `{object}`.", self.fabric);
+        Failure::Memora(memora::Error::new(ErrorCode::NotFound, what))
+    }
+
     /// A fabric that must exist, to look at: where we may not write it, by a mapping that cannot.
     pub fn open_to_look(&self, name: &str) -> Result<Fabric, Failure> {
         let options = FabricOptions::new().create(Create::OpenOnly);

@@ -68,7 +68,7 @@ fn created_ms(journal: &Journal, place: Lsn) -> Result<Option<u64>> {
     let file = files.open(&name.to_string()).map_err(|e| failed(files, "open", name, &e))?;
     let mut bytes = vec![0; FILE_HEADER_LEN as usize];
     let len = file.read_at(0, &mut bytes).map_err(|e| failed(files, "read", name, &e))?;
-    Ok(FileHeader::decode(&bytes[..len]).map(|header| header.created_ms))
+    Ok(FileHeader::decode(&bytes[..len]).ok().map(|header| header.created_ms))
 }
 
 impl Area {

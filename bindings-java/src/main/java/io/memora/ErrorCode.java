@@ -24,7 +24,7 @@ public enum ErrorCode {
     /** The operating system refuses access. */
     PERMISSION_DENIED(5,
             "The operating system refuses access.",
-            "Ask the owner of the fabric for a group and mode, or set MEMORA_HOME to a directory of your own."),
+            "Ask the owner for a group and mode or mount it writable, or use a place of your own (MEMORA_HOME for fabrics, `dir` for stores)."),
     /** The file or directory is not a safe place for a fabric. */
     NOT_OURS(6,
             "The file or directory is not a safe place for a fabric.",
@@ -140,7 +140,7 @@ public enum ErrorCode {
     /** A journal or checkpoint file has a bad record that is not its torn end. */
     JOURNAL_CORRUPT(34,
             "A journal or checkpoint file has a bad record that is not its torn end.",
-            "Restore from a backup, or look at the file and offset that the message names."),
+            "Restore from a backup; `memora repair DIR` says what would be lost without, and saves the rest."),
     /** A sync of the store failed: it is read-only, because what reached the disk is not known. */
     POISONED(35,
             "A sync of the store failed: it is read-only, because what reached the disk is not known.",
@@ -213,6 +213,22 @@ public enum ErrorCode {
     EJECTED(56,
             "The subscription was taken away: it stood still for too long, somebody ended it, or the thread that used it last has ended.",
             "Subscribe again; read more often, or make the channel with larger lanes or a longer time."),
+    /** The files were written by another version of Memora. */
+    OTHER_VERSION(59,
+            "The files were written by another version of Memora.",
+            "Use the version that wrote them; to change versions, export with the one and import with the other."),
+    /** A checkpoint or backup ends before its end. */
+    TRUNCATED(60,
+            "A checkpoint or backup ends before its end.",
+            "Take another copy of it or another backup; `memora repair DIR` says what can be saved of a store."),
+    /** The manifest that makes the store's checkpoint count is gone. */
+    MANIFEST_MISSING(61,
+            "The manifest that makes the store's checkpoint count is gone.",
+            "Put the file MANIFEST back or restore from a backup; `memora repair DIR` says what can be saved without it."),
+    /** That is no backup of a store, or one that was not finished. */
+    NOT_A_BACKUP(62,
+            "That is no backup of a store, or one that was not finished.",
+            "Give the directory or the stream that `memora backup` wrote; make the backup again if it was interrupted."),
     /** The store does not keep its keys in order. */
     NOT_ORDERED(63,
             "The store does not keep its keys in order.",

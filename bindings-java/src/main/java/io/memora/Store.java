@@ -3,6 +3,9 @@ package io.memora;
 import io.memora.internal.Native;
 import io.memora.internal.Scratch;
 import java.lang.ref.Reference;
+import java.nio.ByteBuffer;
+import java.nio.ByteOrder;
+import java.nio.file.Path;
 import java.util.Arrays;
 
 /**
@@ -118,6 +121,16 @@ public final class Store extends Entries {
         long number = Native.feed(handle.number(), from.from, position.flush(), position.index(), prefix);
         Reference.reachabilityFence(this);
         return new Feed(this, number);
+    }
+
+    /**
+     * Writes a backup into a directory, which must be empty or not there, while everybody goes on writing. It holds everything that
+     * was acknowledged before the call, and of each key one whole state. {@link StoreFiles#restore} makes a store of it.
+     */
+    public BackupInfo backup(Path directory) {
+        String text = Native.storeBackup(handle.number(), directory.toString());
+        Reference.reachabilityFence(this);
+        return BackupInfo.read(Figures.of(text));
     }
 
     /** Figures of this store. */

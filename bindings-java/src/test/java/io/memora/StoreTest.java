@@ -8,10 +8,13 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 import static org.junit.jupiter.api.Assertions.assertNull;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 
+import java.nio.file.Files;
+import java.nio.file.Path;
 import java.time.Duration;
 import java.util.ArrayList;
 import java.util.Collections;
 import java.util.List;
+import java.util.OptionalLong;
 import org.junit.jupiter.api.Test;
 
 class StoreTest extends EntriesContract {
@@ -206,5 +209,36 @@ class StoreTest extends EntriesContract {
             store.close();
             fails(ErrorCode.CLOSED, () -> range(store, null, null, Direction.FORWARD, 1));
         }
+    }
+
+    @Test
+    void aBackupIsVerifiedRestoredAndRepaired() throws Exception {
+        Path backup = directory.resolve("backup");
+        Path restored = directory.resolve("restored");
+        try (Store store = entries()) {
+            store.set(bytes("a"), bytes("1"));
+            store.set(bytes("b"), bytes("2"));
+            BackupInfo info = store.backup(backup);
+            assertEquals(2, info.records());
+            fails(ErrorCode.ALREADY_EXISTS, () -> store.backup(backup));
+            assertEquals(info, StoreFiles.restore(backup, restored, "copy", false));
+        }
+        assertTrue(StoreFiles.verify(backup).backup());
+        assertEquals(new VerifyReport(false, 2, StoreFiles.verify(restored).bytes(), 0), StoreFiles.verify(restored));
+        fails(ErrorCode.ALREADY_EXISTS, () -> StoreFiles.restore(backup, restored));
+        fails(ErrorCode.NOT_A_BACKUP, () -> StoreFiles.restore(restored, directory.resolve("x")));
+        assertTrue(StoreFiles.examine(restored).sound());
+        Path file = restored.resolve("checkpoint.0000001.0000000");
+        byte[] content = Files.readAllBytes(file);
+        content[4096 + 70] ^= 1;
+        Files.write(file, content);
+        fails(ErrorCode.JOURNAL_CORRUPT, () -> StoreFiles.verify(restored));
+        RepairReport report = StoreFiles.examine(restored);
+        assertEquals(new RepairReport.Loss(
+                        "checkpoint.0000001.0000000", 4096, content.length, OptionalLong.of(2), report.losses().get(0).what()),
+                report.losses().get(0));
+        assertEquals(report.losses(), StoreFiles.repair(restored).losses());
+        assertTrue(StoreFiles.examine(restored).sound());
+        assertTrue(StoreFiles.restore(backup, restored, null, true).records() == 2);
     }
 }

@@ -185,6 +185,13 @@ public final class Native {
     public static native byte[] feedNext(long handle, int waitMicros);
 
     public static native byte[] feedPosition(long handle);
+    public static native String storeBackup(long handle, String dir);
+
+    public static native String storeRestore(String from, String to, String name, boolean overwrite);
+
+    public static native String storeVerify(String dir);
+
+    public static native String storeRepair(String dir, boolean apply, String name);
 
     // Transactions
 
