@@ -1,16 +1,15 @@
-//! One who follows a journal, beside leaders that died, a remover that was broken off, and damage.
+//! One who follows a journal, beside leaders that died, and damage.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::append::Batches;
-use super::checkpoint::CheckpointFile;
 use super::control::{CONTROL_LEN, Control};
 use super::files::FileLayer;
 use super::follow::Follower;
-use super::layout::{FIRST_SECTOR, FileHeader, FileName, Manifest, Record, file_tag};
+use super::layout::{FIRST_SECTOR, FileHeader, FileName, Record, file_tag};
 use super::leader::{Watch, claim};
-use super::sim::{Disk, Fault};
+use super::sim::Disk;
 use super::{Caller, Journal, Lsn, Source};
 use crate::error::{ErrorCode, Result};
 use crate::shm::Shm;
@@ -61,14 +60,6 @@ impl Rig {
         Lsn(self.control().tail().load(Ordering::Acquire))
     }
 
-    /// The host is lost, and the store opened again from its files.
-    fn lose(&mut self) {
-        let term = self.files().last().map_or(1, |place| place.term() + 1);
-        self.shm = Shm::heap(4096).unwrap();
-        self.control().init(term, 100, CAPACITY);
-        self.journal = Journal::new(Arc::new(self.disk.clone()), STORE);
-    }
-
     fn flush(&self, key: &str) {
         let (control, caller) = (self.control(), Caller { me: 1, is_dead: &|thread| thread != 1 });
         let ticket = self.journal.ticket(control);
@@ -96,18 +87,6 @@ impl Rig {
 
     fn read_all(&self) -> Result<Vec<String>> {
         self.read(self.journal.oldest(self.tail())?)
-    }
-
-    /// The files of the journal, in their order.
-    fn files(&self) -> Vec<Lsn> {
-        let names = self.disk.names().unwrap();
-        let places = names.iter().filter_map(|name| match FileName::parse(name) {
-            Some(FileName::Journal { term, number }) => Some(Lsn::new(term, number, FIRST_SECTOR)),
-            _ => None,
-        });
-        let mut places: Vec<Lsn> = places.collect();
-        places.sort_unstable();
-        places
     }
 
     /// Leaves a file as a leader does that dies before it becomes the current one.
@@ -158,45 +137,6 @@ fn a_file_that_never_became_the_current_one_is_passed_over() {
 }
 
 #[test]
-fn a_remover_that_is_broken_off_leaves_no_gap() {
-    let mut broken_off = 0;
-    for call in 1.. {
-        let rig = Rig::new();
-        let keys: Vec<String> = (0..30).map(|number| number.to_string()).collect();
-        keys.iter().for_each(|key| rig.flush(key));
-        let before = rig.files();
-        assert!(before.len() > 5);
-        let mut file = CheckpointFile::create(&rig.journal, 1, 40).unwrap();
-        let (parts, checkpoint_len, records) = file.finish().unwrap();
-        let manifest = Manifest {
-            store: STORE,
-            term: 1,
-            parts,
-            first_epoch: 40,
-            last_epoch: 40,
-            first: rig.tail().at_sector(FIRST_SECTOR),
-            checkpoint_len,
-            records,
-            order_floor: 0,
-            wall_ms: 1,
-        };
-        rig.journal.publish_manifest(&manifest, &|| true).unwrap();
-        rig.disk.fail_at(rig.disk.calls() + call, Fault::Once(5));
-        let removed = rig.journal.remove_obsolete(2 * CAPACITY);
-        rig.disk.heal();
-        let left = rig.files();
-        assert!(before.ends_with(&left), "call {call}: {left:?} of {before:?}");
-        assert!(keys.ends_with(&rig.read_all().unwrap()), "call {call}");
-        if removed.is_ok() {
-            assert!(left.len() < before.len());
-            break;
-        }
-        broken_off += usize::from(left.len() < before.len());
-    }
-    assert!(broken_off > 1, "{broken_off}");
-}
-
-#[test]
 fn a_batch_that_is_damaged_is_told_and_not_passed_over() {
     for rolls in [false, true] {
         let rig = Rig::new();
@@ -216,34 +156,5 @@ fn a_batch_that_is_damaged_is_told_and_not_passed_over() {
         // A place that is none.
         let error = rig.read(second.at_sector(second.sector() + 1)).unwrap_err();
         assert_eq!(error.code(), ErrorCode::JournalCorrupt, "{error}");
-    }
-}
-
-#[test]
-fn what_was_recovered_though_nobody_had_said_that_it_was_synced_is_told() {
-    for (torn, files) in [(false, 0), (false, 1), (false, 2), (true, 0), (true, 1)] {
-        let mut rig = Rig::new();
-        rig.flush("a");
-        let end = rig.tail();
-        rig.flush("b");
-        // A leader died when it had written this, and others when they had begun a file.
-        rig.control().tail().store(end.0, Ordering::Relaxed);
-        for _ in 0..files {
-            rig.leader_dies();
-            let caller = Caller { me: 1, is_dead: &|thread| thread != 1 };
-            let roll = |reign: &_| rig.journal.roll_now(rig.control(), reign);
-            rig.journal.lead(rig.control(), &caller, PATIENCE, roll).unwrap();
-        }
-        if torn {
-            let name = FileName::Journal { term: end.term(), number: end.number() }.to_string();
-            rig.disk.edit(&name, |bytes| bytes[end.byte() as usize + 1000] ^= 1);
-        }
-        rig.lose();
-        rig.flush("c");
-        rig.leader_dies();
-        rig.flush("d");
-        let expected: &[&str] = if torn { &["a", "c", "d"] } else { &["a", "b", "c", "d"] };
-        assert_eq!(rig.read_all().unwrap(), expected, "torn {torn}, {files} files");
-        assert_eq!(rig.read(end).unwrap(), expected[1..], "torn {torn}, {files} files");
     }
 }

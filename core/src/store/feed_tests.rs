@@ -1,10 +1,9 @@
-//! Feeds of a store whose flushes are written in parts, and that many open at once.
+//! Feeds of a store whose flushes are written in parts.
 
 use std::sync::Barrier;
 
 use super::tests::Memory;
 use super::*;
-use crate::journal::FileLayer;
 use crate::journal::sim::Disk;
 
 #[test]
@@ -42,25 +41,4 @@ fn the_states_of_a_key_come_in_order_wherever_they_stand_in_memory() {
         assert_eq!(values, [b"1", b"2"], "late first {late_first}");
         memory.assert_sound();
     }
-}
-
-#[test]
-fn many_may_say_at_once_how_much_is_kept() {
-    let (disk, memory) = (Disk::default(), Memory::new(256, 16 << 10));
-    let stores = [memory.store(&disk).unwrap(), memory.store(&disk).unwrap(), memory.store(&disk).unwrap()];
-    std::thread::scope(|scope| {
-        for (number, store) in stores.iter().enumerate() {
-            scope.spawn(move || {
-                for round in 0..100 {
-                    store.shared.core.keep_feed(Some(1 + number as u64 + round % 2)).unwrap();
-                    store.shared.core.keep_feed(None).unwrap();
-                }
-            });
-        }
-    });
-    let word = stores[0].shared.core.words().unwrap().feed_bytes().load(Ordering::Relaxed);
-    let file = disk.open("FEED").unwrap();
-    let mut bytes = [0; 8];
-    let len = file.read_at(0, &mut bytes).unwrap();
-    assert_eq!(std::str::from_utf8(&bytes[..len]).unwrap().trim(), word.to_string());
 }
