@@ -110,6 +110,11 @@ impl Lane<'_> {
             if now != word || OVERRUN && self.lapped(position) {
                 return Ok(false);
             }
+            // It may have been taken back, and the next one stands here under the same word.
+            // ORDER Relaxed: part of the gate, whose word ordered it.
+            if self.ring.word(position + WORD).load(Ordering::Relaxed) != reference.0 {
+                continue;
+            }
             match verdict? {
                 Verdict::Committed => return Ok(true),
                 Verdict::Undecided | Verdict::Aborted => return Ok(false),

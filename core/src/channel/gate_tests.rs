@@ -231,3 +231,28 @@ fn a_gate_whose_transaction_is_over_is_damage_and_is_told() {
     let mut into = Vec::new();
     assert_eq!(subscriber.try_recv(&mut into).unwrap_err().code(), ErrorCode::Corrupt);
 }
+
+#[test]
+fn a_reader_that_was_stopped_takes_the_decision_of_one_gate_for_no_other() {
+    for overrun in [OverrunPolicy::Block, OverrunPolicy::Overrun] {
+        let (stage, channel) = channel(ChannelKind::Broadcast, overrun, 4096, 1);
+        let mut subscriber = channel.subscriber().unwrap();
+        let mut publisher = channel.publisher().unwrap();
+        let (first, second) = (Reference::new(1, 1), Reference::new(1, 2 + 256));
+        stage.decide(first, Verdict::Undecided);
+        let gate = publisher.set_gate(first, &messages(&["first"])).unwrap();
+        // The first was aborted; the decision that a reader looks at next is that of one which came 256 later, sends nothing here, and
+        // whose words look the same. Before the reader goes on the next one sets its gate at the same place.
+        stage.decide(first, Verdict::Committed);
+        stage.decide(second, Verdict::Undecided);
+        stage.after_next_look(move || {
+            act_as(1);
+            publisher.end_gate(&gate, false);
+            publisher.set_gate(second, &messages(&["second"])).unwrap();
+            std::mem::forget(publisher);
+        });
+        assert!(drain(&mut subscriber).is_empty(), "{overrun:?}: it is not decided");
+        stage.decide(second, Verdict::Committed);
+        assert_eq!(texts(&drain(&mut subscriber)), ["second"]);
+    }
+}

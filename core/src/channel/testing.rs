@@ -33,6 +33,8 @@ pub struct Stage {
     verdicts: Mutex<HashMap<u64, Verdict>>,
     /// For long messages, in a space of its own.
     chunks: OnceLock<(Arc<chunk::testing::Stage>, Arc<Pool>)>,
+    /// Runs once, behind the next look at a verdict.
+    after_look: Mutex<Option<Box<dyn FnOnce() + Send>>>,
 }
 
 /// Bytes of a control area in tests.
@@ -56,6 +58,7 @@ impl Stage {
             letters: Mutex::default(),
             verdicts: Mutex::default(),
             chunks: OnceLock::new(),
+            after_look: Mutex::default(),
         })
     }
 
@@ -73,6 +76,11 @@ impl Stage {
     /// From now on a transaction stands so.
     pub fn decide(&self, reference: Reference, verdict: Verdict) {
         self.verdicts.lock().unwrap().insert(reference.0, verdict);
+    }
+
+    /// What happens while somebody who has looked at a verdict next is stopped.
+    pub fn after_next_look(&self, hook: impl FnOnce() + Send + 'static) {
+        *self.after_look.lock().unwrap() = Some(Box::new(hook));
     }
 
     /// From now on the kernel says that this thread is dead.
@@ -124,7 +132,12 @@ impl Ground for Stage {
     }
 
     fn verdict(&self, reference: Reference) -> Result<Verdict> {
-        Ok(self.verdicts.lock().unwrap().get(&reference.0).copied().unwrap_or(Verdict::Over))
+        let verdict = self.verdicts.lock().unwrap().get(&reference.0).copied();
+        let hook = self.after_look.lock().unwrap().take();
+        if let Some(hook) = hook {
+            hook();
+        }
+        Ok(verdict.unwrap_or(Verdict::Over))
     }
 
     fn abort(&self, reference: Reference) {

@@ -269,6 +269,8 @@ impl Journal {
             }
             gone.push(name);
         }
+        // The oldest first: what is left has no gap, wherever this is broken off.
+        gone.reverse();
         Ok(gone)
     }
 }

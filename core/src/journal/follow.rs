@@ -14,6 +14,9 @@ use super::lsn::Lsn;
 use super::replay::read_batch;
 use crate::error::{Error, ErrorCode, Result};
 
+/// Where nothing says where a file ends: the host was lost.
+const OPEN: Lsn = Lsn(u64::MAX);
+
 /// A flush that is whole: the places of its batches.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Flush {
@@ -25,6 +28,8 @@ pub struct Follower {
     /// Where the next batch is looked for.
     next: Lsn,
     file: Option<(Lsn, Box<dyn LogFile>)>,
+    /// Of the file that was looked at last, if another one follows it: up to where it counts, and where that one begins.
+    end: Option<(Lsn, (Lsn, Lsn))>,
 }
 
 fn name_of(place: Lsn) -> FileName {
@@ -43,6 +48,12 @@ fn trimmed(journal: &Journal, place: Lsn) -> Error {
         ErrorCode::PositionTrimmed,
         format!("{place}/{name} was removed, and with it changes that come next."),
     )
+}
+
+#[cold]
+fn no_batch(journal: &Journal, place: Lsn) -> Error {
+    let what = "no valid batch, though it was synced";
+    super::replay::corrupt(&**journal.files(), name_of(place), place.byte(), what)
 }
 
 impl Journal {
@@ -71,16 +82,55 @@ impl Journal {
         file_tag(self.store(), name)
     }
 
-    /// Where the oldest file that is kept begins; `tail` if there is none.
+    /// Where the oldest file begins from which on all are kept; `tail` if there is none.
     pub fn oldest(&self, tail: Lsn) -> Result<Lsn> {
-        Ok(self.begun()?.first().map_or(tail, |(place, _)| *place))
+        let begun = self.begun()?;
+        Ok(chain(&begun, tail).last().map_or(tail, |link| link.begin))
     }
+}
+
+/// A file that was written, and up to where the one before it counts.
+#[derive(Clone, Copy)]
+struct Link {
+    begin: Lsn,
+    before: Lsn,
+}
+
+/// The files that were written, the newest first: each says which was written before it. A leader that died before its file became the
+/// current one leaves a file that is none of them.
+fn chain(begun: &[(Lsn, Lsn)], tail: Lsn) -> impl Iterator<Item = Link> {
+    let mut next = begun.iter().rposition(|(begin, _)| begin.same_file(tail));
+    std::iter::from_fn(move || {
+        let at = next?;
+        let (begin, previous) = begun[at];
+        let (place, before) = match previous {
+            // The first one after the loss of the host: what is whole in the last one before was recovered.
+            Lsn::NONE => (at.checked_sub(1), OPEN),
+            _ => (begun[..at].iter().rposition(|(begin, _)| begin.same_file(previous)), previous),
+        };
+        next = place;
+        Some(Link { begin, before })
+    })
+}
+
+/// Up to where the file of a place counts, and where the next one begins; `None` if it is not there any more.
+fn successor(begun: &[(Lsn, Lsn)], tail: Lsn, place: Lsn) -> Option<(Lsn, Lsn)> {
+    let mut newer: Option<Link> = None;
+    for link in chain(begun, tail) {
+        if let Some(newer) = newer
+            && link.begin.same_file(place)
+        {
+            return Some((newer.before, newer.begin));
+        }
+        newer = Some(link);
+    }
+    None
 }
 
 impl Follower {
     /// Begins with the first flush at or behind a place.
     pub fn new(next: Lsn) -> Follower {
-        Follower { next, file: None }
+        Follower { next, file: None, end: None }
     }
 
     fn file(&mut self, journal: &Journal, place: Lsn) -> Result<&dyn LogFile> {
@@ -109,26 +159,68 @@ impl Follower {
         Ok(BatchHeader::decode(&bytes[..len]).filter(|it| it.tag == tag && it.lsn == place))
     }
 
+    /// As [`Follower::header`], of a batch that nobody has synced for certain: it may be torn.
+    fn whole(&mut self, journal: &Journal, place: Lsn) -> Result<Option<BatchHeader>> {
+        let name = name_of(place);
+        let tag = journal.tag(name);
+        read_batch(self.file(journal, place)?, tag, place, &mut Vec::new())
+            .map_err(|e| failed(&**journal.files(), "read", name, &e))
+    }
+
     /// The body of a batch of a flush that was found, and how many records it has.
     pub fn body(&mut self, journal: &Journal, place: Lsn, body: &mut Vec<u8>) -> Result<u32> {
         let name = name_of(place);
         let tag = journal.tag(name);
         let read = read_batch(self.file(journal, place)?, tag, place, body)
             .map_err(|e| failed(&**journal.files(), "read", name, &e))?;
-        read.map(|header| header.count).ok_or_else(|| {
-            super::replay::corrupt(
-                &**journal.files(),
-                name,
-                place.byte(),
-                "no valid batch, though it was synced",
-            )
-        })
+        read.map(|header| header.count).ok_or_else(|| no_batch(journal, place))
+    }
+
+    /// Up to where the file of a place counts, and where the next one begins.
+    fn end_of(&mut self, journal: &Journal, tail: Lsn, place: Lsn) -> Result<(Lsn, Lsn)> {
+        match self.end {
+            Some((known, end)) if known.same_file(place) => return Ok(end),
+            _ => {}
+        }
+        let begun = journal.begun()?;
+        let Some(mut end) = successor(&begun, tail, place) else { return Err(trimmed(journal, place)) };
+        if end.0 != OPEN && self.ends_the_life(journal, &begun, tail, end.1)? {
+            end.0 = OPEN;
+        }
+        self.end = Some((place, end));
+        Ok(end)
+    }
+
+    /// Whether nothing whole was written from a file on until the host was lost: then recovery took what was whole in front of it,
+    /// though nobody lived to say that it was synced.
+    fn ends_the_life(
+        &mut self,
+        journal: &Journal,
+        begun: &[(Lsn, Lsn)],
+        tail: Lsn,
+        mut file: Lsn,
+    ) -> Result<bool> {
+        while let Some((limit, next)) = successor(begun, tail, file) {
+            let mut place = file;
+            while place < limit
+                && let Some(header) = self.header(journal, place)?
+            {
+                if header.whole != 0 {
+                    return Ok(false);
+                }
+                place = behind(place, &header);
+            }
+            if limit == OPEN {
+                return Ok(true);
+            }
+            file = next;
+        }
+        Ok(false)
     }
 
     /// The next flush in front of `tail` that is whole, and stands behind it then; `None` if there is none yet. `PositionTrimmed`
     /// if its file was removed.
     pub fn next(&mut self, journal: &Journal, tail: Lsn) -> Result<Option<Flush>> {
-        let mut begun: Option<Vec<(Lsn, Lsn)>> = None;
         // Of the flush that is being looked at.
         let (mut place, mut epoch, mut flush) = (self.next, None, Flush::default());
         loop {
@@ -136,23 +228,16 @@ impl Follower {
             let (limit, successor) = if tail.same_file(place) {
                 (tail, None)
             } else {
-                let begun = match &begun {
-                    Some(begun) => begun,
-                    None => begun.insert(journal.begun()?),
-                };
-                // Files go the oldest first, so if this one is there, its successor is, too, unless both went just now.
-                if !begun.iter().any(|(begin, _)| begin.same_file(place)) {
-                    return Err(trimmed(journal, place));
-                }
-                match begun.iter().find(|(next, _)| *next > place && !next.same_file(place)) {
-                    Some((next, previous)) if previous.same_file(place) => (*previous, Some(*next)),
-                    // The first one after the loss of the host: what is whole in the last one before was recovered.
-                    Some((next, Lsn::NONE)) => (Lsn(u64::MAX), Some(*next)),
-                    Some(_) => return Err(trimmed(journal, place)),
-                    None => return Ok(None),
-                }
+                let (limit, next) = self.end_of(journal, tail, place)?;
+                (limit, Some(next))
             };
-            let header = if place < limit { self.header(journal, place)? } else { None };
+            let header = if place >= limit {
+                None
+            } else if limit == OPEN {
+                self.whole(journal, place)?
+            } else {
+                self.header(journal, place)?
+            };
             match header {
                 Some(header) => {
                     if epoch != Some(header.epoch) {
@@ -169,6 +254,7 @@ impl Follower {
                         epoch = None;
                     }
                 }
+                None if place < limit && limit != OPEN => return Err(no_batch(journal, place)),
                 None => match successor {
                     None => return Ok(None),
                     Some(next) => {

@@ -42,6 +42,8 @@ pub mod directory;
 pub mod durability;
 pub mod files;
 pub mod follow;
+#[cfg(all(test, not(memora_loom)))]
+mod follow_tests;
 pub mod layout;
 pub mod leader;
 pub mod lsn;

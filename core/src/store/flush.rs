@@ -20,7 +20,7 @@ use crate::table::{Cut, KeyState};
 
 /// Keys that are collected before they are written, so that the first flush of a large store needs little memory. A key that
 /// comes again is written again, which does no harm.
-const KEYS_MAX: usize = 1 << 20;
+const KEYS_MAX: usize = if cfg!(test) { 64 } else { 1 << 20 };
 
 /// What a flush remembers until its files are synced.
 #[derive(Default)]
@@ -37,7 +37,7 @@ struct Newest {
     states: HashMap<u64, (u64, u64), BuildHasherDefault<AsItIs>>,
     /// Other keys of the same hash.
     others: Vec<u64>,
-    /// With a change feed: all states, with their orders.
+    /// With a change feed: all states, with their orders. They are not written in parts, because those of a key may stand anywhere.
     all: Option<Vec<(u64, u64)>>,
     /// Room for two keys.
     keys: [Vec<u8>; 2],
@@ -88,7 +88,7 @@ impl Core {
                     Cut::Behind => later = later.or(Some(found.position)),
                     Cut::Unpublished => unpublished = seen.open.then_some(found.position),
                 }
-                if newest.states.len().max(newest.all.as_ref().map_or(0, Vec::len)) >= KEYS_MAX {
+                if newest.states.len() >= KEYS_MAX {
                     self.push_all(newest, batches, taken)?;
                 }
             }

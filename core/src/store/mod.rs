@@ -39,6 +39,8 @@ pub(crate) mod check;
 mod checkpoint;
 mod core;
 mod feed;
+#[cfg(all(test, not(memora_loom)))]
+mod feed_tests;
 mod flush;
 pub(crate) mod layout;
 mod name;

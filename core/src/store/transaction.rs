@@ -387,6 +387,8 @@ impl Transaction {
                 other => break other?,
             }
         }
+        // Others may commit with these outboxes, and share the sync.
+        drop(batches);
         if self.durability == Durability::Sync && !self.writes.is_empty() {
             core.flush()?;
         }
