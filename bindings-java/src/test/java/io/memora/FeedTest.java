@@ -122,12 +122,16 @@ class FeedTest extends WithFabric {
             closed.get(60, TimeUnit.SECONDS);
             feed.close();
             assertThrows(MemoraException.Closed.class, feed::tryNext);
-
-            Feed with = store.feed(FeedFrom.NEWEST);
-            store.close();
-            assertThrows(MemoraException.Closed.class, () -> with.next(ENDLESS));
-            with.close();
         }
+    }
+
+    @Test
+    void feedEndsWithItsStore() {
+        Store store = store();
+        Feed feed = store.feed(FeedFrom.NEWEST);
+        store.close();
+        assertThrows(MemoraException.Closed.class, () -> feed.next(ENDLESS));
+        feed.close();
     }
 
     @Test
