@@ -146,8 +146,12 @@ fn what_a_transaction_puts_in_place_counts_when_it_is_committed_and_not_before()
         assert_eq!(told(), all);
         let counts = bench.table.counts();
         assert_eq!((counts.of(Count::Set), counts.of(Count::Delete)), (4, 1));
-        assert!(!Halfway::begun(&bench, 1).install(b"gone", None).unwrap(), "there is nothing to delete");
+        // What comes there before the decision goes with it: there is a record, though there is nothing to delete.
+        assert!(Halfway::begun(&bench, 1).install(b"gone", None).unwrap());
+        assert_eq!(bench.get(b"gone"), None);
         bench.table.end_left(bench.me(1), 1).unwrap();
+        assert!(Halfway::installed(&bench, 1, &[(b"gone", None)]).commit());
+        assert_eq!((bench.get(b"gone"), told()), (None, Vec::new()));
         bench.assert_sound();
     }
 }
@@ -512,7 +516,7 @@ fn what_has_expired_behind_an_undecided_state_is_told_once() {
             bench.set_until(bench.me(2), key, b"old", 500).unwrap();
         }
         let mut halfway = Halfway::installed(&bench, 1, &[(b"put", Some(b"new"))]);
-        assert!(!halfway.install(b"back", None).unwrap(), "it has expired");
+        assert!(halfway.install(b"back", None).unwrap(), "a record says so, though it has expired");
         assert!(halfway.commit());
         bench.pool.put_away(bench.me(2), bench.table.object).unwrap();
         let mut stopped = Halfway::begun(&bench, 1);

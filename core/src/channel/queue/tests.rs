@@ -582,12 +582,15 @@ fn many_threads_take_each_message_once() {
     const EACH: u64 = 20_000;
     for (_stage, channel) in [once(), least_once()] {
         let total = std::sync::atomic::AtomicU64::new(0);
+        // Each has a lane of its own: who begins when the other has ended would go on with its lane.
+        let begun = std::sync::Barrier::new(2);
         let counts: Vec<HashMap<(u32, u64), u32>> = std::thread::scope(|scope| {
             for thread in 0..2u16 {
-                let channel = channel.clone();
+                let (channel, begun) = (channel.clone(), &begun);
                 scope.spawn(move || {
                     act_as(20 + thread);
                     let mut publisher = channel.publisher().unwrap();
+                    begun.wait();
                     for number in 0..EACH {
                         publisher.send(&number.to_le_bytes()).unwrap();
                     }
