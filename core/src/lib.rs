@@ -57,8 +57,8 @@ pub use signal::{
     SemaphoreState, SignalKind,
 };
 pub use store::{
-    Change, Durability, Feed, FeedFrom, FeedPosition, RangeIter, Store, StoreOptions, StoreStats,
-    TRANSACTION_BYTES_MAX, TRANSACTION_KEYS_MAX, Transaction, retry_conflicts,
+    Change, Durability, Feed, FeedFrom, FeedPosition, RangeIter, Snapshot, SnapshotLimits, Store,
+    StoreOptions, StoreStats, TRANSACTION_BYTES_MAX, TRANSACTION_KEYS_MAX, Transaction, retry_conflicts,
 };
 pub use table::Direction;
 pub use table::entry::{CasOutcome, DeleteOutcome, Entry, SetOptions, Version};

@@ -21,7 +21,7 @@ use std::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, 
 use memora_core::shm::{fence, fork};
 use memora_core::{
     Cache, Channel, Error, ErrorCode, Fabric, NamedCounter, NamedEvent, NamedLock, NamedSemaphore, Result,
-    Service, Store, Topic,
+    Service, Snapshot, Store, Topic,
 };
 
 use crate::calls::{ClientHandle, ServerHandle};
@@ -75,6 +75,7 @@ pub(crate) enum Object {
     Appender(AppenderHandle),
     LogReader(LogReaderHandle),
     Transaction(TransactionHandle),
+    Snapshot(Snapshot),
     #[cfg(test)]
     Probe(tests::Probe),
 }
@@ -105,6 +106,7 @@ impl Object {
             Object::Appender(_) => "appender",
             Object::LogReader(_) => "reader of a log",
             Object::Transaction(_) => "transaction",
+            Object::Snapshot(_) => "snapshot",
             #[cfg(test)]
             Object::Probe(_) => "probe",
         }
@@ -191,6 +193,7 @@ kind!(
     crate::transaction::memora_transaction_t,
     TransactionHandle::end
 );
+kind!(Snapshot, Snapshot, "snapshot", crate::snapshot::memora_snapshot_t);
 
 struct Place {
     /// The handle of the object that stands here. When closed: that number with the lowest bit of the index changed, which

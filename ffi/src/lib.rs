@@ -34,6 +34,7 @@ pub mod options;
 pub mod queue;
 pub mod service;
 pub mod signal;
+pub mod snapshot;
 pub mod stats;
 pub mod store;
 pub mod topic;

@@ -9,7 +9,7 @@ use memora_core::{Direction, Error, ErrorCode, Fabric, Result, Store};
 use crate::cache::{memora_bytes_t, memora_entry_fn, memora_entry_t, memora_value_fn};
 use crate::entries;
 use crate::fabric::memora_fabric_t;
-use crate::guard::call;
+use crate::guard::{Border, call};
 use crate::handles;
 use crate::options::{self, memora_set_options_t, memora_store_options_t};
 
@@ -328,6 +328,32 @@ fn direction(flags: u32) -> Direction {
     if flags & MEMORA_RANGE_BACKWARD == 0 { Direction::Forward } else { Direction::Backward }
 }
 
+/// What a range of C means.
+pub(crate) fn bounds<'a>(
+    border: &'a Border,
+    from: (*const c_void, usize),
+    to: (*const c_void, usize),
+    flags: u32,
+) -> Result<(Bound<&'a [u8]>, Bound<&'a [u8]>, Direction)> {
+    let known = MEMORA_RANGE_BACKWARD | MEMORA_RANGE_FROM_EXCLUDED | MEMORA_RANGE_TO_INCLUDED;
+    let flags = range_flags(flags, known)?;
+    let bound = |(key, len): (*const c_void, usize), name, included| -> Result<Bound<&'a [u8]>> {
+        Ok(match (key.is_null(), included) {
+            (true, _) => Bound::Unbounded,
+            (false, true) => Bound::Included(border.bytes(key, len, name)?),
+            (false, false) => Bound::Excluded(border.bytes(key, len, name)?),
+        })
+    };
+    let from = bound(from, "from", flags & MEMORA_RANGE_FROM_EXCLUDED == 0)?;
+    let to = bound(to, "to", flags & MEMORA_RANGE_TO_INCLUDED != 0)?;
+    Ok((from, to, direction(flags)))
+}
+
+/// Which way a scan of a prefix goes.
+pub(crate) fn prefix_direction(flags: u32) -> Result<Direction> {
+    Ok(direction(range_flags(flags, MEMORA_RANGE_BACKWARD)?))
+}
+
 /// Calls `function` for the entries whose keys lie between `from` and `to`, in the order of their bytes, at most `limit` of
 /// them. NULL: no bound. `flags` are those of MEMORA_RANGE_*; without any the scan goes forwards, with `from`, without `to`.
 /// An entry that is there during the whole scan comes once; one that comes or goes meanwhile may. `more`, which may be NULL,
@@ -352,18 +378,8 @@ pub unsafe extern "C" fn memora_store_range(
     // SAFETY: the pointers are those of a caller who keeps to the header.
     unsafe {
         entries::range(store, function, context, more, |border, store: &Store, found| {
-            let known = MEMORA_RANGE_BACKWARD | MEMORA_RANGE_FROM_EXCLUDED | MEMORA_RANGE_TO_INCLUDED;
-            let flags = range_flags(flags, known)?;
-            let bound = |key: *const c_void, len, name, included| -> Result<Bound<&[u8]>> {
-                Ok(match (key.is_null(), included) {
-                    (true, _) => Bound::Unbounded,
-                    (false, true) => Bound::Included(border.bytes(key, len, name)?),
-                    (false, false) => Bound::Excluded(border.bytes(key, len, name)?),
-                })
-            };
-            let from = bound(from, from_len, "from", flags & MEMORA_RANGE_FROM_EXCLUDED == 0)?;
-            let to = bound(to, to_len, "to", flags & MEMORA_RANGE_TO_INCLUDED != 0)?;
-            store.range(from, to, direction(flags), limit, found)
+            let (from, to, direction) = bounds(border, (from, from_len), (to, to_len), flags)?;
+            store.range(from, to, direction, limit, found)
         })
     }
 }
@@ -386,8 +402,8 @@ pub unsafe extern "C" fn memora_store_prefix(
     // SAFETY: the pointers are those of a caller who keeps to the header.
     unsafe {
         entries::range(store, function, context, more, |border, store: &Store, found| {
-            let flags = range_flags(flags, MEMORA_RANGE_BACKWARD)?;
-            store.prefix(border.bytes(prefix, prefix_len, "prefix")?, direction(flags), limit, found)
+            let direction = prefix_direction(flags)?;
+            store.prefix(border.bytes(prefix, prefix_len, "prefix")?, direction, limit, found)
         })
     }
 }

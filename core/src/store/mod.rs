@@ -29,6 +29,7 @@
 //! | `recovery` | the first opener reads the files |
 //! | `checkpoint` | compaction |
 //! | `transaction` | several changes as one |
+//! | `snapshot` | the store as it was at one moment |
 //! | `check` | every invariant of a store |
 
 mod caching;
@@ -47,6 +48,7 @@ mod process_tests;
 mod range;
 mod read_range;
 mod recovery;
+mod snapshot;
 #[cfg(all(test, not(memora_loom)))]
 mod tests;
 mod transaction;
@@ -71,6 +73,7 @@ pub use crate::journal::Durability;
 use crate::journal::ticker::Ticker;
 pub use feed::{Change, Feed, FeedFrom, FeedPosition};
 pub use range::RangeIter;
+pub use snapshot::{Snapshot, SnapshotLimits};
 pub use transaction::{TRANSACTION_BYTES_MAX, TRANSACTION_KEYS_MAX, Transaction, retry_conflicts};
 
 /// Bytes of journal that trigger a checkpoint, unless the user says otherwise.
@@ -127,6 +130,10 @@ pub struct StoreStats {
     pub checkpoints: u64,
     /// Whether a failed sync made the store read-only.
     pub poisoned: bool,
+    /// Snapshots that are open.
+    pub snapshots: u64,
+    /// Snapshots that were cancelled, over the life of the store in memory.
+    pub snapshots_cancelled: u64,
 }
 
 struct Shared {
@@ -238,6 +245,7 @@ impl Store {
                 Err(error) if error.code() == ErrorCode::Full && core.journal.is_some() && tries < 2 => {
                     tries += 1;
                     core.flush()?;
+                    core.drop_left()?;
                 }
                 other => break other?,
             }
@@ -411,6 +419,7 @@ impl Store {
         let table = core.table.stats()?;
         let mut stats =
             StoreStats { entries: table.entries, live_bytes: table.live_bytes, ..StoreStats::default() };
+        (stats.snapshots, stats.snapshots_cancelled) = core.table.view_counts();
         if core.journal.is_some() {
             let words = core.words()?;
             let control = words.journal();
