@@ -440,6 +440,18 @@
 #define MEMORA_TRANSACTION_TOO_LARGE -4162
 
 /**
+ * The snapshot was cancelled: it was open for too long, or the store needed the memory that was kept for it.
+ * Take a new snapshot and begin again; read in smaller parts, or give the store more memory or its snapshots a longer time.
+ */
+#define MEMORA_SNAPSHOT_TOO_OLD -4163
+
+/**
+ * All snapshot entries of the store are taken.
+ * Close snapshots that are not needed, or share one among threads.
+ */
+#define MEMORA_TOO_MANY_SNAPSHOTS -4164
+
+/**
  * Backend of a fabric: a file in the home directory (the default).
  */
 #define MEMORA_BACKEND_FILE 0

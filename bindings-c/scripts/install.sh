@@ -19,7 +19,7 @@ install -d "$dest$libdir/pkgconfig" "$dest$libdir/cmake/memora" "$dest$includedi
 install -m 644 "$here/include/memora.h" "$here/include/memora.hpp" "$here/include/memora_feed.hpp" "$here/include/memora_log.hpp" \
     "$here/include/memora_service.hpp" \
     "$here/include/memora_signals.hpp" "$here/include/memora_topic.hpp" \
-    "$here/include/memora_transaction.hpp" "$dest$includedir/"
+    "$here/include/memora_transaction.hpp" "$here/include/memora_snapshot.hpp" "$dest$includedir/"
 install -m 755 "$shared" "$dest$libdir/libmemora.so.$version"
 ln -sfn "libmemora.so.$version" "$dest$libdir/libmemora.so.$abi"
 ln -sfn "libmemora.so.$abi" "$dest$libdir/libmemora.so"

@@ -4,6 +4,7 @@
 #include <memora_log.hpp>
 #include <memora_service.hpp>
 #include <memora_signals.hpp>
+#include <memora_snapshot.hpp>
 #include <memora_transaction.hpp>
 #include <memora_topic.hpp>
 
@@ -369,6 +370,19 @@ void topics(const memora::Fabric &fabric) {
     CHECK(code_of([&] { subscriber.try_next(); }) == MEMORA_INVALID_ARGUMENT);
 }
 
+void snapshots(memora::Store &store) {
+    store.set("s", "1");
+    memora::Snapshot snapshot(store);
+    store.set("s", "2");
+    store.set("t", "new");
+    CHECK(snapshot.get("s") == "1" && !snapshot.get("not there") && snapshot.get_entry("s")->value == "1");
+    CHECK(memora::Snapshot(store).get("s") == "2");
+    snapshot.close();
+    CHECK(code_of([&] { snapshot.get("s"); }) == MEMORA_CLOSED || code_of([&] { snapshot.get("s"); }) == MEMORA_INVALID_ARGUMENT);
+    store.remove("s");
+    store.remove("t");
+}
+
 void transactions(memora::Store &store) {
     using namespace std::chrono_literals;
     const std::uint64_t version = store.set("t", "1");
@@ -605,6 +619,7 @@ int main() {
         store.flush();
         store.checkpoint();
         CHECK(store.stats().checkpoints >= 1 && store.stats().poisoned == 0);
+        snapshots(store);
         transactions(store);
         outboxes(fabric, store);
         ranges(fabric);

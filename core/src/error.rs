@@ -102,6 +102,8 @@ error_table! {
     63 NotOrdered "NOT_ORDERED" "The store does not keep its keys in order." "Make it with `ordered`, or read it with `scan`.";
     65 Conflict "CONFLICT" "The transaction read what another has changed meanwhile, or was in its way: nothing of it was done." "Do it again from the start with what is there now; the form with a function does so by itself.";
     66 TransactionTooLarge "TRANSACTION_TOO_LARGE" "The transaction reads or writes more than one may." "Divide it into smaller ones; the message names the limit.";
+    67 SnapshotTooOld "SNAPSHOT_TOO_OLD" "The snapshot was cancelled: it was open for too long, or the store needed the memory that was kept for it." "Take a new snapshot and begin again; read in smaller parts, or give the store more memory or its snapshots a longer time.";
+    68 TooManySnapshots "TOO_MANY_SNAPSHOTS" "All snapshot entries of the store are taken." "Close snapshots that are not needed, or share one among threads.";
 }
 
 /// An error: its code, what happened with the values, and the remedy.

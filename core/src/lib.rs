@@ -58,8 +58,9 @@ pub use signal::{
 };
 pub use store::{
     BackupInfo, Change, Durability, Feed, FeedFrom, FeedPosition, Loss, RangeIter, RepairOptions,
-    RepairReport, RestoreOptions, Store, StoreOptions, StoreStats, TRANSACTION_BYTES_MAX,
-    TRANSACTION_KEYS_MAX, Transaction, VerifyReport, repair, restore, restore_from, retry_conflicts, verify,
+    RepairReport, RestoreOptions, Snapshot, SnapshotLimits, Store, StoreOptions, StoreStats,
+    TRANSACTION_BYTES_MAX, TRANSACTION_KEYS_MAX, Transaction, VerifyReport, repair, restore, restore_from,
+    retry_conflicts, verify,
 };
 pub use table::Direction;
 pub use table::entry::{CasOutcome, DeleteOutcome, Entry, SetOptions, Version};

@@ -126,6 +126,12 @@ fn all_operations(fabric: &Fabric, home: &Path, random: &mut Random) -> u64 {
             count(store.set(key, &value[..value.len().min(500)]).is_ok());
             count(store.get(key).is_ok());
         }
+        if let Ok(snapshot) = store.snapshot() {
+            count(store.set(key, b"another").is_ok());
+            count(store.delete(key).is_ok());
+            count(snapshot.get(key).is_ok());
+            count(snapshot.scan(0, 50, |_, _| {}).is_ok());
+        }
         count(store.flush().is_ok());
     }
     count(fabric.objects().is_ok());

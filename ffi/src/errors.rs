@@ -185,6 +185,12 @@ pub const MEMORA_CONFLICT: c_int = -4161;
 /// The transaction reads or writes more than one may.
 /// Divide it into smaller ones; the message names the limit.
 pub const MEMORA_TRANSACTION_TOO_LARGE: c_int = -4162;
+/// The snapshot was cancelled: it was open for too long, or the store needed the memory that was kept for it.
+/// Take a new snapshot and begin again; read in smaller parts, or give the store more memory or its snapshots a longer time.
+pub const MEMORA_SNAPSHOT_TOO_OLD: c_int = -4163;
+/// All snapshot entries of the store are taken.
+/// Close snapshots that are not needed, or share one among threads.
+pub const MEMORA_TOO_MANY_SNAPSHOTS: c_int = -4164;
 
 /// What the code of an error is to C.
 pub(crate) fn to_c(code: ErrorCode) -> c_int {

@@ -21,7 +21,7 @@ use std::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, 
 use memora_core::shm::{fence, fork};
 use memora_core::{
     Cache, Channel, Error, ErrorCode, Fabric, NamedCounter, NamedEvent, NamedLock, NamedSemaphore, Outbox,
-    Result, Service, Store, Topic,
+    Result, Service, Snapshot, Store, Topic,
 };
 
 use crate::calls::{ClientHandle, ServerHandle};
@@ -78,6 +78,7 @@ pub(crate) enum Object {
     Transaction(TransactionHandle),
     Outbox(Outbox),
     Feed(FeedHandle),
+    Snapshot(Snapshot),
     #[cfg(test)]
     Probe(tests::Probe),
 }
@@ -110,6 +111,7 @@ impl Object {
             Object::Transaction(_) => "transaction",
             Object::Outbox(_) => "outbox",
             Object::Feed(_) => "feed",
+            Object::Snapshot(_) => "snapshot",
             #[cfg(test)]
             Object::Probe(_) => "probe",
         }
@@ -198,6 +200,7 @@ kind!(
 );
 kind!(Outbox, Outbox, "outbox", crate::outbox::memora_outbox_t);
 kind!(FeedHandle, Feed, "feed", crate::feed::memora_feed_t, FeedHandle::end);
+kind!(Snapshot, Snapshot, "snapshot", crate::snapshot::memora_snapshot_t);
 
 struct Place {
     /// The handle of the object that stands here. When closed: that number with the lowest bit of the index changed, which

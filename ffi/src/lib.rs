@@ -36,6 +36,7 @@ pub mod outbox;
 pub mod queue;
 pub mod service;
 pub mod signal;
+pub mod snapshot;
 pub mod stats;
 pub mod store;
 mod store_files;

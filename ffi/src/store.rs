@@ -355,6 +355,11 @@ impl Border {
     }
 }
 
+/// Which way a scan of a prefix goes.
+pub(crate) fn prefix_direction(flags: u32) -> Result<Direction> {
+    Ok(direction(range_flags(flags, MEMORA_RANGE_BACKWARD)?))
+}
+
 /// Calls `function` for the entries whose keys lie between `from` and `to`, in the order of their bytes, at most `limit` of
 /// them. NULL: no bound. `flags` are those of MEMORA_RANGE_*; without any the scan goes forwards, with `from`, without `to`.
 /// An entry that is there during the whole scan comes once; one that comes or goes meanwhile may. `more`, which may be NULL,
@@ -403,8 +408,8 @@ pub unsafe extern "C" fn memora_store_prefix(
     // SAFETY: the pointers are those of a caller who keeps to the header.
     unsafe {
         entries::range(store, function, context, more, |border, store: &Store, found| {
-            let flags = range_flags(flags, MEMORA_RANGE_BACKWARD)?;
-            store.prefix(border.bytes(prefix, prefix_len, "prefix")?, direction(flags), limit, found)
+            let direction = prefix_direction(flags)?;
+            store.prefix(border.bytes(prefix, prefix_len, "prefix")?, direction, limit, found)
         })
     }
 }

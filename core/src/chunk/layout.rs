@@ -19,6 +19,7 @@
 //!  96 account  u32  the first chunk of the cache that this chunk is counted for; 0 for none
 //! 104 opened   u64  when this use of the chunk began, in milliseconds of the boot clock: for statistics
 //! 112 first_end u64 records: the lowest expiry among them, 0 for none; a hint once the chunk is sealed
+//! 120 quiet_since u64 records of a store: the latest time of its clock at which the chunk became quiet
 //! ```
 //! Descriptor 0 describes no chunk: chunk 0 is never handed out, so that 0 can mean none. Its words are the pool's own:
 //! ```text
@@ -51,6 +52,7 @@ pub mod at {
     pub const ACCOUNT: usize = 96;
     pub const OPENED: usize = 104;
     pub const FIRST_END: usize = 112;
+    pub const QUIET_SINCE: usize = 120;
 
     /// In descriptor 0.
     pub const POOL_SEQUENCE: usize = 8;
@@ -62,7 +64,7 @@ pub mod at {
 /// Words of hints in descriptor 0.
 pub const HINT_COUNT: usize = 4;
 
-const _: () = assert!(at::FIRST_END + 8 <= DESCRIPTOR_BYTES as usize);
+const _: () = assert!(at::QUIET_SINCE + 8 <= DESCRIPTOR_BYTES as usize);
 const _: () = assert!(at::POOL_HINTS + 4 * HINT_COUNT <= at::POOL_COMMITTED);
 const _: () = assert!(at::TAIL == 64, "the tail has a line of its own");
 
@@ -137,6 +139,11 @@ impl Class {
 
     /// Whether its records have the extended header.
     pub const fn is_extended(self) -> bool {
+        matches!(self, Class::Store | Class::Memory)
+    }
+
+    /// Whether its records may be read as they were.
+    pub const fn has_snapshots(self) -> bool {
         matches!(self, Class::Store | Class::Memory)
     }
 
@@ -326,6 +333,7 @@ pub const FACTS: &[u64] = &[
     at::HELD_SMALL as u64,
     at::ACCOUNT as u64,
     at::OPENED as u64,
+    at::QUIET_SINCE as u64,
 ];
 
 #[cfg(test)]

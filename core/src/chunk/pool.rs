@@ -322,6 +322,9 @@ impl Pool {
 
     fn retire_as(&self, chunk: ChunkId, seen: State, class: Class) -> Result<()> {
         let quiet = State::new(Kind::Quiesce, class, 0, seen.generation());
+        if class.has_snapshots() {
+            self.note_quiet(chunk)?;
+        }
         kill_point!("chunk.retire.before");
         if self.transition(self.descriptor(chunk)?, seen, quiet) {
             // DIES AFTER: the chunk waits in Quiesce; any allocation that finds too little goes on from here.
@@ -343,6 +346,9 @@ impl Pool {
             }
         });
         for (chunk, seen) in quiet.iter().filter(|(chunk, _)| !pinned.contains(&chunk.0)) {
+            if self.is_kept_for_snapshot(*chunk, *seen)? {
+                continue;
+            }
             self.free_continued(*chunk, *seen)?;
             self.free_one(*chunk, *seen)?;
         }

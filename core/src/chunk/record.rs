@@ -11,7 +11,7 @@
 //!  16 expiry    u32  bits 0..32; milliseconds of the table's clock, 0 = never
 //!  20 client    u32  flags of the user
 //!                                                 24 order u64  number of this state of its key
-//!                                                 32 prev  u64  of a transaction: where the state before this one stands, 0 = none
+//!                                                 32 prev  u64  where the state before this one stands, 0 = none; that may be gone by now
 //!                                                 40 stamp u64  when this state began to count, see the table's `stamp`
 //!  key, filled up to 8 bytes with zeros; value; the record ends at a multiple of 16. Of a record that is marked as won the value is
 //!  filled up to 8 bytes with zeros, and 8 bytes say who won it: {thread entry 16 | 0 | its generation 32}

@@ -8,9 +8,10 @@ use std::sync::Arc;
 
 use super::append::CLEANING;
 use super::clean::Wish;
-use super::layout::{Kind, State};
+use super::layout::{Class, Kind, State, at};
 use super::{Actor, ChunkId, Pool};
 use crate::error::{Error, ErrorCode, Result};
+use crate::shm::atomic::Ordering;
 
 /// Knows which records of its chunks are live.
 pub trait Cleaner: Send + Sync {
@@ -19,6 +20,18 @@ pub trait Cleaner: Send + Sync {
     /// Unlinks or moves up to `count` records of a chunk that the caller has taken for cleaning; gives the chunk back when
     /// it is through. False when there was no room to move one.
     fn clean(&self, me: Actor<'_>, chunk: ChunkId, count: usize) -> Result<bool>;
+    /// What the clock of the object's records shows, behind what was unlinked of them.
+    fn quiet_time(&self) -> u64 {
+        0
+    }
+    /// Whether a snapshot needs what is in a chunk that became quiet at that time.
+    fn keeps(&self, _quiet_since: u64) -> Result<bool> {
+        Ok(false)
+    }
+    /// Cancels the oldest snapshot for which chunks are kept. Whether any became free by that.
+    fn let_a_snapshot_go(&self) -> Result<bool> {
+        Ok(false)
+    }
     /// Counts dead bytes anew if somebody died who may not have counted all. Whether it did.
     fn recount(&self, me: Actor<'_>) -> Result<bool>;
     /// Evicts every entry of a chunk that the caller has taken, or of a run, as long as that is in the state `seen`. Only who
@@ -132,6 +145,12 @@ impl Pool {
         // The whole pool was cleaned twice: what is dead lies where nobody can use it.
         if effort.cleaned > self.geometry().chunk_count * 2 + 64 {
             return Ok(false);
+        }
+        // As long as chunks are kept for a snapshot, cleaning gains nothing.
+        if let Some(own) = own
+            && own.let_a_snapshot_go()?
+        {
+            return Ok(true);
         }
         loop {
             let wish = Wish {
@@ -256,6 +275,48 @@ impl Pool {
         })
     }
 
+    /// Notes when a chunk of records becomes quiet, on the clock of its object. However late the store comes, it can only let the
+    /// chunk be kept for longer.
+    pub(super) fn note_quiet(&self, chunk: ChunkId) -> Result<()> {
+        let time = match self.known_cleaner(chunk) {
+            Ok(None) => return Ok(()),
+            Ok(Some(cleaner)) => cleaner.quiet_time(),
+            Err(_) => u64::MAX,
+        };
+        // ORDER Relaxed: released by the state, which goes on next.
+        self.descriptor(chunk)?.u64::<{ at::QUIET_SINCE }>().fetch_max(time, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Whether a snapshot needs what is in a chunk that is quiet, or emptied. Behind the fence that pairs with the taking of one.
+    pub(super) fn is_kept_for_snapshot(&self, chunk: ChunkId, seen: State) -> Result<bool> {
+        if !seen.class().is_some_and(Class::has_snapshots) {
+            return Ok(false);
+        }
+        let cleaner = match self.known_cleaner(chunk) {
+            Ok(None) => return Ok(false),
+            Ok(Some(cleaner)) => cleaner,
+            // Left to somebody who can ask.
+            Err(_) => return Ok(true),
+        };
+        let since = match seen.is(Kind::Quiesce) {
+            // ORDER Relaxed: ordered by the state that the caller loaded.
+            true => self.descriptor(chunk)?.u64::<{ at::QUIET_SINCE }>().load(Ordering::Relaxed),
+            false => cleaner.quiet_time(),
+        };
+        cleaner.keeps(since)
+    }
+
+    /// Who knows the object of a chunk; `None` if that is gone, or there is only this one. An error if it cannot be said.
+    fn known_cleaner(&self, chunk: ChunkId) -> Result<Option<Arc<dyn Cleaner>>> {
+        // ORDER Relaxed: written by the owner before the chunk was reachable.
+        let object = self.descriptor(chunk)?.u32::<{ at::OBJECT }>().load(Ordering::Relaxed);
+        match self.relief.get() {
+            Some(relief) => relief.upgrade().ok_or(ErrorCode::Closed)?.cleaner(object),
+            None => Ok(None),
+        }
+    }
+
     /// The cache that evicts and holds most chunks, besides the caller's own object, gives way. Whether one did.
     fn let_give_way(&self, me: Actor<'_>, own: Option<u32>) -> Result<bool> {
         let Some(relief) = self.relief.get().and_then(std::sync::Weak::upgrade) else { return Ok(false) };
@@ -285,7 +346,7 @@ impl Pool {
         if let Some(relief) = self.relief.get().and_then(std::sync::Weak::upgrade) {
             any |= relief.reap();
             for cleaner in relief.cleaners()? {
-                any |= cleaner.recount(me)?;
+                any |= cleaner.recount(me)? | cleaner.let_a_snapshot_go()?;
             }
         }
         self.free_quiet()?;

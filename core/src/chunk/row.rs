@@ -267,6 +267,10 @@ impl Pool {
                 if self.gives_way(chunk)? {
                     return Ok(Cost::Evict(self.live_bytes(chunk)?));
                 }
+                // What a snapshot needs cannot be had.
+                if self.is_kept_for_snapshot(chunk, state)? {
+                    return Ok(Cost::Never);
+                }
                 let known = self.has_relief() || own.map(Cleaner::object) == Some(self.object_of(chunk)?);
                 if known { Cost::Move(self.live_bytes(chunk)?) } else { Cost::Never }
             }
@@ -342,7 +346,7 @@ impl Pool {
             }
             kill_point!("chunk.row.emptied");
         }
-        let pinned = self.pinned(row);
+        let pinned = self.pinned(row)?;
         if pinned.is_some() {
             return Ok(pinned);
         }
@@ -415,8 +419,8 @@ impl Pool {
         KEPT.get() == chunk.0
     }
 
-    /// A chunk of the row that is pinned.
-    fn pinned(&self, row: &Row) -> Option<ChunkId> {
+    /// A chunk of the row that is pinned, or that a snapshot needs.
+    fn pinned(&self, row: &Row) -> Result<Option<ChunkId>> {
         // ORDER SeqCst [pin]: as in `Pool::free_if_unpinned`.
         fence(Ordering::SeqCst);
         let mut pinned = None;
@@ -425,7 +429,13 @@ impl Pool {
                 pinned = Some(ChunkId(chunk));
             }
         });
-        pinned
+        for chunk in row.chunks() {
+            let state = self.state(chunk)?;
+            if state.is(Kind::Evicting) && self.is_kept_for_snapshot(chunk, state)? {
+                return Ok(Some(chunk));
+            }
+        }
+        Ok(pinned)
     }
 
     /// An emptied chunk, of which no pin was seen, becomes the caller's.

@@ -324,6 +324,7 @@ impl Pool {
             descriptor.u64::<{ at::PARENT }>(),
             descriptor.u64::<{ at::CURSOR }>(),
             descriptor.u64::<{ at::FIRST_END }>(),
+            descriptor.u64::<{ at::QUIET_SINCE }>(),
         ] {
             word.store(0, Ordering::Relaxed);
         }

@@ -74,6 +74,7 @@ impl Heir for Inner {
                 }
                 if object.kind == ObjectKind::Store {
                     crate::store::object::inherit(&self.pool, object.offset, thread)?;
+                    crate::store::object::inherit_snapshots(&table, thread);
                 }
             }
         }
@@ -272,6 +273,19 @@ impl crate::store::Host for Inner {
         }
         table::finish_left(self.registry.transaction(me.index)?);
         Ok(())
+    }
+
+    fn process_entry(&self) -> Result<u16> {
+        let mut announcer = self.announcer.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        if let Some(entry) = *announcer {
+            return Ok(entry);
+        }
+        // The calling thread is attached first: then the process is.
+        self.registry.member()?;
+        let most = u32::from(self.registry.thread_entries()) / 2;
+        let entry = self.registry.claim_holder(most)?.ok_or(ErrorCode::TooManySnapshots)?;
+        *announcer = Some(entry);
+        Ok(entry)
     }
 }
 

@@ -76,6 +76,8 @@ pub(crate) struct Inner {
     tellers: Mutex<HashMap<u32, Arc<events::Teller>>>,
     /// What keeps the chunks of this process's views; made with the first.
     holds: OnceLock<chunk::Holds>,
+    /// The entry that owns this process's snapshots; claimed with the first.
+    announcer: Mutex<Option<u16>>,
     /// How channels are looked at when nobody's thread is at work.
     undertaker: Arc<dyn crate::channel::Ground>,
 }
@@ -187,6 +189,7 @@ impl Fabric {
             me: OnceLock::new(),
             tellers: Mutex::default(),
             holds: OnceLock::new(),
+            announcer: Mutex::new(None),
             undertaker: Arc::new(hosts::Undertaker(Arc::clone(&registry), Arc::clone(&pool))),
             segment,
             registry,

@@ -271,6 +271,7 @@ impl Registry {
             let word = entry.u64::<{ field::STATE }>();
             let seen = State::load(word);
             if seen.process() == self.process() && seen.kind() == Some(Kind::Holder) {
+                heir.inherit(index)?;
                 self.free_holder(index)?;
             }
             if seen.process() != self.process() || !matches!(seen.kind(), Some(Kind::Live | Kind::Attaching))

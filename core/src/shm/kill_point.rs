@@ -426,6 +426,18 @@ pub const NAMES: &[&str] = &[
     "store.restore.removing",
     "store.repair.before_aside",
     "store.repair.aside",
+    "table.bury.published",
+    "table.snapshot.before_claim",
+    "table.snapshot.claimed",
+    "table.snapshot.opened",
+    "table.snapshot.before_withdraw",
+    "table.snapshot.withdrawn",
+    "table.snapshot.before_take_over",
+    "table.snapshot.taken_over",
+    "table.snapshot.before_cancel",
+    "table.snapshot.cancelled",
+    "table.snapshot.before_fence",
+    "table.snapshot.fenced",
 ];
 
 /// The place of a name in [`NAMES`]; fails the build for an unknown one.

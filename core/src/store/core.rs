@@ -1,6 +1,6 @@
 //! What the handles and the ticker of one process share: the table, the journal, the shared words.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::layout::{WORDS_LEN, Words};
@@ -22,6 +22,8 @@ pub trait Host: Hands {
     fn end_left(&self, _me: Actor<'_>) -> Result<()> {
         Ok(())
     }
+    /// An entry of the thread table that ends with this process: the owner of its snapshots.
+    fn process_entry(&self) -> Result<u16>;
 }
 
 /// A store as one process has it open.
@@ -37,7 +39,12 @@ pub struct Core {
     pub journal: Option<Journal>,
     pub checkpoint_watch: Watch,
     pub recovery_watch: Watch,
+    /// Durable tombstones that stayed because a snapshot needed what they replaced.
+    pub left: Mutex<Vec<(Vec<u8>, KeyState)>>,
 }
+
+/// Tombstones that a process remembers to take out; those beyond are left to the next checkpoint.
+const LEFT_MAX: usize = 1 << 16;
 
 impl Core {
     /// The pool of the fabric.
@@ -92,6 +99,7 @@ impl Core {
         let me = self.me()?;
         let is_dead = |thread: u16| self.is_dead(thread);
         journal.flush_if_free(control, &Caller { me, is_dead: &is_dead }, self)?;
+        self.drop_left()?;
         if self.checkpoint_is_due()? {
             self.checkpoint()?;
         }
@@ -105,8 +113,23 @@ impl Core {
         // ORDER AcqRel [order-floor]: before the slot is emptied; pairs with the load of whoever inserts into an empty one.
         self.table.floor().fetch_max(state.order, Ordering::AcqRel);
         kill_point!("store.tombstone.before_drop");
-        self.table.drop_tombstone(self.host.actor()?, key, state)?;
+        let gone = self.table.drop_tombstone(self.host.actor()?, key, state)?;
         kill_point!("store.tombstone.dropped");
+        if !gone {
+            let mut left = self.left.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+            if left.len() < LEFT_MAX {
+                left.push((key.to_vec(), *state));
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes out the tombstones that stayed for snapshots, unless they are still needed.
+    pub fn drop_left(&self) -> Result<()> {
+        let left = std::mem::take(&mut *self.left.lock().unwrap_or_else(|poisoned| poisoned.into_inner()));
+        for (key, state) in &left {
+            self.drop_tombstone(key, state)?;
+        }
         Ok(())
     }
 

@@ -20,6 +20,13 @@ pub const WORDS_LEN: usize = 256;
 /// Bytes of a path at most.
 pub const PATH_LEN_MAX: usize = 1024;
 
+// Behind them stand the table's announcements of snapshots.
+const _: () = assert!(
+    cfg!(memora_loom)
+        || crate::table::layout::USER_OFFSET + (WORDS_LEN + PATH_LEN_MAX) as u64
+            <= crate::table::layout::OBJECT_HEADER_BYTES + crate::table::layout::control::SNAPSHOTS
+);
+
 /// What the layout hash of a fabric covers of this layer.
 pub const FACTS: &[u64] = &[
     WORDS_LEN as u64,

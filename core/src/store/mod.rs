@@ -31,6 +31,7 @@
 //! | `backup` | backups while writers go on |
 //! | `tools` | restore, verify and repair of files that no fabric has open |
 //! | `transaction` | several changes as one |
+//! | `snapshot` | the store as it was at one moment |
 //! | `check` | every invariant of a store |
 
 mod backup;
@@ -54,6 +55,7 @@ mod process_tests;
 mod range;
 mod read_range;
 mod recovery;
+mod snapshot;
 #[cfg(all(test, not(memora_loom)))]
 mod tests;
 mod tools;
@@ -86,6 +88,7 @@ pub use crate::journal::salvage::Loss;
 use crate::journal::ticker::Ticker;
 pub use feed::{Change, Feed, FeedFrom, FeedPosition};
 pub use range::RangeIter;
+pub use snapshot::{Snapshot, SnapshotLimits};
 pub use transaction::{TRANSACTION_BYTES_MAX, TRANSACTION_KEYS_MAX, Transaction, retry_conflicts};
 
 /// Bytes of journal that trigger a checkpoint, unless the user says otherwise.
@@ -142,6 +145,10 @@ pub struct StoreStats {
     pub checkpoints: u64,
     /// Whether a failed sync made the store read-only.
     pub poisoned: bool,
+    /// Snapshots that are open.
+    pub snapshots: u64,
+    /// Snapshots that were cancelled, over the life of the store in memory.
+    pub snapshots_cancelled: u64,
 }
 
 struct Shared {
@@ -253,6 +260,7 @@ impl Store {
                 Err(error) if error.code() == ErrorCode::Full && core.journal.is_some() && tries < 2 => {
                     tries += 1;
                     core.flush()?;
+                    core.drop_left()?;
                 }
                 other => break other?,
             }
@@ -426,6 +434,7 @@ impl Store {
         let table = core.table.stats()?;
         let mut stats =
             StoreStats { entries: table.entries, live_bytes: table.live_bytes, ..StoreStats::default() };
+        (stats.snapshots, stats.snapshots_cancelled) = core.table.view_counts();
         if core.journal.is_some() {
             let words = core.words()?;
             let control = words.journal();

@@ -135,6 +135,11 @@ pub fn open(
     Store::new(core, options.durability)
 }
 
+/// What a dead process has announced ends with the entry of the thread table that was its.
+pub fn inherit_snapshots(table: &Table, thread: u16) {
+    table.inherit_views(thread);
+}
+
 /// Frees what a dead thread led, so that nobody waits until its silence is long enough. Repeating it is harmless.
 pub fn inherit(pool: &Pool, object_offset: u64, thread: u16) -> Result<()> {
     let words = Words::at(pool.shm(), object_offset.saturating_add(USER_OFFSET))?;

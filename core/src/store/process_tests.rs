@@ -103,6 +103,10 @@ impl Host for Ring {
     fn enter(&self) -> Result<()> {
         Ok(())
     }
+
+    fn process_entry(&self) -> Result<u16> {
+        Ok(self.actor()?.index)
+    }
 }
 
 impl Hands for Ring {

@@ -18,7 +18,7 @@ const PAGE: usize = 256;
 const SCRUB: usize = 16;
 
 /// The least key behind all that begin with `prefix`; `None` if there is none.
-fn end_of_prefix(prefix: &[u8]) -> Option<Vec<u8>> {
+pub(super) fn end_of_prefix(prefix: &[u8]) -> Option<Vec<u8>> {
     let last = prefix.iter().rposition(|byte| *byte != u8::MAX)?;
     let mut end = prefix[..=last].to_vec();
     end[last] += 1;

@@ -72,6 +72,7 @@ impl Core {
             journal: None,
             checkpoint_watch: Watch::new(),
             recovery_watch: Watch::new(),
+            left: std::sync::Mutex::default(),
         };
         if !opening.writable {
             return if core.is_ready()? {

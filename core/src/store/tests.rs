@@ -29,6 +29,10 @@ impl Host for TestHost {
     fn enter(&self) -> Result<()> {
         Ok(())
     }
+
+    fn process_entry(&self) -> Result<u16> {
+        Ok(self.actor()?.index)
+    }
 }
 
 impl Hands for TestHost {
@@ -49,6 +53,10 @@ struct Elsewhere {
 impl Host for Elsewhere {
     fn enter(&self) -> Result<()> {
         Ok(())
+    }
+
+    fn process_entry(&self) -> Result<u16> {
+        Ok(self.thread)
     }
 }
 

@@ -54,6 +54,18 @@ impl Cleaner for Table {
         Table::give(self, me)
     }
 
+    fn quiet_time(&self) -> u64 {
+        if self.class.is_cache() { 0 } else { Table::quiet_time(self) }
+    }
+
+    fn keeps(&self, quiet_since: u64) -> Result<bool> {
+        self.views_keep(quiet_since)
+    }
+
+    fn let_a_snapshot_go(&self) -> Result<bool> {
+        self.let_a_view_go()
+    }
+
     fn recount(&self, me: Actor<'_>) -> Result<bool> {
         let due = self.counts_are_due(control::RECOUNTED);
         if due {
@@ -341,12 +353,12 @@ impl Table {
             // The journal has the whole chunk, or it would not be cleaned; an insert that finds the key absent takes an order
             // above the floor.
             // ORDER Acquire [order-floor]: raised before.
-            RecordClass::Memory => {
-                Ok(head.is_tombstone() || (head.expiry != 0 && head.expiry <= self.now_ms()))
-            }
-            RecordClass::Store if head.is_tombstone() => {
-                Ok(self.order_at(offset)? <= self.floor().load(Ordering::Acquire))
-            }
+            RecordClass::Memory => Ok((head.is_tombstone()
+                || (head.expiry != 0 && head.expiry <= self.now_ms()))
+                && !self.is_needed_by_views(offset, head)?),
+            RecordClass::Store if head.is_tombstone() => Ok(self.order_at(offset)?
+                <= self.floor().load(Ordering::Acquire)
+                && !self.is_needed_by_views(offset, head)?),
             RecordClass::Store => Ok(false),
         }
     }
@@ -362,6 +374,7 @@ impl Table {
         bytes: u64,
     ) -> Result<(ChunkId, u64)> {
         self.expire_some(me)?;
+        self.bound_views()?;
         if self.evicts {
             return self.make_room_by_evicting(me, class, need, bytes);
         }

@@ -185,6 +185,8 @@ impl Table {
             return Ok(());
         }
         let fits = || Ok(self.sum(control::LIVE) + bytes <= self.capacity(true)?);
+        // Deletions may be in the way that stay for snapshots.
+        self.let_all_views_go();
         if self.expire_until(me, fits)? && fits()? {
             return Ok(());
         }

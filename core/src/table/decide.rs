@@ -80,9 +80,15 @@ impl Table {
         })
     }
 
-    /// Whether the record at `offset` is the state before that at `later`, which is not stamped yet.
+    /// Whether the record at `offset` is the state before that at `later`, which is not stamped yet: a transaction may take that
+    /// back, and a snapshot that is taken before it gets its stamp goes behind it.
     pub(super) fn is_before(&self, offset: u64, later: u64) -> bool {
-        self.class.has_stamps() && self.counted(later).is_ok_and(|counted| counted == Some(offset))
+        let unstamped = || -> Result<bool> {
+            // ORDER Acquire [stamp]: as in `what_counts`.
+            let stamp = Stamp::of(self.stamp_word(later)?.load(Ordering::Acquire));
+            Ok(!matches!(stamp, Stamp::Since(_)) && self.before(later)? == offset)
+        };
+        self.class.has_stamps() && unstamped().unwrap_or(false)
     }
 
     /// The record that the table's counts are about where a slot names the one at `offset`: that before it, or none, as long as it

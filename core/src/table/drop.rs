@@ -76,7 +76,7 @@ impl Table {
     }
 
     /// Unlinks a record that nobody is shown any more, if it is still linked. False: what no transaction has decided yet, or what
-    /// stands behind that, is left to the next round.
+    /// stands behind that, or a snapshot needs, is left to the next round.
     pub(super) fn drop_hidden(&self, me: Actor<'_>, walked: &Walked, hash: u64) -> Result<bool> {
         let (_, entry) = self.entry(hash)?;
         let span = self.index_span(entry)?;
@@ -84,6 +84,9 @@ impl Table {
             return Ok(!self.is_shielded(me, span, hash, walked.offset)?);
         };
         if !self.settle_owner(me, &owner)? {
+            return Ok(false);
+        }
+        if self.is_needed_by_views(walked.offset, &walked.head)? {
             return Ok(false);
         }
         self.drop_record(me, walked, hash, &owner, Gone::Expired)?;

@@ -15,6 +15,7 @@
 use super::action::Current;
 use super::decide::{Counts, Teller};
 use super::lookup::Found;
+use super::slot::Slot;
 use super::stamp::{Decision, Phase, Reference, Stamp};
 use super::{Action, Table, Update, too_many_tries};
 use crate::chunk::layout::at as descriptor_at;
@@ -362,7 +363,10 @@ impl Table {
                 }
                 self.end_committed(me, begun.reference, intent, seen.time())?;
                 if intent.deletes && !self.class.is_journaled() {
-                    self.drop_deletion(me, intent)?;
+                    let mut entered = None;
+                    if let Some(owner) = self.owner_of(me, intent.hash, intent.offset, &mut entered)? {
+                        self.drop_deletion(me, owner.slot, owner.word, true)?;
+                    }
                 }
             } else {
                 self.end_aborted(me, intent.hash, intent.offset)?;
@@ -394,22 +398,36 @@ impl Table {
         self.make_count(me, intent.offset, reference, time, Teller::Owner)
     }
 
-    /// Unlinks a committed deletion, which no journal has to hear of.
-    fn drop_deletion(&self, me: Actor<'_>, intent: &Intent) -> Result<()> {
-        let mut entered = None;
-        let Some(owner) = self.owner_of(me, intent.hash, intent.offset, &mut entered)? else { return Ok(()) };
-        let (head, dead) =
-            (record::head_at(self.pool.shm(), intent.offset)?, self.dead_token(intent.offset)?);
-        let young = self.is_young(intent.offset)?;
-        self.note_leaving(intent.offset)?;
-        let key = self.key_to_note(intent.offset, &head)?;
+    /// Unlinks a deletion that counts, and that no journal has to hear of, unless a snapshot needs what it replaced: then it goes
+    /// later, with what has expired. `remember`: its key is to leave the tree.
+    pub(super) fn drop_deletion(
+        &self,
+        me: Actor<'_>,
+        slot: &AtomicU64,
+        word: Slot,
+        remember: bool,
+    ) -> Result<()> {
+        let offset = word.offset();
+        let Some(chunk) = self.pool.geometry().chunk_of(offset) else { return Ok(()) };
+        let _pin = Guard::pin(me, chunk)?;
+        // ORDER Acquire [slot]: the second look of the pin.
+        if slot.load(Ordering::Acquire) != word.0 {
+            return Ok(());
+        }
+        let (head, dead) = (record::head_at(self.pool.shm(), offset)?, self.dead_token(offset)?);
+        let young = self.is_young(offset)?;
+        if self.is_needed_by_views(offset, &head)? {
+            return Ok(());
+        }
+        self.note_leaving(offset)?;
+        let key = if remember { self.key_to_note(offset, &head)? } else { None };
         kill_point!("table.intent.before_drop");
         // DIES BEFORE: the cleaner does it. DIES AFTER: the bytes are not counted dead.
         // ORDER AcqRel [slot]: as every unlinking. A failure means that the key has a new state.
-        let next = owner.word.unlink();
-        if owner.slot.compare_exchange(owner.word.0, next.0, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+        let next = word.unlink();
+        if slot.compare_exchange(word.0, next.0, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
             self.pool.add_dead(dead.0, dead.1, head.bytes(self.header))?;
-            self.count_record(me, &head, intent.offset, -(head.bytes(self.header) as i64), 0);
+            self.count_record(me, &head, offset, -(head.bytes(self.header) as i64), 0);
             self.count_small(-i64::from(young));
             self.forget_later(key);
         }

@@ -22,6 +22,7 @@
 //! 1280 free for the object that uses the table, up to 3840 (a store's leader, terms, marks; a cache's leases)
 //! 2304 cache: ages u64 x 2 {milliseconds + 1}: moving means of how old evicted entries were, small and main; 0 = none yet
 //! 2320 cache: unsent u64  events that could not be sent
+//! 2560 store: announcements of snapshots, see `announce`
 //! 3840 directory 2^D x u64  {index chunk 36 | generation 20 | local depth 6 | state 2}, lowest bits first; state 1 = in use
 //!
 //! aux area of a cache, at the next multiple of 64 behind the directory
@@ -46,7 +47,8 @@ use crate::shm::{Block, Span};
 /// Bytes of the header that every object begins with.
 pub const OBJECT_HEADER_BYTES: u64 = 256;
 /// Bytes of the control area in front of the directory, the object's header included. Models have no user part.
-pub const DIRECTORY_OFFSET: u64 = if cfg!(memora_loom) { USER_OFFSET } else { OBJECT_HEADER_BYTES + 3840 };
+pub const DIRECTORY_OFFSET: u64 =
+    if cfg!(memora_loom) { USER_OFFSET + 128 } else { OBJECT_HEADER_BYTES + 3840 };
 /// The part of the control area that the object above may use, from the start of its header.
 pub const USER_OFFSET: u64 = OBJECT_HEADER_BYTES + (control::STRIPES + 64 * STRIPE_COUNT) as u64;
 /// Stripes of the counts. Models, whose number of steps counts, have few of everything.
@@ -81,6 +83,9 @@ pub mod control {
     pub const FLOOR: usize = 192;
     pub const TIME: usize = 200;
     pub const STRIPES: usize = 256;
+    /// Of a store.
+    pub const SNAPSHOTS: u64 =
+        if cfg!(memora_loom) { super::USER_OFFSET - super::OBJECT_HEADER_BYTES } else { 2560 };
     /// Of a cache; models have none.
     pub const AGES: u64 = 2304;
     pub const UNSENT: u64 = 2320;
@@ -110,6 +115,8 @@ pub mod bucket {
 }
 
 const _: () = assert!(SLOT_COUNT * 8 <= bucket::FREQUENCY && bucket::LOCK + 4 == BUCKET_BYTES as usize);
+const _: () =
+    assert!(OBJECT_HEADER_BYTES + control::SNAPSHOTS + super::announce::AREA_BYTES <= DIRECTORY_OFFSET);
 const _: () = assert!(cfg!(memora_loom) || USER_OFFSET == OBJECT_HEADER_BYTES + 1280);
 
 /// Bucket flag: a key homed here was put into the stash.
@@ -295,6 +302,10 @@ pub const FACTS: &[u64] = &[
     control::AGES,
     control::UNSENT,
     option::TRANSACTIONS,
+    control::SNAPSHOTS,
+    super::announce::ENTRY_BYTES,
+    super::announce::SNAPSHOTS_MAX,
+    super::announce::AREA_BYTES,
 ];
 
 #[cfg(test)]

@@ -30,6 +30,11 @@ pub(super) enum Attempt<T> {
     Split,
 }
 
+/// Reads the record that a slot names, or its child in a split.
+pub(super) trait Look: FnMut(&AtomicU64, Slot, Slot) -> Result<Attempt<Option<Head>>> {}
+
+impl<F: FnMut(&AtomicU64, Slot, Slot) -> Result<Attempt<Option<Head>>>> Look for F {}
+
 /// A slot that was found with a record of the key.
 pub(super) struct Found<'a> {
     pub slot: &'a AtomicU64,
@@ -87,12 +92,19 @@ impl Table {
         key: &[u8],
         copy: &mut impl FnMut(&Head, Span<'_>) -> Result<()>,
     ) -> Result<Option<Head>> {
+        self.read_with(hash, &mut |slot, word, expected| self.read_record(slot, word, expected, key, copy))
+    }
+
+    /// Reads what `look` takes for the record of the key with this hash. It gets a slot, the word that names the record, and that
+    /// which the slot must hold then; it answers as `read_record`.
+    #[inline]
+    pub(super) fn read_with(&self, hash: u64, look: &mut impl Look) -> Result<Option<Head>> {
         for _ in 0..TRIES {
-            match self.read_once(hash, key, copy)? {
+            match self.read_once(hash, look)? {
                 Attempt::Done(answer) => return Ok(answer),
                 Attempt::Again => {}
                 Attempt::Split => {
-                    if let Attempt::Done(answer) = self.read_split(hash, key, copy)? {
+                    if let Attempt::Done(answer) = self.read_split(hash, look)? {
                         return Ok(answer);
                     }
                 }
@@ -103,17 +115,12 @@ impl Table {
     }
 
     #[inline]
-    fn read_once(
-        &self,
-        hash: u64,
-        key: &[u8],
-        copy: &mut impl FnMut(&Head, Span<'_>) -> Result<()>,
-    ) -> Result<Attempt<Option<Head>>> {
+    fn read_once(&self, hash: u64, look: &mut impl Look) -> Result<Attempt<Option<Head>>> {
         let (index, entry) = self.entry(hash)?;
         let span = self.index_span(entry)?;
         let home = bucket_of(span, self.shape.home(hash))?;
         let still = || self.directory_word(index).map(|word| word.load(Ordering::Relaxed) == entry.0);
-        let mut look = |bucket: Bucket<'_>| self.read_bucket(bucket, hash, key, copy);
+        let mut look = |bucket: Bucket<'_>| self.read_bucket(bucket, hash, look);
         let mut answer = look(home)?;
         if let Attempt::Done(None) = answer {
             answer = self.rest_of_key(span, home, hash, &mut look)?;
@@ -167,8 +174,7 @@ impl Table {
         &self,
         bucket: Bucket<'_>,
         hash: u64,
-        key: &[u8],
-        copy: &mut impl FnMut(&Head, Span<'_>) -> Result<()>,
+        look: &mut impl Look,
     ) -> Result<Attempt<Option<Head>>> {
         let wanted = Slot::wanted(tag_of(hash));
         for number in 0..SLOT_COUNT {
@@ -176,7 +182,7 @@ impl Table {
             // ORDER Acquire [slot]: the record that the word names is whole.
             let word = Slot(slot.load(Ordering::Acquire));
             if word.matches(wanted) {
-                match self.read_record(slot, word, word, key, copy)? {
+                match look(slot, word, word)? {
                     Attempt::Done(None) => {}
                     other => {
                         if self.notes_reads && matches!(other, Attempt::Done(_)) {
@@ -250,12 +256,7 @@ impl Table {
     /// Reads while the index chunk is being split: first the old buckets, whose frozen slots count as long as the child's
     /// slot is virgin, then the child's. Entries only ever move from old to child, so none is missed.
     #[cold]
-    fn read_split(
-        &self,
-        hash: u64,
-        key: &[u8],
-        copy: &mut impl FnMut(&Head, Span<'_>) -> Result<()>,
-    ) -> Result<Attempt<Option<Head>>> {
+    fn read_split(&self, hash: u64, look: &mut impl Look) -> Result<Attempt<Option<Head>>> {
         let (index, entry) = self.entry(hash)?;
         let span = self.index_span(entry)?;
         let Some(child) = self.child_span(entry, hash)? else { return Ok(Attempt::Again) };
@@ -270,10 +271,8 @@ impl Table {
                     continue;
                 }
                 let found = match word.kind() {
-                    SlotKind::Record => self.read_record(slot, word, word, key, copy)?,
-                    SlotKind::Frozen => {
-                        self.read_record(new.u64_at::<0>(slot_number), word, Slot::VIRGIN, key, copy)?
-                    }
+                    SlotKind::Record => look(slot, word, word)?,
+                    SlotKind::Frozen => look(new.u64_at::<0>(slot_number), word, Slot::VIRGIN)?,
                     _ => continue,
                 };
                 match found {
@@ -289,7 +288,7 @@ impl Table {
         }
         if let Attempt::Done(None) = answer {
             for number in self.shape.candidates(hash) {
-                answer = self.read_bucket(bucket_of(child, number)?, hash, key, copy)?;
+                answer = self.read_bucket(bucket_of(child, number)?, hash, look)?;
                 if !matches!(answer, Attempt::Done(None)) {
                     break;
                 }

@@ -33,6 +33,8 @@
 //! | `stamp` | when a state of a store began to count |
 //! | `decide` | states whose transaction is not decided: reading past them, deciding for who does not |
 //! | `intent` | the states of a transaction: putting them in place, proving what was read, making them count |
+//! | `announce` | which times of a store are still read |
+//! | `snapshot` | reading a store as it was |
 //! | `entry` | what users see of an entry |
 //! | `scan` | all entries, in an order that splits do not disturb |
 //! | `state` | what a store needs: states with their order, tombstones |
@@ -62,6 +64,7 @@
 
 mod action;
 mod advisor;
+mod announce;
 mod check;
 mod clean;
 mod count;
@@ -90,6 +93,9 @@ mod queue;
 mod quick;
 mod scan;
 mod slot;
+mod snapshot;
+#[cfg(all(test, memora_loom))]
+mod snapshot_interleavings;
 mod split;
 mod stamp;
 mod state;
@@ -118,6 +124,7 @@ pub use intent::{Begun, Intent, Sighting, finish_left};
 pub use lease::{Asked, End};
 pub use observe::{EventKind, Observer};
 pub use ordered::{Cursor, Direction, Keys};
+pub use snapshot::View;
 pub use stamp::Reference;
 pub use state::{Cut, KeyState};
 pub use stats::{ChunkStates, Count, Counts};
@@ -127,7 +134,7 @@ use crate::chunk::record::{EXTENDED_BYTES, HEADER_BYTES};
 use crate::chunk::{Account, Actor, ChunkId, Class, Pool};
 use crate::error::{Error, ErrorCode, Result};
 use crate::limits::{KEY_LEN_MAX, STORE_KEY_REST, VALUE_LEN_MAX};
-use crate::shm::atomic::{AtomicU64, Ordering};
+use crate::shm::atomic::{AtomicU32, AtomicU64, Ordering};
 use crate::shm::{Shm, Span};
 use crate::tree::{self, Tree};
 use hash::Hasher;
@@ -140,7 +147,7 @@ pub enum RecordClass {
     Cache,
     /// 48 B header with the order of the state and its stamp; deletes are tombstones, which the journal hears of.
     Store,
-    /// The same header, but there is no journal: deletes unlink.
+    /// The same header, but there is no journal: a deletion is a tombstone only as long as a snapshot may need it.
     Memory,
     /// As `Cache`, but with the extended header: transactions may change it.
     Stamped,
@@ -243,6 +250,8 @@ pub struct Table {
     /// The keys in order, if the table has them.
     tree: Option<Tree>,
     gone: ordered::Gone,
+    /// The change of the pool at which this process last looked how much is kept for snapshots: private.
+    views_bounded: AtomicU32,
 }
 
 /// Who finds the calling thread's entry for a reader that meets a state without its stamp.
@@ -462,6 +471,7 @@ impl Table {
             hands: OnceLock::new(),
             tree,
             gone: ordered::Gone::default(),
+            views_bounded: AtomicU32::new(0),
             shm: Arc::clone(pool.shared_shm()),
             arena: pool.geometry().arena_offset,
             chunk_shift: pool.geometry().chunk_bytes.trailing_zeros(),

@@ -6,13 +6,22 @@
 use super::decide::Counts;
 use super::layout::{Entry, SLOT_COUNT, bucket_of};
 use super::slot::{Slot, SlotKind};
-use super::{KeyState, Table, too_many_tries};
+use super::snapshot::Seen;
+use super::{KeyState, Table, View, too_many_tries};
+use crate::chunk::Actor;
 use crate::chunk::record::{self, Head};
 use crate::error::Result;
 use crate::shm::atomic::{AtomicU64, Ordering, fence};
 
 /// Bits of a cursor for the directory index.
 const INDEX_BITS: u32 = 32;
+
+/// A snapshot, and who reads it.
+#[derive(Clone, Copy)]
+pub(super) struct Viewed<'a> {
+    pub me: Actor<'a>,
+    pub view: &'a View,
+}
 
 impl Table {
     /// Gives at least one and about `limit` entries, beginning at `cursor` (0 at first); returns the next cursor, 0 at the
@@ -23,7 +32,7 @@ impl Table {
         limit: usize,
         mut visit: impl FnMut(&[u8], &Head, &[u8]) -> Result<()>,
     ) -> Result<u64> {
-        self.scan_records(cursor, limit, &mut |record| {
+        self.scan_records(cursor, limit, None, &mut |record| {
             let head = &record.head;
             let over = head.expiry != 0 && head.expiry <= self.now_ms();
             if !head.is_tombstone() && !over && !self.is_flushed(head, record.offset) {
@@ -40,15 +49,17 @@ impl Table {
         limit: usize,
         visit: &mut dyn FnMut(&[u8], &[u8], &KeyState) -> Result<()>,
     ) -> Result<u64> {
-        self.scan_records(cursor, limit, &mut |record| {
+        self.scan_records(cursor, limit, None, &mut |record| {
             visit(&record.key, &record.value, &KeyState::new(record.offset, &record.head, record.order))
         })
     }
 
-    fn scan_records(
+    /// All records that count, or those that a snapshot sees.
+    pub(super) fn scan_records(
         &self,
         cursor: u64,
         limit: usize,
+        viewed: Option<Viewed<'_>>,
         visit: &mut dyn FnMut(&Copied) -> Result<()>,
     ) -> Result<u64> {
         let start = cursor.saturating_sub(1);
@@ -60,7 +71,10 @@ impl Table {
                 if given >= limit.max(1) {
                     return Ok((number << INDEX_BITS | index) + 1);
                 }
-                index = self.collect_bucket(number, index, &mut entries)?;
+                index = self.collect_bucket(number, index, viewed, &mut entries)?;
+                if let Some(viewed) = viewed {
+                    self.check_view(viewed.view)?;
+                }
                 given += entries.len();
                 for record in &entries {
                     visit(record)?;
@@ -73,7 +87,13 @@ impl Table {
     }
 
     /// Collects the entries of one bucket and returns the directory index behind its chunk.
-    fn collect_bucket(&self, number: u64, index: u64, entries: &mut Vec<Copied>) -> Result<u64> {
+    fn collect_bucket(
+        &self,
+        number: u64,
+        index: u64,
+        viewed: Option<Viewed<'_>>,
+        entries: &mut Vec<Copied>,
+    ) -> Result<u64> {
         for _ in 0..1000 {
             entries.clear();
             // ORDER Acquire [directory]: as in `Table::entry`.
@@ -89,8 +109,8 @@ impl Table {
             for slot_number in 0..SLOT_COUNT {
                 let in_children: Vec<_> =
                     children.iter().map(|child| child.u64_at::<0>(slot_number)).collect();
-                outcome =
-                    outcome.and(self.collect_slot(bucket.u64_at::<0>(slot_number), &in_children, entries));
+                let slot = bucket.u64_at::<0>(slot_number);
+                outcome = outcome.and(self.collect_slot(slot, &in_children, viewed, entries));
             }
             // ORDER Acquire [chunk-reuse]: if the index chunk was reused, the entry is seen to have changed.
             fence(Ordering::Acquire);
@@ -114,6 +134,7 @@ impl Table {
         &self,
         old: &AtomicU64,
         children: &[&AtomicU64],
+        viewed: Option<Viewed<'_>>,
         entries: &mut Vec<Copied>,
     ) -> Result<()> {
         for _ in 0..1000 {
@@ -125,6 +146,14 @@ impl Table {
             });
             let (slot, word) = moved.unwrap_or((old, old_word));
             if word.kind() == SlotKind::Empty || word.offset() == 0 {
+                return Ok(());
+            }
+            if let Some(Viewed { me, view }) = viewed {
+                match self.state_in(me, view, slot, word, word.offset())? {
+                    Seen::At(offset) => entries.push(self.copy_record(offset)?),
+                    Seen::Nothing => {}
+                    Seen::Again => continue,
+                }
                 return Ok(());
             }
             let counts = self.what_counts(slot, if moved.is_some() { word } else { old_word }, word.offset());
@@ -169,10 +198,10 @@ impl Table {
 }
 
 /// A record, copied.
-struct Copied {
-    key: Vec<u8>,
-    head: Head,
-    value: Vec<u8>,
+pub(super) struct Copied {
+    pub key: Vec<u8>,
+    pub head: Head,
+    pub value: Vec<u8>,
     offset: u64,
     order: u64,
 }

@@ -203,14 +203,15 @@ impl Table {
         ))
     }
 
-    /// Unlinks a tombstone if it is still the state of the key. The floor must be at its order before.
-    pub fn drop_tombstone(&self, me: Actor<'_>, key: &[u8], state: &KeyState) -> Result<()> {
+    /// Unlinks a tombstone if it is still the state of the key. The floor must be at its order before. False: it stays, because a
+    /// snapshot needs what it replaced.
+    pub fn drop_tombstone(&self, me: Actor<'_>, key: &[u8], state: &KeyState) -> Result<bool> {
         self.unlink_state(me, key, &mut |head| head.id == state.id && head.is_tombstone())
     }
 
     /// Unlinks the state of a key, whatever it is, if its record still has this id: for a recovery that begins again.
     pub fn forget(&self, me: Actor<'_>, key: &[u8], id: u64) -> Result<()> {
-        self.unlink_state(me, key, &mut |head| head.id == id)
+        self.unlink_state(me, key, &mut |head| head.id == id).map(|_| ())
     }
 
     fn unlink_state(
@@ -218,10 +219,16 @@ impl Table {
         me: Actor<'_>,
         key: &[u8],
         condition: &mut dyn FnMut(&Head) -> bool,
-    ) -> Result<()> {
+    ) -> Result<bool> {
+        let mut needed = false;
         let unlinked = self.with_slot(me, key, &mut |found| {
+            needed = false;
             let Some(found) = found else { return Ok(Some(false)) };
             if !condition(&found.head) || found.word.kind() != SlotKind::Record {
+                return Ok(if self.unchanged(&found) { Some(false) } else { None });
+            }
+            needed = found.head.is_tombstone() && self.is_needed_by_views(found.offset, &found.head)?;
+            if needed {
                 return Ok(if self.unchanged(&found) { Some(false) } else { None });
             }
             let dead = self.dead_token(found.offset)?;
@@ -236,7 +243,10 @@ impl Table {
             self.count(me, -(bytes as i64), -i64::from(!found.head.is_tombstone()));
             Ok(Some(true))
         })?;
-        if unlinked { self.leave_tree(me, key) } else { Ok(()) }
+        if unlinked {
+            self.leave_tree(me, key)?;
+        }
+        Ok(!needed)
     }
 
     /// Deletes an entry whose time is over, if it is still the one with this id: as every deletion, by a tombstone.

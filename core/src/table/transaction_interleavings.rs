@@ -15,12 +15,12 @@ use super::*;
 use crate::chunk::Need;
 use crate::chunk::testing::Stage;
 
-const OBJECT: u32 = 5;
+pub(super) const OBJECT: u32 = 5;
 const CHUNK_BYTES: u64 = 256;
 const CHUNKS: u32 = 20;
 
 /// Interleavings with so many preemptions, or those that a third of a minute allows.
-fn model(preemptions: usize, check: impl Fn() + Sync + Send + 'static) {
+pub(super) fn model(preemptions: usize, check: impl Fn() + Sync + Send + 'static) {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = Some(preemptions);
     builder.max_branches = 50_000;
@@ -41,13 +41,18 @@ impl Hands for Seat {
 }
 
 /// A thread with a table of its own process.
-struct Party {
+pub(super) struct Party {
     seat: Arc<Seat>,
-    table: Table,
+    pub(super) table: Table,
 }
 
 /// The parties of a store in which both keys have the value 1.
 fn parties<const N: usize>() -> [Party; N] {
+    parties_of(RecordClass::Store)
+}
+
+/// The same, of a store with or without files.
+pub(super) fn parties_of<const N: usize>(kind: RecordClass) -> [Party; N] {
     let threads = N as u16;
     let (stage, pool) = Stage::pool(threads, CHUNKS, CHUNK_BYTES);
     let me = stage.actor(1);
@@ -56,14 +61,14 @@ fn parties<const N: usize>() -> [Party; N] {
     let first = pool.allocate_run(me, Class::Control, OBJECT, count, Need::Clean).unwrap();
     stage.touch(pool.geometry(), &[pool.geometry().chunk_offset(ChunkId(first.0 + count - 1))]);
     let run = pool.run_span(first, count).unwrap();
-    initialise(&pool, run, RecordClass::Store, 42, &options).unwrap();
+    initialise(&pool, run, kind, 42, &options).unwrap();
     pool.settle(me, first).unwrap();
     for index in 1..=threads {
-        pool.next_chunk(stage.actor(index), Class::Store, OBJECT, Need::Clean).unwrap();
+        pool.next_chunk(stage.actor(index), kind.class(), OBJECT, Need::Clean).unwrap();
     }
     let offset = run.offset();
     let parties = std::array::from_fn(|number| {
-        let table = Table::open(pool.clone(), OBJECT, offset, RecordClass::Store, Arc::new(|| 1)).unwrap();
+        let table = Table::open(pool.clone(), OBJECT, offset, kind, Arc::new(|| 1)).unwrap();
         let seat = Arc::new(Seat { stage: stage.clone(), index: number as u16 + 1 });
         let hands: Arc<dyn Hands> = seat.clone();
         table.set_hands(Arc::downgrade(&hands));
@@ -77,24 +82,24 @@ fn parties<const N: usize>() -> [Party; N] {
 }
 
 /// What a transaction came to.
-struct Outcome {
-    committed: bool,
+pub(super) struct Outcome {
+    pub(super) committed: bool,
     saw: Vec<u8>,
 }
 
 impl Party {
-    fn me(&self) -> Actor<'_> {
+    pub(super) fn me(&self) -> Actor<'_> {
         self.seat.stage.actor(self.seat.index)
     }
 
-    fn put(&self, key: &[u8], value: u8) {
+    pub(super) fn put(&self, key: &[u8], value: u8) {
         let bytes = [value; 16];
         let update = Update { value: Value::Bytes(&bytes), expiry: 0, client: 0, marks: 0, id: 0 };
         self.table.update(self.me(), key, |_| Ok(Action::Put(update))).unwrap();
     }
 
     /// The first byte of a value; 0 for none.
-    fn get(&self, key: &[u8]) -> u8 {
+    pub(super) fn get(&self, key: &[u8]) -> u8 {
         let mut found = [0; 16];
         let head = self.table.read(key, |_, value| value.copy_out(0, &mut found)).unwrap();
         if head.is_some() { found[0] } else { 0 }
@@ -121,7 +126,7 @@ impl Party {
     }
 
     /// As the store commits: what is written may depend on what was read.
-    fn transact<const R: usize, const W: usize>(
+    pub(super) fn transact<const R: usize, const W: usize>(
         &self,
         reads: [&[u8]; R],
         writes: impl FnOnce(&[u8]) -> [(&'static [u8], u8); W],

@@ -10,7 +10,7 @@ use super::lease::Owner;
 use super::lookup::{Attempt, Found};
 use super::slot::tag_of;
 use super::stamp::{self, Reference};
-use super::{Count, EventKind, Table, too_many_tries};
+use super::{Count, EventKind, RecordClass, Table, too_many_tries};
 use crate::chunk::record::{self, Head, TOMBSTONE, record_bytes};
 use crate::chunk::{Actor, Appended, Class, Extension, Need};
 use crate::error::{Error, ErrorCode, Result};
@@ -54,10 +54,6 @@ enum Origin {
 }
 
 impl<'v> Draft<'v> {
-    fn tombstone(key: &[u8]) -> Self {
-        Draft::lease(key, &[])
-    }
-
     /// Whether a transaction decides about it.
     fn is_decided_later(&self) -> bool {
         matches!(self.origin, Origin::Transaction(_))
@@ -281,7 +277,7 @@ impl Table {
                 Action::Keep | Action::Remove | Action::Revise(_) => return Ok(Attempt::Done(Outcome::Kept)),
                 Action::Put(update) => self.draft(me, key, &update, None, &mut scratch)?,
                 Action::Lease(owner) => Draft::lease(key, owner),
-                Action::Bury => Draft::tombstone(key),
+                Action::Bury => self.tombstone(key),
             };
             let draft = Draft { origin: sight.origin(), ..draft };
             let Some(coming) = self.append_new(me, hash, key, &draft, epoch)? else {
@@ -305,11 +301,16 @@ impl Table {
         };
         let present = visible.then_some(&found);
         let draft = match action {
-            Action::Remove if self.unlinks() && sight.origin() == Origin::Operation => {
+            Action::Remove if self.class.is_cache() && sight.origin() == Origin::Operation => {
                 return self.unlink(me, hash, key, found, visible);
             }
-            Action::Remove if shown => Ok(Draft::tombstone(key)),
-            Action::Bury => Ok(Draft::tombstone(key)),
+            Action::Remove
+                if visible && self.class == RecordClass::Memory && sight.origin() == Origin::Operation =>
+            {
+                return self.bury(me, hash, key, &found, epoch);
+            }
+            Action::Remove if shown => Ok(self.tombstone(key)),
+            Action::Bury => Ok(self.tombstone(key)),
             Action::Put(update) => self.draft(me, key, &update, present, &mut scratch),
             Action::Lease(owner) => Ok(Draft::lease(key, owner)),
             Action::Revise(revision) if visible => self.revised(me, key, &found, &revision, &mut scratch),
@@ -343,9 +344,29 @@ impl Table {
         Ok(())
     }
 
-    /// Whether deleting takes the record out at once: there are no files that must hear of it.
-    fn unlinks(&self) -> bool {
-        !self.class.is_journaled()
+    /// The draft of a deletion. Without files nothing but a snapshot needs one: it has expired, so it goes with what has.
+    fn tombstone<'d>(&self, key: &[u8]) -> Draft<'d> {
+        let mut draft = Draft::lease(key, &[]);
+        draft.head.expiry = u64::from(self.class == RecordClass::Memory);
+        draft
+    }
+
+    /// Deletes an entry of a store without files: by a tombstone, which goes at once unless a snapshot may need what it replaced.
+    fn bury(
+        &self,
+        me: Actor<'_>,
+        hash: u64,
+        key: &[u8],
+        found: &Found<'_>,
+        epoch: Epoch,
+    ) -> Result<Attempt<Outcome>> {
+        let draft = self.tombstone(key);
+        let done = self.replace(me, hash, key, (found, Seen::Entry), &draft, epoch)?;
+        let Attempt::Done(Outcome::Changed(changed)) = done else { return Ok(done) };
+        kill_point!("table.bury.published");
+        let word = found.word.publish(tag_of(hash), changed.offset);
+        self.drop_deletion(me, found.slot, word, false)?;
+        Ok(Attempt::Done(Outcome::Changed(Changed { id: 0, ..changed })))
     }
 
     /// Publishes a tombstone in the slot of an entry. False: somebody changed it.
@@ -356,7 +377,7 @@ impl Table {
         key: &[u8],
         found: &Found<'_>,
     ) -> Result<bool> {
-        let draft = Draft::tombstone(key);
+        let draft = self.tombstone(key);
         Ok(matches!(
             self.replace(me, hash, key, (found, Seen::Any), &draft, self.epoch()?)?,
             Attempt::Done(_)
@@ -589,12 +610,11 @@ impl Table {
             // ORDER Acquire [order-floor]: as in `insert_held`.
             (_, None) => self.floor().load(Ordering::Acquire).saturating_add(1),
         };
+        let prev = old.map_or(0, |old| old.offset);
         Ok(Some(match draft.origin {
-            Origin::Operation => Extension { order, prev: 0, stamp: stamp::PENDING },
+            Origin::Operation => Extension { order, prev, stamp: stamp::PENDING },
             Origin::Files(_) => Extension { order, prev: 0, stamp: stamp::RESTORED },
-            Origin::Transaction(reference) => {
-                Extension { order, prev: old.map_or(0, |old| old.offset), stamp: reference.0 }
-            }
+            Origin::Transaction(reference) => Extension { order, prev, stamp: reference.0 },
         }))
     }
 
@@ -689,7 +709,7 @@ impl Table {
         Ok(Attempt::Done(Outcome::Changed(changed)))
     }
 
-    /// Unlinks the record in a slot. `visible` says whether it counts as a change for the caller.
+    /// Unlinks the record in a slot of a cache. `visible` says whether it counts as a change for the caller.
     fn unlink(
         &self,
         me: Actor<'_>,

@@ -1,7 +1,7 @@
 //! Every named kill point, killed and frozen in a real process: the survivors go on at once, what was acknowledged is there, and the
 //! fabric passes its own check; a frozen victim then goes on as if nothing had happened.
 //!
-//! Fifteen scenarios reach the points: `cache`, `evict`, `store`, `store files` (backup, restore, repair), `ordered`, `transactions`, `channel`, `parcel`, `queue`, `log`, `log files`, `signal`, `service`, `fabric` (creation, attaching, objects) and `heir` (taking over from the dead
+//! Sixteen scenarios reach the points: `cache`, `evict`, `store`, `store files` (backup, restore, repair), `ordered`, `transactions`, `snapshots`, `channel`, `parcel`, `queue`, `log`, `log files`, `signal`, `service`, `fabric` (creation, attaching, objects) and `heir` (taking over from the dead
 //! and from the stopped). A scenario is a random mix of everything that its objects can do, so a new kill point is covered when it is named.
 //!
 //! `MEMORA_KILL_ONLY=text` narrows a run to the points whose names contain the text, and tries more of their occurrences.
@@ -18,6 +18,7 @@ mod parcel;
 mod queue;
 mod service;
 mod signal;
+mod snapshots;
 mod store;
 mod store_files;
 mod transactions;
@@ -68,6 +69,9 @@ fn entry() {
         "ordered" => ordered::victim(&place),
         "transactions" => transactions::victim(&place),
         "halfway" => transactions::halfway(&place),
+        "snapshots" => snapshots::victim(&place),
+        "moving" => snapshots::moving(&place),
+        "keeping" => snapshots::keeping(&place),
         "inserter" => heir::insert(&place, "inserter"),
         "corpse" => fabric::corpse(&place),
         other => panic!("unknown role {other}"),
@@ -156,7 +160,7 @@ impl Blow {
     }
 }
 
-const SCENARIOS: [Scenario; 15] = [
+const SCENARIOS: [Scenario; 16] = [
     cache::SCENARIO,
     evict::SCENARIO,
     channel::SCENARIO,
@@ -172,6 +176,7 @@ const SCENARIOS: [Scenario; 15] = [
     ordered::SCENARIO,
     transactions::SCENARIO,
     parcel::SCENARIO,
+    snapshots::SCENARIO,
 ];
 
 /// Points of the harness itself, which no operation reaches.
@@ -383,6 +388,11 @@ fn survivors_of_keys_in_order_find_each_that_was_acknowledged() {
 #[test]
 fn survivors_of_transactions_go_on_and_money_is_neither_made_nor_lost() {
     run_all(&transactions::SCENARIO);
+}
+
+#[test]
+fn survivors_of_snapshots_go_on_and_each_snapshot_is_one_moment() {
+    run_all(&snapshots::SCENARIO);
 }
 
 #[test]

@@ -240,7 +240,15 @@ public enum ErrorCode {
     /** The transaction reads or writes more than one may. */
     TRANSACTION_TOO_LARGE(66,
             "The transaction reads or writes more than one may.",
-            "Divide it into smaller ones; the message names the limit.");
+            "Divide it into smaller ones; the message names the limit."),
+    /** The snapshot was cancelled: it was open for too long, or the store needed the memory that was kept for it. */
+    SNAPSHOT_TOO_OLD(67,
+            "The snapshot was cancelled: it was open for too long, or the store needed the memory that was kept for it.",
+            "Take a new snapshot and begin again; read in smaller parts, or give the store more memory or its snapshots a longer time."),
+    /** All snapshot entries of the store are taken. */
+    TOO_MANY_SNAPSHOTS(68,
+            "All snapshot entries of the store are taken.",
+            "Close snapshots that are not needed, or share one among threads.");
 
     private static final ErrorCode[] BY_NUMBER = new ErrorCode[128];
 
