@@ -55,7 +55,7 @@ static void every_change_comes_once_and_a_reader_goes_on(void) {
     CHECK(nothing(feed));
     CODE(memora_feed_next(feed, NULL, 0, NULL, 0, 5, NULL), MEMORA_TIMED_OUT);
     for (i = 0; i < 3; i++) {
-        char text[8];
+        char text[16];
         snprintf(text, sizeof text, "%d", i);
         set("a", text);
     }
