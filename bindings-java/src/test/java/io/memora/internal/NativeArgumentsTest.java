@@ -129,15 +129,17 @@ class NativeArgumentsTest {
         refused(() -> Native.getAndSet(cache, memory.address(), 1, null, -1, 0));
         refused(() -> Native.fabricOpen("x", directory.toString(), 0, -1, -1, 5, false, 0));
         refused(() -> Native.fabricOpen("x", directory.toString(), 0, -1, -1, 0, false, 3));
-        refused(() -> Native.fabricStore(fabric, "store", null, 3, 0, 0, -1));
-        refused(() -> Native.fabricStore(fabric, "store", null, 0, 0, 0, 2));
+        refused(() -> Native.fabricStore(fabric, "store", null, 3, 0, 0, -1, -1));
+        refused(() -> Native.fabricStore(fabric, "store", null, 0, 0, 0, 2, -1));
     }
 
     @Test
     void argumentsOfTransactionsAreChecked() {
         long key = memory.address();
-        long store = Native.fabricStore(fabric, "store", directory.resolve("files").toString(), 0, 0, 1 << 20, 1);
+        long store = Native.fabricStore(fabric, "store", directory.resolve("files").toString(), 0, 0, 1 << 20, 1, 1 << 20);
         refused(() -> Native.storeRange(store, null, null, false, -1));
+        refused(() -> Native.feed(store, 3, 0, 0, new byte[0]));
+        refused(() -> Native.feed(store, 0, 0, 0, null));
         long transaction = Native.transaction(store);
         long outbox = Native.outbox(channel);
         for (long address : new long[] {0, -1, Long.MIN_VALUE}) {
