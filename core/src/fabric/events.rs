@@ -192,7 +192,10 @@ impl channel::Ground for OwnGround {
     }
 
     fn abort(&self, reference: Reference) {
-        let _ = self.with(|inner| Ok(channel::Ground::abort(inner, reference)));
+        let _ = self.with(|inner| {
+            channel::Ground::abort(inner, reference);
+            Ok(())
+        });
     }
 
     fn take_ring(&self, object: u32, len: u64) -> Result<u64> {

@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 use super::Store;
 use super::core::Core;
 use crate::error::{Error, ErrorCode, Result};
+use crate::journal::directory::{FEED_NAME as KEPT, FEED_UNFINISHED as KEPT_UNFINISHED};
 use crate::journal::follow::{Flush, Follower};
 use crate::journal::layout::FileName;
 use crate::journal::replay::corrupt;
@@ -25,10 +26,6 @@ use crate::journal::{Control, FileLayer, Journal, Lsn, Record};
 use crate::limits::WAIT_SLICE_MS;
 use crate::shm::atomic::Ordering;
 use crate::shm::futex;
-
-/// The file in which a directory says how much is kept for its feed.
-const KEPT: &str = "FEED";
-const KEPT_UNFINISHED: &str = "FEED.tmp";
 
 /// A place in a feed: behind a change. Written as text, and read back, by whoever goes on there later. It is counted from the flush before
 /// that of the change: what that one had is not told again.

@@ -86,7 +86,7 @@ mod tests {
         assert_eq!(code(claim.write(usize::MAX, &[0; 2])), ErrorCode::InvalidArgument);
         claim.write(0, b"given up").unwrap();
         claim.abort();
-        drop(appender.claim(20).unwrap());
+        let _ = appender.claim(20).unwrap();
         assert_eq!(code(appender.claim(channel.message_len_max() + 1).map(drop)), ErrorCode::ValueTooLong);
         let end = appender.append(b"after").unwrap();
         assert_eq!(drain(&mut reader), [(end, b"after".to_vec())]);
