@@ -4010,6 +4010,34 @@ int memora_transaction_publish(struct memora_transaction_t *transaction,
                                size_t message_len);
 
 /**
+ * Sets the entry under `key` of a cache of the same fabric, which was made with `transactions`, when the transaction commits. The
+ * transaction does not read caches: what is there is replaced. `options` may be NULL. The bytes are copied.
+ *
+ * An error leaves the transaction as it was.
+ * Returns MEMORA_OK, MEMORA_KEY_TOO_LONG, MEMORA_VALUE_TOO_LONG, MEMORA_TRANSACTION_TOO_LARGE, MEMORA_BUSY, MEMORA_INVALID_ARGUMENT
+ * (also for a cache of another fabric, or that was made without `transactions`), MEMORA_CLOSED (the transaction or the cache),
+ * MEMORA_FORKED.
+ */
+int memora_transaction_cache_set(struct memora_transaction_t *transaction,
+                                 struct memora_cache_t *cache,
+                                 const void *key,
+                                 size_t key_len,
+                                 const void *value,
+                                 size_t value_len,
+                                 const struct memora_set_options_t *options);
+
+/**
+ * Deletes the entry under `key` of a cache when the transaction commits, whether it is there or not: what others put there meanwhile
+ * goes as well, and leases end, because it may be made of what this transaction changes.
+ *
+ * Returns what memora_transaction_cache_set() does.
+ */
+int memora_transaction_cache_delete(struct memora_transaction_t *transaction,
+                                    struct memora_cache_t *cache,
+                                    const void *key,
+                                    size_t key_len);
+
+/**
  * Makes the commit as durable as `durability`, one of MEMORA_DURABILITY_*, whatever the handle of the store says.
  *
  * Returns MEMORA_OK, MEMORA_INVALID_ARGUMENT (also for a store without files that cannot be so), MEMORA_BUSY, MEMORA_CLOSED,

@@ -59,6 +59,14 @@ class Transaction {
     void publish(const Outbox &outbox, std::string_view message) {
         detail::check(memora_transaction_publish(handle(), outbox.get(), message.data(), message.size()));
     }
+    /* Sets an entry of a cache that was made with `transactions` when this commits. */
+    void cache_set(const Cache &cache, std::string_view key, std::string_view value, const memora_set_options_t *options = nullptr) {
+        detail::check(memora_transaction_cache_set(handle(), cache.handle(), key.data(), key.size(), value.data(), value.size(), options));
+    }
+    /* Deletes an entry of a cache when this commits, whether it is there or not: what others put there meanwhile goes as well. */
+    void cache_delete(const Cache &cache, std::string_view key) {
+        detail::check(memora_transaction_cache_delete(handle(), cache.handle(), key.data(), key.size()));
+    }
     /* Throws MEMORA_CONFLICT, now or at the commit, unless the entry has this version; nullopt: unless there is none. */
     void expect(std::string_view key, std::optional<std::uint64_t> version) {
         detail::check(memora_transaction_expect(handle(), key.data(), key.size(), version ? &*version : nullptr));

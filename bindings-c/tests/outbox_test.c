@@ -289,6 +289,41 @@ static void a_forked_child_is_refused(void) {
     OK(memora_channel_close(made));
 }
 
+static int holds(memora_cache_t *cache, const char *key, const char *expected) {
+    char buffer[32];
+    size_t len = 0;
+    int result = memora_cache_get(cache, key, strlen(key), buffer, sizeof buffer, &len);
+    if (expected == NULL) return result == MEMORA_NOT_FOUND;
+    return result == MEMORA_OK && len == strlen(expected) && memcmp(buffer, expected, len) == 0;
+}
+
+static void entries_of_caches_change_with_the_commit(void) {
+    memora_cache_options_t options;
+    memora_cache_t *cache = NULL, *plain = NULL;
+    memora_transaction_t *transaction = NULL;
+    int commits;
+    OK(memora_cache_options_init(&options, sizeof options));
+    options.transactions = 1;
+    OK(memora_cache_open(fabric, "with", &options, &cache));
+    OK(memora_cache_open(fabric, "without", NULL, &plain));
+    OK(memora_cache_set(cache, "gone", 4, "there", 5, NULL, NULL));
+    for (commits = 0; commits < 2; commits++) {
+        transaction = begun();
+        OK(memora_transaction_cache_set(transaction, cache, "k", 1, "value", 5, NULL));
+        OK(memora_transaction_cache_delete(transaction, cache, "gone", 4));
+        OK(memora_transaction_cache_delete(transaction, cache, "never there", 11));
+        CODE(memora_transaction_cache_set(transaction, plain, "k", 1, "value", 5, NULL), MEMORA_INVALID_ARGUMENT);
+        CODE(memora_transaction_cache_set(transaction, cache, NULL, 1, "value", 5, NULL), MEMORA_INVALID_ARGUMENT);
+        CODE(memora_transaction_cache_delete(transaction, NULL, "k", 1), MEMORA_CLOSED);
+        CHECK(holds(cache, "k", NULL) && holds(cache, "gone", "there"));
+        OK(commits ? memora_transaction_commit(transaction) : memora_transaction_abort(transaction));
+    }
+    CHECK(holds(cache, "k", "value") && holds(cache, "gone", NULL) && holds(plain, "k", NULL));
+    CODE(memora_transaction_cache_delete(transaction, cache, "k", 1), MEMORA_CLOSED);
+    OK(memora_cache_close(cache));
+    OK(memora_cache_close(plain));
+}
+
 static void print_problem(void *context, const char *layer, const char *what, const char *place) {
     (void)context;
     fprintf(stderr, "check: %s: %s at %s\n", layer, what, place);
@@ -311,6 +346,7 @@ int main(int argc, char **argv) {
     TEST(without_room_nothing_is_done);
     TEST(what_is_refused_leaves_the_transaction_as_it_was);
     TEST(threads_share_an_outbox_and_messages_come_in_the_order_of_commits);
+    TEST(entries_of_caches_change_with_the_commit);
     TEST(a_forked_child_is_refused);
     TEST(the_fabric_is_sound);
     OK(memora_store_close(store));

@@ -489,6 +489,18 @@ void outboxes(memora::Fabric &fabric, memora::Store &store) {
         CHECK(subscriber.try_recv()->data == "one" && subscriber.try_recv()->data.empty() && consumer.try_recv()->data == "do one");
     }
     {
+        auto with = memora::Cache::options();
+        with.transactions = 1;
+        memora::Cache cache(fabric, "with transactions", with);
+        cache.set("gone", "there");
+        store.transact([&](memora::Transaction &transaction) {
+            transaction.cache_set(cache, "k", "v");
+            transaction.cache_delete(cache, "gone");
+            CHECK(!cache.get("k") && cache.get("gone") == "there");
+        });
+        CHECK(cache.get("k") == "v" && !cache.get("gone"));
+    }
+    {
         memora::Transaction left(store), aborted(store), late(store);
         left.publish(told, "left");
         aborted.publish(work, "aborted");

@@ -3,9 +3,9 @@
 
 use std::ffi::{c_int, c_void};
 
-use memora_core::{ErrorCode, Outbox, Result, Store, Transaction, Version, retry_conflicts};
+use memora_core::{Cache, ErrorCode, Outbox, Result, Store, Transaction, Version, retry_conflicts};
 
-use crate::cache::{memora_entry_fn, memora_entry_t};
+use crate::cache::{memora_cache_t, memora_entry_fn, memora_entry_t};
 use crate::entries::{self, on, put_entry, span, there_was};
 use crate::errors::{MEMORA_CONFLICT, MEMORA_OK};
 use crate::exclusive::Exclusive;
@@ -268,6 +268,57 @@ pub unsafe extern "C" fn memora_transaction_publish(
             let message = border.bytes(message, message_len, "message")?;
             handles::with(handles::number(outbox), |outbox: &Outbox| {
                 handle.with(|transaction| transaction.publish(outbox, message))
+            })
+        })
+    }
+}
+
+/// Sets the entry under `key` of a cache of the same fabric, which was made with `transactions`, when the transaction commits. The
+/// transaction does not read caches: what is there is replaced. `options` may be NULL. The bytes are copied.
+///
+/// An error leaves the transaction as it was.
+/// Returns MEMORA_OK, MEMORA_KEY_TOO_LONG, MEMORA_VALUE_TOO_LONG, MEMORA_TRANSACTION_TOO_LARGE, MEMORA_BUSY, MEMORA_INVALID_ARGUMENT
+/// (also for a cache of another fabric, or that was made without `transactions`), MEMORA_CLOSED (the transaction or the cache),
+/// MEMORA_FORKED.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn memora_transaction_cache_set(
+    transaction: *mut memora_transaction_t,
+    cache: *mut memora_cache_t,
+    key: *const c_void,
+    key_len: usize,
+    value: *const c_void,
+    value_len: usize,
+    options: *const memora_set_options_t,
+) -> c_int {
+    // SAFETY: the pointers are those of a caller who keeps to the header.
+    unsafe {
+        on(transaction, |border, handle: &TransactionHandle| {
+            let options = options::set(border, options)?;
+            let (key, value) = (border.key(span(key, key_len))?, border.value(span(value, value_len))?);
+            handles::with(handles::number(cache), |cache: &Cache| {
+                handle.with(|transaction| transaction.cache_set(cache, key, value, &options))
+            })
+        })
+    }
+}
+
+/// Deletes the entry under `key` of a cache when the transaction commits, whether it is there or not: what others put there meanwhile
+/// goes as well, and leases end, because it may be made of what this transaction changes.
+///
+/// Returns what memora_transaction_cache_set() does.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn memora_transaction_cache_delete(
+    transaction: *mut memora_transaction_t,
+    cache: *mut memora_cache_t,
+    key: *const c_void,
+    key_len: usize,
+) -> c_int {
+    // SAFETY: the pointers are those of a caller who keeps to the header.
+    unsafe {
+        on(transaction, |border, handle: &TransactionHandle| {
+            let key = border.key(span(key, key_len))?;
+            handles::with(handles::number(cache), |cache: &Cache| {
+                handle.with(|transaction| transaction.cache_delete(cache, key))
             })
         })
     }

@@ -3,7 +3,7 @@
 use jni::objects::{JByteArray, JByteBuffer, JClass};
 use jni::sys::{jboolean, jbyteArray, jint, jlong};
 use jni::{EnvUnowned, jni_mangle};
-use memora::{ErrorCode, Transaction, Version};
+use memora::{Cache, ErrorCode, Transaction, Version};
 
 use crate::cache::{entry_into, options};
 use crate::fabric::durability;
@@ -194,6 +194,52 @@ pub fn transaction_range<'l>(
         range(jvm, from, to, backward, limit, &mut |from, to, direction, limit, found| {
             on(handle, |transaction| transaction.range(from, to, direction, limit, &mut *found))
         })
+    })
+}
+
+fn in_cache<T>(
+    handle: jlong,
+    cache: jlong,
+    f: impl FnOnce(&mut Transaction, &Cache) -> memora::Result<T>,
+) -> Answer<T> {
+    // One handle after the other: a call announces one.
+    let cache = with(cache, |object| Ok(object.cache()?.clone()))?;
+    on(handle, |transaction| f(transaction, &cache))
+}
+
+/// Sets an entry of a cache with the commit, out of arrays.
+#[jni_mangle("io.memora.internal.Native")]
+#[allow(clippy::too_many_arguments)]
+pub fn transaction_cache_set<'l>(
+    env: EnvUnowned<'l>,
+    class: JClass<'l>,
+    handle: jlong,
+    cache: jlong,
+    key: JByteArray<'l>,
+    value: JByteArray<'l>,
+    ttl_ms: jlong,
+    flags: jint,
+) {
+    guard(env, class, |jvm| {
+        let (key, value) = (jvm.all_bytes(&key)?, jvm.all_bytes(&value)?);
+        in_cache(handle, cache, |transaction, cache| {
+            transaction.cache_set(cache, &key, &value, &options(ttl_ms, flags))
+        })
+    })
+}
+
+/// Deletes an entry of a cache with the commit.
+#[jni_mangle("io.memora.internal.Native")]
+pub fn transaction_cache_delete<'l>(
+    env: EnvUnowned<'l>,
+    class: JClass<'l>,
+    handle: jlong,
+    cache: jlong,
+    key: JByteArray<'l>,
+) {
+    guard(env, class, |jvm| {
+        let key = jvm.all_bytes(&key)?;
+        in_cache(handle, cache, |transaction, cache| transaction.cache_delete(cache, &key))
     })
 }
 

@@ -251,6 +251,34 @@ public final class Transaction implements AutoCloseable {
         return next;
     }
 
+    /** Sets an entry of a cache for ever when this commits. */
+    public void cacheSet(Cache cache, byte[] key, byte[] value) {
+        cacheSet(cache, key, value, SetOptions.NONE);
+    }
+
+    /**
+     * Sets an entry of a cache when this commits. It does not read caches: what is there is replaced.
+     *
+     * @throws MemoraException {@link ErrorCode#KEY_TOO_LONG}, {@link ErrorCode#VALUE_TOO_LONG}, {@link ErrorCode#TRANSACTION_TOO_LARGE},
+     *     or {@link ErrorCode#INVALID_ARGUMENT} when the cache is of another fabric, or was made without {@link
+     *     CacheOptions#withTransactions}: nothing is added to the transaction then, and it can go on
+     */
+    public void cacheSet(Cache cache, byte[] key, byte[] value, SetOptions options) {
+        Native.transactionCacheSet(handle.number(), cache.handle.number(), key, value, options.ttlMillis, options.flags);
+        Reference.reachabilityFence(cache);
+        Reference.reachabilityFence(this);
+    }
+
+    /**
+     * Deletes an entry of a cache when this commits, whether it is there or not: what others put there meanwhile goes as well, and leases
+     * end, because it may be made of what this transaction changes.
+     */
+    public void cacheDelete(Cache cache, byte[] key) {
+        Native.transactionCacheDelete(handle.number(), cache.handle.number(), key);
+        Reference.reachabilityFence(cache);
+        Reference.reachabilityFence(this);
+    }
+
     /**
      * Sends a message when this commits: subscribers get it then, and never if it does not commit. The messages of one outbox come in the
      * order in which they were published, all or none, also if this process dies meanwhile; together they may take what one message may.

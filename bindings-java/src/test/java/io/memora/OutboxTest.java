@@ -218,6 +218,29 @@ class OutboxTest extends WithFabric {
     }
 
     @Test
+    void entriesOfCachesChangeWithTheCommit() {
+        try (Cache cache = fabric.cache("with", CacheOptions.evicting().withTransactions()); Cache plain = fabric.cache("without")) {
+            cache.set(bytes("gone"), bytes("there"));
+            for (boolean commits : new boolean[] {false, true}) {
+                try (Transaction transaction = store.transaction()) {
+                    transaction.cacheSet(cache, K, bytes("value"));
+                    transaction.cacheDelete(cache, bytes("gone"));
+                    transaction.cacheDelete(cache, bytes("never there"));
+                    fails(ErrorCode.INVALID_ARGUMENT, () -> transaction.cacheSet(plain, K, K));
+                    fails(ErrorCode.KEY_TOO_LONG, () -> transaction.cacheDelete(cache, new byte[70_000]));
+                    assertNull(cache.get(K));
+                    assertEquals("there", string(cache.get(bytes("gone"))));
+                    if (commits) {
+                        transaction.commit();
+                    }
+                }
+            }
+            assertEquals("value", string(cache.get(K)));
+            assertNull(cache.get(bytes("gone")));
+        }
+    }
+
+    @Test
     void threadsShareAnOutboxAndMessagesComeInTheOrderOfCommits() throws Exception {
         int turns = 200;
         ExecutorService threads = Executors.newFixedThreadPool(4);

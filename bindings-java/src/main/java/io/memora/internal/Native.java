@@ -221,6 +221,11 @@ public final class Native {
 
     public static native long outbox(long channel);
 
+    public static native void transactionCacheSet(
+            long handle, long cache, byte[] key, byte[] value, long ttlMs, int flags);
+
+    public static native void transactionCacheDelete(long handle, long cache, byte[] key);
+
     public static native void transactionPublish(long handle, long outbox, long message, int len);
 
     public static native void transactionPublishArray(long handle, long outbox, byte[] message);

@@ -164,6 +164,8 @@ class NativeArgumentsTest {
         refused(() -> Native.transactionRange(transaction, null, null, false, -1));
         refused(() -> Native.transactionPublish(transaction, outbox, key, -1));
         refused(() -> Native.transactionPublishArray(transaction, outbox, null));
+        fails(ErrorCode.INTERNAL, () -> Native.transactionCacheDelete(transaction, outbox, new byte[1]));
+        fails(ErrorCode.INTERNAL, () -> Native.transactionCacheSet(outbox, outbox, new byte[1], new byte[1], -1, 0));
         fails(ErrorCode.INTERNAL, () -> Native.transactionPublish(transaction, store, key, 1));
         fails(ErrorCode.INTERNAL, () -> Native.transactionPublish(outbox, outbox, key, 1));
         fails(ErrorCode.INTERNAL, () -> Native.outbox(store));
