@@ -761,6 +761,12 @@ typedef struct memora_server_t memora_server_t;
 typedef struct memora_service_t memora_service_t;
 
 /**
+ * A store as it was when the snapshot was taken. Take it with memora_store_snapshot(), end it with memora_snapshot_close(). May be
+ * used by any number of threads at once.
+ */
+typedef struct memora_snapshot_t memora_snapshot_t;
+
+/**
  * A store: entries of key and value that also stand in files, and come back after all processes or the host died. Open it
  * with memora_store_open(), close it with memora_store_close(). May be used by any number of threads at once.
  */
@@ -4132,6 +4138,108 @@ int memora_feed_next(struct memora_feed_t *feed,
  */
 int memora_feed_position(struct memora_feed_t *feed,
                          struct memora_feed_position_t *position);
+
+/**
+ * Takes a snapshot of `store`: from now on it shows the same, whatever is done to the store. What it needs stays in memory until it
+ * is closed, or cancelled because that is too much or takes too long: then its calls are answered MEMORA_SNAPSHOT_TOO_OLD.
+ *
+ * On success `*snapshot` is a new handle, to be closed with memora_snapshot_close(); else it is NULL. When the store is closed its calls
+ * are answered MEMORA_CLOSED, and it is still to be closed.
+ * Returns MEMORA_OK, MEMORA_TOO_MANY_SNAPSHOTS (64 of the store are open), MEMORA_READ_ONLY, MEMORA_FULL (all handles of the process
+ * are open), MEMORA_INVALID_ARGUMENT, MEMORA_CLOSED, MEMORA_FORKED, MEMORA_CORRUPT.
+ */
+int memora_store_snapshot(struct memora_store_t *store,
+                          struct memora_snapshot_t **snapshot);
+
+/**
+ * Sets for all processes after how many milliseconds a snapshot of the store may be cancelled, and how many percent of the fabric's
+ * memory may be kept for them. Without it: 60,000 and 25.
+ *
+ * Returns MEMORA_OK, MEMORA_INVALID_ARGUMENT (0, or more than 100 percent), MEMORA_READ_ONLY, MEMORA_CLOSED, MEMORA_FORKED.
+ */
+int memora_store_limit_snapshots(struct memora_store_t *store,
+                                 uint64_t age_ms,
+                                 uint32_t percent);
+
+/**
+ * Ends a snapshot and gives back what is kept for it. NULL is allowed and does nothing. Calls of other threads that are under way finish.
+ *
+ * Returns MEMORA_OK, MEMORA_INVALID_ARGUMENT, MEMORA_CLOSED, MEMORA_FORKED.
+ */
+int memora_snapshot_close(struct memora_snapshot_t *snapshot);
+
+/**
+ * Copies the value that `key` had into `buffer`, which has room for `capacity` bytes.
+ *
+ * `*len` becomes the length of the value, also when the buffer was too small: call once with capacity 0 to learn it. The second
+ * call finds the same value.
+ * Returns MEMORA_OK, MEMORA_NOT_FOUND (also for a key that is too long), MEMORA_BUFFER_TOO_SMALL (the buffer's content is then
+ * undefined), MEMORA_SNAPSHOT_TOO_OLD, MEMORA_INVALID_ARGUMENT, MEMORA_CLOSED, MEMORA_FORKED, MEMORA_CORRUPT.
+ */
+int memora_snapshot_get(struct memora_snapshot_t *snapshot,
+                        const void *key,
+                        size_t key_len,
+                        void *buffer,
+                        size_t capacity,
+                        size_t *len);
+
+/**
+ * As memora_snapshot_get(), and tells the version, the flags and the rest of the time to live, as they were, in `*entry`.
+ *
+ * Returns what memora_snapshot_get() does.
+ */
+int memora_snapshot_get_entry(struct memora_snapshot_t *snapshot,
+                              const void *key,
+                              size_t key_len,
+                              void *buffer,
+                              size_t capacity,
+                              size_t *len,
+                              struct memora_entry_t *entry);
+
+/**
+ * Calls `function` for some entries, about `limit`, and moves `*cursor` on. Begin with a cursor of 0 and go on until it
+ * is 0 again. Each entry that was there comes exactly once.
+ * The function may call the library, but not throw or jump out.
+ *
+ * Returns MEMORA_OK, MEMORA_SNAPSHOT_TOO_OLD, MEMORA_INVALID_ARGUMENT, MEMORA_CLOSED, MEMORA_FORKED, MEMORA_CORRUPT.
+ */
+int memora_snapshot_scan(struct memora_snapshot_t *snapshot,
+                         uint64_t *cursor,
+                         size_t limit,
+                         memora_entry_fn function,
+                         void *context);
+
+/**
+ * As memora_store_range(), of the entries as they were: each comes exactly once.
+ *
+ * Returns MEMORA_OK, MEMORA_NOT_ORDERED, MEMORA_SNAPSHOT_TOO_OLD, MEMORA_INVALID_ARGUMENT, MEMORA_CLOSED, MEMORA_FORKED,
+ * MEMORA_CORRUPT.
+ */
+int memora_snapshot_range(struct memora_snapshot_t *snapshot,
+                          const void *from,
+                          size_t from_len,
+                          const void *to,
+                          size_t to_len,
+                          uint32_t flags,
+                          size_t limit,
+                          memora_entry_fn function,
+                          void *context,
+                          int *more);
+
+/**
+ * As memora_snapshot_range(), of the keys that begin with `prefix`; of the flags only MEMORA_RANGE_BACKWARD. Where there is more, go
+ * on with memora_snapshot_range().
+ *
+ * Returns what memora_snapshot_range() does.
+ */
+int memora_snapshot_prefix(struct memora_snapshot_t *snapshot,
+                           const void *prefix,
+                           size_t prefix_len,
+                           uint32_t flags,
+                           size_t limit,
+                           memora_entry_fn function,
+                           void *context,
+                           int *more);
 
 /**
  * Fills `stats` with figures of the cache. `struct_size` is sizeof *stats.

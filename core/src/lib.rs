@@ -23,6 +23,7 @@ mod registry;
 mod segment;
 mod service;
 mod signal;
+#[cfg(not(memora_loom))]
 mod store;
 mod table;
 #[cfg(not(memora_loom))]
@@ -56,6 +57,7 @@ pub use signal::{
     LockGuard, LockState, NamedCounter, NamedEvent, NamedLock, NamedSemaphore, Notified, Permits,
     SemaphoreState, SignalKind,
 };
+#[cfg(not(memora_loom))]
 pub use store::{
     BackupInfo, Change, Durability, Feed, FeedFrom, FeedPosition, Loss, RangeIter, RepairOptions,
     RepairReport, RestoreOptions, Snapshot, SnapshotLimits, Store, StoreOptions, StoreStats,

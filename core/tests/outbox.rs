@@ -361,7 +361,7 @@ fn without_room_nothing_is_done_and_what_cannot_be_sent_is_refused() {
     put_and_publish(sent + 1).expect("there is room again");
 
     let mut transaction = store.transaction().expect("begun");
-    let most = broadcast.message_len_max();
+    let most = broadcast.claim_len_max();
     assert_eq!(code(transaction.publish(&outbox, &vec![0; most + 1])), ErrorCode::ValueTooLong);
     transaction.publish(&outbox, &vec![1; most / 2]).expect("kept");
     assert_eq!(code(transaction.publish(&outbox, &vec![2; most / 2 + 100])), ErrorCode::ValueTooLong);

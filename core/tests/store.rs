@@ -251,6 +251,38 @@ fn a_full_file_system_refuses_writes_before_they_change_anything() {
 }
 
 /// The files of a directory.
+#[test]
+fn a_journal_that_is_many_times_the_memory_is_recovered() {
+    let place = Place::new();
+    let (fabric, store) = open(&place.home(), &place.files(), Durability::Process);
+    let value = |round: u32| vec![round as u8; 30_000];
+    for round in 0..2000u32 {
+        store.set(&(round % 40).to_le_bytes(), &value(round)).unwrap();
+        if round % 20 == 0 {
+            store.flush().unwrap();
+        }
+        if round % 50 == 7 || round > 1995 {
+            assert!(store.delete(&(round % 40).to_le_bytes()).unwrap());
+        }
+    }
+    store.flush().unwrap();
+    assert!(store.stats().unwrap().journal_bytes > 3 * (16 << 20));
+    let kept = |store: &Store| {
+        let kept: Vec<_> = (0..40u32).map(|key| store.get(&key.to_le_bytes()).unwrap()).collect();
+        kept
+    };
+    let before = kept(&store);
+    assert!(before.iter().flatten().count() > 30 && before.iter().any(Option::is_none));
+    drop(store);
+    fabric.close().unwrap();
+    place.lose_the_segment();
+    let (fabric, store) = open(&place.home(), &place.files(), Durability::Process);
+    assert_eq!(kept(&store), before);
+    assert_eq!(store.len().unwrap(), before.iter().flatten().count() as u64);
+    let report = fabric.check().unwrap();
+    assert!(report.problems.is_empty(), "{:#?}", report.problems);
+}
+
 fn content(dir: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     let paths = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
     let mut files: Vec<_> = paths.map(|path| (path.clone(), std::fs::read(path).unwrap())).collect();

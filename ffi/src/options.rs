@@ -649,7 +649,7 @@ mod tests {
     #[test]
     fn no_structure_of_options_has_padding() {
         assert_eq!(size_of::<memora_fabric_options_t>(), 3 * 8 + 6 * 4);
-        assert_eq!(size_of::<memora_cache_options_t>(), 3 * 8 + 2 * 4);
+        assert_eq!(size_of::<memora_cache_options_t>(), 3 * 8 + 4 * 4);
         assert_eq!(size_of::<memora_counter_options_t>(), 3 * 8 + 4 * 4);
         assert_eq!(size_of::<memora_set_options_t>(), 2 * 8 + 2 * 4);
         assert_eq!(size_of::<memora_channel_options_t>(), 2 * 8 + 8 * 4);

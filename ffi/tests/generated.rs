@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use memora_core::ErrorCode;
 
 /// The modules that have entries, in the order of the header.
-const MODULES: [&str; 22] = [
+const MODULES: [&str; 23] = [
     "version",
     "errors",
     "options",
@@ -29,6 +29,7 @@ const MODULES: [&str; 22] = [
     "store_files",
     "transaction",
     "feed",
+    "snapshot",
     "stats",
 ];
 

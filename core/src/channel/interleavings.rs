@@ -142,6 +142,7 @@ fn a_lapped_reader_never_accepts_a_torn_frame_and_counts_what_it_lost() {
                 }
             }
             Next::Empty => {}
+            Next::Parcel { .. } => panic!("none is sent"),
         };
         for _ in 0..LOOKS {
             look(&mut at, &mut scratch);
@@ -460,7 +461,7 @@ fn a_reader_passes_a_gate_exactly_if_its_transaction_is_committed() {
                     at = behind;
                     true
                 }
-                Next::Lapped => panic!("a lane that blocks"),
+                Next::Lapped | Next::Parcel { .. } => panic!("a lane that blocks, with short messages"),
             };
             for _ in 0..LOOKS {
                 look();

@@ -1,7 +1,7 @@
 //! What the handles and the ticker of one process share: the table, the journal, the shared words.
 
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::layout::{WORDS_LEN, Words};
 use crate::chunk::{Actor, Pool};
@@ -46,7 +46,33 @@ pub struct Core {
 /// Tombstones that a process remembers to take out; those beyond are left to the next checkpoint.
 const LEFT_MAX: usize = 1 << 16;
 
+/// For so long a change tries to get room before it believes that there is none, as long as others write as well.
+const ROOM_PATIENCE: Duration = Duration::from_secs(2);
+
+/// How long and how often a change has looked for room.
+#[derive(Default)]
+pub struct Patience {
+    since: Option<Instant>,
+    tries: u32,
+}
+
 impl Core {
+    /// Memory may be full of what the files do not have yet: flushes, and says whether it is worth another try. Others may take what
+    /// that gained, and overwriting may take what growing may not: so it is, for a while, as long as there was something to write.
+    pub fn flush_for_room(&self, patience: &mut Patience) -> Result<bool> {
+        let since = *patience.since.get_or_insert_with(Instant::now);
+        if self.journal.is_none() || since.elapsed() > ROOM_PATIENCE {
+            return Ok(false);
+        }
+        // ORDER Relaxed: a figure.
+        let written = || -> Result<u64> { Ok(self.words()?.journal().records().load(Ordering::Relaxed)) };
+        let before = written()?;
+        self.flush()?;
+        self.drop_left()?;
+        patience.tries += 1;
+        Ok(patience.tries <= 2 || written()? != before)
+    }
+
     /// The pool of the fabric.
     pub fn pool(&self) -> &Pool {
         self.table.pool()

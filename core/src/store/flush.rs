@@ -67,6 +67,14 @@ pub fn wall_expiry(expiry: u64) -> u64 {
 }
 
 impl Core {
+    /// Notes that the files have a chunk up to a position.
+    pub(super) fn mark_flushed(&self, seen: &Unflushed, to: u64) -> Result<()> {
+        kill_point!("store.flush.before_mark");
+        self.pool().set_flushed(seen, to)?;
+        kill_point!("store.flush.marked");
+        Ok(())
+    }
+
     /// Walks one chunk from its mark on. Returns the position up to which every record is decided and looked at.
     fn walk_chunk(
         &self,
@@ -180,9 +188,7 @@ impl Source for Core {
 
     fn settle(&self, taken: Taken) -> Result<()> {
         for (seen, to) in &taken.marks {
-            kill_point!("store.flush.before_mark");
-            self.pool().set_flushed(seen, *to)?;
-            kill_point!("store.flush.marked");
+            self.mark_flushed(seen, *to)?;
         }
         for (key, state) in &taken.tombstones {
             self.drop_tombstone(key, state)?;

@@ -78,8 +78,8 @@ use crate::table::entry::{CasOutcome, Entry, SetOptions, Version};
 use crate::table::{Action, Changed, Current, Update, Value};
 
 pub use self::backup::BackupInfo;
-use self::core::Core;
 pub use self::core::Host;
+use self::core::{Core, Patience};
 pub use self::tools::{
     RepairOptions, RepairReport, RestoreOptions, VerifyReport, repair, restore, restore_from, verify,
 };
@@ -254,14 +254,10 @@ impl Store {
     ) -> Result<Changed> {
         let (core, actor) = self.actor()?;
         core.accept()?;
-        let mut tries = 0;
+        let mut patience = Patience::default();
         let changed = loop {
             match core.table.update(actor, key, &mut decide) {
-                Err(error) if error.code() == ErrorCode::Full && core.journal.is_some() && tries < 2 => {
-                    tries += 1;
-                    core.flush()?;
-                    core.drop_left()?;
-                }
+                Err(error) if error.code() == ErrorCode::Full && core.flush_for_room(&mut patience)? => {}
                 other => break other?,
             }
         };

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::core::{Core, Host};
-use crate::chunk::record::EXPIRY_MAX;
+use crate::chunk::record::{EXPIRY_MAX, EXTENDED_BYTES};
 use crate::error::{Error, ErrorCode, Result};
 use crate::journal::directory::{Claimant, enter};
 use crate::journal::leader::{Reign, Watch, claim};
@@ -272,15 +272,31 @@ impl Core {
                 }
                 kill_point!("store.recover.record");
                 let expiry = boot_expiry(record.expiry_ms, wall_ms, boot_ms);
-                self.table.restore(
-                    actor,
-                    record.key,
-                    &Restored { value: record.value, order: record.order, expiry, client: record.flags },
-                )?;
+                let restored =
+                    Restored { value: record.value, order: record.order, expiry, client: record.flags };
+                match self.table.restore(actor, record.key, &restored) {
+                    // What newer states have replaced fills the memory: the files have it, so it may go.
+                    Err(error) if error.code() == ErrorCode::Full => {
+                        self.note_all_in_files()?;
+                        self.table.restore(actor, record.key, &restored)?;
+                    }
+                    other => drop(other?),
+                }
                 Ok(())
             },
         )?;
         Ok(replayed)
+    }
+
+    /// Everything in memory was read from the files, so what is dead of it may be cleaned. Nobody changes the store before it is ready.
+    fn note_all_in_files(&self) -> Result<()> {
+        for seen in self.pool().unflushed(self.object)? {
+            let mut walk = self.pool().walk(seen.chunk, EXTENDED_BYTES, seen.from)?;
+            while walk.next()?.is_some() {}
+            // Whoever dies here: the next one begins again with an empty table.
+            self.mark_flushed(&seen, walk.position())?;
+        }
+        Ok(())
     }
 
     /// Takes out of the table what the journal has and nobody needs: tombstones, and entries whose time is over.

@@ -32,7 +32,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::caching::Caching;
-use super::core::Core;
+use super::core::{Core, Patience};
 use super::name::Name;
 use super::outgoing::{Batch, Outgoing};
 use super::read_range::ReadRange;
@@ -376,14 +376,10 @@ impl Transaction {
             core.accept()?;
         }
         let mut batches = self.outgoing.ready()?;
-        let mut tries = 0;
+        let mut patience = Patience::default();
         loop {
             match self.try_commit(&mut batches) {
-                // Memory is full of what the files do not have yet.
-                Err(error) if error.code() == ErrorCode::Full && core.journal.is_some() && tries < 2 => {
-                    tries += 1;
-                    core.flush()?;
-                }
+                Err(error) if error.code() == ErrorCode::Full && core.flush_for_room(&mut patience)? => {}
                 other => break other?,
             }
         }
