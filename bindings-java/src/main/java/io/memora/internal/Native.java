@@ -178,13 +178,6 @@ public final class Native {
 
     public static native byte[] storeRange(long handle, byte[] from, byte[] to, boolean backward, int limit);
 
-    // Feeds
-
-    public static native long feed(long store, int from, long flush, long index, byte[] prefix);
-
-    public static native byte[] feedNext(long handle, int waitMicros);
-
-    public static native byte[] feedPosition(long handle);
     public static native String storeBackup(long handle, String dir);
 
     public static native String storeRestore(String from, String to, String name, boolean overwrite);
@@ -192,6 +185,14 @@ public final class Native {
     public static native String storeVerify(String dir);
 
     public static native String storeRepair(String dir, boolean apply, String name);
+
+    // Feeds
+
+    public static native long feed(long store, int from, long flush, long index, byte[] prefix);
+
+    public static native byte[] feedNext(long handle, int waitMicros);
+
+    public static native byte[] feedPosition(long handle);
 
     // Transactions
 
