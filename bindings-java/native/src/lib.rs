@@ -16,6 +16,7 @@ mod object;
 mod queue;
 mod service;
 mod signal;
+mod snapshot;
 mod stats;
 mod store;
 mod topic;

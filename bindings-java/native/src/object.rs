@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use jni::sys::jlong;
 use memora::{
     Appender, Cache, Channel, Client, Error, ErrorCode, EventSubscriber, Fabric, Outbox, Publisher, Service,
-    Store, Topic, TopicSubscriber, View, ViewedMemory, WaitSet,
+    Snapshot, Store, Topic, TopicSubscriber, View, ViewedMemory, WaitSet,
 };
 
 use crate::cache::Entries;
@@ -54,6 +54,7 @@ pub enum Kind {
     Outbox(Outbox),
     WaitSet(WaitSet),
     Feed(OneAtATime<Following>),
+    Snapshot(Snapshot),
 }
 
 impl Object {
@@ -124,6 +125,13 @@ impl Object {
     pub fn transaction(&self) -> Answer<Taken<'_, Begun>> {
         match &self.kind {
             Kind::Transaction(begun) => begun.take(),
+            _ => Err(wrong()),
+        }
+    }
+
+    pub fn snapshot(&self) -> Answer<&Snapshot> {
+        match &self.kind {
+            Kind::Snapshot(snapshot) => Ok(snapshot),
             _ => Err(wrong()),
         }
     }

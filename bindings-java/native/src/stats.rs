@@ -62,6 +62,8 @@ pub fn stats<'l>(env: EnvUnowned<'l>, class: JClass<'l>, handle: jlong) -> jstri
                     stats.checkpoint_bytes,
                     stats.checkpoints,
                     stats.poisoned.into(),
+                    stats.snapshots,
+                    stats.snapshots_cancelled,
                 ]))
             }
             Kind::Channel(channel) => {

@@ -28,7 +28,6 @@ public abstract sealed class Entries implements AutoCloseable permits Cache, Sto
     private static final int ADD = 1;
     private static final int REPLACE = 2;
     static final int ENTRY_HEADER = 24;
-    private static final int SCAN_BATCH = 256;
     /** Keys that cross at once. */
     private static final int MANY_MAX = 64;
 
@@ -388,22 +387,8 @@ public abstract sealed class Entries implements AutoCloseable permits Cache, Sto
      * entry that stays during a whole scan is seen at least once, perhaps twice; one that comes or goes may be seen or not.
      */
     public final long scan(long cursor, int limit, EntryConsumer consumer) {
-        Objects.requireNonNull(consumer, "consumer");
-        long next = cursor;
-        int left = limit;
-        do {
-            // A batch at a time: all that it holds lies in memory at once.
-            byte[] answer = Native.scan(handle.number(), next, Math.min(left, SCAN_BATCH));
-            Reference.reachabilityFence(this);
-            ByteBuffer in = ByteBuffer.wrap(answer).order(ByteOrder.nativeOrder());
-            next = in.getLong();
-            while (in.hasRemaining()) {
-                byte[] key = new byte[in.getInt()];
-                in.get(key);
-                consumer.accept(key, entry(in));
-                left--;
-            }
-        } while (next != 0 && left > 0);
+        long next = Scans.over(cursor, limit, consumer, (from, most) -> Native.scan(handle.number(), from, most));
+        Reference.reachabilityFence(this);
         return next;
     }
 
@@ -411,7 +396,7 @@ public abstract sealed class Entries implements AutoCloseable permits Cache, Sto
     public final void forEach(EntryConsumer consumer) {
         long cursor = 0;
         do {
-            cursor = scan(cursor, SCAN_BATCH, consumer);
+            cursor = scan(cursor, Scans.BATCH, consumer);
         } while (cursor != 0);
     }
 

@@ -50,4 +50,18 @@ final class Ranges {
             }
         }
     }
+
+    /** The least key behind all that begin with a prefix, or null if there is none. */
+    static byte[] endOfPrefix(byte[] prefix) {
+        int len = prefix.length;
+        while (len > 0 && prefix[len - 1] == (byte) 0xff) {
+            len--;
+        }
+        if (len == 0) {
+            return null;
+        }
+        byte[] end = Arrays.copyOf(prefix, len);
+        end[len - 1]++;
+        return end;
+    }
 }

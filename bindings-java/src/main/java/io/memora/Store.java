@@ -4,7 +4,7 @@ import io.memora.internal.Native;
 import io.memora.internal.Scratch;
 import java.lang.ref.Reference;
 import java.nio.file.Path;
-import java.util.Arrays;
+import java.time.Duration;
 import java.util.Objects;
 
 /**
@@ -50,6 +50,31 @@ public final class Store extends Entries {
         return Transaction.retried(this, body);
     }
 
+    /**
+     * Takes a snapshot: from now on it shows the same, whatever is done to this store. Close it; it is shut with this store.
+     *
+     * @throws MemoraException {@link ErrorCode#TOO_MANY_SNAPSHOTS} when 64 of this store are open; {@link ErrorCode#READ_ONLY} of a
+     *     fabric that was opened for reading only
+     */
+    public Snapshot snapshot() {
+        long number = Native.snapshot(handle.number());
+        Reference.reachabilityFence(this);
+        return new Snapshot(this, number);
+    }
+
+    /**
+     * Sets for all processes what snapshots of this store may cost, until it is set anew. Without it: a minute, and 25 percent.
+     *
+     * @param age an older one is cancelled when a writer takes more memory
+     * @param percent of the fabric's memory that may be kept for them; beyond it the oldest are cancelled
+     * @throws MemoraException {@link ErrorCode#INVALID_ARGUMENT} of no time, or of 0 or more than 100 percent
+     */
+    public void limitSnapshots(Duration age, int percent) {
+        // A part of a millisecond counts as one; what is no time stays none.
+        Native.storeLimitSnapshots(handle.number(), age.plusNanos(999_999).toMillis(), percent);
+        Reference.reachabilityFence(this);
+    }
+
     /** Returns when every write that was acknowledged before is on disk. */
     public void flush() {
         Native.storeFlush(handle.number());
@@ -84,21 +109,7 @@ public final class Store extends Entries {
      * @return null if there is nothing more; else what to go on with in {@link #range}, as {@code from}, or backwards as {@code to}
      */
     public byte[] prefix(byte[] prefix, Direction direction, int limit, EntryConsumer consumer) {
-        return range(prefix, endOfPrefix(prefix), direction, limit, consumer);
-    }
-
-    /** The least key behind all that begin with a prefix, or null if there is none. */
-    private static byte[] endOfPrefix(byte[] prefix) {
-        int len = prefix.length;
-        while (len > 0 && prefix[len - 1] == (byte) 0xff) {
-            len--;
-        }
-        if (len == 0) {
-            return null;
-        }
-        byte[] end = Arrays.copyOf(prefix, len);
-        end[len - 1]++;
-        return end;
+        return range(prefix, Ranges.endOfPrefix(prefix), direction, limit, consumer);
     }
 
     /** The changes of all keys, from a place on, as {@link #feed(FeedFrom, byte[])} does. */

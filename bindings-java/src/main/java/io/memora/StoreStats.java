@@ -12,13 +12,15 @@ package io.memora;
  * @param checkpointBytes bytes of the last checkpoint
  * @param checkpoints checkpoints so far, over the life of the files
  * @param poisoned whether a failed sync made the store read-only
+ * @param snapshots snapshots that are open
+ * @param snapshotsCancelled snapshots that were cancelled, over the life of the store in memory
  */
 public record StoreStats(
         long entries, long liveBytes, long flushes, long flushedRecords, long flushedBytes, long journalBytes,
-        long checkpointBytes, long checkpoints, boolean poisoned) {
+        long checkpointBytes, long checkpoints, boolean poisoned, long snapshots, long snapshotsCancelled) {
     static StoreStats read(Figures figures) {
         return new StoreStats(
                 figures.next(), figures.next(), figures.next(), figures.next(), figures.next(), figures.next(),
-                figures.next(), figures.next(), figures.next() != 0);
+                figures.next(), figures.next(), figures.next() != 0, figures.next(), figures.next());
     }
 }

@@ -5,7 +5,6 @@ import io.memora.internal.Native;
 import io.memora.internal.Scratch;
 import java.lang.ref.Reference;
 import java.nio.ByteBuffer;
-import java.nio.ByteOrder;
 import java.util.Objects;
 import java.util.concurrent.ThreadLocalRandom;
 import java.util.concurrent.locks.LockSupport;
@@ -36,10 +35,25 @@ public final class Transaction implements AutoCloseable {
     private final Handle handle;
     /** Holds the store open for as long as this is in use. */
     private final Store store;
+    private final Lookups.Source source;
 
     Transaction(Store store, long number) {
         this.store = store;
         this.handle = new Handle(this, number);
+        this.source = new Reading(number);
+    }
+
+    /** Names the transaction without holding it. */
+    private record Reading(long number) implements Lookups.Source {
+        @Override
+        public int into(long key, int keyLen, long out, int capacity) {
+            return Native.transactionGet(number, key, keyLen, out, capacity);
+        }
+
+        @Override
+        public byte[] array(long key, int keyLen) {
+            return Native.transactionGetArray(number, key, keyLen);
+        }
     }
 
     /** Does a body with a transaction of its own and commits, again as long as others are in the way. */
@@ -85,22 +99,9 @@ public final class Transaction implements AutoCloseable {
      * @throws MemoraException.Conflict when the key was read before and has changed since: this transaction cannot commit any more
      */
     public Entry getEntry(byte[] key) {
-        Scratch scratch = Scratch.take();
-        try {
-            int keyLen = Entries.key(scratch, key);
-            int len = Native.transactionGet(
-                    handle.number(), scratch.keyAddress(), keyLen, scratch.valueAddress(), Scratch.VALUE_CAPACITY);
-            return len >= 0 ? Entries.entry(scratch, len) : longEntry(scratch, keyLen, len);
-        } finally {
-            scratch.give();
-            Reference.reachabilityFence(this);
-        }
-    }
-
-    /** An entry that does not fit the scratch, or null. */
-    private Entry longEntry(Scratch scratch, int keyLen, int len) {
-        byte[] bytes = len == MISS ? null : Native.transactionGetArray(handle.number(), scratch.keyAddress(), keyLen);
-        return bytes == null ? null : Entries.entry(ByteBuffer.wrap(bytes).order(ByteOrder.nativeOrder()));
+        Entry entry = Lookups.entry(key, source);
+        Reference.reachabilityFence(this);
+        return entry;
     }
 
     /**
@@ -111,29 +112,9 @@ public final class Transaction implements AutoCloseable {
      *     length, and nothing was written
      */
     public int get(ByteBuffer key, ByteBuffer out) {
-        Entries.requireWritable(out);
-        Scratch scratch = Scratch.take();
-        try {
-            int keyLen = Entries.key(scratch, key);
-            int len = Native.transactionGet(
-                    handle.number(), scratch.keyAddress(), keyLen, scratch.valueAddress(), Scratch.VALUE_CAPACITY);
-            if (len >= 0) {
-                int valueLen = len - Entries.ENTRY_HEADER;
-                Entries.requireRoom(valueLen, out.remaining());
-                scratch.valueTo(Entries.ENTRY_HEADER, valueLen, out);
-                return valueLen;
-            }
-            Entry entry = longEntry(scratch, keyLen, len);
-            if (entry == null) {
-                return MISS;
-            }
-            Entries.requireRoom(entry.value().length, out.remaining());
-            out.put(out.position(), entry.value());
-            return entry.value().length;
-        } finally {
-            scratch.give();
-            Reference.reachabilityFence(this);
-        }
+        int len = Lookups.copy(key, out, source);
+        Reference.reachabilityFence(this);
+        return len;
     }
 
     /** Puts a value for ever when this commits. */

@@ -233,6 +233,20 @@ public final class Native {
 
     public static native void transactionPublishBuffer(long handle, long outbox, ByteBuffer message, int start, int len);
 
+    // Snapshots
+
+    public static native long snapshot(long store);
+
+    public static native void storeLimitSnapshots(long store, long ageMs, int percent);
+
+    public static native int snapshotGet(long handle, long key, int keyLen, long out, int capacity);
+
+    public static native byte[] snapshotGetArray(long handle, long key, int keyLen);
+
+    public static native byte[] snapshotScan(long handle, long cursor, int limit);
+
+    public static native byte[] snapshotRange(long handle, byte[] from, byte[] to, boolean backward, int limit);
+
     // Logs
 
     public static native long fabricLog(

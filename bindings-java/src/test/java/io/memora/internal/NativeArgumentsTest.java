@@ -175,6 +175,38 @@ class NativeArgumentsTest {
     }
 
     @Test
+    void argumentsOfSnapshotsAreChecked() {
+        long key = memory.address();
+        long store = Native.fabricStore(fabric, "store", null, 0, 0, 0, 1, -1);
+        for (long[] limits : new long[][] {{0, 25}, {-1, 25}, {Long.MIN_VALUE, 25}, {1, 0}, {1, 101}, {1, -1}, {1, Integer.MIN_VALUE}}) {
+            refused(() -> Native.storeLimitSnapshots(store, limits[0], (int) limits[1]));
+        }
+        Native.storeLimitSnapshots(store, Long.MAX_VALUE, 100);
+        long snapshot = Native.snapshot(store);
+        for (long address : new long[] {0, -1, Long.MIN_VALUE}) {
+            refused(() -> Native.snapshotGet(snapshot, address, 1, key, 64));
+            refused(() -> Native.snapshotGet(snapshot, key, 1, address, 64));
+            refused(() -> Native.snapshotGetArray(snapshot, address, 1));
+        }
+        refused(() -> Native.snapshotGet(snapshot, key, -1, key, 64));
+        refused(() -> Native.snapshotGet(snapshot, key, 1, key, -1));
+        refused(() -> Native.snapshotScan(snapshot, 0, -1));
+        refused(() -> Native.snapshotRange(snapshot, null, null, false, -1));
+        // No cursor that a scan gave: whatever it finds, it comes to an end.
+        for (long cursor : new long[] {1, -1, Long.MIN_VALUE, Long.MAX_VALUE}) {
+            assertEquals(8, Native.snapshotScan(snapshot, cursor, Integer.MAX_VALUE).length);
+        }
+        fails(ErrorCode.INTERNAL, () -> Native.snapshotGet(store, key, 1, key, 64));
+        fails(ErrorCode.INTERNAL, () -> Native.transactionGet(snapshot, key, 1, key, 64));
+        fails(ErrorCode.INTERNAL, () -> Native.size(snapshot));
+        fails(ErrorCode.INTERNAL, () -> Native.snapshot(snapshot));
+        int open = Native.openHandles();
+        Native.close(store);
+        assertEquals(open - 2, Native.openHandles());
+        fails(ErrorCode.CLOSED, () -> Native.snapshotGet(snapshot, key, 1, key, 64));
+    }
+
+    @Test
     void memoryTooSmallForAMessageLosesNone() {
         memory.buffer().putLong(0, 42);
         for (int i = 0; i < 3; i++) {
@@ -226,6 +258,11 @@ class NativeArgumentsTest {
             fails(ErrorCode.INTERNAL, () -> Native.transactionGet(handle, key, 1, key, 8));
             fails(ErrorCode.INTERNAL, () -> Native.transactionCommit(handle));
             fails(ErrorCode.INTERNAL, () -> Native.transactionRange(handle, null, null, false, 1));
+            fails(ErrorCode.INTERNAL, () -> Native.snapshot(handle));
+            fails(ErrorCode.INTERNAL, () -> Native.storeLimitSnapshots(handle, 1, 1));
+            fails(ErrorCode.INTERNAL, () -> Native.snapshotGetArray(handle, key, 1));
+            fails(ErrorCode.INTERNAL, () -> Native.snapshotScan(handle, 0, 1));
+            fails(ErrorCode.INTERNAL, () -> Native.snapshotRange(handle, null, null, false, 1));
         }
     }
 }
