@@ -314,7 +314,7 @@ static void entries_of_caches_change_with_the_commit(void) {
         OK(memora_transaction_cache_delete(transaction, cache, "never there", 11));
         CODE(memora_transaction_cache_set(transaction, plain, "k", 1, "value", 5, NULL), MEMORA_INVALID_ARGUMENT);
         CODE(memora_transaction_cache_set(transaction, cache, NULL, 1, "value", 5, NULL), MEMORA_INVALID_ARGUMENT);
-        CODE(memora_transaction_cache_delete(transaction, NULL, "k", 1), MEMORA_CLOSED);
+        CODE(memora_transaction_cache_delete(transaction, NULL, "k", 1), MEMORA_INVALID_ARGUMENT);
         CHECK(holds(cache, "k", NULL) && holds(cache, "gone", "there"));
         OK(commits ? memora_transaction_commit(transaction) : memora_transaction_abort(transaction));
     }

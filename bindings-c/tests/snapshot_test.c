@@ -117,7 +117,7 @@ static void what_is_too_old_or_too_much_is_refused(void) {
     char *value = calloc(1, 4000);
     int i;
     OK(memora_store_limit_snapshots(store, 1, 25));
-    usleep(3000);
+    sleep_ms(3);
     for (i = 0; i < 200; i++) OK(memora_store_set(store, "pad", 3, value, 4000, NULL, NULL));
     every_call_gives(snapshot, MEMORA_SNAPSHOT_TOO_OLD);
     OK(memora_snapshot_close(snapshot));

@@ -583,6 +583,8 @@ void ranges(memora::Fabric &fabric) {
     CHECK(went(transaction.range(std::nullopt, std::nullopt, add, 0, 1), "apple=v ") == 1);
     store.set("kiwi", "between");
     CHECK(code_of([&] { transaction.commit(); }) == MEMORA_CONFLICT && store.get("fig") == "v");
+}
+
 /* A feed of its own store, whose directory stands in `dir`. */
 void feeds(const memora::Fabric &fabric, const std::string &dir) {
     auto options = memora::Store::options();

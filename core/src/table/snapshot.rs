@@ -328,6 +328,12 @@ impl Table {
                         if let Some(counts) = self.counts_in(view, word, reference)? {
                             break counts;
                         }
+                        // What a transaction took back names it for ever, and no slot leads there any more.
+                        // ORDER Acquire [slot]: behind the decision.
+                        if slot.load(Ordering::Acquire) != expected.0 {
+                            return Ok(Seen::Again);
+                        }
+                        crate::shm::atomic::yield_now();
                     }
                 }
                 looks += 1;
