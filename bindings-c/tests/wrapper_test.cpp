@@ -491,7 +491,7 @@ void outboxes(memora::Fabric &fabric, memora::Store &store) {
     {
         auto with = memora::Cache::options();
         with.transactions = 1;
-        memora::Cache cache(fabric, "with transactions", with);
+        memora::Cache cache(fabric, "with-transactions", with);
         cache.set("gone", "there");
         store.transact([&](memora::Transaction &transaction) {
             transaction.cache_set(cache, "k", "v");
