@@ -231,6 +231,9 @@ impl Feed {
     /// `PositionTrimmed` if it was so far behind that its file was removed.
     pub fn next(&mut self, timeout: Option<Duration>) -> Result<Option<Change>> {
         let end = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        if let Some(change) = self.try_next()? {
+            return Ok(Some(change));
+        }
         loop {
             let store = self.store.clone();
             let control = store.core()?.fed()?.1;
@@ -269,8 +272,7 @@ impl Feed {
         if self.reading.is_some() {
             return Ok(true);
         }
-        let store = self.store.clone();
-        let (journal, control) = store.core()?.fed()?;
+        let (journal, control) = self.store.core()?.fed()?;
         let Some(flush) = self.follower.next(journal, tail_of(control))? else { return Ok(false) };
         self.base.get_or_insert((flush.batches[0], 0));
         self.before = std::mem::take(&mut self.seen);
@@ -280,8 +282,7 @@ impl Feed {
 
     /// The next change of the flush that is read; `None` where it ends.
     fn take(&mut self) -> Result<Option<Change>> {
-        let store = self.store.clone();
-        let (journal, _) = store.core()?.fed()?;
+        let (journal, _) = self.store.core()?.fed()?;
         let Some(reading) = &mut self.reading else { return Ok(None) };
         loop {
             if reading.left == 0 {

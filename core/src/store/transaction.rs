@@ -28,7 +28,6 @@
 
 use std::collections::BTreeMap;
 use std::ops::{Bound, RangeBounds};
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::caching::Caching;
@@ -335,8 +334,7 @@ impl Transaction {
     }
 
     fn cache_write(&mut self, cache: &Cache, key: &[u8], put: Option<Put>) -> Result<()> {
-        let shared = Arc::clone(&self.store.shared);
-        self.store.core()?;
+        let shm = self.store.core()?.pool().shm();
         if self.caching.len() >= TRANSACTION_KEYS_MAX {
             return Err(too_large(&format!("change {TRANSACTION_KEYS_MAX} entries of caches")));
         }
@@ -346,7 +344,7 @@ impl Transaction {
                 "write {TRANSACTION_BYTES_MAX} bytes of keys, values and messages"
             )));
         }
-        self.bytes = bytes - self.caching.add(cache, key, put, shared.core.pool().shm())?;
+        self.bytes = bytes - self.caching.add(cache, key, put, shm)?;
         Ok(())
     }
 
@@ -354,15 +352,14 @@ impl Transaction {
     /// order in which they were published. Together they may take what one message may (`ValueTooLong`). Streams, broadcasts
     /// and queues; what is sent lives as long as its channel, whatever the durability.
     pub fn publish(&mut self, outbox: &Outbox, message: &[u8]) -> Result<()> {
-        let shared = Arc::clone(&self.store.shared);
-        self.store.core()?;
+        let shm = self.store.core()?.pool().shm();
         let bytes = self.bytes + message.len();
         if bytes > TRANSACTION_BYTES_MAX {
             return Err(too_large(&format!(
                 "write {TRANSACTION_BYTES_MAX} bytes of keys, values and messages"
             )));
         }
-        self.outgoing.add(outbox, message, shared.core.pool().shm())?;
+        self.outgoing.add(outbox, message, shm)?;
         self.bytes = bytes;
         Ok(())
     }
