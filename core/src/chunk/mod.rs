@@ -66,7 +66,7 @@ pub use append::{Appended, Extension};
 pub use check::check;
 #[cfg(test)]
 pub use clean::Wish;
-pub use flush::Unflushed;
+pub use flush::{Known, Unflushed};
 pub use hold::{Holders, Holds};
 pub use inherit::inherit;
 pub use layout::{Class, Kind, PoolGeometry};

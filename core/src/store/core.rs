@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use super::layout::{WORDS_LEN, Words};
-use crate::chunk::{Actor, Pool};
+use crate::chunk::{Actor, Known, Pool};
 use crate::error::{ErrorCode, Result};
 use crate::journal::leader::Watch;
 use crate::journal::{Caller, Health, Journal};
@@ -41,6 +41,8 @@ pub struct Core {
     pub recovery_watch: Watch,
     /// Durable tombstones that stayed because a snapshot needed what they replaced.
     pub left: Mutex<Vec<(Vec<u8>, KeyState)>>,
+    /// Which chunks the flushes of this process have to look at.
+    pub known: Mutex<Known>,
 }
 
 /// Tombstones that a process remembers to take out; those beyond are left to the next checkpoint.

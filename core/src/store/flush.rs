@@ -67,6 +67,12 @@ pub fn wall_expiry(expiry: u64) -> u64 {
 }
 
 impl Core {
+    /// The chunks with records that the files do not have.
+    fn unflushed(&self) -> Result<Vec<Unflushed>> {
+        let mut known = self.known.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        self.pool().unflushed(self.object, &mut known)
+    }
+
     /// Notes that the files have a chunk up to a position.
     pub(super) fn mark_flushed(&self, seen: &Unflushed, to: u64) -> Result<()> {
         kill_point!("store.flush.before_mark");
@@ -178,7 +184,7 @@ impl Source for Core {
         newest.all = (self.words()?.feed_bytes().load(Ordering::Relaxed) != 0).then(Vec::new);
         let cut = self.table.next_time();
         kill_point!("store.flush.cut");
-        for seen in self.pool().unflushed(self.object)? {
+        for seen in self.unflushed()? {
             let to = self.walk_chunk(&seen, cut, &mut newest, batches, &mut taken)?;
             taken.marks.push((seen, to));
         }

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::core::{Core, Host};
+use crate::chunk::Known;
 use crate::chunk::record::{EXPIRY_MAX, EXTENDED_BYTES};
 use crate::error::{Error, ErrorCode, Result};
 use crate::journal::directory::{Claimant, enter};
@@ -73,6 +74,7 @@ impl Core {
             checkpoint_watch: Watch::new(),
             recovery_watch: Watch::new(),
             left: std::sync::Mutex::default(),
+            known: std::sync::Mutex::default(),
         };
         if !opening.writable {
             return if core.is_ready()? {
@@ -222,7 +224,7 @@ impl Core {
         // Records of an older chunk have older ids: this thread begins a new one.
         pool.put_away(actor, self.object)?;
         // All that was in the table came out of the files: its chunks may be cleaned, or each attempt would cost its room again.
-        for chunk in pool.unflushed(self.object)? {
+        for chunk in pool.unflushed(self.object, &mut Known::default())? {
             pool.set_flushed(&chunk, pool.tail(chunk.chunk)?)?;
         }
         Ok(pool.next_id())
@@ -290,7 +292,7 @@ impl Core {
 
     /// Everything in memory was read from the files, so what is dead of it may be cleaned. Nobody changes the store before it is ready.
     fn note_all_in_files(&self) -> Result<()> {
-        for seen in self.pool().unflushed(self.object)? {
+        for seen in self.pool().unflushed(self.object, &mut Known::default())? {
             let mut walk = self.pool().walk(seen.chunk, EXTENDED_BYTES, seen.from)?;
             while walk.next()?.is_some() {}
             // Whoever dies here: the next one begins again with an empty table.

@@ -155,7 +155,7 @@ impl Party {
     fn cut(&self) -> [u8; 2] {
         let (table, mut newest) = (&self.table, BTreeMap::new());
         let cut = table.next_time();
-        for seen in table.pool.unflushed(OBJECT).unwrap() {
+        for seen in table.pool.unflushed(OBJECT, &mut crate::chunk::Known::default()).unwrap() {
             let mut walk = table.pool.walk(seen.chunk, EXTENDED_BYTES, seen.from).unwrap();
             while let Some(found) = walk.next().unwrap() {
                 if let Cut::Before(order) = table.cut(self.me(), &found, cut).unwrap() {
