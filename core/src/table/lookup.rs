@@ -16,8 +16,6 @@ use crate::error::Result;
 use crate::shm::atomic::{AtomicU64, Ordering, fence};
 use crate::shm::{Span, align8};
 
-/// Keys that a reading of many handles at once.
-const BATCH: usize = 16;
 /// Readings of one key that others may spoil before it is an error: each one is somebody's progress.
 const TRIES: u32 = 20_000;
 
@@ -330,9 +328,10 @@ impl Table {
     ) -> Result<()> {
         let mut hits = 0;
         let mut value = Vec::new();
-        for (group, keys) in keys.chunks(BATCH).enumerate() {
-            let places = self.places::<BATCH>(keys);
-            for (number, (key, (hash, place))) in keys.iter().zip(&places).enumerate() {
+        self.ahead(
+            keys.len(),
+            |number| keys[number],
+            |number, hash, place| {
                 let mut copy = |head: &Head, bytes: Span<'_>| {
                     let len = head.value_len as usize;
                     if value.len() < len {
@@ -340,15 +339,16 @@ impl Table {
                     }
                     bytes.copy_out(0, &mut value[..len])
                 };
-                let head = match self.read_found(place, key, &mut copy) {
+                let head = match self.read_found(place, keys[number], &mut copy) {
                     Some(head) => Some(head),
-                    None => self.read_hashed(*hash, key, &mut copy)?.filter(|head| head.key_len != 0),
+                    None => self.read_hashed(hash, keys[number], &mut copy)?.filter(|head| head.key_len != 0),
                 };
                 hits += u64::from(head.is_some());
-                self.sample(reader, *hash);
-                visit(group * BATCH + number, head.map(|head| &value[..head.value_len as usize]));
-            }
-        }
+                self.sample(reader, hash);
+                visit(number, head.map(|head| &value[..head.value_len as usize]));
+                Ok(true)
+            },
+        )?;
         self.note(reader, Count::Hit, hits);
         self.note(reader, Count::Miss, keys.len() as u64 - hits);
         Ok(())

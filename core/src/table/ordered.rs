@@ -37,8 +37,6 @@ const GONE_MAX: usize = 4096;
 const GONE_STEP: usize = 4;
 /// Times that the leaf of a key is looked for under the insert lock.
 const TOUCHES: u32 = 4;
-/// Keys that are read together.
-const BATCH: usize = 16;
 
 /// Keys whose records were unlinked where the insert lock of their home could not be taken: private.
 #[derive(Default)]
@@ -268,15 +266,11 @@ impl Table {
         value: &mut Vec<u8>,
         mut visit: impl FnMut(usize, Option<(&Head, &[u8])>) -> Result<bool>,
     ) -> Result<()> {
-        let mut batch: [&[u8]; BATCH] = [&[]; BATCH];
-        let mut from = 0;
-        while from < keys.len() {
-            let count = (keys.len() - from).min(BATCH);
-            for (place, slot) in batch[..count].iter_mut().enumerate() {
-                *slot = keys.get(from + place);
-            }
-            let places = self.places::<BATCH>(&batch[..count]);
-            for (place, key) in batch[..count].iter().enumerate() {
+        self.ahead(
+            keys.len(),
+            |number| keys.get(number),
+            |number, hash, place| {
+                let key = keys.get(number);
                 let mut copy = |head: &Head, bytes: Span<'_>| {
                     let len = head.value_len as usize;
                     if value.len() < len {
@@ -284,20 +278,13 @@ impl Table {
                     }
                     bytes.copy_out(0, &mut value[..len])
                 };
-                let head = match self.read_found(&places[place].1, key, &mut copy) {
+                let head = match self.read_found(place, key, &mut copy) {
                     Some(head) => Some(head),
-                    None => {
-                        self.read_hashed(places[place].0, key, &mut copy)?.filter(|head| head.key_len != 0)
-                    }
+                    None => self.read_hashed(hash, key, &mut copy)?.filter(|head| head.key_len != 0),
                 };
-                let entry = head.as_ref().map(|head| (head, &value[..head.value_len as usize]));
-                if !visit(from + place, entry)? {
-                    return Ok(());
-                }
-            }
-            from += count;
-        }
-        Ok(())
+                visit(number, head.as_ref().map(|head| (head, &value[..head.value_len as usize])))
+            },
+        )
     }
 }
 

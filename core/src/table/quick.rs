@@ -27,6 +27,9 @@ struct Home<'a> {
     bucket: Bucket<'a>,
 }
 
+/// Keys whose memory is fetched together.
+const GROUP: usize = 8;
+
 /// A slot with the tag of a key, and the word that was seen in it.
 #[derive(Clone, Copy)]
 pub(super) struct Place<'a> {
@@ -200,26 +203,43 @@ impl Table {
         plain && home.stands()
     }
 
-    /// Finds up to `N` keys at once: fetches all their buckets, then all the records that those name.
+    /// Goes through keys while the memory of those that follow is on its way: the records of the next [`GROUP`], and the buckets of the
+    /// group behind. `visit` gets the number of a key, its hash and its place, and tells whether to go on.
     #[inline]
-    pub(super) fn places<const N: usize>(&self, keys: &[&[u8]]) -> [(u64, Option<Place<'_>>); N] {
+    pub(super) fn ahead<'k>(
+        &self,
+        count: usize,
+        key: impl Fn(usize) -> &'k [u8],
+        mut visit: impl FnMut(usize, u64, &Option<Place<'_>>) -> Result<bool>,
+    ) -> Result<()> {
         let space = self.shm.window();
-        let mut places = [(0, None); N];
-        for (place, key) in places.iter_mut().zip(keys) {
-            place.0 = self.hasher.hash(key);
-            if let Some(home) = self.home(space, place.0) {
-                space.prefetch(home.bucket.offset());
+        let (mut hashes, mut places) = ([0; 4 * GROUP], [None; 2 * GROUP]);
+        let groups = count.div_ceil(GROUP);
+        let members = |group: usize| (group * GROUP).min(count)..((group + 1) * GROUP).min(count);
+        for step in 0..groups + 2 {
+            for number in members(step) {
+                let hash = self.hasher.hash(key(number));
+                hashes[number % (4 * GROUP)] = hash;
+                if let Some(home) = self.home(space, hash) {
+                    space.prefetch(home.bucket.offset());
+                }
+            }
+            for number in step.checked_sub(1).map_or(0..0, members) {
+                let place = self.place(space, hashes[number % (4 * GROUP)]);
+                if let Some(Place { word, .. }) = place {
+                    space.prefetch(word.offset());
+                    space.prefetch(word.offset() + 64);
+                    space.prefetch(word.offset() + 128);
+                }
+                places[number % (2 * GROUP)] = place;
+            }
+            for number in step.checked_sub(2).map_or(0..0, members) {
+                if !visit(number, hashes[number % (4 * GROUP)], &places[number % (2 * GROUP)])? {
+                    return Ok(());
+                }
             }
         }
-        for place in &mut places[..keys.len().min(N)] {
-            place.1 = self.place(space, place.0);
-            if let Some(Place { word, .. }) = place.1 {
-                space.prefetch(word.offset());
-                space.prefetch(word.offset() + 64);
-                space.prefetch(word.offset() + 128);
-            }
-        }
-        places
+        Ok(())
     }
 
     /// As [`Table::read_quick`], for a key whose place was found before.
