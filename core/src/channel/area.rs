@@ -27,6 +27,10 @@ pub trait Ground: Send + Sync {
     fn thread_to_end(&self) -> Result<u16> {
         self.thread()
     }
+    /// An entry that ends with this process, and not with one of its threads: it holds what any of them may use.
+    fn process(&self) -> Result<u16> {
+        self.thread()
+    }
     /// An error after closing or forking.
     fn usable(&self) -> Result<()>;
     /// Whether the kernel proved the holder of this entry dead.
@@ -509,22 +513,30 @@ impl Area {
 
     fn take_closed(&self, me: u16) -> Result<Option<(LaneRef, LaneState)>> {
         for index in 0..self.shape.lanes {
-            let seen = self.lane_state(index)?;
-            if !seen.is(LaneKind::Closed) {
-                continue;
-            }
-            let mine = LaneState::new(LaneKind::Live, 0, me, seen.generation().wrapping_add(1));
-            kill_point!("channel.lane.before_adopt");
-            if self.change_lane(index, seen, mine)? {
-                // DIES AFTER: a lane of the dead, closed again by the reaper.
-                kill_point!("channel.lane.adopted");
-                let reference = self.lane_ref(index)?.ok_or_else(|| {
-                    Error::new(ErrorCode::Corrupt, format!("Lane {index} was closed and has no ring."))
-                })?;
-                return Ok(Some((reference, mine)));
+            if let Some(taken) = self.take_closed_at(index, me)? {
+                return Ok(Some(taken));
             }
         }
         Ok(None)
+    }
+
+    /// Takes a lane if nobody publishes on it, and it has a ring.
+    pub fn take_closed_at(&self, index: u32, me: u16) -> Result<Option<(LaneRef, LaneState)>> {
+        let seen = self.lane_state(index)?;
+        if !seen.is(LaneKind::Closed) {
+            return Ok(None);
+        }
+        let mine = LaneState::new(LaneKind::Live, 0, me, seen.generation().wrapping_add(1));
+        kill_point!("channel.lane.before_adopt");
+        if !self.change_lane(index, seen, mine)? {
+            return Ok(None);
+        }
+        // DIES AFTER: a lane of the dead, closed again by the reaper.
+        kill_point!("channel.lane.adopted");
+        let reference = self.lane_ref(index)?.ok_or_else(|| {
+            Error::new(ErrorCode::Corrupt, format!("Lane {index} was closed and has no ring."))
+        })?;
+        Ok(Some((reference, mine)))
     }
 
     fn take_free(&self, me: u16) -> Result<(LaneRef, LaneState)> {

@@ -125,10 +125,37 @@ impl Lane<'_> {
         Err(corrupt(position, word))
     }
 
+    /// Settles the gate behind the tail if a transaction of `thread` decides about it, which is dead: its lane is one that its process
+    /// holds. Whether there was one.
+    pub(super) fn settle_gate_of(self, ground: &dyn Ground, thread: u16) -> Result<bool> {
+        let tail = self.tail();
+        // ORDER Acquire [frame]: as in `next`.
+        let word = FrameWord(self.ring.word(tail).load(Ordering::Acquire));
+        if word.kind_at(tail) != Some(FrameKind::Gate) {
+            return Ok(false);
+        }
+        // ORDER Relaxed: part of the gate, whose word ordered it.
+        let reference = Reference(self.ring.word(tail + WORD).load(Ordering::Relaxed));
+        if reference.thread() != thread {
+            return Ok(false);
+        }
+        self.settle_gate_by(ground, tail, word, reference).map(|()| true)
+    }
+
     /// Settles the gate at `position` that a holder of the lane which is over has left. Repeating it is harmless, also at the same time.
     pub(super) fn settle_gate(self, ground: &dyn Ground, position: u64, word: FrameWord) -> Result<()> {
         // ORDER Relaxed: part of the gate, whose word ordered it.
         let reference = Reference(self.ring.word(position + WORD).load(Ordering::Relaxed));
+        self.settle_gate_by(ground, position, word, reference)
+    }
+
+    fn settle_gate_by(
+        self,
+        ground: &dyn Ground,
+        position: u64,
+        word: FrameWord,
+        reference: Reference,
+    ) -> Result<()> {
         ground.abort(reference);
         let next = match ground.verdict(reference)? {
             Verdict::Committed => opened(position),

@@ -62,7 +62,14 @@ fn inherit_block(area: &Area, index: u32, thread: u16) -> Result<bool> {
 
 fn inherit_lane_of(area: &Area, index: u32, thread: u16) -> Result<bool> {
     let seen = area.lane_state(index)?;
-    if seen.owner() == thread { inherit_lane(area, index, seen) } else { Ok(false) }
+    if seen.owner() == thread {
+        return inherit_lane(area, index, seen);
+    }
+    // A lane that a process holds is used by its threads, whose transactions end with them.
+    match area.lane_ref(index)? {
+        Some(lane) if seen.is(LaneKind::Live) => area.lane(lane)?.settle_gate_of(&*area.ground, thread),
+        _ => Ok(false),
+    }
 }
 
 /// Takes over one lane whose holder is dead or detaches. The caller wakes who sleeps.
@@ -110,9 +117,11 @@ pub(crate) fn names_ring(area: &Area, offset: u64) -> Result<bool> {
 #[cfg(all(test, not(memora_loom)))]
 mod tests {
     use super::super::ChannelKind;
-    use super::super::testing::act_as;
+    use super::super::area::Ground;
+    use super::super::testing::{PROCESS, act_as};
     use super::super::tests::{assert_sound, block, dies, drain, texts};
     use super::*;
+    use crate::table::{Reference, Verdict};
 
     #[test]
     fn a_late_helper_leaves_the_lane_of_a_live_thread_that_got_the_same_entry() {
@@ -174,5 +183,87 @@ mod tests {
         assert_eq!(texts(&drain(&mut named)), ["here", "here", "and there"]);
         assert_eq!(texts(&drain(&mut anonymous)), ["here", "here", "and there"]);
         assert_sound(&channel);
+    }
+
+    #[test]
+    fn a_publisher_whose_thread_has_ended_goes_on_in_its_lane() {
+        let (stage, channel) = block(ChannelKind::Broadcast);
+        let other = channel.publisher().unwrap();
+        let mut publisher = channel.publisher().unwrap();
+        let lane = publisher.lane();
+        assert!(other.lane() < lane);
+        drop(other);
+        for (ends, next) in [(1, 3), (3, 4)] {
+            inherit(&channel.area, ends).unwrap();
+            act_as(next);
+            publisher.send(b"message").unwrap();
+            assert_eq!(publisher.lane(), lane);
+        }
+        inherit(&channel.area, 4).unwrap();
+        // Unless somebody else has it.
+        let others = [channel.publisher().unwrap(), channel.publisher().unwrap()];
+        assert_eq!(others[1].lane(), lane);
+        publisher.send(b"message").unwrap();
+        assert!(others.iter().all(|other| other.lane() != publisher.lane()));
+        assert_sound(&channel);
+        drop(stage);
+    }
+
+    #[test]
+    fn an_outbox_keeps_its_lane_whichever_threads_end() {
+        let (stage, channel) = block(ChannelKind::Broadcast);
+        let mut subscriber = channel.subscriber().unwrap();
+        act_as(2);
+        let outbox = channel.outbox().unwrap();
+        let lane = outbox.lock().lane();
+        let mut sent = Vec::new();
+        for ends in [2, 3, 4] {
+            act_as(ends);
+            let text = format!("by {ends}");
+            outbox.lock().send(text.as_bytes()).unwrap();
+            sent.push(text);
+            inherit(&channel.area, ends).unwrap();
+            act_as(1);
+            // Whoever would take a lane that nobody has.
+            assert_ne!(channel.publisher().unwrap().lane(), lane);
+            assert_eq!(outbox.lock().lane(), lane);
+        }
+        assert_eq!(texts(&drain(&mut subscriber)), sent);
+        // One dies in the middle of a commit: its transaction is ended before the process is taken over from.
+        act_as(3);
+        let reference = Reference::new(3, 9);
+        stage.decide(reference, Verdict::Undecided);
+        outbox.lock().set_gate(reference, &[b"never".to_vec()]).unwrap();
+        act_as(1);
+        inherit(&channel.area, 4).unwrap();
+        assert_eq!(stage.verdict(reference).unwrap(), Verdict::Undecided, "of another thread");
+        inherit(&channel.area, 3).unwrap();
+        assert_eq!(stage.verdict(reference).unwrap(), Verdict::Aborted);
+        stage.decide(reference, Verdict::Over);
+        inherit(&channel.area, PROCESS).unwrap();
+        assert_eq!(drain(&mut subscriber).len(), 0);
+        outbox.lock().send(b"again").unwrap();
+        assert_eq!((texts(&drain(&mut subscriber)), outbox.lock().lane()), (vec!["again".to_owned()], lane));
+        assert_sound(&channel);
+    }
+
+    #[test]
+    fn who_cannot_take_over_a_lane_writes_nothing_into_it() {
+        let (_stage, channel) = block(ChannelKind::Broadcast);
+        let area = &channel.area;
+        act_as(3);
+        let mut publisher = channel.publisher().unwrap();
+        publisher.send(b"message").unwrap();
+        let lane = area.lane_ref(publisher.lane()).unwrap().unwrap();
+        let lane = area.lane(lane).unwrap();
+        inherit(area, 3).unwrap();
+        // Something that is no frame stands where the next one goes.
+        lane.ring().word(lane.tail()).store(1, crate::shm::atomic::Ordering::Relaxed);
+        act_as(4);
+        for _ in 0..3 {
+            assert_eq!(publisher.try_send(b"late").unwrap_err().code(), crate::error::ErrorCode::Corrupt);
+        }
+        lane.ring().word(lane.tail()).store(0, crate::shm::atomic::Ordering::Relaxed);
+        publisher.try_send(b"message").unwrap();
     }
 }

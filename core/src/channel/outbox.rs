@@ -10,7 +10,8 @@ use super::{Channel, Publisher};
 use crate::error::Result;
 
 /// A lane of a channel for messages that transactions of a store send: [`Transaction::publish`](crate::Transaction::publish). Clones
-/// share the lane, any thread may use them, and all messages that went through it arrive in the order of their commits.
+/// share the lane, any thread may use them, also when those that did have ended, and all messages that went through it arrive in the
+/// order of their commits.
 ///
 /// While one thread commits, others that commit with the same outbox wait for it, which takes microseconds; threads that shall not have an
 /// outbox each. A process that is killed or stopped holds up no other process.
@@ -22,7 +23,7 @@ pub struct Outbox {
 impl Channel {
     /// A new outbox, with a lane as [`Channel::publisher`] has it. `WrongKind` on a log, whose one order cannot wait for decisions.
     pub fn outbox(&self) -> Result<Outbox> {
-        Ok(Outbox { publisher: Arc::new(Mutex::new(self.publisher()?)) })
+        Ok(Outbox { publisher: Arc::new(Mutex::new(Publisher::shared(Arc::clone(&self.area))?)) })
     }
 }
 

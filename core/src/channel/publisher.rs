@@ -19,10 +19,13 @@ const LOOK_AT_LIFE: Duration = Duration::from_millis(1);
 /// Sends messages on a lane of its own. Messages of one publisher arrive in the order in which they were sent.
 ///
 /// It may be moved to another thread: the first call there takes the lane over. If the thread that used it before has ended
-/// meanwhile, it goes on with another lane.
+/// meanwhile and another publisher has taken the lane, it goes on with another one: what it sends there may be read before
+/// what is still unread in the first.
 pub struct Publisher {
     pub(super) area: Arc<Area>,
     marker: usize,
+    /// Any thread of the process may use the lane, which ends with the process; else it ends with the thread that used it last.
+    shared: bool,
     pub(super) lane: HeldLane,
     pub(super) state: LaneState,
     pub(super) head: Head,
@@ -57,14 +60,23 @@ impl Wait {
 
 impl Publisher {
     pub(super) fn new(area: Arc<Area>) -> Result<Publisher> {
+        Publisher::with_lane(area, false)
+    }
+
+    /// One whose lane ends with this process, so that it keeps it whichever of the threads that used it end.
+    pub(super) fn shared(area: Arc<Area>) -> Result<Publisher> {
+        Publisher::with_lane(area, true)
+    }
+
+    fn with_lane(area: Arc<Area>, shared: bool) -> Result<Publisher> {
         area.same_process()?;
         area.no_lanes()?;
-        let me = area.ground.thread()?;
-        let (lane, state) = area.take_lane(me)?;
+        let (lane, state) = area.take_lane(owner(&area, shared)?)?;
         let mut publisher = Publisher {
             lane: area.hold_lane(lane)?,
             area,
             marker: thread::marker(),
+            shared,
             state,
             head: Head::default(),
             limit: 0,
@@ -353,11 +365,17 @@ impl Publisher {
         )
     }
 
-    /// Takes the lane over from the thread that used it before, or another lane if that has ended.
+    /// Takes the lane over from the thread that used it before; if that has ended, as any lane that nobody publishes on: the same, so that
+    /// what comes is behind what came, or another one if somebody else has it by now.
     #[cold]
     #[inline(never)]
     fn adopt(&mut self) -> Result<()> {
-        let me = self.area.ground.thread()?;
+        let me = owner(&self.area, self.shared)?;
+        // ORDER Relaxed: as in `hold`.
+        if self.shared && self.lane.word().load(Ordering::Relaxed) == self.state.0 {
+            self.marker = thread::marker();
+            return Ok(());
+        }
         // No state comes twice: late helpers compare with what they saw.
         let mine = LaneState::new(LaneKind::Live, 0, me, self.state.generation().wrapping_add(1));
         if self.area.change_lane(self.lane.index, self.state, mine)? {
@@ -365,9 +383,16 @@ impl Publisher {
             self.marker = thread::marker();
             return Ok(());
         }
-        let (lane, state) = self.area.take_lane(me)?;
+        let again = self.area.take_closed_at(self.lane.index, me)?;
+        let (lane, state) = again.map_or_else(|| self.area.take_lane(me), Ok)?;
         (self.lane, self.state, self.marker) = (self.area.hold_lane(lane)?, state, thread::marker());
-        self.find_head()
+        let found = self.find_head();
+        if found.is_err() {
+            // Where to go on is not known: it is nobody's, and the next call begins anew.
+            let closed = LaneState::new(LaneKind::Closed, 0, 0, state.generation());
+            self.area.change_lane(self.lane.index, state, closed)?;
+        }
+        found
     }
 
     /// Looks anew how far the subscriptions let this publisher go.
@@ -447,6 +472,12 @@ impl Publisher {
         let end = past.max(self.head.position + need);
         Ok(self.watch.eject(&self.area, &self.subs, self.lane.index, end)? || dead)
     }
+}
+
+/// The entry that holds the lane of a publisher of the calling thread, which is attached if it was not.
+fn owner(area: &Area, shared: bool) -> Result<u16> {
+    let me = area.ground.thread()?;
+    if shared { area.ground.process() } else { Ok(me) }
 }
 
 impl Drop for Publisher {

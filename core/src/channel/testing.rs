@@ -16,6 +16,9 @@ thread_local! {
     static THREAD: Cell<u16> = const { Cell::new(1) };
 }
 
+/// The entry that ends with the process.
+pub const PROCESS: u16 = 6;
+
 /// The calling thread is this entry from now on.
 pub fn act_as(thread: u16) {
     THREAD.set(thread);
@@ -95,6 +98,10 @@ impl Stage {
 impl Ground for Stage {
     fn thread(&self) -> Result<u16> {
         Ok(THREAD.get())
+    }
+
+    fn process(&self) -> Result<u16> {
+        Ok(PROCESS)
     }
 
     fn usable(&self) -> Result<()> {
@@ -181,6 +188,13 @@ pub fn channel_with(options: &ChannelOptions, rings: u64) -> (Arc<Stage>, Channe
     let stage = Stage::new(shm.clone(), control);
     let channel = reopen(&stage);
     (stage, channel)
+}
+
+/// A channel in memory that holds other things as well: at `control`, its rings behind.
+#[cfg(not(memora_loom))]
+pub fn channel_at(shm: Arc<Shm>, control: u64, options: &ChannelOptions) -> Channel {
+    create(shm.span(control, CONTROL_BYTES).unwrap(), options, 1).unwrap();
+    reopen(&Stage::new(shm, control))
 }
 
 /// The channel as another process opens it.

@@ -304,6 +304,10 @@ impl channel::Ground for Inner {
         self.registry.thread_to_end()
     }
 
+    fn process(&self) -> Result<u16> {
+        crate::store::Host::process_entry(self)
+    }
+
     fn usable(&self) -> Result<()> {
         self.registry.enter()
     }
