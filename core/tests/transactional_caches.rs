@@ -123,6 +123,35 @@ fn what_cannot_take_part_is_refused_and_the_transaction_goes_on() {
     assert_eq!(good.get(b"k").unwrap().as_deref(), Some(&b"v"[..]));
 }
 
+#[test]
+fn what_does_not_fit_a_cache_at_once_is_told_and_is_no_conflict() {
+    let home = place();
+    let fabric = fabric(home.path());
+    let store = store(&fabric);
+    let options = CacheOptions { limit: Some(2 << 20), transactions: true, ..CacheOptions::default() };
+    let small = fabric.cache_with("small", &options).unwrap();
+    let plain = SetOptions::default();
+    let change = |count: u32| {
+        store.transact(|transaction| {
+            for number in 0..count {
+                transaction.cache_set(&small, &number.to_le_bytes(), &[7; 4000], &plain)?;
+            }
+            transaction.put(b"count", &count.to_le_bytes())
+        })
+    };
+    for round in 0..3u32 {
+        change(20 + round).unwrap();
+        let error = change(1000).unwrap_err();
+        assert_eq!(error.code(), ErrorCode::TransactionTooLarge, "{error}");
+        assert!(error.detail().contains("each cache"), "{error}");
+        // Nothing of it was done.
+        assert_eq!(store.get(b"count").unwrap(), Some((20 + round).to_le_bytes().to_vec()));
+        assert_eq!(small.get(&999u32.to_le_bytes()).unwrap(), None);
+    }
+    let report = fabric.check().unwrap();
+    assert!(report.problems.is_empty(), "{:#?}", report.problems);
+}
+
 fn moment(key: &[u8]) -> Vec<u8> {
     [b"moment", key].concat()
 }

@@ -93,6 +93,9 @@ fn bytes_of(key: &[u8], put: &Option<Put>) -> usize {
     key.len() + put.as_ref().map_or(0, |put| put.value.len())
 }
 
+/// Times that a commit is tried again which had to give up its own changes for room.
+const OWN_WAY_TRIES: u32 = 8;
+
 fn too_large(what: &str) -> Error {
     Error::new(ErrorCode::TransactionTooLarge, format!("A transaction may {what}."))
 }
@@ -365,23 +368,29 @@ impl Transaction {
     }
 
     /// Makes all changes count at one moment, or none: `Conflict` if something that was read has changed, or another
-    /// transaction was in the way. With durability `Sync` it is on the disk when this returns. It does not wait for subscribers:
+    /// transaction was in the way; `TransactionTooLarge` if there is no room for all of them at once but in the place of each other. With durability `Sync` it is on the disk when this returns. It does not wait for subscribers:
     /// `BackPressure` if there is no room for a message, and nothing was done.
     pub fn commit(self) -> Result<()> {
         let core = self.store.core()?;
         if !self.writes.is_empty() {
             core.accept()?;
         }
-        let mut batches = self.outgoing.ready()?;
         let mut patience = Patience::default();
+        let mut own_way = 0;
         loop {
-            match self.try_commit(&mut batches) {
+            let mut batches = self.outgoing.ready()?;
+            let done = self.try_commit(&mut batches);
+            // Others may commit with these outboxes while this one waits for room, and share the sync.
+            drop(batches);
+            match done {
                 Err(error) if error.code() == ErrorCode::Full && core.flush_for_room(&mut patience)? => {}
+                // What others put there at the same time may have been in the way as well.
+                Err(error) if error.code() == ErrorCode::TransactionTooLarge && own_way < OWN_WAY_TRIES => {
+                    own_way += 1;
+                }
                 other => break other?,
             }
         }
-        // Others may commit with these outboxes, and share the sync.
-        drop(batches);
         if self.durability == Durability::Sync && !self.writes.is_empty() {
             core.flush()?;
         }
@@ -447,11 +456,20 @@ impl Transaction {
             Ok(table.decide(me))
         })();
         let committed = table.settle_own(me);
+        let in_own_way = Table::is_in_its_own_way(me);
         batches.iter_mut().for_each(|batch| batch.end(committed));
         let ended = table.end_states(me, &begun, &intents);
         let ended = ended.and(self.caching.end(me, &begun, &cached));
         if ended.is_ok() {
             Table::finish(me);
+        }
+        if in_own_way {
+            ended?;
+            return Err(Error::new(
+                ErrorCode::TransactionTooLarge,
+                "A transaction may change as much as the store and each cache can hold beside what it replaces: \
+                 room for the rest was made by giving its own changes up.",
+            ));
         }
         match outcome? {
             true => ended,

@@ -2,11 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc;
+use std::time::Duration;
 
 use super::tests::{Memory, contents, recovered};
 use super::*;
+use crate::channel::testing::channel_at;
+use crate::channel::{ChannelKind, ChannelOptions};
+use crate::chunk::{ChunkId, Class, Need};
 use crate::journal::sim::{Disk, Fault, Random};
-use crate::table::{Intent, RecordClass, Update, Value};
+use crate::table::{Hands, Intent, RecordClass, Update, Value};
 
 const ACCOUNTS: u64 = 8;
 const START: u64 = 100;
@@ -247,6 +252,42 @@ fn a_transaction_that_is_too_large_is_refused_and_one_that_was_refused_can_be_us
     assert_eq!(contents(&store), BTreeMap::new());
     store.set(b"k", b"fits").unwrap();
     assert_eq!(contents(&store).len(), 1);
+}
+
+#[test]
+fn one_that_waits_for_room_holds_no_outbox() {
+    let (memory, disk, store) = memory();
+    let me = memory.host.actor().unwrap();
+    let (object, chunks) = (9, 8);
+    let first = memory.pool.allocate_run(me, Class::Control, object, chunks, Need::Object).unwrap();
+    for number in first.0..first.0 + chunks {
+        memory.pool.settle(me, ChunkId(number)).unwrap();
+    }
+    let options =
+        ChannelOptions { kind: ChannelKind::Broadcast, lane_bytes: 4096, ..ChannelOptions::default() };
+    let control = memory.pool.geometry().chunk_offset(first);
+    let channel = channel_at(Arc::clone(memory.pool.shared_shm()), control, &options);
+    let (outbox, mut subscriber) = (channel.outbox().unwrap(), channel.subscriber().unwrap());
+    store.set(b"to be flushed", b"1").unwrap();
+    let mut transaction = store.transaction().unwrap();
+    for key in 0..3000u32 {
+        transaction.put(&key.to_le_bytes(), &[7; 1000]).unwrap();
+    }
+    transaction.publish(&outbox, b"never").unwrap();
+    let (tell, hear) = mpsc::channel();
+    let other = outbox.clone();
+    disk.after_next_sync(move || {
+        // While it waits, somebody else uses the outbox.
+        let (done, is_done) = mpsc::channel();
+        std::thread::spawn(move || {
+            drop(other.lock());
+            done.send(()).unwrap();
+        });
+        tell.send(is_done.recv_timeout(Duration::from_secs(20)).is_ok()).unwrap();
+    });
+    assert_eq!(transaction.commit().unwrap_err().code(), ErrorCode::Full);
+    assert_eq!(hear.try_recv(), Ok(true), "it was held during a flush for room, or there was none");
+    assert!(subscriber.try_recv(&mut Vec::new()).unwrap().is_none());
 }
 
 #[test]

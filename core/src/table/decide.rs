@@ -29,6 +29,10 @@ const PATIENCE_NS: u64 = 1_000_000;
 #[cfg(not(memora_loom))]
 const LOOKS: u32 = 64;
 
+/// Stands in place of the time in the decision about a transaction that aborted itself: its states were in the way of the room for
+/// others of them.
+const OWN_WAY: u64 = 1;
+
 /// What counts of the record in a slot.
 pub(super) enum Counts<'a> {
     This,
@@ -205,22 +209,29 @@ impl Table {
             return false;
         }
         let _ = reference;
-        Table::abort(decision, seen);
+        Table::abort(decision, seen, 0);
         true
     }
 
-    /// Aborts a transaction that was seen undecided, unless that has changed.
-    fn abort(decision: &AtomicU64, seen: Decision) {
+    /// Aborts a transaction that was seen undecided, unless that has changed. `why` is 0, or `OWN_WAY`.
+    fn abort(decision: &AtomicU64, seen: Decision, why: u64) {
         kill_point!("table.decide.before_abort");
         // A failure means that it was decided, or that a flush set its earliest time.
         // ORDER AcqRel [decision]: as every decision.
         let _ = decision.compare_exchange(
             seen.0,
-            seen.with(Phase::Aborted, 0).0,
+            seen.with(Phase::Aborted, why).0,
             Ordering::AcqRel,
             Ordering::Relaxed,
         );
         kill_point!("table.decide.aborted");
+    }
+
+    /// Whether the calling thread's transaction was aborted because its own states were all that could make room for the others.
+    pub fn is_in_its_own_way(me: Actor<'_>) -> bool {
+        // ORDER Relaxed: the caller has decided it, or has seen that it is decided.
+        let seen = Decision(Table::word(me).load(Ordering::Relaxed));
+        seen.phase() == Some(Phase::Aborted) && seen.time() == OWN_WAY
     }
 
     /// Aborts every transaction that is under way, whatever it changes.
@@ -238,7 +249,7 @@ impl Table {
             while let Some(Phase::Active | Phase::Proving) = seen.phase()
                 && seen.with(Phase::None, 0) == first.with(Phase::None, 0)
             {
-                Table::abort(decision, seen);
+                Table::abort(decision, seen, 0);
                 seen = Decision(decision.load(Ordering::Acquire));
             }
         }
@@ -296,7 +307,7 @@ impl Table {
                     Phase::Aborted => self.take_back(me, slot, word).map(|_| false),
                     // The caller's own is in the way of the room that it looks for: it would wait for itself.
                     _ if reference.thread() == me.index => {
-                        Table::abort(decision, seen);
+                        Table::abort(decision, seen, OWN_WAY);
                         Ok(false)
                     }
                     _ => {

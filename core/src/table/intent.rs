@@ -114,7 +114,7 @@ impl Table {
         Ok(Begun { reference: Reference::new(me.index, number) })
     }
 
-    fn word<'a>(me: Actor<'a>) -> &'a AtomicU64 {
+    pub(super) fn word<'a>(me: Actor<'a>) -> &'a AtomicU64 {
         me.transaction.u64::<{ at::DECISION }>()
     }
 
