@@ -13,7 +13,7 @@ use super::files::FileLayer;
 use super::layout::{FILE_HEADER_LEN, FileName, Manifest, Owner, Record};
 use super::leader::{LeaderWord, claim};
 use super::replay::{Replayed, census, replay, survey};
-use super::sim::{Disk, Fault, Random};
+use super::sim::{Disk, Fault, Random, Step};
 use super::{Caller, Journal, Lsn, Source};
 use crate::error::{ErrorCode, Result};
 use crate::shm::Shm;
@@ -329,6 +329,117 @@ fn the_power_may_go_at_every_call() {
                 let what = format!("seed {seed} call {call} cut {cut}");
                 assert_recovers(&rig.toy, &acknowledged, &disk.power_cut(&mut random), &what);
             }
+        }
+    }
+}
+
+/// Larger than what is written ahead, so that it ends within a file.
+const PADDED_CAPACITY: u64 = 320 << 10;
+
+/// Many small batches, one after the other, up to the second file and beyond the middle of it.
+fn small_batches(rig: &Rig) -> BTreeMap<Vec<u8>, u64> {
+    let mut acknowledged = BTreeMap::new();
+    if rig.open().is_err() {
+        return acknowledged;
+    }
+    for number in 0..110u32 {
+        let key = vec![number as u8 % 7];
+        // Not zeros: what is left of one shall not look like nothing.
+        let order = rig.toy.set(&key, Some(&vec![number as u8 | 1; 4000 + number as usize * 7]));
+        if rig.sync(1).is_ok() {
+            acknowledged.insert(key, order);
+        }
+    }
+    acknowledged
+}
+
+#[test]
+fn small_batches_are_written_with_zeros_for_many_that_follow_and_never_beyond_their_file() {
+    let disk = Disk::default();
+    disk.record();
+    let rig = Rig::with_files_of(&disk, PADDED_CAPACITY);
+    assert_eq!(small_batches(&rig).len(), 7);
+    let (mut batches, mut padded, mut to_the_end, mut filled) = (0, 0, 0, HashMap::new());
+    for (_, step) in disk.steps() {
+        let Step::Write(file, at, bytes) = step else { continue };
+        let Some(header) = super::layout::BatchHeader::decode(&bytes) else { continue };
+        let len = super::layout::batch_len(header.body_len as usize);
+        let end = at + bytes.len() as u64;
+        assert!(end <= PADDED_CAPACITY, "a write from {at} to {end}");
+        assert!(bytes[len as usize..].iter().all(|byte| *byte == 0), "at {at}");
+        let known = filled.entry(file).or_insert(0);
+        batches += 1;
+        if at + len <= *known {
+            assert_eq!(bytes.len() as u64, len, "at {at}: it was written ahead up to {known}");
+        } else {
+            assert!(end == at + len + (128 << 10) || end == PADDED_CAPACITY, "at {at} up to {end}");
+            padded += 1;
+            to_the_end += u32::from(end == PADDED_CAPACITY);
+        }
+        *known = end.max(*known);
+    }
+    assert_eq!(batches, 110);
+    assert!((4..=10).contains(&padded) && to_the_end >= 1, "{padded} were padded, {to_the_end} to the end");
+    assert!(filled.len() >= 2, "it rolled");
+    for name in disk.names().unwrap().iter().filter(|name| name.starts_with("journal.")) {
+        assert_eq!(disk.content(name).len() as u64, PADDED_CAPACITY, "{name}");
+    }
+    assert_eq!(recover(&disk).unwrap().1.torn, 0);
+}
+
+#[test]
+fn the_power_may_go_within_what_is_written_ahead() {
+    let calls = {
+        let disk = Disk::default();
+        small_batches(&Rig::with_files_of(&disk, PADDED_CAPACITY));
+        disk.calls()
+    };
+    for call in 1..=calls {
+        let disk = Disk::default();
+        disk.fail_at(call, Fault::DeadFrom);
+        let rig = Rig::with_files_of(&disk, PADDED_CAPACITY);
+        let acknowledged = small_batches(&rig);
+        let mut random = Random(call);
+        for cut in 0..2 {
+            let what = format!("call {call} cut {cut}");
+            assert_recovers(&rig.toy, &acknowledged, &disk.power_cut(&mut random), &what);
+        }
+        for everything in [false, true] {
+            let what = format!("call {call} everything {everything}");
+            assert_recovers(&rig.toy, &acknowledged, &disk.power_cut_extreme(everything), &what);
+        }
+    }
+}
+
+#[test]
+fn a_write_that_fails_within_what_is_written_ahead_is_done_again() {
+    let writes: Vec<u64> = {
+        let disk = Disk::default();
+        disk.record();
+        small_batches(&Rig::with_files_of(&disk, PADDED_CAPACITY));
+        let of_batches = |(call, step): (u64, Step)| match step {
+            Step::Write(_, _, bytes) if bytes.len() > 64 << 10 => Some(call),
+            _ => None,
+        };
+        disk.steps().into_iter().filter_map(of_batches).collect()
+    };
+    assert!(writes.len() >= 4, "{writes:?}");
+    for call in writes {
+        for fault in [Fault::Once(libc::ENOSPC), Fault::Once(libc::EIO), Fault::FullFrom] {
+            // Half of it was written: the batch, and some of the zeros.
+            let disk = Disk::default();
+            disk.fail_at(call, fault);
+            let rig = Rig::with_files_of(&disk, PADDED_CAPACITY);
+            let acknowledged = small_batches(&rig);
+            let what = format!("call {call} {fault:?}");
+            let mut random = Random(call);
+            assert_recovers(&rig.toy, &acknowledged, &disk.power_cut(&mut random), &what);
+            disk.heal();
+            assert_ne!(rig.control().health(), Health::Poisoned, "{what}: only a sync that fails does that");
+            rig.toy.set(b"behind", Some(b"1"));
+            rig.sync(1).unwrap_or_else(|error| panic!("{what}: {error}"));
+            let all = rig.toy.inner.lock().unwrap().states.iter().map(|(k, s)| (k.clone(), s.0)).collect();
+            assert_recovers(&rig.toy, &all, &disk.power_cut(&mut random), &what);
         }
     }
 }
