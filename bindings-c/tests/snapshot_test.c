@@ -114,6 +114,7 @@ static void a_snapshot_stays_as_it_was(void) {
 static void what_is_too_old_or_too_much_is_refused(void) {
     memora_snapshot_t *snapshot = taken(), *all[65] = {NULL};
     memora_store_t *unordered = opened("unordered", 0);
+    memora_store_stats_t stats;
     char *value = calloc(1, 4000);
     int i;
     OK(memora_store_limit_snapshots(store, 1, 25));
@@ -127,6 +128,14 @@ static void what_is_too_old_or_too_much_is_refused(void) {
     for (i = 0; i < 64; i++) OK(memora_store_snapshot(store, &all[i]));
     CODE(memora_store_snapshot(store, &all[64]), MEMORA_TOO_MANY_SNAPSHOTS);
     CHECK(all[64] == NULL);
+    sleep_ms(3);
+    OK(memora_store_stats(store, &stats, sizeof stats));
+    CHECK(stats.snapshots == 64 && stats.snapshots_cancelled == 1 && stats.snapshot_oldest_ms >= 3);
+    for (i = 0; i < 5000 && stats.snapshot_bytes == 0; i++) {
+        OK(memora_store_set(store, "pad", 3, value, 4000, NULL, NULL));
+        OK(memora_store_stats(store, &stats, sizeof stats));
+    }
+    CHECK(stats.snapshot_bytes > 0);
     for (i = 0; i < 64; i++) OK(memora_snapshot_close(all[i]));
     OK(memora_store_snapshot(unordered, &snapshot));
     CODE(memora_snapshot_range(snapshot, NULL, 0, NULL, 0, 0, 1, add_key, NULL, NULL), MEMORA_NOT_ORDERED);

@@ -285,13 +285,20 @@ fn a_store_in_need_cancels_its_snapshots_and_never_is_full_because_of_them() {
             store.set(format!("k{number}").as_bytes(), &value).expect("set");
         }
         let snapshot = store.snapshot().expect("taken");
+        let (mut kept, mut oldest) = (0, 0);
         for round in 0..60u32 {
             for number in 0..200u32 {
                 store.set(format!("k{number}").as_bytes(), &value).unwrap_or_else(|error| {
                     panic!("{name}, round {round}: {error}");
                 });
             }
+            let stats = store.stats().expect("told");
+            (kept, oldest) = (stats.snapshot_bytes.max(kept), stats.snapshot_oldest_ms.max(oldest));
+            std::thread::sleep(Duration::from_millis(1));
         }
+        assert!(kept > 0 && oldest > 0, "{name}: it kept {kept} bytes and was {oldest} ms old");
+        let stats = store.stats().expect("told");
+        assert_eq!((stats.snapshots, stats.snapshot_bytes, stats.snapshot_oldest_ms), (0, 0, 0));
         let cancelled = snapshot.get(b"k7").expect_err("cancelled");
         assert_eq!(cancelled.code(), ErrorCode::SnapshotTooOld, "{name}: {cancelled}");
         assert_eq!(scanned(&snapshot).expect_err("cancelled").code(), ErrorCode::SnapshotTooOld);

@@ -143,13 +143,21 @@ pub struct memora_store_stats_t {
     pub checkpoints: u64,
     /// 1 if a failed sync made the store read-only, else 0.
     pub poisoned: u64,
+    /// Snapshots that are open.
+    pub snapshots: u64,
+    /// Snapshots that were cancelled, over the life of the store in memory.
+    pub snapshots_cancelled: u64,
+    /// For how many milliseconds the oldest snapshot has been open; 0 without any.
+    pub snapshot_oldest_ms: u64,
+    /// Bytes of memory that would be free without snapshots.
+    pub snapshot_bytes: u64,
 }
 
 // SAFETY: repr(C), twenty fields of eight bytes.
 unsafe impl Answer for memora_cache_stats_t {}
 // SAFETY: repr(C), eight fields of eight bytes.
 unsafe impl Answer for memora_channel_stats_t {}
-// SAFETY: repr(C), nine fields of eight bytes.
+// SAFETY: repr(C), thirteen fields of eight bytes.
 unsafe impl Answer for memora_store_stats_t {}
 
 /// Takes one subscription of a channel: its name ("" for an anonymous one), whether somebody holds it now (1 or 0), and the
@@ -400,6 +408,10 @@ pub unsafe extern "C" fn memora_store_stats(
                 checkpoint_bytes: found.checkpoint_bytes,
                 checkpoints: found.checkpoints,
                 poisoned: found.poisoned.into(),
+                snapshots: found.snapshots,
+                snapshots_cancelled: found.snapshots_cancelled,
+                snapshot_oldest_ms: found.snapshot_oldest_ms,
+                snapshot_bytes: found.snapshot_bytes,
             };
             border.put_sized(stats, struct_size, figures)
         })

@@ -64,6 +64,8 @@ pub fn stats<'l>(env: EnvUnowned<'l>, class: JClass<'l>, handle: jlong) -> jstri
                     stats.poisoned.into(),
                     stats.snapshots,
                     stats.snapshots_cancelled,
+                    stats.snapshot_oldest_ms,
+                    stats.snapshot_bytes,
                 ]))
             }
             Kind::Channel(channel) => {

@@ -149,6 +149,10 @@ pub struct StoreStats {
     pub snapshots: u64,
     /// Snapshots that were cancelled, over the life of the store in memory.
     pub snapshots_cancelled: u64,
+    /// For how many milliseconds the oldest snapshot has been open; 0 without any.
+    pub snapshot_oldest_ms: u64,
+    /// Bytes of memory that would be free without snapshots.
+    pub snapshot_bytes: u64,
 }
 
 struct Shared {
@@ -430,7 +434,9 @@ impl Store {
         let table = core.table.stats()?;
         let mut stats =
             StoreStats { entries: table.entries, live_bytes: table.live_bytes, ..StoreStats::default() };
-        (stats.snapshots, stats.snapshots_cancelled) = core.table.view_counts();
+        let views = core.table.view_figures()?;
+        (stats.snapshots, stats.snapshots_cancelled) = (views.open, views.cancelled);
+        (stats.snapshot_oldest_ms, stats.snapshot_bytes) = (views.oldest_ms, views.kept_bytes);
         if core.journal.is_some() {
             let words = core.words()?;
             let control = words.journal();

@@ -336,6 +336,14 @@ impl<'a> Announcements<'a> {
         self.places().filter(|place| self.word(*place).keeps()).count() as u64
     }
 
+    /// Milliseconds for which the oldest open snapshot has been open; `None` without any.
+    pub fn oldest_age_ms(&self, now_ms: u64) -> Option<u64> {
+        let open = self.places().filter(|place| self.word(*place).state() == State::Open);
+        // ORDER Relaxed: stored before it was opened.
+        let ages = open.map(|place| now_ms.saturating_sub(self.entry(place).1.load(Ordering::Relaxed)));
+        ages.max()
+    }
+
     /// Snapshots that were cancelled so far.
     pub fn cancelled(&self) -> u64 {
         // ORDER Relaxed: a figure.
@@ -392,9 +400,11 @@ mod tests {
         assert!(list.keeps(11, &|_| false) && !list.keeps(10, &|_| false));
         assert!(list.stands(first) && list.withdraw(first) && !list.stands(first), "it kept something");
         assert_eq!(list.oldest(), 11);
+        assert_eq!(list.oldest_age_ms(2500), Some(500));
         assert!(!list.cancel_overdue(2000 + SNAPSHOT_AGE_MS - 1));
         assert!(list.cancel_overdue(2000 + SNAPSHOT_AGE_MS) && !list.stands(second));
         assert!(!list.keeps(u64::MAX, &|_| false) && !list.cancel_oldest());
+        assert_eq!(list.oldest_age_ms(u64::MAX), None, "a cancelled one has no age");
         list.withdraw(second);
         // The dead keep nothing.
         let third = announce(5, 0);

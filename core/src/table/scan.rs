@@ -149,7 +149,15 @@ impl Table {
                 return Ok(());
             }
             if let Some(Viewed { me, view }) = viewed {
-                match self.state_in(me, view, slot, word, word.offset())? {
+                // What is frozen stays as it is for ever: it counts as long as no child has it.
+                let still = || {
+                    // ORDER Acquire [slot]: what was done before it changed.
+                    let same = slot.load(Ordering::Acquire) == word.0;
+                    let unmoved =
+                        || children.iter().all(|slot| slot.load(Ordering::Acquire) == Slot::VIRGIN.0);
+                    same && (moved.is_some() || unmoved())
+                };
+                match self.state_in(me, view, &still, word.offset())? {
                     Seen::At(offset) => entries.push(self.copy_record(offset)?),
                     Seen::Nothing => {}
                     Seen::Again => continue,

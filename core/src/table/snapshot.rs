@@ -47,6 +47,19 @@ pub struct View {
     pub now_ms: u64,
 }
 
+/// What snapshots there are, and what they cost.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ViewFigures {
+    /// Those that are open.
+    pub open: u64,
+    /// Those that were cancelled so far.
+    pub cancelled: u64,
+    /// For how long the oldest one has been open, in milliseconds; 0 without any.
+    pub oldest_ms: u64,
+    /// Bytes of chunks that would be free without them.
+    pub kept_bytes: u64,
+}
+
 impl View {
     fn time(&self) -> u64 {
         self.announced.time()
@@ -133,9 +146,16 @@ impl Table {
         }
     }
 
-    /// Snapshots that are open, and those that were cancelled so far.
-    pub fn view_counts(&self) -> (u64, u64) {
-        self.announcements().map_or((0, 0), |list| (list.count(), list.cancelled()))
+    /// What snapshots there are, and what they cost.
+    pub fn view_figures(&self) -> Result<ViewFigures> {
+        let Some(list) = self.announcements() else { return Ok(ViewFigures::default()) };
+        let open = list.count();
+        Ok(ViewFigures {
+            open,
+            cancelled: list.cancelled(),
+            oldest_ms: list.oldest_age_ms(self.now_ms()).unwrap_or(0),
+            kept_bytes: if open == 0 { 0 } else { self.kept_chunks()? * self.pool.geometry().chunk_bytes },
+        })
     }
 
     /// Whether a snapshot, open or yet to come, may see the state that is behind the one at `offset` in its slot, so that this must
@@ -276,7 +296,9 @@ impl Table {
         if !self.is_of_key(word.offset(), key)? {
             return Ok(Attempt::Done(None));
         }
-        let offset = match self.state_in(me, view, slot, expected, word.offset())? {
+        // ORDER Acquire [slot]: what was done before it changed.
+        let still = || slot.load(Ordering::Acquire) == expected.0;
+        let offset = match self.state_in(me, view, &still, word.offset())? {
             Seen::Again => return Ok(Attempt::Again),
             Seen::Nothing => return Ok(Attempt::Done(Some(Head::default()))),
             Seen::At(offset) => offset,
@@ -299,13 +321,12 @@ impl Table {
             && self.shm.span(offset + self.header, key.len() as u64)?.equals(0, key)?)
     }
 
-    /// The state that a snapshot sees, from the one at `offset` on backwards, which `slot` named when it held `expected`.
+    /// The state that a snapshot sees, from the one at `offset` on backwards, which a slot named; `still` says whether it does.
     pub(super) fn state_in(
         &self,
         me: Actor<'_>,
         view: &View,
-        slot: &AtomicU64,
-        expected: Slot,
+        still: &dyn Fn() -> bool,
         mut offset: u64,
     ) -> Result<Seen> {
         // No more states than have room: damaged ones may name each other.
@@ -318,9 +339,11 @@ impl Table {
                 // ORDER Acquire [stamp]: whoever stamped it saw what its writer had done before.
                 match Stamp::of(word.load(Ordering::Acquire)) {
                     Stamp::Since(time) => break time <= view.time(),
-                    // Only what a slot names has none.
+                    // Only what a slot names has none: what was replaced got one before, and still leads to what is seen.
                     Stamp::Pending => {
-                        if !self.stamp_for_view(me, slot, expected, offset)? {
+                        if !self.stamp_for_view(me, still, offset)?
+                            && Stamp::of(word.load(Ordering::Acquire)) == Stamp::Pending
+                        {
                             return Ok(Seen::Again);
                         }
                     }
@@ -328,9 +351,9 @@ impl Table {
                         if let Some(counts) = self.counts_in(view, word, reference)? {
                             break counts;
                         }
-                        // What a transaction took back names it for ever, and no slot leads there any more.
-                        // ORDER Acquire [slot]: behind the decision.
-                        if slot.load(Ordering::Acquire) != expected.0 {
+                        // What was replaced was stamped before. What a transaction took back names it for ever, and no slot
+                        // leads there any more.
+                        if !still() && word.load(Ordering::Acquire) == reference.0 {
                             return Ok(Seen::Again);
                         }
                         crate::shm::atomic::yield_now();
@@ -357,11 +380,11 @@ impl Table {
 
     /// Stamps what a slot names. False: the slot has changed.
     #[cold]
-    fn stamp_for_view(&self, me: Actor<'_>, slot: &AtomicU64, expected: Slot, offset: u64) -> Result<bool> {
+    fn stamp_for_view(&self, me: Actor<'_>, still: &dyn Fn() -> bool, offset: u64) -> Result<bool> {
         let Some(chunk) = self.pool.geometry().chunk_of(offset) else { return Ok(false) };
         let _pin = Guard::pin(me, chunk)?;
-        // ORDER Acquire [slot]: the second look of the pin.
-        if slot.load(Ordering::Acquire) != expected.0 {
+        // The second look of the pin.
+        if !still() {
             return Ok(false);
         }
         self.stamp(offset).map(|_| true)

@@ -232,5 +232,9 @@ fn store(fabric: &Fabric, name: &str) -> Result<Figures, Failure> {
         ("checkpoint_bytes", stats.checkpoint_bytes.into()),
         ("checkpoints", stats.checkpoints.into()),
         ("poisoned", stats.poisoned.into()),
+        ("snapshots", stats.snapshots.into()),
+        ("snapshots_cancelled", stats.snapshots_cancelled.into()),
+        ("snapshot_oldest_ms", stats.snapshot_oldest_ms.into()),
+        ("snapshot_bytes", stats.snapshot_bytes.into()),
     ])
 }

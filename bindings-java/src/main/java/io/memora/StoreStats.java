@@ -14,13 +14,17 @@ package io.memora;
  * @param poisoned whether a failed sync made the store read-only
  * @param snapshots snapshots that are open
  * @param snapshotsCancelled snapshots that were cancelled, over the life of the store in memory
+ * @param snapshotOldestMillis for how long the oldest snapshot has been open; 0 without any
+ * @param snapshotBytes bytes of memory that would be free without snapshots
  */
 public record StoreStats(
         long entries, long liveBytes, long flushes, long flushedRecords, long flushedBytes, long journalBytes,
-        long checkpointBytes, long checkpoints, boolean poisoned, long snapshots, long snapshotsCancelled) {
+        long checkpointBytes, long checkpoints, boolean poisoned, long snapshots, long snapshotsCancelled,
+        long snapshotOldestMillis, long snapshotBytes) {
     static StoreStats read(Figures figures) {
         return new StoreStats(
                 figures.next(), figures.next(), figures.next(), figures.next(), figures.next(), figures.next(),
-                figures.next(), figures.next(), figures.next() != 0, figures.next(), figures.next());
+                figures.next(), figures.next(), figures.next() != 0, figures.next(), figures.next(),
+                figures.next(), figures.next());
     }
 }

@@ -316,11 +316,14 @@ class SnapshotTest extends WithFabric {
         try (Store store = ordered()) {
             fill(store, 1);
             try (Snapshot costs = store.snapshot()) {
+                Thread.sleep(3);
+                assertTrue(store.stats().snapshotOldestMillis() >= 2);
                 // Twice the fabric.
                 fill(store, (int) (2 * LIMIT / 400_000));
                 everyReadFails(ErrorCode.SNAPSHOT_TOO_OLD, costs);
                 assertEquals(1, store.stats().snapshotsCancelled());
                 assertEquals(0, store.stats().snapshots(), "one that was cancelled keeps nothing");
+                assertEquals(0, store.stats().snapshotBytes() + store.stats().snapshotOldestMillis());
             }
             store.limitSnapshots(Duration.ofNanos(1), 100);
             try (Snapshot old = store.snapshot()) {
