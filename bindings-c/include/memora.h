@@ -452,6 +452,18 @@
 #define MEMORA_TOO_MANY_SNAPSHOTS -4164
 
 /**
+ * The position is one of another store, which may have had the same name.
+ * Begin anew: read the store as it is and then its newest changes; keep positions with the store that gave them.
+ */
+#define MEMORA_POSITION_FOREIGN -4166
+
+/**
+ * Journal files that are kept for the change feed only are damaged; the data of the store is whole.
+ * Remove the file that the message names and the older ones: readers of the feed that need them are told POSITION_TRIMMED, others go on.
+ */
+#define MEMORA_FEED_DAMAGED -4170
+
+/**
  * Backend of a fabric: a file in the home directory (the default).
  */
 #define MEMORA_BACKEND_FILE 0
@@ -1580,6 +1592,10 @@ typedef struct memora_verify_report_t {
      * 1 for a backup, 0 for a store.
      */
     uint64_t backup;
+    /**
+     * Journal files that are kept for the change feed only.
+     */
+    uint64_t feed_files;
 } memora_verify_report_t;
 
 /**
@@ -1620,10 +1636,14 @@ typedef void (*memora_loss_fn)(void *context, const struct memora_loss_t *loss);
 typedef int (*memora_transaction_fn)(void *context, struct memora_transaction_t *transaction);
 
 /**
- * A place in a feed, to be kept by whoever goes on there later. In text, on the command line and in Java it is both numbers in
- * decimal, with a dot between.
+ * A place in a feed, to be kept by whoever goes on there later. In text, on the command line and in Java it is `store` in 16 hexadecimal
+ * digits and both other numbers in decimal, with dots between.
  */
 typedef struct memora_feed_position_t {
+    /**
+     * Of the store whose place it is: another one refuses it, also one that was made later under the same name.
+     */
+    uint64_t store;
     /**
      * Where a flush begins in the journal.
      */
@@ -1926,6 +1946,22 @@ typedef struct memora_store_stats_t {
      * 1 if a failed sync made the store read-only, else 0.
      */
     uint64_t poisoned;
+    /**
+     * Snapshots that are open.
+     */
+    uint64_t snapshots;
+    /**
+     * Snapshots that were cancelled, over the life of the store in memory.
+     */
+    uint64_t snapshots_cancelled;
+    /**
+     * For how many milliseconds the oldest snapshot has been open; 0 without any.
+     */
+    uint64_t snapshot_oldest_ms;
+    /**
+     * Bytes of memory that would be free without snapshots.
+     */
+    uint64_t snapshot_bytes;
 } memora_store_stats_t;
 
 #ifdef __cplusplus
@@ -3874,7 +3910,8 @@ int memora_restore(const char *from,
  * Reads every byte of the files of a store or backup in `dir` as recovery would; changes nothing and needs no fabric.
  *
  * What is wrong first is the answer; memora_last_error_message() names file and offset. `function` and `report` may be NULL.
- * Returns MEMORA_OK, MEMORA_JOURNAL_CORRUPT, MEMORA_TRUNCATED, MEMORA_MANIFEST_MISSING, MEMORA_OTHER_VERSION,
+ * Returns MEMORA_OK, MEMORA_JOURNAL_CORRUPT, MEMORA_TRUNCATED, MEMORA_MANIFEST_MISSING, MEMORA_FEED_DAMAGED (only readers of the
+ * change feed lose something), MEMORA_OTHER_VERSION,
  * MEMORA_NOT_A_STORE, MEMORA_NOT_FOUND, MEMORA_PERMISSION_DENIED, MEMORA_NOT_OURS, MEMORA_IO, MEMORA_INVALID_ARGUMENT.
  */
 int memora_verify(const char *dir,
@@ -4094,8 +4131,8 @@ int memora_store_transact(struct memora_store_t *store,
  *
  * On success `*feed` is a new handle, to be closed with memora_feed_close(); else it is NULL.
  * Returns MEMORA_OK, MEMORA_POSITION_TRIMMED (the files that come next were removed: read the store as it is, and go on with
- * a feed from MEMORA_FROM_NEWEST that was opened before), MEMORA_POSITION_AHEAD, MEMORA_INVALID_ARGUMENT (also: the store keeps no
- * feed), MEMORA_JOURNAL_CORRUPT, MEMORA_IO, MEMORA_CLOSED, MEMORA_FORKED, MEMORA_CORRUPT.
+ * a feed from MEMORA_FROM_NEWEST that was opened before), MEMORA_POSITION_FOREIGN, MEMORA_POSITION_AHEAD, MEMORA_INVALID_ARGUMENT
+ * (also: the store keeps no feed), MEMORA_JOURNAL_CORRUPT, MEMORA_IO, MEMORA_CLOSED, MEMORA_FORKED, MEMORA_CORRUPT.
  */
 int memora_store_feed(struct memora_store_t *store,
                       uint32_t from,

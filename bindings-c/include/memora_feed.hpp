@@ -12,7 +12,9 @@ using FeedPosition = memora_feed_position_t;
 
 /* As the command line and other languages write it. */
 inline std::string to_string(const FeedPosition &position) {
-    return std::to_string(position.flush) + "." + std::to_string(position.index);
+    std::string store(16, '0');
+    for (std::size_t digit = 0; digit < 16; digit++) store[digit] = "0123456789abcdef"[position.store >> (60 - 4 * digit) & 15];
+    return store + "." + std::to_string(position.flush) + "." + std::to_string(position.index);
 }
 
 /* A committed change of a key. */

@@ -170,15 +170,23 @@ static void a_place_holds_when_the_fabric_is_gone(void) {
 }
 
 static void what_cannot_be_read_is_refused(void) {
-    memora_feed_position_t ahead = {UINT64_MAX, 0}, old;
+    memora_feed_position_t ahead, foreign, old;
     memora_store_options_t made = options();
+    memora_verify_report_t report;
     memora_feed_t *feed = NULL;
     memora_store_t *memory = NULL, *small = NULL;
     memora_change_t change;
     char *large = calloc(1, 50000);
     char key[64];
     int i;
+    feed = feed_from(MEMORA_FROM_NEWEST, NULL, NULL);
+    OK(memora_feed_position(feed, &ahead));
+    OK(memora_feed_close(feed));
+    foreign = ahead;
+    ahead.flush = UINT64_MAX;
     CODE(memora_store_feed(store, MEMORA_FROM_POSITION, &ahead, NULL, 0, &feed), MEMORA_POSITION_AHEAD);
+    foreign.store ^= 1;
+    CODE(memora_store_feed(store, MEMORA_FROM_POSITION, &foreign, NULL, 0, &feed), MEMORA_POSITION_FOREIGN);
     CODE(memora_store_feed(store, MEMORA_FROM_POSITION, NULL, NULL, 0, &feed), MEMORA_INVALID_ARGUMENT);
     CODE(memora_store_feed(store, 77, NULL, NULL, 0, &feed), MEMORA_INVALID_ARGUMENT);
     CODE(memora_store_feed(store, MEMORA_FROM_OLDEST, NULL, NULL, 3, &feed), MEMORA_INVALID_ARGUMENT);
@@ -209,6 +217,8 @@ static void what_cannot_be_read_is_refused(void) {
     feed = NULL;
     CODE(memora_store_feed(small, MEMORA_FROM_POSITION, &old, NULL, 0, &feed), MEMORA_POSITION_TRIMMED);
     OK(memora_store_close(small));
+    OK(memora_verify(made.dir, NULL, NULL, &report, sizeof report));
+    CHECK(report.backup == 0 && report.feed_files > 0 && report.records > 0);
     /* None any more. */
     made.feed_bytes = MEMORA_NO_FEED;
     OK(memora_store_open(fabric, "small", &made, &small));

@@ -609,7 +609,12 @@ void feeds(const memora::Fabric &fabric, const std::string &dir) {
     CHECK(!later.try_next()->value && !later.try_next());
     memora::Feed none(store, MEMORA_FROM_OLDEST, "other");
     CHECK(!none.try_next());
-    CHECK(code_of([&] { memora::Feed ahead(store, memora::FeedPosition{UINT64_MAX, 0}); }) == MEMORA_POSITION_AHEAD);
+    auto ahead = second->position, foreign = second->position;
+    ahead.flush = UINT64_MAX;
+    foreign.store ^= 1;
+    CHECK(code_of([&] { memora::Feed feed(store, ahead); }) == MEMORA_POSITION_AHEAD);
+    CHECK(code_of([&] { memora::Feed feed(store, foreign); }) == MEMORA_POSITION_FOREIGN);
+    CHECK(memora::to_string(memora::FeedPosition{0x0123456789abcdef, 7, 8}) == "0123456789abcdef.7.8");
 }
 
 }  // namespace

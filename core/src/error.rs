@@ -104,6 +104,8 @@ error_table! {
     66 TransactionTooLarge "TRANSACTION_TOO_LARGE" "The transaction reads or writes more than one may." "Divide it into smaller ones; the message names the limit.";
     67 SnapshotTooOld "SNAPSHOT_TOO_OLD" "The snapshot was cancelled: it was open for too long, or the store needed the memory that was kept for it." "Take a new snapshot and begin again; read in smaller parts, or give the store more memory or its snapshots a longer time.";
     68 TooManySnapshots "TOO_MANY_SNAPSHOTS" "All snapshot entries of the store are taken." "Close snapshots that are not needed, or share one among threads.";
+    70 PositionForeign "POSITION_FOREIGN" "The position is one of another store, which may have had the same name." "Begin anew: read the store as it is and then its newest changes; keep positions with the store that gave them.";
+    74 FeedDamaged "FEED_DAMAGED" "Journal files that are kept for the change feed only are damaged; the data of the store is whole." "Remove the file that the message names and the older ones: readers of the feed that need them are told POSITION_TRIMMED, others go on.";
 }
 
 /// An error: its code, what happened with the values, and the remedy.

@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use memora::{
-    Change, Durability, ErrorCode, Fabric, FabricOptions, Feed, FeedFrom, FeedPosition, SetOptions, Store,
-    StoreOptions,
+    Change, Durability, ErrorCode, Fabric, FabricOptions, Feed, FeedFrom, FeedPosition, RepairOptions,
+    RestoreOptions, SetOptions, Store, StoreOptions, repair, restore, restore_from, verify,
 };
 use memora_stress::random::Random;
 use memora_testkit::kill_point::{Harm, Victim, torture};
@@ -175,9 +175,14 @@ fn what_cannot_be_read_is_refused_with_a_code_of_its_own() {
     store.set(b"first", b"1").unwrap();
     store.flush().unwrap();
     let first = behind.try_next().unwrap().unwrap();
-    let ahead = FeedPosition { flush: u64::MAX, index: 0 };
+    let ahead = FeedPosition { flush: u64::MAX, ..first.position };
     assert_eq!(refused(&store, FeedFrom::Position(ahead)), ErrorCode::PositionAhead);
-    assert_eq!("1".parse::<FeedPosition>().unwrap_err().code(), ErrorCode::InvalidArgument);
+    for text in
+        ["", "1", "1.2", "1.2.3", "0123456789abcdef.1", "0123456789abcdef.1.+2", "0123456789abcdef.1.2.3"]
+    {
+        assert_eq!(text.parse::<FeedPosition>().unwrap_err().code(), ErrorCode::InvalidArgument, "{text}");
+    }
+    assert_eq!(ahead.to_string().parse::<FeedPosition>().unwrap(), ahead);
     for round in 0..60u64 {
         store.set(b"large", &vec![round as u8; 60_000]).unwrap();
         store.checkpoint().unwrap();
@@ -194,6 +199,157 @@ fn what_cannot_be_read_is_refused_with_a_code_of_its_own() {
     drop(store);
     let store = fabric.store("fed", &StoreOptions { feed_bytes: Some(0), ..small }).unwrap();
     assert_eq!(refused(&store, FeedFrom::Newest), ErrorCode::InvalidArgument);
+}
+
+#[test]
+fn a_position_of_another_store_is_refused_also_of_one_with_the_same_name() {
+    let (home, elsewhere) = (place(), place());
+    let fabric = fabric(home.path());
+    let store = open(&fabric, home.path());
+    let written = |store: &Store| {
+        store.set(b"key", b"value").unwrap();
+        store.flush().unwrap();
+        store.feed(FeedFrom::Oldest, b"").unwrap().try_next().unwrap().unwrap().position
+    };
+    let mine = written(&store);
+    let options_there = StoreOptions { dir: Some(elsewhere.path().join("other")), ..options(home.path()) };
+    let other = fabric.store("other", &options_there).unwrap();
+    let theirs = written(&other);
+    assert_eq!((mine.flush, mine.index), (theirs.flush, theirs.index), "nothing else tells them apart");
+    let refused = |store: &Store, from| store.feed(FeedFrom::Position(from), b"").map(drop).unwrap_err();
+    let error = refused(&other, mine);
+    assert_eq!(error.code(), ErrorCode::PositionForeign);
+    assert!(error.to_string().contains(&mine.to_string()) && error.to_string().contains("other"), "{error}");
+    assert_eq!(refused(&store, theirs).code(), ErrorCode::PositionForeign);
+    assert!(store.feed(FeedFrom::Position(mine), b"").is_ok());
+    drop((store, other));
+    fabric.close().unwrap();
+    Fabric::remove(Some(&home.path().join("home")), "fed").unwrap();
+    std::fs::remove_dir_all(home.path().join("files")).unwrap();
+    let fabric = self::fabric(home.path());
+    let anew = open(&fabric, home.path());
+    let newer = written(&anew);
+    assert_eq!((mine.flush, mine.index), (newer.flush, newer.index));
+    assert_eq!(refused(&anew, mine).code(), ErrorCode::PositionForeign);
+}
+
+/// Flips a bit of a file, and back.
+fn flip(file: &Path, at: usize) {
+    let mut bytes = std::fs::read(file).unwrap();
+    bytes[at] ^= 1;
+    std::fs::write(file, bytes).unwrap();
+}
+
+#[test]
+fn damage_in_files_that_are_kept_for_the_feed_is_found_and_told_from_damage_of_the_data() {
+    let home = place();
+    let files = home.path().join("files");
+    let mut fabric_here = fabric(home.path());
+    let mut store = open(&fabric_here, home.path());
+    for round in 0..6u64 {
+        store.set(b"key", &vec![round as u8; 5000]).unwrap();
+        store.set(b"other", &round.to_le_bytes()).unwrap();
+        store.flush().unwrap();
+        store.set(b"third", b"").unwrap();
+        store.checkpoint().unwrap();
+        if round == 2 {
+            // The first file after it does not say where the one before ends.
+            drop(store);
+            fabric_here.close().unwrap();
+            Fabric::remove(Some(&home.path().join("home")), "fed").unwrap();
+            fabric_here = fabric(home.path());
+            store = open(&fabric_here, home.path());
+        }
+    }
+    let report = verify(&files, |_, _| {}).unwrap();
+    assert!(report.feed_files >= 6, "{report:?}");
+    let mut names: Vec<PathBuf> = std::fs::read_dir(&files).unwrap().map(|it| it.unwrap().path()).collect();
+    names.retain(|path| path.file_name().unwrap().to_string_lossy().starts_with("journal."));
+    names.sort();
+    let (needed, kept) = names.split_last().unwrap();
+    let code = || verify(&files, |_, _| {}).map(drop).map_err(|error| error.code());
+    let is_written = |path: &Path| std::fs::read(path).unwrap()[4096..].iter().any(|byte| *byte != 0);
+    let term = |path: &Path| path.file_name().unwrap().to_string_lossy()[8..15].to_owned();
+    let mut found = 0;
+    // With the host is lost what says which file was the last one before, and where it ended.
+    for pair in names.windows(2).filter(|pair| is_written(&pair[0]) && term(&pair[0]) == term(&pair[1])) {
+        let path = &pair[0];
+        // In the body of the first batch, and in the header of the file.
+        for at in [4096 + 64 + 8, 20] {
+            flip(path, at);
+            let error = verify(&files, |_, _| {}).unwrap_err();
+            assert_eq!(error.code(), ErrorCode::FeedDamaged, "{}: {error}", path.display());
+            assert!(error.to_string().contains(&path.display().to_string()), "{error}");
+            // The data is whole: recovery and repair know of nothing.
+            assert_eq!(repair(&files, &RepairOptions::default(), |_, _| {}).unwrap().problem, None);
+            flip(path, at);
+        }
+        found += 1;
+        if path != &kept[0] {
+            let aside = home.path().join("aside");
+            std::fs::rename(path, &aside).unwrap();
+            assert_eq!(code(), Err(ErrorCode::FeedDamaged), "without {}", path.display());
+            std::fs::rename(&aside, path).unwrap();
+        }
+    }
+    assert!(found >= 4, "{found} of {kept:#?} hold something");
+    flip(&kept[1], 4096 + 64 + 8);
+    let problems = fabric_here.check().unwrap().problems;
+    assert!(
+        problems.len() == 1 && problems[0].place.starts_with("history of the change feed"),
+        "{problems:?}"
+    );
+    // The remedy: what is damaged goes, with what is older.
+    std::fs::remove_file(&kept[0]).unwrap();
+    std::fs::remove_file(&kept[1]).unwrap();
+    assert_eq!(code(), Ok(()));
+    assert!(!drain(&mut store.feed(FeedFrom::Oldest, b"").unwrap()).is_empty());
+    // What is needed is data.
+    store.set(b"last", b"1").unwrap();
+    store.flush().unwrap();
+    flip(needed, 4096 + 64 + 8);
+    store.set(b"last", b"2").unwrap();
+    store.flush().unwrap();
+    assert_eq!(code(), Err(ErrorCode::JournalCorrupt));
+}
+
+#[test]
+fn a_restored_store_keeps_a_feed_if_the_one_that_was_backed_up_did() {
+    let home = place();
+    let fabric = fabric(home.path());
+    let at = |name: &str| home.path().join(name);
+    let open_at = |name: &str, feed_bytes| {
+        let options = StoreOptions { dir: Some(at(name)), feed_bytes, ..options(home.path()) };
+        fabric.store(name, &options).unwrap()
+    };
+    let [with, without] = [("with", Some(KEEP)), ("without", None)].map(|(name, feed)| open_at(name, feed));
+    with.set(b"key", b"1").unwrap();
+    with.backup(at("backup"), |_, _| {}).unwrap();
+    let mut stream = Vec::new();
+    with.backup_to(&mut stream, |_, _| {}).unwrap();
+    without.backup(at("backup without"), |_, _| {}).unwrap();
+    let named = |name: &str, overwrite| RestoreOptions { name: Some(name.to_owned()), overwrite };
+    restore(at("backup"), at("one"), &named("one", false), |_, _| {}).unwrap();
+    restore_from(&mut &stream[..], at("two"), &named("two", false), |_| {}).unwrap();
+    for name in ["one", "two"] {
+        let store = open_at(name, None);
+        let mut feed = store.feed(FeedFrom::Newest, b"").unwrap();
+        store.set(b"key", b"2").unwrap();
+        store.set(b"key", b"3").unwrap();
+        store.flush().unwrap();
+        assert_eq!(drain(&mut feed).len(), 2, "{name}");
+        assert_eq!(std::fs::read_to_string(at(name).join("FEED")).unwrap(), format!("{KEEP}\n"));
+    }
+    // A store that is replaced becomes the one that was backed up, also in this.
+    let none = |name: &str| {
+        let error = open_at(name, None).feed(FeedFrom::Newest, b"").map(drop).unwrap_err();
+        assert_eq!(error.code(), ErrorCode::InvalidArgument, "{name}");
+    };
+    restore(at("backup without"), at("three"), &named("three", false), |_, _| {}).unwrap();
+    none("three");
+    restore(at("backup"), at("four"), &named("four", false), |_, _| {}).unwrap();
+    restore(at("backup without"), at("four"), &named("four", true), |_, _| {}).unwrap();
+    none("four");
 }
 
 #[test]

@@ -191,6 +191,12 @@ pub const MEMORA_SNAPSHOT_TOO_OLD: c_int = -4163;
 /// All snapshot entries of the store are taken.
 /// Close snapshots that are not needed, or share one among threads.
 pub const MEMORA_TOO_MANY_SNAPSHOTS: c_int = -4164;
+/// The position is one of another store, which may have had the same name.
+/// Begin anew: read the store as it is and then its newest changes; keep positions with the store that gave them.
+pub const MEMORA_POSITION_FOREIGN: c_int = -4166;
+/// Journal files that are kept for the change feed only are damaged; the data of the store is whole.
+/// Remove the file that the message names and the older ones: readers of the feed that need them are told POSITION_TRIMMED, others go on.
+pub const MEMORA_FEED_DAMAGED: c_int = -4170;
 
 /// What the code of an error is to C.
 pub(crate) fn to_c(code: ErrorCode) -> c_int {

@@ -20,12 +20,14 @@ pub struct memora_feed_t {
     _opaque: [u8; 0],
 }
 
-/// A place in a feed, to be kept by whoever goes on there later. In text, on the command line and in Java it is both numbers in
-/// decimal, with a dot between.
+/// A place in a feed, to be kept by whoever goes on there later. In text, on the command line and in Java it is `store` in 16 hexadecimal
+/// digits and both other numbers in decimal, with dots between.
 #[repr(C)]
 #[derive(Clone, Copy)]
 #[allow(non_camel_case_types)]
 pub struct memora_feed_position_t {
+    /// Of the store whose place it is: another one refuses it, also one that was made later under the same name.
+    pub store: u64,
     /// Where a flush begins in the journal.
     pub flush: u64,
     /// How many records are behind one, counted from there.
@@ -71,7 +73,7 @@ impl Following {
 }
 
 fn position_of(position: FeedPosition) -> memora_feed_position_t {
-    memora_feed_position_t { flush: position.flush, index: position.index }
+    memora_feed_position_t { store: position.store, flush: position.flush, index: position.index }
 }
 
 fn change_of(change: &Change) -> memora_change_t {
@@ -136,10 +138,12 @@ fn feed_from(border: &Border, from: u32, position: *const memora_feed_position_t
         MEMORA_FROM_OLDEST => Ok(FeedFrom::Oldest),
         MEMORA_FROM_NEWEST => Ok(FeedFrom::Newest),
         MEMORA_FROM_POSITION => {
-            let &[memora_feed_position_t { flush, index }] = border.elements(position, 1, "position")? else {
+            let &[memora_feed_position_t { store, flush, index }] =
+                border.elements(position, 1, "position")?
+            else {
                 return Err(ErrorCode::Internal.into());
             };
-            Ok(FeedFrom::Position(FeedPosition { flush, index }))
+            Ok(FeedFrom::Position(FeedPosition { store, flush, index }))
         }
         other => Err(options::unknown("place to read from", other)),
     }
@@ -152,8 +156,8 @@ fn feed_from(border: &Border, from: u32, position: *const memora_feed_position_t
 ///
 /// On success `*feed` is a new handle, to be closed with memora_feed_close(); else it is NULL.
 /// Returns MEMORA_OK, MEMORA_POSITION_TRIMMED (the files that come next were removed: read the store as it is, and go on with
-/// a feed from MEMORA_FROM_NEWEST that was opened before), MEMORA_POSITION_AHEAD, MEMORA_INVALID_ARGUMENT (also: the store keeps no
-/// feed), MEMORA_JOURNAL_CORRUPT, MEMORA_IO, MEMORA_CLOSED, MEMORA_FORKED, MEMORA_CORRUPT.
+/// a feed from MEMORA_FROM_NEWEST that was opened before), MEMORA_POSITION_FOREIGN, MEMORA_POSITION_AHEAD, MEMORA_INVALID_ARGUMENT
+/// (also: the store keeps no feed), MEMORA_JOURNAL_CORRUPT, MEMORA_IO, MEMORA_CLOSED, MEMORA_FORKED, MEMORA_CORRUPT.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn memora_store_feed(
     store: *mut memora_store_t,

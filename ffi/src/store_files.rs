@@ -44,11 +44,13 @@ pub struct memora_verify_report_t {
     pub torn: u64,
     /// 1 for a backup, 0 for a store.
     pub backup: u64,
+    /// Journal files that are kept for the change feed only.
+    pub feed_files: u64,
 }
 
 // SAFETY: only integers, as the assertion on its size shows.
 unsafe impl Answer for memora_verify_report_t {}
-const _: () = assert!(size_of::<memora_verify_report_t>() == 4 * 8);
+const _: () = assert!(size_of::<memora_verify_report_t>() == 5 * 8);
 
 /// Bytes of a store's file that cannot be read any more.
 #[repr(C)]
@@ -168,7 +170,8 @@ pub unsafe extern "C" fn memora_restore(
 /// Reads every byte of the files of a store or backup in `dir` as recovery would; changes nothing and needs no fabric.
 ///
 /// What is wrong first is the answer; memora_last_error_message() names file and offset. `function` and `report` may be NULL.
-/// Returns MEMORA_OK, MEMORA_JOURNAL_CORRUPT, MEMORA_TRUNCATED, MEMORA_MANIFEST_MISSING, MEMORA_OTHER_VERSION,
+/// Returns MEMORA_OK, MEMORA_JOURNAL_CORRUPT, MEMORA_TRUNCATED, MEMORA_MANIFEST_MISSING, MEMORA_FEED_DAMAGED (only readers of the
+/// change feed lose something), MEMORA_OTHER_VERSION,
 /// MEMORA_NOT_A_STORE, MEMORA_NOT_FOUND, MEMORA_PERMISSION_DENIED, MEMORA_NOT_OURS, MEMORA_IO, MEMORA_INVALID_ARGUMENT.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn memora_verify(
@@ -187,6 +190,7 @@ pub unsafe extern "C" fn memora_verify(
                 bytes: found.bytes,
                 torn: u64::from(found.torn),
                 backup: u64::from(found.backup),
+                feed_files: u64::from(found.feed_files),
             };
             put(border, report, report_size, answer)
         })

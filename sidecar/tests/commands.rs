@@ -617,8 +617,18 @@ fn a_feed_prints_changes_and_goes_on_behind_any_of_them() {
     let json = home.json(&["feed", "fed", "--wait", "10ms", "--from", rest]);
     assert_eq!((&json["key"], &json["deleted"], json.get("value")), (&"a".into(), &true.into(), None));
 
-    let ahead = home.run(&["feed", "fed", "--from", "18446744073709551615.0"]);
+    let stat = home.json(&["stat", "default", "fed"]);
+    for figure in ["snapshots", "snapshots_cancelled", "snapshot_oldest_ms", "snapshot_bytes"] {
+        assert_eq!(stat[figure], 0, "{figure} of {stat}");
+    }
+    store(&["checkpoint"]);
+    assert!(home.json(&["check", "--dir", &dir])["feed_files"].as_u64().unwrap() > 0);
+    let store_id = rest.split_once('.').unwrap().0;
+    let ahead = home.run(&["feed", "fed", "--from", &format!("{store_id}.18446744073709551615.0")]);
     assert_code(&ahead, 3, &["feed"]);
+    let foreign = home.run(&["feed", "fed", "--from", &rest.replacen(store_id, "0123456789abcdef", 1)]);
+    assert_code(&foreign, 3, &["feed"]);
+    assert!(String::from_utf8_lossy(&foreign.stderr).contains("POSITION_FOREIGN"));
     assert!(String::from_utf8_lossy(&ahead.stderr).contains("POSITION_AHEAD"));
     store(&["--feed-bytes", "0", "flush"]);
     let none = home.run(&["feed", "fed"]);

@@ -27,6 +27,7 @@ pub fn feed<'l>(
     class: JClass<'l>,
     store: jlong,
     from: jint,
+    position_of: jlong,
     flush: jlong,
     index: jlong,
     prefix: JByteArray<'l>,
@@ -36,7 +37,11 @@ pub fn feed<'l>(
         let from = match from {
             0 => FeedFrom::Oldest,
             1 => FeedFrom::Newest,
-            2 => FeedFrom::Position(FeedPosition { flush: flush as u64, index: index as u64 }),
+            2 => FeedFrom::Position(FeedPosition {
+                store: position_of as u64,
+                flush: flush as u64,
+                index: index as u64,
+            }),
             _ => return Err(ErrorCode::InvalidArgument.into()),
         };
         with(store, |object| {
@@ -47,7 +52,7 @@ pub fn feed<'l>(
     })
 }
 
-/// The next change within so many microseconds: position (16 bytes), order (8), expiry (8, 0 for none), flags (4), length of the
+/// The next change within so many microseconds: position (24 bytes), order (8), expiry (8, 0 for none), flags (4), length of the
 /// key (4), length of the value (4, all ones for a deletion), key, value; null for none.
 #[jni_mangle("io.memora.internal.Native")]
 pub fn feed_next<'l>(env: EnvUnowned<'l>, class: JClass<'l>, handle: jlong, wait_us: jint) -> jbyteArray {
@@ -74,8 +79,9 @@ pub fn feed_next<'l>(env: EnvUnowned<'l>, class: JClass<'l>, handle: jlong, wait
 
 fn encoded(change: &Change) -> Vec<u8> {
     let value = change.value.as_deref();
-    let mut bytes = Vec::with_capacity(44 + change.key.len() + value.map_or(0, <[u8]>::len));
-    for word in [change.position.flush, change.position.index, change.order, change.expires_ms.unwrap_or(0)] {
+    let mut bytes = Vec::with_capacity(52 + change.key.len() + value.map_or(0, <[u8]>::len));
+    let FeedPosition { store, flush, index } = change.position;
+    for word in [store, flush, index, change.order, change.expires_ms.unwrap_or(0)] {
         bytes.extend_from_slice(&word.to_ne_bytes());
     }
     let value_len = value.map_or(DELETED, |value| value.len() as u32);
@@ -87,7 +93,7 @@ fn encoded(change: &Change) -> Vec<u8> {
     bytes
 }
 
-/// Where one goes on who has handled what was given: 16 bytes.
+/// Where one goes on who has handled what was given: 24 bytes.
 #[jni_mangle("io.memora.internal.Native")]
 pub fn feed_position<'l>(env: EnvUnowned<'l>, class: JClass<'l>, handle: jlong) -> jbyteArray {
     guard(env, class, |jvm| {
@@ -95,6 +101,6 @@ pub fn feed_position<'l>(env: EnvUnowned<'l>, class: JClass<'l>, handle: jlong) 
             let following = &*object.feed()?;
             Ok(following.held.as_ref().map_or_else(|| following.feed.position(), |(_, before)| *before))
         })?;
-        jvm.new_bytes(&[position.flush.to_ne_bytes(), position.index.to_ne_bytes()].concat())
+        jvm.new_bytes(&[position.store, position.flush, position.index].map(u64::to_ne_bytes).concat())
     })
 }

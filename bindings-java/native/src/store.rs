@@ -135,13 +135,15 @@ pub fn store_restore<'l>(
     })
 }
 
-/// Reads the files of a store or backup: whether it is a backup, records, bytes, torn ends.
+/// Reads the files of a store or backup: whether it is a backup, records, bytes, torn ends, files for the feed.
 #[jni_mangle("io.memora.internal.Native")]
 pub fn store_verify<'l>(env: EnvUnowned<'l>, class: JClass<'l>, dir: JString<'l>) -> jstring {
     guard(env, class, |jvm| {
         let report = memora::verify(path(jvm, &dir)?, |_, _| {})?;
         let backup = u32::from(report.backup);
-        jvm.new_text(&format!("{backup}\t{}\t{}\t{}", report.records, report.bytes, report.torn))
+        let figures =
+            [u64::from(backup), report.records, report.bytes, report.torn.into(), report.feed_files.into()];
+        jvm.new_text(&figures.map(|figure| figure.to_string()).join("\t"))
     })
 }
 

@@ -8,6 +8,7 @@
 use std::time::{Duration, Instant};
 
 use super::append::failed;
+use super::feed;
 use super::files::{FileLayer, LockMode};
 use super::layout::{
     FORMAT_VERSION, FileName, IDENTITY_LEN, IDENTITY_NAME, Identity, LOCK_NAME, Owner, Refused,
@@ -104,15 +105,11 @@ pub fn foreign_names(files: &dyn FileLayer) -> Result<Vec<String>> {
     let ours = |name: &str| {
         FileName::parse(name).is_some()
             || name.ends_with(ASIDE)
-            || [IDENTITY_NAME, LOCK_NAME, TEMPORARY_NAME, FEED_NAME, FEED_UNFINISHED, "lost+found"]
-                .contains(&name)
+            || feed::is_unfinished(name)
+            || [IDENTITY_NAME, LOCK_NAME, TEMPORARY_NAME, feed::NAME, "lost+found"].contains(&name)
     };
     Ok(names.into_iter().filter(|name| !ours(name)).collect())
 }
-
-/// The file in which a directory says how much old journal is kept for the change feed, and its private name until it is complete.
-pub const FEED_NAME: &str = "FEED";
-pub const FEED_UNFINISHED: &str = "FEED.tmp";
 
 /// The store in memory, as the opener knows it.
 pub struct Claimant<'a> {

@@ -475,7 +475,7 @@ impl Owner {
 ///
 /// ```text
 ///  0 magic 8 | 8 version 4 | 12 seal of 8..12 and 16..512 4 | 16 id of the backup, in its batches, 16 | 32 store 16
-/// 48 begun, wall ms 8 | 56 name length 4 | 60 zero 4 | 64 name 64 | 128 zeros up to 512
+/// 48 begun, wall ms 8 | 56 name length 4 | 60 zero 4 | 64 name 64 | 128 bytes kept for the change feed 8 | 136 zeros up to 512
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BackupHead {
@@ -483,6 +483,8 @@ pub struct BackupHead {
     pub store: [u8; 16],
     pub begun_ms: u64,
     pub name: String,
+    /// How much journal the store kept for its change feed; 0: it had none.
+    pub feed_bytes: u64,
 }
 
 impl BackupHead {
@@ -497,6 +499,7 @@ impl BackupHead {
         let name = &self.name.as_bytes()[..self.name.len().min(64)];
         put32(&mut bytes, 56, name.len() as u32);
         bytes[64..64 + name.len()].copy_from_slice(name);
+        put64(&mut bytes, 128, self.feed_bytes);
         let crc = seal(&bytes);
         put32(&mut bytes, 12, crc);
         bytes
@@ -511,6 +514,7 @@ impl BackupHead {
             store: bytes[32..48].try_into().expect("sixteen bytes"),
             begun_ms: u64_at(bytes, 48),
             name: String::from_utf8(name.to_vec()).map_err(|_| Refused::Damaged)?,
+            feed_bytes: u64_at(bytes, 128),
         })
     }
 }
@@ -653,7 +657,13 @@ mod tests {
             bytes[bit / 8] ^= 1 << (bit % 8);
             assert_eq!(Manifest::decode(&bytes), Err(Refused::Damaged), "manifest bit {bit}");
         }
-        let backup = BackupHead { id: [1; 16], store: [2; 16], begun_ms: 3, name: "flights".into() };
+        let backup = BackupHead {
+            id: [1; 16],
+            store: [2; 16],
+            begun_ms: 3,
+            name: "flights".into(),
+            feed_bytes: 1 << 30,
+        };
         assert_eq!(BackupHead::decode(&backup.encode()), Ok(backup.clone()));
         for bit in 0..BACKUP_LEN * 8 {
             let mut bytes = backup.encode();

@@ -25,11 +25,13 @@
 //! | `checkpoint` | checkpoint file, manifest, removal of what is obsolete |
 //! | `follow` | reading flush by flush, as they come |
 //! | `replay` | reading back, torn ends, corruption |
+//! | `feed` | how much is kept of what checkpoints need no more |
 //! | `directory` | identity of a directory, exclusion of a second fabric |
 //! | `backup` | backups as directories and streams |
 //! | `tail` | what was written since some moment, read while others write |
 //! | `salvage` | what can be read of damaged files, and what cannot |
 //! | `check` | verifies the files without a fabric |
+//! | `history` | verifies what is kept for the feed only |
 //! | `durability` | what a user asks for |
 //! | `ticker` | the thread that flushes |
 
@@ -40,10 +42,12 @@ pub mod checkpoint;
 pub mod control;
 pub mod directory;
 pub mod durability;
+pub mod feed;
 pub mod files;
 pub mod follow;
 #[cfg(all(test, not(memora_loom)))]
 mod follow_tests;
+pub mod history;
 pub mod layout;
 pub mod leader;
 pub mod lsn;

@@ -81,7 +81,7 @@ pub fn census(files: &dyn FileLayer, store: &[u8; 16], survey: &Survey) -> Resul
     Ok(census)
 }
 
-fn journal_at(place: Lsn) -> FileName {
+pub(super) fn journal_at(place: Lsn) -> FileName {
     FileName::Journal { term: place.term(), number: place.number() }
 }
 
@@ -200,13 +200,13 @@ impl<'a> Reader<'a> {
 
 /// Where and how a file ended.
 #[derive(Clone, Copy, Debug)]
-struct End {
-    place: Lsn,
+pub(super) struct End {
+    pub(super) place: Lsn,
     /// Something stood behind the end: a batch that was cut off.
     torn: bool,
     header: Option<FileHeader>,
     /// Bytes of the file.
-    len: u64,
+    pub(super) len: u64,
 }
 
 /// A valid batch at a place; `None` if there is none. The header comes back alone if only the body is bad.
@@ -245,7 +245,7 @@ pub fn read_batch(
 }
 
 /// Reads the batches of one file in order and hands each to `visit`.
-fn read_file(
+pub(super) fn read_file(
     files: &dyn FileLayer,
     store: &[u8; 16],
     name: FileName,
@@ -326,7 +326,7 @@ pub(super) fn decode_records(
 }
 
 /// As [`decode_records`], of a file.
-fn records(
+pub(super) fn records(
     files: &dyn FileLayer,
     name: FileName,
     batch: &BatchHeader,

@@ -260,6 +260,8 @@ pub const NAMES: &[&str] = &[
     "store.identity.before_rename",
     "store.identity.renamed",
     "store.identity.locked",
+    "store.feed.before_rename",
+    "store.feed.renamed",
     "store.flush.cut",
     "store.flush.before_mark",
     "store.flush.marked",

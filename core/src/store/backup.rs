@@ -17,6 +17,7 @@ use crate::journal::backup::{StreamParts, TERM, read_head, write_head};
 use crate::journal::checkpoint::{CheckpointFile, FileParts, Parts};
 use crate::journal::layout::{BACKUP_NAME, BackupHead, LOCK_NAME, Manifest};
 use crate::journal::{Caller, FileLayer, Journal, Lsn, RealFiles, Record};
+use crate::shm::atomic::Ordering;
 use crate::shm::time;
 
 /// What a backup holds.
@@ -49,6 +50,8 @@ fn head_of(core: &Core) -> Result<BackupHead> {
         store: core.words()?.store_id().unwrap_or_default(),
         begun_ms: time::wall_ms(),
         name: core.name.clone(),
+        // ORDER Relaxed: a number that stands for itself.
+        feed_bytes: core.words()?.feed_bytes().load(Ordering::Relaxed),
     })
 }
 

@@ -3,7 +3,7 @@
 use super::layout::Words;
 use crate::chunk::{Class, Pool};
 use crate::error::{ErrorCode, Result};
-use crate::journal::check::check_files;
+use crate::journal::check::check_all_files;
 use crate::journal::{Lsn, RealFiles, directory};
 use crate::shm::atomic::Ordering;
 use crate::table::layout::USER_OFFSET;
@@ -60,12 +60,16 @@ pub fn check(
         }
     }
     for reading in 1..=READINGS {
-        match check_files(&files, &store, &mut |_| {}) {
+        match check_all_files(&files, &store, &mut |_| {}) {
             Ok(_) => break,
             // A checkpoint may have removed a file between listing and reading.
             Err(error) if live && reading < READINGS && error.code() != ErrorCode::Forked => {}
             Err(error) => {
-                report(place(), error.detail().to_owned());
+                let whose = match error.code() {
+                    ErrorCode::FeedDamaged => format!("history of the change feed of the {}", place()),
+                    _ => place(),
+                };
+                report(whose, error.detail().to_owned());
                 break;
             }
         }

@@ -18,11 +18,11 @@ use std::time::{Duration, Instant};
 use super::Store;
 use super::core::Core;
 use crate::error::{Error, ErrorCode, Result};
-use crate::journal::directory::{FEED_NAME as KEPT, FEED_UNFINISHED as KEPT_UNFINISHED};
+use crate::journal::feed;
 use crate::journal::follow::{Flush, Follower};
 use crate::journal::layout::FileName;
 use crate::journal::replay::corrupt;
-use crate::journal::{Control, FileLayer, Journal, Lsn, Record};
+use crate::journal::{Control, Journal, Lsn, Record};
 use crate::limits::WAIT_SLICE_MS;
 use crate::shm::atomic::Ordering;
 use crate::shm::futex;
@@ -31,6 +31,8 @@ use crate::shm::futex;
 /// that of the change: what that one had is not told again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FeedPosition {
+    /// Of the store whose place it is: another one refuses it, also one that was made later under the same name.
+    pub store: u64,
     /// Where a flush begins in the journal.
     pub flush: u64,
     /// How many records are behind one, counted from there.
@@ -39,7 +41,7 @@ pub struct FeedPosition {
 
 impl fmt::Display for FeedPosition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{}", self.flush, self.index)
+        write!(f, "{:016x}.{}.{}", self.store, self.flush, self.index)
     }
 }
 
@@ -47,14 +49,23 @@ impl FromStr for FeedPosition {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<FeedPosition> {
-        let parsed = text
-            .split_once('.')
-            .and_then(|(flush, index)| Some((flush.parse().ok()?, index.parse().ok()?)))
-            .map(|(flush, index)| FeedPosition { flush, index });
-        parsed.ok_or_else(|| {
+        let parsed = || {
+            let (store, place) = text.split_once('.')?;
+            let (flush, index) = place.split_once('.')?;
+            let is_plain = |part: &str| part.bytes().all(|it| it.is_ascii_hexdigit());
+            if store.len() != 16 || ![store, flush, index].into_iter().all(is_plain) {
+                return None;
+            }
+            let store = u64::from_str_radix(store, 16).ok()?;
+            Some(FeedPosition { store, flush: flush.parse().ok()?, index: index.parse().ok()? })
+        };
+        parsed().ok_or_else(|| {
             Error::new(
                 ErrorCode::InvalidArgument,
-                format!("`{text}` is no position of a feed: it is two numbers with a dot between."),
+                format!(
+                    "`{text}` is no position of a feed: it is the store's 16 hexadecimal digits and two numbers, with dots \
+                     between."
+                ),
             )
         })
     }
@@ -118,20 +129,29 @@ pub struct Feed {
 impl Store {
     /// The changes from a place on, of keys that begin with `prefix`. `InvalidArgument` if the store keeps none
     /// ([`StoreOptions::feed_bytes`](super::StoreOptions::feed_bytes)); `PositionTrimmed` if the place was removed: then read the store as it is
-    /// and go on with [`FeedFrom::Newest`], taken before; `PositionAhead` if it is none that the store has given.
+    /// and go on with [`FeedFrom::Newest`], taken before; `PositionForeign` if it is one of another store; `PositionAhead` if it is none that
+    /// the store has given.
     pub fn feed(&self, from: FeedFrom, prefix: &[u8]) -> Result<Feed> {
         let core = self.core()?;
         let (journal, control) = core.fed()?;
         let tail = tail_of(control);
+        let store = short_id(journal);
         let position = match from {
-            FeedFrom::Oldest => FeedPosition { flush: journal.oldest(tail)?.0, index: 0 },
-            FeedFrom::Newest => FeedPosition { flush: tail.0, index: 0 },
+            FeedFrom::Oldest => FeedPosition { store, flush: journal.oldest(tail)?.0, index: 0 },
+            FeedFrom::Newest => FeedPosition { store, flush: tail.0, index: 0 },
             FeedFrom::Position(position) => position,
         };
+        if position.store != store {
+            let name = &core.name;
+            return Err(Error::new(
+                ErrorCode::PositionForeign,
+                format!("{position} is a place in another store: those of `{name}` begin with {store:016x}."),
+            ));
+        }
         if position.flush > tail.0 {
             return Err(Error::new(
                 ErrorCode::PositionAhead,
-                format!("The feed has not come to {position}: it is at {}.0.", tail.0),
+                format!("The feed has not come to {position}: it is at {store:016x}.{}.0.", tail.0),
             ));
         }
         let mut feed = Feed {
@@ -149,6 +169,12 @@ impl Store {
         feed.look()?;
         Ok(feed)
     }
+}
+
+/// What positions have of the id of their store.
+fn short_id(journal: &Journal) -> u64 {
+    let [a, b, c, d, e, f, g, h, ..] = *journal.store();
+    u64::from_be_bytes([a, b, c, d, e, f, g, h])
 }
 
 fn tail_of(control: Control<'_>) -> Lsn {
@@ -182,47 +208,9 @@ impl Core {
                 _ => Ok(()),
             };
         };
-        let files = &**journal.files();
-        let known = kept(files)?;
-        let bytes = wanted.unwrap_or(known);
-        if bytes != known {
-            write_kept(files, bytes)
-                .map_err(|e| Error::io("write", format!("{}/{KEPT}", files.place()), &e))?;
-        }
         // ORDER Relaxed: a number that stands for itself; it grows before the caller of this makes a change.
-        self.words()?.feed_bytes().store(bytes, Ordering::Relaxed);
-        Ok(())
+        feed::keep(&**journal.files(), wanted, self.words()?.feed_bytes())
     }
-}
-
-/// What the directory says.
-fn kept(files: &dyn FileLayer) -> Result<u64> {
-    let failed = |e: std::io::Error| Error::io("read", format!("{}/{KEPT}", files.place()), &e);
-    let file = match files.open(KEPT) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(0),
-        other => other.map_err(failed)?,
-    };
-    let mut bytes = [0; 32];
-    let len = file.read_at(0, &mut bytes).map_err(failed)?;
-    let text = std::str::from_utf8(&bytes[..len]).ok().map(str::trim);
-    text.and_then(|text| text.parse().ok()).ok_or_else(|| {
-        Error::new(
-            ErrorCode::JournalCorrupt,
-            format!("{}/{KEPT} is no number of bytes: remove it, or write one into it.", files.place()),
-        )
-    })
-}
-
-fn write_kept(files: &dyn FileLayer, bytes: u64) -> std::io::Result<()> {
-    match files.remove(KEPT_UNFINISHED) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let file = files.create(KEPT_UNFINISHED)?;
-    file.write_at(0, format!("{bytes}\n").as_bytes())?;
-    file.sync()?;
-    files.rename(KEPT_UNFINISHED, KEPT)?;
-    files.sync_names()
 }
 
 impl Feed {
@@ -305,7 +293,7 @@ impl Feed {
             reading.left -= 1;
             reading.index += 1;
             let (base, records) = self.base.unwrap_or((Lsn::NONE, 0));
-            let position = FeedPosition { flush: base.0, index: records + reading.index };
+            let position = FeedPosition { flush: base.0, index: records + reading.index, ..self.start };
             let is_behind = position.flush == self.start.flush && position.index <= self.start.index;
             if !is_behind {
                 self.position = position;

@@ -7,9 +7,10 @@ use std::sync::Arc;
 use super::backup::BackupInfo;
 use crate::error::{Error, ErrorCode, Result};
 use crate::journal::backup::{StreamReader, read_head};
-use crate::journal::check::check_files;
+use crate::journal::check::{check_all_files, check_files};
 use crate::journal::checkpoint::{CheckpointFile, FileParts};
 use crate::journal::directory::{ASIDE, enter_for_tools, foreign_names, read_identity, write_identity};
+use crate::journal::feed;
 use crate::journal::layout::{
     BackupHead, FILE_HEADER_LEN, FileHeader, FileName, IDENTITY_NAME, Identity, Manifest,
 };
@@ -39,6 +40,8 @@ pub struct VerifyReport {
     pub bytes: u64,
     /// Journal files whose last batch was cut off by a crash, which is legal.
     pub torn: u32,
+    /// Journal files that are kept for the change feed only.
+    pub feed_files: u32,
 }
 
 /// How a store is repaired.
@@ -221,6 +224,9 @@ pub(super) fn restore_taken(
     let manifest =
         Manifest { store, term, parts, first: Lsn::new(term + 1, 0, 0), checkpoint_len, records, ..told };
     Journal::new(Arc::clone(&files), store).publish_manifest(&manifest, &|| true)?;
+    if feed::kept(&*files).ok() != Some(head.feed_bytes) {
+        feed::write(&*files, head.feed_bytes)?;
+    }
     let name = options.name.clone().unwrap_or_else(|| head.name.clone());
     let identity = Identity { store, fabric: [0; 16], owner: Owner::Store, manifest: term, name };
     write_identity(&*files, &identity)?;
@@ -236,7 +242,8 @@ fn next_term(term: u32) -> Result<u32> {
 
 /// Reads every byte of the files of a store or backup as recovery would; changes nothing, needs no lock and no fabric.
 ///
-/// The first thing that is wrong is the error, with file and offset. A store may be in use meanwhile.
+/// The first thing that is wrong is the error, with file and offset; `FeedDamaged` where only readers of the change feed lose
+/// something. A store may be in use meanwhile.
 pub fn verify(dir: impl AsRef<Path>, mut progress: impl FnMut(u64, u64)) -> Result<VerifyReport> {
     /// Times that files which change meanwhile are read before their state is called a problem.
     const READINGS: u32 = 5;
@@ -250,11 +257,17 @@ pub fn verify(dir: impl AsRef<Path>, mut progress: impl FnMut(u64, u64)) -> Resu
     };
     let mut reading = 1;
     loop {
-        let found = check_files(&files, &id, &mut |step| progress(step.bytes_done, step.bytes_total));
+        let found = check_all_files(&files, &id, &mut |step| progress(step.bytes_done, step.bytes_total));
         match found {
-            Ok(found) => {
-                let (records, bytes, torn) = (found.records, found.bytes, found.torn);
-                return Ok(VerifyReport { store, backup, records, bytes, torn });
+            Ok((found, history)) => {
+                return Ok(VerifyReport {
+                    store,
+                    backup,
+                    records: found.records,
+                    bytes: found.bytes + history.bytes,
+                    torn: found.torn,
+                    feed_files: history.files,
+                });
             }
             Err(error) if reading == READINGS || error.code() == ErrorCode::OtherVersion => {
                 return Err(error);

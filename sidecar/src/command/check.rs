@@ -51,7 +51,7 @@ pub fn run_files(dir: &Path, output: &mut Output) -> Outcome {
     let json = || {
         json!({
             "dir": place.to_string(), "kind": kind, "store": report.store, "records": report.records,
-            "bytes": report.bytes, "torn": report.torn, "sound": true,
+            "bytes": report.bytes, "torn": report.torn, "feed_files": report.feed_files, "sound": true,
         })
     };
     let text = || {
@@ -59,8 +59,12 @@ pub fn run_files(dir: &Path, output: &mut Output) -> Outcome {
             0 => String::new(),
             count => format!(", {count} journal files end in a batch that a crash cut off"),
         };
+        let feed = match report.feed_files {
+            0 => String::new(),
+            count => format!(", {count} journal files are kept for the change feed"),
+        };
         let size = output::bytes(report.bytes);
-        format!("{place}: sound {kind} `{}`, {} records in {size}{torn}", report.store, report.records)
+        format!("{place}: sound {kind} `{}`, {} records in {size}{torn}{feed}", report.store, report.records)
     };
     output.answer(json, text)?;
     Ok(Answer::Yes)

@@ -248,7 +248,15 @@ public enum ErrorCode {
     /** All snapshot entries of the store are taken. */
     TOO_MANY_SNAPSHOTS(68,
             "All snapshot entries of the store are taken.",
-            "Close snapshots that are not needed, or share one among threads.");
+            "Close snapshots that are not needed, or share one among threads."),
+    /** The position is one of another store, which may have had the same name. */
+    POSITION_FOREIGN(70,
+            "The position is one of another store, which may have had the same name.",
+            "Begin anew: read the store as it is and then its newest changes; keep positions with the store that gave them."),
+    /** Journal files that are kept for the change feed only are damaged; the data of the store is whole. */
+    FEED_DAMAGED(74,
+            "Journal files that are kept for the change feed only are damaged; the data of the store is whole.",
+            "Remove the file that the message names and the older ones: readers of the feed that need them are told POSITION_TRIMMED, others go on.");
 
     private static final ErrorCode[] BY_NUMBER = new ErrorCode[128];
 

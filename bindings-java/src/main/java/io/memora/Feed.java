@@ -22,7 +22,7 @@ import java.util.concurrent.atomic.AtomicBoolean;
  * kernel has them.
  */
 public final class Feed implements AutoCloseable {
-    private static final int HEADER = 44;
+    private static final int HEADER = 52;
 
     private final Handle handle;
     /** Holds the store open for as long as this is in use. */
@@ -79,17 +79,17 @@ public final class Feed implements AutoCloseable {
 
     private static Change change(byte[] bytes) {
         ByteBuffer in = ByteBuffer.wrap(bytes).order(ByteOrder.nativeOrder());
-        FeedPosition position = new FeedPosition(in.getLong(0), in.getLong(8));
-        long expires = in.getLong(24);
-        byte[] key = new byte[in.getInt(36)];
+        FeedPosition position = new FeedPosition(in.getLong(0), in.getLong(8), in.getLong(16));
+        long expires = in.getLong(32);
+        byte[] key = new byte[in.getInt(44)];
         in.get(HEADER, key);
-        int valueLen = in.getInt(40);
+        int valueLen = in.getInt(48);
         byte[] value = null;
         if (valueLen >= 0) {
             value = new byte[valueLen];
             in.get(HEADER + key.length, value);
         }
-        return new Change(key, value, in.getInt(32), expires == 0 ? -1 : expires, in.getLong(16), position);
+        return new Change(key, value, in.getInt(40), expires == 0 ? -1 : expires, in.getLong(24), position);
     }
 
     /** Where one goes on who has handled every change that this gave; with a prefix it may stand behind the last of them. */
@@ -97,7 +97,7 @@ public final class Feed implements AutoCloseable {
         enter();
         try {
             ByteBuffer in = ByteBuffer.wrap(Native.feedPosition(handle.number())).order(ByteOrder.nativeOrder());
-            return new FeedPosition(in.getLong(), in.getLong());
+            return new FeedPosition(in.getLong(), in.getLong(), in.getLong());
         } finally {
             inside.set(false);
             Reference.reachabilityFence(this);

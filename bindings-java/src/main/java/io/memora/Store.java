@@ -123,12 +123,12 @@ public final class Store extends Entries {
      *
      * @throws MemoraException {@link ErrorCode#INVALID_ARGUMENT} if it keeps none; {@link ErrorCode#POSITION_TRIMMED} if the files of the
      *     place were removed: then read the store as it is, and go on with {@link FeedFrom#NEWEST}, opened before; {@link
-     *     ErrorCode#POSITION_AHEAD} if the store has not given the place
+     *     ErrorCode#POSITION_FOREIGN} if the place is one of another store; {@link ErrorCode#POSITION_AHEAD} if the store has not given it
      */
     public Feed feed(FeedFrom from, byte[] prefix) {
         Objects.requireNonNull(prefix, "prefix");
         FeedPosition position = Objects.requireNonNull(from, "from").position;
-        long number = Native.feed(handle.number(), from.from, position.flush(), position.index(), prefix);
+        long number = Native.feed(handle.number(), from.from, position.store(), position.flush(), position.index(), prefix);
         Reference.reachabilityFence(this);
         return new Feed(this, number);
     }

@@ -7,9 +7,10 @@ package io.memora;
  * @param records records in all files that count: several of one key, if it was changed since the checkpoint
  * @param bytes bytes read
  * @param torn journal files whose last batch was cut off by a crash, which is legal
+ * @param feedFiles journal files that are kept for the change feed only
  */
-public record VerifyReport(boolean backup, long records, long bytes, long torn) {
+public record VerifyReport(boolean backup, long records, long bytes, long torn, long feedFiles) {
     static VerifyReport read(Figures figures) {
-        return new VerifyReport(figures.next() != 0, figures.next(), figures.next(), figures.next());
+        return new VerifyReport(figures.next() != 0, figures.next(), figures.next(), figures.next(), figures.next());
     }
 }

@@ -10,11 +10,14 @@ import static org.junit.jupiter.api.Assertions.assertNull;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import java.nio.file.Files;
+import java.nio.file.Path;
 import java.time.Duration;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.TimeUnit;
+import java.util.stream.Stream;
 import org.junit.jupiter.api.Test;
 
 class FeedTest extends WithFabric {
@@ -144,16 +147,54 @@ class FeedTest extends WithFabric {
     }
 
     @Test
+    void filesOfTheFeedAreVerifiedAndABackupKnowsThatThereIsOne() throws Exception {
+        Path files = directory.resolve("files");
+        Path restored = directory.resolve("restored");
+        try (Store store = store()) {
+            for (int i = 0; i < 4; i++) {
+                store.set(bytes("key"), new byte[1000 + i]);
+                store.checkpoint();
+            }
+            store.backup(directory.resolve("backup"));
+        }
+        assertTrue(StoreFiles.verify(files).feedFiles() >= 3);
+        StoreFiles.restore(directory.resolve("backup"), restored, "copy", false);
+        try (Store copy = fabric.store("copy", StoreOptions.in(restored)); Feed feed = copy.feed(FeedFrom.NEWEST)) {
+            copy.set(bytes("key"), bytes("1"));
+            copy.flush();
+            assertEquals(List.of("key=1"), said(drain(feed)));
+        }
+        Path oldest;
+        try (Stream<Path> all = Files.list(files)) {
+            oldest = all.filter(it -> it.getFileName().toString().startsWith("journal.")).sorted().findFirst().orElseThrow();
+        }
+        byte[] content = Files.readAllBytes(oldest);
+        content[4096 + 72] ^= 1;
+        Files.write(oldest, content);
+        MemoraException damage = fails(ErrorCode.FEED_DAMAGED, () -> StoreFiles.verify(files));
+        assertTrue(damage.getMessage().contains(oldest.toString()), damage.getMessage());
+        assertTrue(StoreFiles.examine(files).sound());
+    }
+
+    @Test
     void whatCannotBeReadIsRefused() {
         fails(ErrorCode.INVALID_ARGUMENT, () -> options().feedBytes(-1));
         fails(ErrorCode.INVALID_ARGUMENT, () -> fabric.store("memory", StoreOptions.inMemory().feedBytes(1 << 20)));
-        for (String text : List.of("", "7", "1.", ".1", "1.-2", "1.2.3", "a.b")) {
+        for (String text : List.of("", "7", "1.2", "1.2.3", "0123456789abcdef.1", "0123456789abcdef.1.-2", "0123456789abcdef.1.2.3",
+                "0123456789abcdef.1.99999999999999999999", "0123456789abcdeg.1.2")) {
             fails(ErrorCode.INVALID_ARGUMENT, () -> FeedPosition.parse(text));
         }
-        assertEquals("18446744073709551615.3", new FeedPosition(-1, 3).toString());
-        assertTrue(new FeedPosition(-1, 3).compareTo(new FeedPosition(1, 4)) > 0);
+        assertEquals("000000000000000a.18446744073709551615.3", new FeedPosition(10, -1, 3).toString());
+        assertEquals(new FeedPosition(-2, -1, 3), FeedPosition.parse("fffffffffffffffe.18446744073709551615.3"));
+        assertTrue(new FeedPosition(1, -1, 3).compareTo(new FeedPosition(1, 1, 4)) > 0);
         try (Store store = store()) {
-            fails(ErrorCode.POSITION_AHEAD, () -> store.feed(FeedFrom.after(new FeedPosition(-1, 0))));
+            FeedPosition now;
+            try (Feed feed = store.feed(FeedFrom.NEWEST)) {
+                now = feed.position();
+            }
+            fails(ErrorCode.POSITION_AHEAD, () -> store.feed(FeedFrom.after(new FeedPosition(now.store(), -1, 0))));
+            fails(ErrorCode.POSITION_FOREIGN,
+                    () -> store.feed(FeedFrom.after(new FeedPosition(now.store() + 1, now.flush(), now.index()))));
             assertThrows(NullPointerException.class, () -> store.feed(null));
             assertThrows(NullPointerException.class, () -> FeedFrom.after(null));
         }

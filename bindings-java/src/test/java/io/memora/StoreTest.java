@@ -224,7 +224,7 @@ class StoreTest extends EntriesContract {
             assertEquals(info, StoreFiles.restore(backup, restored, "copy", false));
         }
         assertTrue(StoreFiles.verify(backup).backup());
-        assertEquals(new VerifyReport(false, 2, StoreFiles.verify(restored).bytes(), 0), StoreFiles.verify(restored));
+        assertEquals(new VerifyReport(false, 2, StoreFiles.verify(restored).bytes(), 0, 0), StoreFiles.verify(restored));
         fails(ErrorCode.ALREADY_EXISTS, () -> StoreFiles.restore(backup, restored));
         fails(ErrorCode.NOT_A_BACKUP, () -> StoreFiles.restore(restored, directory.resolve("x")));
         assertTrue(StoreFiles.examine(restored).sound());

@@ -188,7 +188,7 @@ public final class Native {
 
     // Feeds
 
-    public static native long feed(long store, int from, long flush, long index, byte[] prefix);
+    public static native long feed(long store, int from, long positionOf, long flush, long index, byte[] prefix);
 
     public static native byte[] feedNext(long handle, int waitMicros);
 
