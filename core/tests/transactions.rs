@@ -9,12 +9,12 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use memora::{Durability, Fabric, FabricOptions, Store, StoreOptions};
+use memora::{Durability, ErrorCode, Fabric, FabricOptions, Store, StoreOptions};
 use memora_stress::random::Random;
 use memora_stress::transaction::TransactionClient;
 use memora_testkit::crew::Crew;
 use memora_testkit::history::{operations, read};
-use memora_testkit::kill_point::torture;
+use memora_testkit::kill_point::{Harm, Victim, torture};
 use memora_testkit::process;
 use memora_testkit::transaction_history::{self, Summary};
 
@@ -68,6 +68,9 @@ fn entry() {
     let (role, name) = role.split_once(' ').expect("what to do on which store");
     let fabric = fabric(&home);
     let store = open(&fabric, &home, name);
+    if role == "slow" {
+        return drop(store.set(b"late", b"1").expect("set"));
+    }
     let mut client = client(&home, role);
     process::tell("ready");
     let mut random = Random::new(&format!("{role}{}", std::process::id()));
@@ -157,6 +160,33 @@ fn storm(name: &'static str) -> Summary {
         }
         Err(error) => panic!("{error}\nhistories kept in {}", crew.dir.keep().display()),
     }
+}
+
+#[test]
+fn a_key_that_came_by_a_slow_insertion_and_went_again_is_seen_by_the_proof_of_its_absence() {
+    let dir = tempfile::Builder::new().prefix("memora-absent-").tempdir_in("/dev/shm").expect("writable");
+    let home = dir.path();
+    let fabric = fabric(home);
+    let store = open(&fabric, home, "files");
+    for round in 0..20u8 {
+        store.set(b"leaves", &[round]).expect("set");
+    }
+    let path: std::ffi::OsString = home.into();
+    let environment: [(&str, &OsStr); 1] = [(HOME, &path)];
+    let point = ("table.insert.before_publish", 1, Harm::Freeze);
+    // It has drawn an order for its record, and made sure that it is above the floor.
+    let slow = Victim::harm("entry", "slow files", &environment, point).expect("it inserts");
+    store.delete(b"leaves").expect("deleted");
+    store.flush().expect("flushed: it has left the table");
+    let mut transaction = store.transaction().expect("begun");
+    assert_eq!(transaction.get(b"late").expect("read"), None);
+    transaction.put(b"other", b"1").expect("put");
+    slow.finish();
+    assert_eq!(store.get(b"late").expect("read"), Some(b"1".to_vec()), "here it was");
+    assert!(store.delete(b"late").expect("deleted"));
+    store.flush().expect("flushed: it has left the table");
+    assert_eq!(transaction.commit().expect_err("refused").code(), ErrorCode::Conflict);
+    check(&fabric);
 }
 
 #[test]

@@ -225,6 +225,8 @@ impl Table {
             kill_point!("table.insert.published");
             if coming.pending {
                 self.stamp_own(appended.offset)?;
+            } else if self.class.has_stamps() {
+                self.show_by_the_floor(appended.offset)?;
             }
             if coming.place.is_some() {
                 self.use_place(me);

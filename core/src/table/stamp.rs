@@ -159,8 +159,25 @@ impl Table {
         before
     }
 
+    /// Sees to it that whoever found the key of this record absent before it was published can see it come and go: by the floor, which
+    /// moves to the order of what leaves a slot. Its order is above the floor that the inserter saw, but that may have moved since, and
+    /// somebody have looked in between: then it moves once more. Before the record counts.
+    pub(super) fn show_by_the_floor(&self, offset: u64) -> Result<()> {
+        if self.before(offset)? != 0 {
+            return Ok(());
+        }
+        // ORDER SeqCst [order-floor]: behind the publication: whoever looked at the slot before that has loaded the floor before.
+        let floor = self.floor().load(Ordering::SeqCst);
+        if self.order_at(offset)? <= floor {
+            // ORDER AcqRel [order-floor]: before the record counts, and so before it leaves its slot.
+            self.floor().fetch_max(floor.saturating_add(1), Ordering::AcqRel);
+        }
+        Ok(())
+    }
+
     /// Stamps a published record, unless that was done. The caller holds its chunk, or owns it.
     pub(super) fn stamp(&self, offset: u64) -> Result<u64> {
+        self.show_by_the_floor(offset)?;
         kill_point!("table.stamp.before");
         let (word, now) = (self.stamp_word(offset)?, self.time_now());
         // ORDER AcqRel [stamp]: what its writer did before comes before; pairs with the loads of stamps.
