@@ -47,7 +47,7 @@ pub fn feed<'l>(
         with(store, |object| {
             let feed = object.store()?.feed(from, &prefix)?;
             let following = Following { feed, held: None };
-            insert(Object { parent: store, kind: Kind::Feed(OneAtATime::new(following)) })
+            insert(Object { parent: store, kind: Kind::Feed(Box::new(OneAtATime::new(following))) })
         })
     })
 }

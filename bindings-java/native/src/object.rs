@@ -53,7 +53,7 @@ pub enum Kind {
     Transaction(OneAtATime<Begun>),
     Outbox(Outbox),
     WaitSet(WaitSet),
-    Feed(OneAtATime<Following>),
+    Feed(Box<OneAtATime<Following>>),
     Snapshot(Snapshot),
 }
 

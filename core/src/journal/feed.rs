@@ -130,7 +130,8 @@ mod tests {
             "all look at what the directory says"
         );
         assert_eq!(kept(&files).unwrap() % 1000, 99);
-        assert_eq!(files.names().unwrap(), [NAME], "nothing is left behind");
+        let names = files.names().unwrap();
+        assert!(!names.iter().any(|name| is_unfinished(name)), "nothing is left behind: {names:?}");
         keep(&files, None, &word).unwrap();
         assert_eq!(kept(&files).unwrap() % 1000, 99, "who wants nothing changes nothing");
     }

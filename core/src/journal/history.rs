@@ -70,11 +70,9 @@ fn checked(
         let place = if end == Lsn::NONE { all[all.len() - 1] } else { end.at_sector(FIRST_SECTOR) };
         // Others in between were begun by leaders that died before they wrote.
         all.retain(|other| *other <= place);
-        if all.pop() != Some(place) {
-            // They go in their order, the oldest first.
-            if all.is_empty() {
-                break;
-            }
+        // They go in their order, the oldest first.
+        let Some(last) = all.pop() else { break };
+        if last != place {
             let what = format!("the file is missing, though {} is kept", journal_at(oldest));
             return Err(corrupt(files, journal_at(place), 0, &what));
         }

@@ -12,14 +12,17 @@ pub const SCENARIO: Scenario =
 const STORE: &str = "ledger";
 
 /// Everything acknowledged is on disk, so it must survive the loss of the segment.
-fn open_result(fabric: &Fabric, place: &Place) -> memora::Result<Store> {
-    let options = StoreOptions {
+fn options(place: &Place) -> StoreOptions {
+    StoreOptions {
         dir: Some(place.store_dir()),
         durability: Durability::Sync,
         checkpoint_bytes: 256 << 10,
         ..StoreOptions::default()
-    };
-    fabric.store(STORE, &options)
+    }
+}
+
+fn open_result(fabric: &Fabric, place: &Place) -> memora::Result<Store> {
+    fabric.store(STORE, &options(place))
 }
 
 fn open(fabric: &Fabric, place: &Place) -> Store {
@@ -58,6 +61,9 @@ pub fn victim(place: &Place) {
     for round in 0..3 {
         let fabric = place.fabric();
         let store = open(&fabric, place);
+        // Each life keeps a feed of another size.
+        let fed = StoreOptions { feed_bytes: Some((round + 1) << 20), ..options(place) };
+        drop(fabric.store(STORE, &fed).expect("the store opens"));
         let mut client = client(store.clone(), place, "victim");
         for part in 0..4 {
             insert_many(&mut client, 400 * round + 100 * part, 20);

@@ -138,8 +138,8 @@ class NativeArgumentsTest {
         long key = memory.address();
         long store = Native.fabricStore(fabric, "store", directory.resolve("files").toString(), 0, 0, 1 << 20, 1, 1 << 20);
         refused(() -> Native.storeRange(store, null, null, false, -1));
-        refused(() -> Native.feed(store, 3, 0, 0, new byte[0]));
-        refused(() -> Native.feed(store, 0, 0, 0, null));
+        refused(() -> Native.feed(store, 3, 0, 0, 0, new byte[0]));
+        refused(() -> Native.feed(store, 0, 0, 0, 0, null));
         long transaction = Native.transaction(store);
         long outbox = Native.outbox(channel);
         for (long address : new long[] {0, -1, Long.MIN_VALUE}) {
