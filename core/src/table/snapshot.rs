@@ -306,9 +306,10 @@ impl Table {
         view: &View,
         slot: &AtomicU64,
         expected: Slot,
-        mut offset: u64,
+        newest: u64,
     ) -> Result<Seen> {
-        // No more states than have room: damaged ones may name each other.
+        let mut offset = newest;
+        // No more states than have room.
         let most = u64::from(self.pool.geometry().chunk_count) * self.pool.geometry().chunk_bytes
             / record::EXTENDED_BYTES;
         let mut looks = 0;
@@ -318,9 +319,10 @@ impl Table {
                 // ORDER Acquire [stamp]: whoever stamped it saw what its writer had done before.
                 match Stamp::of(word.load(Ordering::Acquire)) {
                     Stamp::Since(time) => break time <= view.time(),
-                    // Only what a slot names has none.
+                    // Only what a slot names has none; else it is damaged, or of a later use of its chunk.
+                    Stamp::Pending if offset != newest => return Err(broken(offset)),
                     Stamp::Pending => {
-                        if !self.stamp_for_view(me, slot, expected, offset)? {
+                        if !self.stamp_for_view(me, view, slot, expected, offset)? {
                             return Ok(Seen::Again);
                         }
                     }
@@ -344,22 +346,36 @@ impl Table {
             if counts {
                 return Ok(Seen::At(offset));
             }
-            offset = self.before(offset)?;
-            if offset == 0 {
+            let before = self.before(offset)?;
+            if before == 0 {
                 return Ok(Seen::Nothing);
             }
-            if self.pool.geometry().chunk_of(offset).is_none() || !offset.is_multiple_of(RECORD_ALIGN) {
-                return Err(broken(offset));
+            if self.pool.geometry().chunk_of(before).is_none() || !before.is_multiple_of(RECORD_ALIGN) {
+                return Err(broken(before));
             }
+            // Damaged ones may name each other.
+            if self.order_at(before)? >= self.order_at(offset)? {
+                return Err(broken(before));
+            }
+            offset = before;
         }
         Err(broken(offset))
     }
 
     /// Stamps what a slot names. False: the slot has changed.
     #[cold]
-    fn stamp_for_view(&self, me: Actor<'_>, slot: &AtomicU64, expected: Slot, offset: u64) -> Result<bool> {
+    fn stamp_for_view(
+        &self,
+        me: Actor<'_>,
+        view: &View,
+        slot: &AtomicU64,
+        expected: Slot,
+        offset: u64,
+    ) -> Result<bool> {
         let Some(chunk) = self.pool.geometry().chunk_of(offset) else { return Ok(false) };
         let _pin = Guard::pin(me, chunk)?;
+        // A slot that a split froze stays as it is for longer than what it names; but that was kept for the snapshot until here.
+        self.check_view(view)?;
         // ORDER Acquire [slot]: the second look of the pin.
         if slot.load(Ordering::Acquire) != expected.0 {
             return Ok(false);
