@@ -410,6 +410,11 @@ pub(super) fn repair_taken(
         order_floor: kept.order_max,
         wall_ms: kept.wall_ms,
     };
+    // No fabric may go on with what it holds in memory: it was written to files that count no more from the next step on, and would be
+    // written on behind them. Where `STORE` is damaged it names none.
+    if identity.fabric != [0; 16] {
+        write_identity(&*files, &Identity { fabric: [0; 16], ..identity.clone() })?;
+    }
     Journal::new(Arc::clone(&files), store).publish_manifest(&manifest, &|| true)?;
     // Nothing but the new checkpoint counts any more. Its predecessors are not made obsolete, but kept.
     // DIES BEFORE: a sound store, which the next opener rids of what is obsolete.  DIES AFTER: the same, with fewer names.
@@ -423,7 +428,6 @@ pub(super) fn repair_taken(
         report.originals.push(aside);
     }
     files.sync_names().map_err(|e| Error::io("fsync", files.place(), &e))?;
-    // No fabric may go on with what it holds in memory: it was written to the files that are gone.
     write_identity(&*files, &Identity { fabric: [0; 16], manifest: term, ..identity })?;
     Ok(report)
 }
