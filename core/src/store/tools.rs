@@ -16,6 +16,7 @@ use crate::journal::layout::{
 use crate::journal::replay::{Census, replay, survey};
 use crate::journal::salvage::{self, Loss};
 use crate::journal::{FileLayer, Journal, Lsn, Owner, RealFiles, Record};
+use crate::segment::home::check_name;
 
 /// How a backup is restored.
 #[derive(Clone, Debug, Default)]
@@ -165,6 +166,9 @@ pub(super) fn restore_taken(
     head: &BackupHead,
     produce: &mut dyn FnMut(&mut Push<'_>) -> Result<Manifest>,
 ) -> Result<BackupInfo> {
+    // Before anything is touched: no fabric could open a store of another name.
+    let name = options.name.clone().unwrap_or_else(|| head.name.clone());
+    check_name(&name)?;
     if let Some(name) = foreign_names(&*files)?.first() {
         return Err(Error::new(
             ErrorCode::NotAStore,
@@ -221,7 +225,6 @@ pub(super) fn restore_taken(
     let manifest =
         Manifest { store, term, parts, first: Lsn::new(term + 1, 0, 0), checkpoint_len, records, ..told };
     Journal::new(Arc::clone(&files), store).publish_manifest(&manifest, &|| true)?;
-    let name = options.name.clone().unwrap_or_else(|| head.name.clone());
     let identity = Identity { store, fabric: [0; 16], owner: Owner::Store, manifest: term, name };
     write_identity(&*files, &identity)?;
     Ok(BackupInfo::new(head, &manifest))
@@ -333,6 +336,7 @@ fn identity_or_guess(files: &dyn FileLayer, options: &RepairOptions) -> Result<(
             format!("{} Its files say which store it was, but not its name: name it.", problem.detail()),
         )),
         (Some(store), Some(name)) => {
+            check_name(name)?;
             let (fabric, name) = ([0; 16], name.clone());
             Ok((Identity { store, fabric, owner: Owner::Store, manifest: 0, name }, Some(problem)))
         }

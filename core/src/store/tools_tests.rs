@@ -12,7 +12,7 @@ use crate::journal::FileLayer;
 use crate::journal::backup::{StreamReader, read_head};
 use crate::journal::check::check_files;
 use crate::journal::directory::read_identity;
-use crate::journal::layout::{FileName, set_version};
+use crate::journal::layout::{BackupHead, FileName, set_version};
 use crate::journal::replay::{Census, replay, survey};
 use crate::journal::sim::{Disk, Fault, Random};
 use crate::table::entry::SetOptions;
@@ -371,6 +371,21 @@ fn a_store_that_is_there_is_replaced_only_on_demand_and_not_by_a_bad_backup() {
     let error = restore_disk(&backup, &disk, true).unwrap_err();
     assert_eq!(error.code(), ErrorCode::JournalCorrupt, "{error}");
     assert_eq!(recovered(&disk).unwrap(), contents(&store));
+    // Under such a name no fabric could open it.
+    let (backup, _) = back_up(&store);
+    for name in ["", "a/b", ".hidden", &"x".repeat(65), &"ü".repeat(40)] {
+        let options = RestoreOptions { name: Some(name.to_owned()), overwrite: true };
+        let head = read_head(&backup).unwrap().unwrap();
+        let error =
+            restore_taken(layer(&disk), &options, &head, &mut |_| panic!("nothing is read")).unwrap_err();
+        assert_eq!(error.code(), ErrorCode::InvalidName, "{name}");
+        let head = BackupHead { name: name.to_owned(), ..head };
+        let options = RestoreOptions { name: None, overwrite: true };
+        let error =
+            restore_taken(layer(&disk), &options, &head, &mut |_| panic!("nothing is read")).unwrap_err();
+        assert_eq!(error.code(), ErrorCode::InvalidName, "{name} in the backup");
+    }
+    assert_eq!(recovered(&disk).unwrap(), contents(&store));
     let foreign = Disk::default();
     foreign.create("thesis.tex").unwrap();
     let (backup, _) = back_up(&store);
@@ -556,6 +571,9 @@ fn every_kind_of_bad_files_has_an_error_of_its_own_and_repair_saves_what_it_says
     anonymous.edit("STORE", |bytes| bytes[20] ^= 1);
     let error = repair_disk(&anonymous, true).unwrap_err();
     assert_eq!(error.code(), ErrorCode::JournalCorrupt);
+    let unnamable = RepairOptions { apply: true, name: Some("te/st".into()) };
+    let error = repair_taken(layer(&anonymous), &unnamable, &mut |_| {}).unwrap_err();
+    assert_eq!(error.code(), ErrorCode::InvalidName);
     let named = RepairOptions { apply: true, name: Some("test".into()) };
     repair_taken(layer(&anonymous), &named, &mut |_| {}).unwrap();
     assert_eq!(recovered(&anonymous).unwrap(), wanted);
