@@ -26,7 +26,7 @@ use super::slot::Slot;
 use super::stamp::{Phase, Reference, Stamp};
 use super::{Table, too_many_tries};
 use crate::chunk::layout::at as descriptor_at;
-use crate::chunk::record::{self, Head, RECORD_ALIGN};
+use crate::chunk::record::{self, Head};
 use crate::chunk::{Actor, Guard, Kind};
 use crate::error::{Error, ErrorCode, Result};
 use crate::shm::atomic::{AtomicU64, Ordering};
@@ -350,11 +350,10 @@ impl Table {
             if before == 0 {
                 return Ok(Seen::Nothing);
             }
-            if self.pool.geometry().chunk_of(before).is_none() || !before.is_multiple_of(RECORD_ALIGN) {
-                return Err(broken(before));
-            }
             // Damaged ones may name each other.
-            if self.order_at(before)? >= self.order_at(offset)? {
+            if self.pool.geometry().chunk_of(before).is_none()
+                || self.order_at(before)? >= self.order_at(offset)?
+            {
                 return Err(broken(before));
             }
             offset = before;
