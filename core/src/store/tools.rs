@@ -416,10 +416,19 @@ pub(super) fn repair_taken(
     };
     // No fabric may go on with what it holds in memory: it was written to files that count no more from the next step on, and would be
     // written on behind them. Where `STORE` is damaged it names none.
-    if identity.fabric != [0; 16] {
-        write_identity(&*files, &Identity { fabric: [0; 16], ..identity.clone() })?;
+    let cut_off = match identity.fabric == [0; 16] {
+        true => Ok(()),
+        false => write_identity(&*files, &Identity { fabric: [0; 16], ..identity.clone() }),
+    };
+    let journal = Journal::new(Arc::clone(&files), store);
+    if let Err(error) = cut_off.and_then(|()| journal.publish_manifest(&manifest, &|| true)) {
+        // Room that it takes would only make a full disk fuller; unless it counts already.
+        let name = FileName::Manifest { term }.to_string();
+        if names_of(&*files).is_ok_and(|names| !names.contains(&name)) {
+            file.abandon();
+        }
+        return Err(error);
     }
-    Journal::new(Arc::clone(&files), store).publish_manifest(&manifest, &|| true)?;
     // Nothing but the new checkpoint counts any more. Its predecessors are not made obsolete, but kept.
     // DIES BEFORE: a sound store, which the next opener rids of what is obsolete.  DIES AFTER: the same, with fewer names.
     kill_point!("store.repair.before_aside");
