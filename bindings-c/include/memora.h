@@ -3895,7 +3895,8 @@ int memora_store_backup(struct memora_store_t *store,
  * store, and one that was there untouched. `function` and `info` may be NULL.
  * Returns MEMORA_OK, MEMORA_ALREADY_EXISTS, MEMORA_NOT_A_BACKUP, MEMORA_NOT_A_STORE (`to` holds something else),
  * MEMORA_JOURNAL_CORRUPT, MEMORA_TRUNCATED, MEMORA_MANIFEST_MISSING, MEMORA_OTHER_VERSION, MEMORA_BUSY, MEMORA_NO_SPACE,
- * MEMORA_NOT_FOUND, MEMORA_PERMISSION_DENIED, MEMORA_NOT_OURS, MEMORA_IO, MEMORA_INVALID_ARGUMENT.
+ * MEMORA_NOT_FOUND, MEMORA_PERMISSION_DENIED, MEMORA_NOT_OURS, MEMORA_IO, MEMORA_INVALID_ARGUMENT,
+ * MEMORA_INVALID_NAME.
  */
 int memora_restore(const char *from,
                    const char *to,
@@ -3928,7 +3929,7 @@ int memora_verify(const char *dir,
  * `function`. `name` is needed only where the file STORE is damaged, else NULL.
  * Returns MEMORA_OK, MEMORA_NOT_A_STORE, MEMORA_OTHER_VERSION, MEMORA_JOURNAL_CORRUPT (nothing of it can be read, or a name is
  * needed), MEMORA_BUSY, MEMORA_NO_SPACE, MEMORA_NOT_FOUND, MEMORA_PERMISSION_DENIED, MEMORA_NOT_OURS, MEMORA_IO,
- * MEMORA_INVALID_ARGUMENT.
+ * MEMORA_INVALID_ARGUMENT, MEMORA_INVALID_NAME.
  */
 int memora_repair(const char *dir,
                   const char *name,

@@ -141,7 +141,8 @@ fn put<T: Answer>(border: &Border, place: *mut T, size: usize, value: T) -> Resu
 /// store, and one that was there untouched. `function` and `info` may be NULL.
 /// Returns MEMORA_OK, MEMORA_ALREADY_EXISTS, MEMORA_NOT_A_BACKUP, MEMORA_NOT_A_STORE (`to` holds something else),
 /// MEMORA_JOURNAL_CORRUPT, MEMORA_TRUNCATED, MEMORA_MANIFEST_MISSING, MEMORA_OTHER_VERSION, MEMORA_BUSY, MEMORA_NO_SPACE,
-/// MEMORA_NOT_FOUND, MEMORA_PERMISSION_DENIED, MEMORA_NOT_OURS, MEMORA_IO, MEMORA_INVALID_ARGUMENT.
+/// MEMORA_NOT_FOUND, MEMORA_PERMISSION_DENIED, MEMORA_NOT_OURS, MEMORA_IO, MEMORA_INVALID_ARGUMENT,
+/// MEMORA_INVALID_NAME.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn memora_restore(
     from: *const c_char,
@@ -204,7 +205,7 @@ pub unsafe extern "C" fn memora_verify(
 /// `function`. `name` is needed only where the file STORE is damaged, else NULL.
 /// Returns MEMORA_OK, MEMORA_NOT_A_STORE, MEMORA_OTHER_VERSION, MEMORA_JOURNAL_CORRUPT (nothing of it can be read, or a name is
 /// needed), MEMORA_BUSY, MEMORA_NO_SPACE, MEMORA_NOT_FOUND, MEMORA_PERMISSION_DENIED, MEMORA_NOT_OURS, MEMORA_IO,
-/// MEMORA_INVALID_ARGUMENT.
+/// MEMORA_INVALID_ARGUMENT, MEMORA_INVALID_NAME.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn memora_repair(
     dir: *const c_char,

@@ -256,3 +256,88 @@ fn a_reader_that_was_stopped_takes_the_decision_of_one_gate_for_no_other() {
         assert_eq!(texts(&drain(&mut subscriber)), ["second"]);
     }
 }
+
+#[test]
+fn a_reader_that_was_stopped_at_a_gate_sees_what_became_of_it() {
+    for overrun in [OverrunPolicy::Block, OverrunPolicy::Overrun] {
+        for (looked, committed) in
+            [(Verdict::Committed, false), (Verdict::Over, true), (Verdict::Over, false)]
+        {
+            let (stage, channel) = channel(ChannelKind::Broadcast, overrun, 4096, 1);
+            let mut subscriber = channel.subscriber().unwrap();
+            let mut publisher = channel.publisher().unwrap();
+            let reference = Reference::new(1, 1);
+            stage.decide(reference, Verdict::Undecided);
+            let gate = publisher.set_gate(reference, &messages(&["behind it"])).unwrap();
+            // Its transaction is over by now, or the words are those of a later one which look the same; either way the gate was ended
+            // before.
+            stage.decide(reference, looked);
+            stage.after_next_look(move || {
+                act_as(1);
+                publisher.end_gate(&gate, committed);
+                std::mem::forget(publisher);
+            });
+            let mut found = texts(&drain(&mut subscriber));
+            found.extend(texts(&drain(&mut subscriber)));
+            let sent: &[&str] = if committed { &["behind it"] } else { &[] };
+            assert_eq!(found, sent, "{overrun:?} {looked:?}");
+            assert_sound(&channel);
+        }
+    }
+}
+
+#[test]
+fn a_late_helper_finds_a_gate_settled_and_its_transaction_over() {
+    let (stage, channel) = channel(ChannelKind::Broadcast, OverrunPolicy::Block, 4096, 1);
+    let mut subscriber = channel.subscriber().unwrap();
+    act_as(2);
+    let mut dead = channel.publisher().unwrap();
+    dead.send(b"sent").unwrap();
+    let reference = Reference::new(2, 1);
+    stage.decide(reference, Verdict::Over);
+    dead.set_gate(reference, &messages(&["never"])).unwrap();
+    act_as(1);
+    dies(&stage, 2, dead);
+    let other = super::testing::reopen(&stage);
+    let hook = stage.clone();
+    stage.after_next_look(move || {
+        hook.decide(reference, Verdict::Aborted);
+        inherit(&other.area, 2).unwrap();
+        hook.decide(reference, Verdict::Over);
+    });
+    inherit(&channel.area, 2).unwrap();
+    assert_eq!(texts(&drain(&mut subscriber)), ["sent"]);
+    assert_sound(&channel);
+}
+
+#[test]
+fn a_gate_that_is_laid_over_what_a_reader_has_not_read_is_a_loss_and_no_damage() {
+    let (stage, channel) = channel(ChannelKind::Broadcast, OverrunPolicy::Overrun, 4096, 1);
+    let mut lost = 0;
+    for filled in 0..4096 / 100 {
+        let mut subscriber = channel.subscriber().unwrap();
+        let mut publisher = channel.publisher().unwrap();
+        for _ in 0..filled {
+            publisher.send(&[b'a'; 100]).unwrap();
+        }
+        let reference = Reference::new(1, filled + 1);
+        stage.decide(reference, Verdict::Undecided);
+        let gate = publisher.set_gate(reference, &messages(&["b".repeat(400).as_str()])).unwrap();
+        loop {
+            let mut into = Vec::new();
+            match subscriber.try_recv(&mut into) {
+                Ok(None) => break,
+                Ok(Some(_)) => assert_eq!(into, [b'a'; 100], "{filled}"),
+                Err(error) => {
+                    assert_eq!(error.code(), ErrorCode::Overrun, "{filled}: {error}");
+                    lost += 1;
+                }
+            }
+        }
+        stage.decide(reference, Verdict::Committed);
+        publisher.end_gate(&gate, true);
+        stage.decide(reference, Verdict::Over);
+    }
+    assert!(lost > 0);
+    assert_sound(&channel);
+}

@@ -21,6 +21,8 @@ use super::lsn::Lsn;
 
 /// Bytes of a sector: batches begin at multiples of it.
 pub const SECTOR: u64 = 512;
+/// Where the last sector begins that a place can name: no file of ours is longer.
+pub const FILE_LEN_MAX: u64 = Lsn::SECTOR_MAX as u64 * SECTOR;
 /// Bytes of the header of a file; the first batch follows.
 pub const FILE_HEADER_LEN: u64 = 4096;
 /// The first sector that can hold a batch.
@@ -422,6 +424,10 @@ impl Manifest {
     /// Reads a manifest.
     pub fn decode(bytes: &[u8]) -> Result<Manifest, Refused> {
         check_seal(bytes, MANIFEST_LEN, MANIFEST_MAGIC)?;
+        // More parts than have names.
+        if u32_at(bytes, 36) > Lsn::PART_MAX + 1 {
+            return Err(Refused::Damaged);
+        }
         Ok(Manifest {
             store: bytes[16..32].try_into().expect("sixteen bytes"),
             term: u32_at(bytes, 32),
@@ -611,6 +617,14 @@ mod tests {
             order_floor: 44,
             wall_ms: 1,
         }
+    }
+
+    #[test]
+    fn a_manifest_of_more_parts_than_have_names_is_none() {
+        let most = Manifest { parts: Lsn::PART_MAX + 1, ..manifest() };
+        assert_eq!(Manifest::decode(&most.encode()), Ok(most));
+        let more = Manifest { parts: most.parts + 1, ..most };
+        assert_eq!(Manifest::decode(&more.encode()), Err(Refused::Damaged));
     }
 
     #[test]

@@ -10,11 +10,14 @@ impl Lsn {
     /// The highest term, file number.
     pub const PART_MAX: u32 = (1 << 20) - 1;
 
+    /// The last place in a file that can be named: no file of ours is longer.
+    pub const SECTOR_MAX: u32 = 0xff_ffff;
+
     /// The word of a place. Parts beyond their width are cut off: callers check against [`Lsn::PART_MAX`] first.
     pub fn new(term: u32, number: u32, sector: u32) -> Lsn {
         Lsn(u64::from(term & Lsn::PART_MAX) << 44
             | u64::from(number & Lsn::PART_MAX) << 24
-            | u64::from(sector & 0xff_ffff))
+            | u64::from(sector & Lsn::SECTOR_MAX))
     }
 
     /// The term that began the file.
@@ -29,7 +32,7 @@ impl Lsn {
 
     /// The place in the file, in units of 512 bytes.
     pub fn sector(self) -> u32 {
-        self.0 as u32 & 0xff_ffff
+        self.0 as u32 & Lsn::SECTOR_MAX
     }
 
     /// The place in the file in bytes.
@@ -40,6 +43,11 @@ impl Lsn {
     /// Whether both name the same file.
     pub fn same_file(self, other: Lsn) -> bool {
         self.0 >> 24 == other.0 >> 24
+    }
+
+    /// The place so many sectors further in the same file, or the last that can be named.
+    pub fn behind(self, sectors: u32) -> Lsn {
+        self.at_sector(self.sector().saturating_add(sectors).min(Lsn::SECTOR_MAX))
     }
 
     /// The place at another sector of the same file.

@@ -10,8 +10,8 @@ use super::append::failed;
 use super::directory;
 use super::files::{FileLayer, LogFile};
 use super::layout::{
-    BATCH_HEADER_LEN, BatchHeader, FILE_HEADER_LEN, FIRST_SECTOR, FileHeader, FileName, MANIFEST_LEN,
-    Manifest, Record, Refused, SECTOR, batch_len, file_tag,
+    BATCH_HEADER_LEN, BatchHeader, FILE_HEADER_LEN, FILE_LEN_MAX, FIRST_SECTOR, FileHeader, FileName,
+    MANIFEST_LEN, Manifest, Record, Refused, SECTOR, batch_len, file_tag,
 };
 use super::lsn::Lsn;
 use crate::error::{Error, ErrorCode, Result};
@@ -257,7 +257,8 @@ pub(super) fn read_file(
         std::io::ErrorKind::NotFound => corrupt(files, name, 0, "the file is missing, though it counts"),
         _ => super::append::failed(files, "open", name, &e),
     })?;
-    let len = file.len().map_err(failed)?;
+    // What is behind no batch can name its place.
+    let len = file.len().map_err(failed)?.min(FILE_LEN_MAX);
     let tag = file_tag(store, name);
     let mut reader = Reader::new(&*file);
     let head = reader.bytes(0, FILE_HEADER_LEN as usize).map_err(failed)?;
@@ -274,11 +275,13 @@ pub(super) fn read_file(
         return Err(corrupt(files, name, 0, "the file belongs to another store or carries another name"));
     }
     let mut place = first;
-    while let Some((batch, true)) = batch_at(&mut reader, tag, place).map_err(failed)? {
+    while place.byte() < len
+        && let Some((batch, true)) = batch_at(&mut reader, tag, place).map_err(failed)?
+    {
         let body =
             reader.bytes(place.byte() + BATCH_HEADER_LEN as u64, batch.body_len as usize).map_err(failed)?;
         visit(&batch, body)?;
-        place = place.at_sector(place.sector() + (batch_len(batch.body_len as usize) / SECTOR) as u32);
+        place = place.behind((batch_len(batch.body_len as usize) / SECTOR) as u32);
     }
     // Behind the end: a batch that says that it was written when the end was already synced proves a hole.
     let mut torn = false;
@@ -477,4 +480,22 @@ pub fn replay_batches(
         }
     }
     Ok(result)
+}
+
+#[cfg(all(test, not(memora_loom)))]
+mod tests {
+    use super::super::files::RealFiles;
+    use super::*;
+
+    #[test]
+    fn a_file_longer_than_places_reach_ends_where_they_do() {
+        let place = tempfile::tempdir().unwrap();
+        let name = FileName::Journal { term: 1, number: 0 };
+        let file = std::fs::File::create(place.path().join(name.to_string())).unwrap();
+        file.set_len(1 << 43).unwrap();
+        let files = RealFiles::open_to_read(place.path()).unwrap();
+        let first = Lsn::new(1, 0, Lsn::SECTOR_MAX - 20);
+        let end = read_file(&files, &[1; 16], name, first, &mut |_, _| Ok(())).unwrap();
+        assert_eq!((end.place, end.torn, end.len), (first, false, FILE_LEN_MAX));
+    }
 }

@@ -9,7 +9,8 @@ use std::collections::BTreeMap;
 use super::append::failed;
 use super::files::FileLayer;
 use super::layout::{
-    FIRST_SECTOR, FileHeader, FileName, MANIFEST_LEN, Manifest, Record, SECTOR, batch_len, file_tag,
+    FILE_LEN_MAX, FIRST_SECTOR, FileHeader, FileName, MANIFEST_LEN, Manifest, Record, SECTOR, batch_len,
+    file_tag,
 };
 use super::lsn::Lsn;
 use super::replay::{Progress, Reader, batch_at, decode_records};
@@ -95,7 +96,8 @@ fn scan(
 ) -> Result<(Scan, Option<FileHeader>, u64)> {
     let io = |e: std::io::Error| failed(files, "read", name, &e);
     let file = files.open(&name.to_string()).map_err(|e| failed(files, "open", name, &e))?;
-    let len = file.len().map_err(io)?;
+    // What is behind no batch can name its place.
+    let len = file.len().map_err(io)?.min(FILE_LEN_MAX);
     let mut reader = Reader::new(&*file);
     let header =
         FileHeader::decode(reader.bytes(0, FIRST_SECTOR as usize * SECTOR as usize).map_err(io)?).ok();
@@ -125,7 +127,7 @@ fn scan(
                     epoch = batch.epoch;
                     found.records += u64::from(batch.count);
                     found.bytes += batch_len(batch.body_len as usize);
-                    found.good_end = Some(place.at_sector(place.sector() + sectors));
+                    found.good_end = Some(place.behind(sectors));
                 } else {
                     // Its header is whole: it says how much stood there.
                     let gap = gap.get_or_insert(Gap {
@@ -146,7 +148,7 @@ fn scan(
                 1
             }
         };
-        place = place.at_sector(place.sector().saturating_add(sectors));
+        place = place.behind(sectors);
     }
     if let Some(mut gap) = gap {
         gap.to = place;
@@ -418,5 +420,28 @@ impl Examined {
             })?;
         }
         Ok(kept)
+    }
+}
+
+#[cfg(all(test, not(memora_loom)))]
+mod tests {
+    use super::super::files::RealFiles;
+    use super::super::layout::FILE_LEN_MAX;
+    use super::*;
+
+    #[test]
+    fn what_stands_behind_the_last_place_that_has_a_name_is_not_looked_at() {
+        let place = tempfile::tempdir().unwrap();
+        let name = FileName::Journal { term: 1, number: 0 };
+        let file = std::fs::File::create(place.path().join(name.to_string())).unwrap();
+        // Bytes that are nobody's: they take no room.
+        file.set_len(FILE_LEN_MAX + (1 << 30)).unwrap();
+        let files = RealFiles::open_to_read(place.path()).unwrap();
+        let last = Lsn::new(1, 0, Lsn::SECTOR_MAX);
+        let first = last.at_sector(Lsn::SECTOR_MAX - 20);
+        let (found, header, len) = scan(&files, &[1; 16], name, first, None, &mut |_, _| Ok(())).unwrap();
+        assert_eq!((header, len, found.gaps.len()), (None, FILE_LEN_MAX, 1));
+        assert_eq!((found.gaps[0].from, found.gaps[0].to), (first, last));
+        assert_eq!((first.behind(20), first.behind(21), last.behind(u32::MAX)), (last, last, last));
     }
 }

@@ -17,6 +17,7 @@ use crate::journal::layout::{
 use crate::journal::replay::{Census, replay, survey};
 use crate::journal::salvage::{self, Loss};
 use crate::journal::{FileLayer, Journal, Lsn, Owner, RealFiles, Record};
+use crate::segment::home::check_name;
 
 /// How a backup is restored.
 #[derive(Clone, Debug, Default)]
@@ -168,6 +169,9 @@ pub(super) fn restore_taken(
     head: &BackupHead,
     produce: &mut dyn FnMut(&mut Push<'_>) -> Result<Manifest>,
 ) -> Result<BackupInfo> {
+    // Before anything is touched: no fabric could open a store of another name.
+    let name = options.name.clone().unwrap_or_else(|| head.name.clone());
+    check_name(&name)?;
     if let Some(name) = foreign_names(&*files)?.first() {
         return Err(Error::new(
             ErrorCode::NotAStore,
@@ -227,7 +231,6 @@ pub(super) fn restore_taken(
     if feed::kept(&*files).ok() != Some(head.feed_bytes) {
         feed::write(&*files, head.feed_bytes)?;
     }
-    let name = options.name.clone().unwrap_or_else(|| head.name.clone());
     let identity = Identity { store, fabric: [0; 16], owner: Owner::Store, manifest: term, name };
     write_identity(&*files, &identity)?;
     Ok(BackupInfo::new(head, &manifest))
@@ -346,6 +349,7 @@ fn identity_or_guess(files: &dyn FileLayer, options: &RepairOptions) -> Result<(
             format!("{} Its files say which store it was, but not its name: name it.", problem.detail()),
         )),
         (Some(store), Some(name)) => {
+            check_name(name)?;
             let (fabric, name) = ([0; 16], name.clone());
             Ok((Identity { store, fabric, owner: Owner::Store, manifest: 0, name }, Some(problem)))
         }
@@ -423,7 +427,21 @@ pub(super) fn repair_taken(
         order_floor: kept.order_max,
         wall_ms: kept.wall_ms,
     };
-    Journal::new(Arc::clone(&files), store).publish_manifest(&manifest, &|| true)?;
+    // No fabric may go on with what it holds in memory: it was written to files that count no more from the next step on, and would be
+    // written on behind them. Where `STORE` is damaged it names none.
+    let cut_off = match identity.fabric == [0; 16] {
+        true => Ok(()),
+        false => write_identity(&*files, &Identity { fabric: [0; 16], ..identity.clone() }),
+    };
+    let journal = Journal::new(Arc::clone(&files), store);
+    if let Err(error) = cut_off.and_then(|()| journal.publish_manifest(&manifest, &|| true)) {
+        // Room that it takes would only make a full disk fuller; unless it counts already.
+        let name = FileName::Manifest { term }.to_string();
+        if names_of(&*files).is_ok_and(|names| !names.contains(&name)) {
+            file.abandon();
+        }
+        return Err(error);
+    }
     // Nothing but the new checkpoint counts any more. Its predecessors are not made obsolete, but kept.
     // DIES BEFORE: a sound store, which the next opener rids of what is obsolete.  DIES AFTER: the same, with fewer names.
     kill_point!("store.repair.before_aside");
@@ -436,7 +454,6 @@ pub(super) fn repair_taken(
         report.originals.push(aside);
     }
     files.sync_names().map_err(|e| Error::io("fsync", files.place(), &e))?;
-    // No fabric may go on with what it holds in memory: it was written to the files that are gone.
     write_identity(&*files, &Identity { fabric: [0; 16], manifest: term, ..identity })?;
     Ok(report)
 }

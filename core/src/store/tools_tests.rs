@@ -11,8 +11,10 @@ use super::*;
 use crate::journal::FileLayer;
 use crate::journal::backup::{StreamReader, read_head};
 use crate::journal::check::check_files;
-use crate::journal::directory::read_identity;
-use crate::journal::layout::{FileName, set_version};
+use crate::journal::directory::{read_identity, write_identity};
+use crate::journal::layout::{
+    BackupHead, FileHeader, FileName, Identity, Manifest, Owner, file_tag, set_version,
+};
 use crate::journal::replay::{Census, replay, survey};
 use crate::journal::sim::{Disk, Fault, Random};
 use crate::table::entry::SetOptions;
@@ -371,6 +373,21 @@ fn a_store_that_is_there_is_replaced_only_on_demand_and_not_by_a_bad_backup() {
     let error = restore_disk(&backup, &disk, true).unwrap_err();
     assert_eq!(error.code(), ErrorCode::JournalCorrupt, "{error}");
     assert_eq!(recovered(&disk).unwrap(), contents(&store));
+    // Under such a name no fabric could open it.
+    let (backup, _) = back_up(&store);
+    for name in ["", "a/b", ".hidden", &"x".repeat(65), &"ü".repeat(40)] {
+        let options = RestoreOptions { name: Some(name.to_owned()), overwrite: true };
+        let head = read_head(&backup).unwrap().unwrap();
+        let error =
+            restore_taken(layer(&disk), &options, &head, &mut |_| panic!("nothing is read")).unwrap_err();
+        assert_eq!(error.code(), ErrorCode::InvalidName, "{name}");
+        let head = BackupHead { name: name.to_owned(), ..head };
+        let options = RestoreOptions { name: None, overwrite: true };
+        let error =
+            restore_taken(layer(&disk), &options, &head, &mut |_| panic!("nothing is read")).unwrap_err();
+        assert_eq!(error.code(), ErrorCode::InvalidName, "{name} in the backup");
+    }
+    assert_eq!(recovered(&disk).unwrap(), contents(&store));
     let foreign = Disk::default();
     foreign.create("thesis.tex").unwrap();
     let (backup, _) = back_up(&store);
@@ -460,11 +477,21 @@ fn repair_that_fails_or_loses_power_anywhere_can_be_done_again_and_loses_no_more
     let name = parts(&disk).into_iter().find(|name| name.starts_with("journal")).unwrap();
     disk.edit(&name, |bytes| bytes[4096 + 70] ^= 1);
     let copy = || disk.power_cut(&mut Random(0));
+    let manifests = |disk: &Disk| {
+        let terms = disk.names().unwrap().into_iter().filter_map(|name| match FileName::parse(&name) {
+            Some(FileName::Manifest { term }) => Some(term),
+            _ => None,
+        });
+        terms.max()
+    };
+    let fabric = |disk: &Disk| read_identity(disk).unwrap().unwrap().fabric;
+    assert_ne!(fabric(&disk), [0; 16]);
     let (wanted, calls) = {
         let to = copy();
         repair_disk(&to, true).unwrap();
         (recovered(&to).unwrap(), to.calls())
     };
+    let mut between = 0;
     for call in 1..=calls {
         for fault in [Fault::Once(libc::EIO), Fault::FullFrom, Fault::DeadFrom] {
             let to = copy();
@@ -474,12 +501,22 @@ fn repair_that_fails_or_loses_power_anywhere_can_be_done_again_and_loses_no_more
             for cut in 0..4 {
                 let after = to.power_cut(&mut Random(call * 4 + cut));
                 let what = format!("call {call} {fault:?} cut {cut}: {done:?}");
+                // What a failed repair has written would only make a full disk fuller.
+                if done.is_err() && matches!(fault, Fault::FullFrom) && manifests(&to) == manifests(&disk) {
+                    assert_eq!(parts(&to), parts(&disk), "{what}");
+                }
+                // A fabric that went on with its memory would write behind files that count no more.
+                if manifests(&after) > manifests(&disk) {
+                    assert_eq!(fabric(&after), [0; 16], "{what}");
+                    between += u32::from(done.is_err());
+                }
                 let again = repair_disk(&after, true).unwrap_or_else(|error| panic!("{what}: {error}"));
                 assert!(done.is_err() || again.problem.is_none(), "{what}");
                 assert_eq!(recovered(&after).unwrap(), wanted, "{what}");
             }
         }
     }
+    assert!(between > 0);
 }
 
 #[test]
@@ -540,6 +577,9 @@ fn every_kind_of_bad_files_has_an_error_of_its_own_and_repair_saves_what_it_says
     anonymous.edit("STORE", |bytes| bytes[20] ^= 1);
     let error = repair_disk(&anonymous, true).unwrap_err();
     assert_eq!(error.code(), ErrorCode::JournalCorrupt);
+    let unnamable = RepairOptions { apply: true, name: Some("te/st".into()) };
+    let error = repair_taken(layer(&anonymous), &unnamable, &mut |_| {}).unwrap_err();
+    assert_eq!(error.code(), ErrorCode::InvalidName);
     let named = RepairOptions { apply: true, name: Some("test".into()) };
     repair_taken(layer(&anonymous), &named, &mut |_| {}).unwrap();
     assert_eq!(recovered(&anonymous).unwrap(), wanted);
@@ -556,6 +596,34 @@ fn a_restored_store_that_loses_its_manifest_says_so_instead_of_being_empty() {
     target.remove("MANIFEST.0000001").unwrap();
     let store = read_identity(&target).unwrap().unwrap().store;
     assert_eq!(check_files(&target, &store, &mut |_| {}).unwrap_err().code(), ErrorCode::ManifestMissing);
+    // So does one that was repaired.
+    let name = parts(&disk).into_iter().find(|name| name.starts_with("journal")).unwrap();
+    disk.edit(&name, |bytes| bytes[20] ^= 1);
+    let before = disk.names().unwrap();
+    repair_disk(&disk, true).unwrap();
+    let made = |name: &&String| {
+        !before.contains(name) && matches!(FileName::parse(name), Some(FileName::Manifest { .. }))
+    };
+    disk.remove(disk.names().unwrap().iter().find(made).unwrap()).unwrap();
+    assert_eq!(check_files(&disk, &STORE, &mut |_| {}).unwrap_err().code(), ErrorCode::ManifestMissing);
+}
+
+#[test]
+fn the_files_of_a_log_and_those_whose_terms_are_used_up_are_left_alone() {
+    let disk = Disk::default();
+    let (_memory, store) = filled(&disk, 12);
+    let (backup, _) = back_up(&store);
+    let last = disk.power_cut(&mut Random(0));
+    add(&last, "journal.1048573.0000000", b"");
+    assert_eq!(restore_disk(&backup, &last, true).unwrap_err().code(), ErrorCode::Full);
+    assert!(read_identity(&last).unwrap().is_some(), "it is what it was");
+    let of_a_log = Identity { owner: Owner::Log, ..read_identity(&disk).unwrap().unwrap() };
+    write_identity(&disk, &of_a_log).unwrap();
+    let before = disk.names().unwrap();
+    assert_eq!(restore_disk(&backup, &disk, true).unwrap_err().code(), ErrorCode::NotAStore);
+    disk.edit(&parts(&disk)[0], |bytes| bytes[4096 + 70] ^= 1);
+    assert_eq!(repair_disk(&disk, true).unwrap_err().code(), ErrorCode::NotAStore);
+    assert_eq!(disk.names().unwrap(), before);
 }
 
 /// The public calls, in real directories.
@@ -603,4 +671,86 @@ fn in_use(dir: &Path) {
     assert_eq!(repair(dir, &apply, |_, _| {}).unwrap_err().code(), ErrorCode::Busy);
     assert_eq!(repair(dir, &RepairOptions::default(), |_, _| {}).unwrap().problem, None);
     verify(dir, |_, _| {}).unwrap();
+}
+
+/// A store with what a checkpoint made needless and a crash kept from being removed.
+fn left_behind(seed: u64) -> (Disk, Entries) {
+    let disk = Disk::default();
+    let (_memory, store) = filled(&disk, seed);
+    let before = disk.power_cut(&mut Random(0));
+    for key in contents(&store).keys().take(4) {
+        store.delete(key).unwrap();
+    }
+    store.checkpoint().unwrap();
+    store.set(b"since", b"the checkpoint").unwrap();
+    store.flush().unwrap();
+    let wanted = contents(&store);
+    let there = disk.names().unwrap();
+    for name in before.names().unwrap().into_iter().filter(|name| !there.contains(name)) {
+        add(&disk, &name, &before.content(&name));
+    }
+    assert_eq!(recovered(&disk.power_cut(&mut Random(0))).unwrap(), wanted);
+    (disk, wanted)
+}
+
+fn add(disk: &Disk, name: &str, bytes: &[u8]) {
+    let file = disk.create(name).unwrap();
+    file.write_at(0, bytes).unwrap();
+    file.sync().unwrap();
+    disk.sync_names().unwrap();
+}
+
+#[test]
+fn what_a_checkpoint_made_needless_does_not_come_back_by_a_repair() {
+    for seed in 0..4 {
+        let (disk, wanted) = left_behind(seed);
+        let obsolete = survey(&disk, &STORE).unwrap().obsolete;
+        for kind in ["journal", "checkpoint", "MANIFEST"] {
+            assert!(obsolete.iter().any(|name| name.starts_with(kind)), "{seed} {kind}: {obsolete:?}");
+        }
+        let newest = parts(&disk).into_iter().filter(|name| name.starts_with("journal")).max().unwrap();
+        disk.edit(&newest, |bytes| bytes[20] ^= 1);
+        // Nor is rot in it a loss.
+        let needless = obsolete.iter().find(|name| name.starts_with("journal")).unwrap();
+        disk.edit(needless, |bytes| bytes[4096 + 70] ^= 1);
+        let report = repair_disk(&disk, true).unwrap();
+        assert!(report.problem.is_some() && report.losses.is_empty(), "{seed}: {report:?}");
+        assert_eq!(recovered(&disk).unwrap(), wanted, "{seed}");
+    }
+}
+
+#[test]
+fn files_that_are_not_the_stores_are_told_and_count_for_nothing() {
+    let (disk, wanted) = left_behind(11);
+    let found = survey(&disk, &STORE).unwrap();
+    let manifest = found.manifest.unwrap();
+    let term = found.term_max + 1;
+    let name = FileName::Manifest { term }.to_string();
+    let of_another = Manifest { store: [9; 16], term, ..manifest };
+    // That of another store, and one under another name.
+    for strange in [of_another, manifest] {
+        let disk = disk.power_cut(&mut Random(0));
+        add(&disk, &name, &strange.encode());
+        let report = repair_disk(&disk, true).unwrap();
+        let told: Vec<_> = report.losses.iter().map(|loss| (loss.file.as_str(), loss.what)).collect();
+        let what = "the manifest is damaged: every checkpoint and journal counts";
+        assert_eq!(told, [(name.as_str(), what)]);
+        let found = recovered(&disk).unwrap();
+        // A deletion that only the newest checkpoint knew of is undone, no more.
+        assert!(wanted.iter().all(|(key, value)| found.get(key) == Some(value)));
+    }
+    let name = FileName::Journal { term, number: 0 };
+    let previous = crate::journal::Lsn::NONE;
+    let header = FileHeader {
+        store: [9; 16],
+        tag: file_tag(&[9; 16], name),
+        capacity: 1 << 20,
+        previous,
+        created_ms: 1,
+    };
+    add(&disk, &name.to_string(), &header.encode());
+    let report = repair_disk(&disk, true).unwrap();
+    let told: Vec<_> = report.losses.iter().map(|loss| (loss.file.clone(), loss.what)).collect();
+    assert_eq!(told, [(name.to_string(), "the file belongs to another store")]);
+    assert_eq!(recovered(&disk).unwrap(), wanted);
 }

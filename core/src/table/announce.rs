@@ -420,4 +420,30 @@ mod tests {
         assert!(matches!(list.announce(8, &|_| false, &|| 0, &next, 0), Announcing::None));
         assert!(list.cancel_oldest() && !list.stands(all[0]) && list.stands(all[1]));
     }
+
+    #[test]
+    fn who_is_cancelled_while_it_announces_has_no_snapshot_and_leaves_its_entry() {
+        let shm = Shm::heap(4096).unwrap();
+        let list = Announcements::at(&shm, 64).unwrap();
+        let cancel = || {
+            assert!(!list.cancel_overdue(u64::MAX), "when it was begun is not known yet");
+            assert!(list.cancel_oldest());
+            7
+        };
+        let announcing = list.announce(3, &|_| false, &|| 7, &cancel, 1000);
+        assert!(matches!(announcing, Announcing::Cancelled), "{announcing:?}");
+        assert_eq!((list.count(), list.cancelled(), list.oldest()), (0, 1, u64::MAX));
+        let places: Vec<_> =
+            (0..SNAPSHOTS_MAX).map(|_| list.announce(3, &|_| false, &|| 8, &|| 8, 1000)).collect();
+        assert!(places.iter().all(|it| matches!(it, Announcing::Done(_))), "every entry is free");
+    }
+
+    #[test]
+    fn limits_are_those_that_were_set_or_the_usual_ones() {
+        let shm = Shm::heap(4096).unwrap();
+        let list = Announcements::at(&shm, 64).unwrap();
+        assert_eq!((list.age_ms(), list.share()), (SNAPSHOT_AGE_MS, SNAPSHOT_SHARE));
+        list.set_limits(9, 1000);
+        assert_eq!((list.age_ms(), list.share()), (9, 100));
+    }
 }

@@ -96,6 +96,8 @@ mod slot;
 mod snapshot;
 #[cfg(all(test, memora_loom))]
 mod snapshot_interleavings;
+#[cfg(all(test, not(memora_loom)))]
+mod snapshot_tests;
 mod split;
 mod stamp;
 mod state;

@@ -26,7 +26,7 @@ use super::slot::Slot;
 use super::stamp::{Phase, Reference, Stamp};
 use super::{Table, too_many_tries};
 use crate::chunk::layout::at as descriptor_at;
-use crate::chunk::record::{self, Head, RECORD_ALIGN};
+use crate::chunk::record::{self, Head};
 use crate::chunk::{Actor, Guard, Kind};
 use crate::error::{Error, ErrorCode, Result};
 use crate::shm::atomic::{AtomicU64, Ordering};
@@ -327,9 +327,10 @@ impl Table {
         me: Actor<'_>,
         view: &View,
         still: &dyn Fn() -> bool,
-        mut offset: u64,
+        newest: u64,
     ) -> Result<Seen> {
-        // No more states than have room: damaged ones may name each other.
+        let mut offset = newest;
+        // No more states than have room.
         let most = u64::from(self.pool.geometry().chunk_count) * self.pool.geometry().chunk_bytes
             / record::EXTENDED_BYTES;
         let mut looks = 0;
@@ -339,9 +340,11 @@ impl Table {
                 // ORDER Acquire [stamp]: whoever stamped it saw what its writer had done before.
                 match Stamp::of(word.load(Ordering::Acquire)) {
                     Stamp::Since(time) => break time <= view.time(),
-                    // Only what a slot names has none: what was replaced got one before, and still leads to what is seen.
+                    // Only what a slot names has none: what was replaced got one before, and still leads to what is seen. Else it is
+                    // damaged, or of a later use of its chunk.
+                    Stamp::Pending if offset != newest => return Err(broken(offset)),
                     Stamp::Pending => {
-                        if !self.stamp_for_view(me, still, offset)?
+                        if !self.stamp_for_view(me, view, still, offset)?
                             && Stamp::of(word.load(Ordering::Acquire)) == Stamp::Pending
                         {
                             return Ok(Seen::Again);
@@ -367,22 +370,34 @@ impl Table {
             if counts {
                 return Ok(Seen::At(offset));
             }
-            offset = self.before(offset)?;
-            if offset == 0 {
+            let before = self.before(offset)?;
+            if before == 0 {
                 return Ok(Seen::Nothing);
             }
-            if self.pool.geometry().chunk_of(offset).is_none() || !offset.is_multiple_of(RECORD_ALIGN) {
-                return Err(broken(offset));
+            // Damaged ones may name each other.
+            if self.pool.geometry().chunk_of(before).is_none()
+                || self.order_at(before)? >= self.order_at(offset)?
+            {
+                return Err(broken(before));
             }
+            offset = before;
         }
         Err(broken(offset))
     }
 
     /// Stamps what a slot names. False: the slot has changed.
     #[cold]
-    fn stamp_for_view(&self, me: Actor<'_>, still: &dyn Fn() -> bool, offset: u64) -> Result<bool> {
+    fn stamp_for_view(
+        &self,
+        me: Actor<'_>,
+        view: &View,
+        still: &dyn Fn() -> bool,
+        offset: u64,
+    ) -> Result<bool> {
         let Some(chunk) = self.pool.geometry().chunk_of(offset) else { return Ok(false) };
         let _pin = Guard::pin(me, chunk)?;
+        // A slot that a split froze stays as it is for longer than what it names; but that was kept for the snapshot until here.
+        self.check_view(view)?;
         // The second look of the pin.
         if !still() {
             return Ok(false);

@@ -666,3 +666,67 @@ fn transactions_of_many_threads_are_whole_while_others_evict_and_flush() {
         bench.assert_sound();
     }
 }
+
+#[test]
+fn what_counts_stands_only_as_long_as_decision_and_stamp_do() {
+    let (reference, decided) = (Reference::new(3, 9), stamp::Decision::new(stamp::Phase::Active, 9, 0));
+    let words = [decided.0, reference.0].map(crate::shm::atomic::AtomicU64::new);
+    let [decision, stamp] = &words;
+    let counts = decide::Counts::Before { offset: 0, decision, seen: decided, stamp, reference };
+    assert!(counts.stand());
+    // The decision of a later transaction may look the same: then this one's states are stamped, or gone.
+    stamp.store(7, Relaxed);
+    assert!(!counts.stand());
+    stamp.store(reference.0, Relaxed);
+    decision.store(decided.beaten().0, Relaxed);
+    assert!(!counts.stand());
+}
+
+#[test]
+fn young_entries_are_counted_once_however_a_transaction_ends() {
+    let bench = stamped(2, TableOptions { entries: 500, evict: true, ..TableOptions::default() });
+    for key in [b"a", b"b", b"c"] {
+        bench.set(bench.me(2), key, b"old").unwrap();
+    }
+    assert_eq!(bench.table.small_entries(), 3);
+    let writes: [(&[u8], Option<&[u8]>); 3] = [(b"a", Some(b"new")), (b"b", None), (b"fresh", Some(b"new"))];
+    Halfway::installed(&bench, 1, &writes).end();
+    assert_eq!(bench.table.small_entries(), 3, "aborted");
+    assert!(Halfway::installed(&bench, 1, &writes).commit());
+    assert_eq!(bench.table.small_entries(), 3, "one came and one went");
+    assert!(bench.table.recount_entries().unwrap());
+    assert_eq!(bench.table.small_entries(), 3, "as the index says");
+    bench.assert_sound();
+}
+
+#[test]
+fn a_record_that_a_slot_names_or_that_has_one_without_a_stamp_before_it_is_kept() {
+    let bench = Bench::new(1, 64, CHUNK, RecordClass::Memory);
+    let (table, me) = (&bench.table, bench.me(1));
+    let [first, second] = [b"one", b"two"].map(|value| bench.set(me, b"k", value).unwrap().offset);
+    let hash = table.hash(b"k");
+    let span = table.index_span(table.entry(hash).unwrap().1).unwrap();
+    assert!(table.is_shielded(me, span, hash, second).unwrap(), "the slot names it");
+    assert!(!table.is_shielded(me, span, hash, first).unwrap());
+    let stamp = table.stamp_word(second).unwrap();
+    let before = stamp.load(Relaxed);
+    // Its writer is stopped behind its publication: a snapshot that is taken now goes behind it.
+    stamp.store(stamp::PENDING, Relaxed);
+    assert!(table.is_before(first, second) && !table.is_before(second, first));
+    assert!(table.is_shielded(me, span, hash, first).unwrap());
+    assert!(stamp.load(Relaxed) >= before, "it was given its stamp");
+    assert!(!table.is_shielded(me, span, hash, first).unwrap());
+}
+
+#[test]
+fn what_a_slot_does_not_name_any_more_is_not_settled() {
+    let bench = Bench::new(1, 64, CHUNK, RecordClass::Memory);
+    let me = bench.me(1);
+    let offset = bench.set(me, b"k", b"v").unwrap().offset;
+    let stamp = bench.table.stamp_word(offset).unwrap();
+    stamp.store(stamp::PENDING, Relaxed);
+    let word = slot::Slot::VIRGIN.publish(1, offset);
+    let other = crate::shm::atomic::AtomicU64::new(word.unlink().0);
+    assert!(!bench.table.settle_slot(me, &other, word).unwrap());
+    assert_eq!(stamp.load(Relaxed), stamp::PENDING, "its chunk may be in use for something else");
+}
