@@ -31,6 +31,7 @@
 //! | `parcel` | messages that are too long for a lane |
 //! | `eject` | the time that publishers wait for one that stands still |
 //! | `publisher`, `subscriber` | the two ends |
+//! | `view` | messages looked at where they stand |
 //! | `gate`, `outbox` | messages that a transaction decides about |
 //! | `log` | one order, kept: cells, blocks, trimming |
 //! | `queue` | many consumers: heads, hands, acknowledgement, redelivery |
@@ -60,6 +61,9 @@ pub(crate) mod ring;
 mod stream;
 mod subscriber;
 mod subscription;
+mod view;
+#[cfg(all(test, not(memora_loom)))]
+mod view_tests;
 mod watch;
 
 #[cfg(all(test, not(memora_loom)))]
@@ -104,6 +108,7 @@ pub use reactor::Readiness;
 pub use stream::Messages;
 pub use subscriber::Subscriber;
 pub use subscription::SubscriptionInfo;
+pub use view::{MessageReader, MessageView};
 pub use watch::{WaitSet, Waitable, wait_any};
 
 use crate::error::Result;
