@@ -30,6 +30,14 @@ pub struct Packing<'a> {
     pub count: u32,
 }
 
+/// How far a batch was.
+#[derive(Clone, Copy)]
+pub struct Mark {
+    used: usize,
+    rest: usize,
+    count: u32,
+}
+
 impl<'a> Packing<'a> {
     /// A batch without messages.
     pub fn new(out: &'a mut [u8], rest: &'a mut Vec<u8>) -> Packing<'a> {
@@ -52,6 +60,19 @@ impl<'a> Packing<'a> {
         let start = self.rest.len();
         self.rest.resize(start + space, 0);
         &mut self.rest[start..]
+    }
+
+    /// How far it is.
+    #[inline]
+    pub fn mark(&self) -> Mark {
+        Mark { used: self.used, rest: self.rest.len(), count: self.count }
+    }
+
+    /// What came since is not part of it.
+    #[cold]
+    pub fn back_to(&mut self, mark: Mark) {
+        self.rest.truncate(mark.rest);
+        (self.used, self.count) = (mark.used, mark.count);
     }
 
     /// The number of messages, and in the upper half the bytes of the rest.
@@ -297,10 +318,15 @@ pub fn poll<'l>(
             reader.check()?;
             let Reader { subscriber, rest, trouble, .. } = reader;
             let mut packing = Packing::new(out.bytes_mut(), rest);
-            let polled = subscriber.poll(limit, |message, payload| {
-                let place = packing.place(MESSAGE_HEADER + payload.len());
-                header(place, message, payload.len());
-                place[MESSAGE_HEADER..MESSAGE_HEADER + payload.len()].copy_from_slice(payload);
+            let polled = subscriber.poll_in_place(limit, |view| {
+                let (len, before) = (view.len(), packing.mark());
+                let place = packing.place(MESSAGE_HEADER + len);
+                header(place, view.message(), len);
+                let copied = view.copy_to(0, &mut place[MESSAGE_HEADER..MESSAGE_HEADER + len]);
+                if copied.is_err() || !view.is_whole() {
+                    packing.back_to(before);
+                }
+                copied
             });
             match polled {
                 Ok(_) => {}

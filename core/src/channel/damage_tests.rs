@@ -51,6 +51,7 @@ fn any_content_of_a_lane_or_control_area_gives_an_error_or_messages_and_never_a_
             let looked = subscriber.poll_in_place(2, |view| {
                 let bytes = view.to_vec().unwrap();
                 assert_eq!(view.u64_at(0).is_ok(), bytes.len() >= 8);
+                Ok(())
             });
             errors += u32::from(looked.is_err());
         }

@@ -248,13 +248,19 @@ impl Subscriber {
     /// lane's ring though there are more, so that publishers get room: nothing is there when it gives 0.
     ///
     /// A lossy channel answers `Overrun` once for each loss, with the number of messages lost on one lane; the next call goes on behind it.
-    pub fn poll(&mut self, limit: usize, handler: impl FnMut(&Message, &[u8])) -> Result<usize> {
+    pub fn poll(&mut self, limit: usize, mut handler: impl FnMut(&Message, &[u8])) -> Result<usize> {
         self.start()?;
-        self.take_copies(limit, handler)
+        self.take_copies(limit, |message, bytes| {
+            handler(message, bytes);
+            Ok(())
+        })
     }
 
     /// As [`Subscriber::poll`], but the handler looks at each message where it stands, and copies what it wants of it. The message stays
     /// there until the next call.
+    ///
+    /// An error of the handler ends the call: that message is not handled and comes again, and the error is what this answers, or the next
+    /// call if others were handled before.
     ///
     /// On a channel that overruns nobody would wait for the handler: it gets a copy there, which is whole. Where the subscription is ejected while the
     /// handler is at work, [`MessageView::is_whole`] says so from then on, and this answers `Ejected`; what the handler did with that message
@@ -262,26 +268,30 @@ impl Subscriber {
     pub fn poll_in_place(
         &mut self,
         limit: usize,
-        mut handler: impl FnMut(&MessageView<'_>),
+        mut handler: impl FnMut(&MessageView<'_>) -> Result<()>,
     ) -> Result<usize> {
         self.start()?;
         if self.area.overruns() {
             return self.take_copies(limit, |message, bytes| handler(&MessageView::copied(*message, bytes)));
         }
         self.take_as::<false>(limit, |view| {
-            handler(view);
+            handler(view)?;
             Ok(view.is_whole())
         })
     }
 
     #[inline(always)]
-    fn take_copies(&mut self, limit: usize, mut handler: impl FnMut(&Message, &[u8])) -> Result<usize> {
+    fn take_copies(
+        &mut self,
+        limit: usize,
+        mut handler: impl FnMut(&Message, &[u8]) -> Result<()>,
+    ) -> Result<usize> {
         let mut scratch = std::mem::take(&mut self.scratch);
         let result = self.take(limit, |view| {
             view.copy_all(&mut scratch)?;
             let whole = view.is_whole();
             if whole {
-                handler(view.message(), &scratch[..view.len()]);
+                handler(view.message(), &scratch[..view.len()])?;
             }
             Ok(whole)
         });
