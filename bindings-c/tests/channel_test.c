@@ -489,7 +489,7 @@ static void close_it(void *context, const memora_message_t *message, const void 
 static void a_subscriber_that_is_closed_in_its_function_stays_until_that_returns(void) {
     static struct looked looked;
     memora_publisher_t *publisher = NULL;
-    looked.made = channel("closed inside", MEMORA_CHANNEL_STREAM, MEMORA_OVERRUN_BLOCK, 4096);
+    looked.made = channel("closed-inside", MEMORA_CHANNEL_STREAM, MEMORA_OVERRUN_BLOCK, 4096);
     OK(memora_subscriber_open(looked.made, NULL, &looked.subscriber));
     OK(memora_publisher_open(looked.made, &publisher));
     OK(memora_publisher_send(publisher, "hello", 5, NULL));

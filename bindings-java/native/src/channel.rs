@@ -10,6 +10,7 @@ use jni::sys::{jbyteArray, jint, jlong};
 use jni::{EnvUnowned, jni_mangle};
 use memora::{Error, ErrorCode, Message, Publisher, Result, Subscriber, WaitSet};
 
+use crate::direct::Sender;
 use crate::guard::{Answer, Direct, guard};
 use crate::handles::{insert, with};
 use crate::object::{Kind, Object, OneAtATime, wrong};
@@ -123,7 +124,7 @@ pub fn publisher<'l>(env: EnvUnowned<'l>, class: JClass<'l>, channel: jlong) -> 
     guard(env, class, |_| {
         with(channel, |object| {
             let publisher = object.channel()?.publisher()?;
-            insert(Object { parent: channel, kind: Kind::Publisher(OneAtATime::new(publisher)) })
+            insert(Object { parent: channel, kind: Kind::Publisher(Sender::new(publisher)) })
         })
     })
 }
@@ -240,10 +241,11 @@ pub fn send_all<'l>(
             rest = behind;
         }
         with(handle, |object| {
-            let publisher = &mut *object.publisher()?;
-            answer(match u64::try_from(wait_us) {
-                Ok(0) | Err(_) => publisher.try_send_all(&messages),
-                Ok(us) => publisher.send_all_timeout(&messages, Duration::from_micros(us)),
+            object.sender()?.with(|publisher| {
+                answer(match u64::try_from(wait_us) {
+                    Ok(0) | Err(_) => publisher.try_send_all(&messages),
+                    Ok(us) => publisher.send_all_timeout(&messages, Duration::from_micros(us)),
+                })
             })
         })
     })
@@ -261,7 +263,7 @@ pub fn send<'l>(
 ) -> jlong {
     guard(env, class, |_| {
         let payload = Direct::at(payload, len)?;
-        with(handle, |object| publish(&mut *object.publisher()?, payload.bytes(), wait_us))
+        with(handle, |object| object.sender()?.with(|publisher| publish(publisher, payload.bytes(), wait_us)))
     })
 }
 
@@ -278,7 +280,7 @@ pub fn send_array<'l>(
 ) -> jlong {
     guard(env, class, |jvm| {
         let payload = jvm.bytes(&payload, start, len)?;
-        with(handle, |object| publish(&mut *object.publisher()?, &payload, wait_us))
+        with(handle, |object| object.sender()?.with(|publisher| publish(publisher, &payload, wait_us)))
     })
 }
 
@@ -295,7 +297,7 @@ pub fn send_buffer<'l>(
 ) -> jlong {
     guard(env, class, |jvm| {
         let payload = jvm.direct(&payload, start, len)?;
-        with(handle, |object| publish(&mut *object.publisher()?, payload.bytes(), wait_us))
+        with(handle, |object| object.sender()?.with(|publisher| publish(publisher, payload.bytes(), wait_us)))
     })
 }
 

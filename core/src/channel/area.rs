@@ -84,7 +84,7 @@ pub struct Area {
     object: u32,
     header: Kept<{ control::BYTES }>,
     /// Heavy fences of others reach this process.
-    registered: bool,
+    pub registered: bool,
     origin: Origin,
 }
 

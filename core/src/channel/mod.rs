@@ -31,6 +31,7 @@
 //! | `parcel` | messages that are too long for a lane |
 //! | `eject` | the time that publishers wait for one that stands still |
 //! | `publisher`, `subscriber` | the two ends |
+//! | `direct` | a lane that a binding writes itself |
 //! | `view` | messages looked at where they stand |
 //! | `gate`, `outbox` | messages that a transaction decides about |
 //! | `log` | one order, kept: cells, blocks, trimming |
@@ -42,6 +43,8 @@
 
 mod area;
 mod check;
+#[cfg(not(memora_loom))]
+mod direct;
 mod eject;
 mod gate;
 mod inherit;
@@ -90,6 +93,8 @@ use std::time::Duration;
 
 pub(crate) use area::{Area, Ground, create};
 pub(crate) use check::{check, check_taken_over};
+#[cfg(not(memora_loom))]
+pub use direct::DirectLane;
 pub(crate) use gate::Gate;
 pub(crate) use inherit::{inherit, names_ring};
 pub(crate) use log::files::check_directory;
