@@ -144,8 +144,8 @@ final class LaneWriter {
     private void wake() {
         try {
             Native.wakeSubscribers(publisher);
-        } catch (MemoraException.Closed closed) {
-            // It was sent; who sleeps looks again within 50 ms.
+        } catch (MemoraException refused) {
+            // Closed, or another thread is at this publisher. The message was sent; who sleeps looks again within 50 ms.
             return;
         }
     }

@@ -17,6 +17,9 @@ import java.util.Objects;
  * <p><b>One thread at a time</b> may send; a second one at the same moment gets {@link ErrorCode#BUSY}. Any thread may close at
  * any time: who waits then throws {@link MemoraException.Closed} within 50 ms.
  *
+ * <p>The thread that sends first writes short messages without a native call, as long as no other thread uses this: keep one
+ * publisher for each thread that sends much.
+ *
  * <p>A waiting virtual thread parks between looks and does not hold its carrier.
  */
 public final class Publisher implements AutoCloseable {
