@@ -90,23 +90,9 @@ class CloseRaceTest extends WithFabric {
         }
     }
 
-    /** The handles that are open when the garbage of earlier tests is gone. */
-    private static int openHandles() throws InterruptedException {
-        int open = Native.openHandles();
-        for (int same = 0; same < 5; same++) {
-            System.gc();
-            Thread.sleep(20);
-            if (Native.openHandles() != open) {
-                open = Native.openHandles();
-                same = 0;
-            }
-        }
-        return open;
-    }
-
     @Test
     void handlesAreNotLeaked() throws Exception {
-        int before = openHandles();
+        int before = Testing.openHandles();
         for (int i = 0; i < 20_000; i++) {
             // More than the handles that may be open at once.
             fabric.cache("cache").close();
@@ -116,7 +102,7 @@ class CloseRaceTest extends WithFabric {
 
     @Test
     void forgottenHandleIsClosedByTheCleaner() throws Exception {
-        int before = openHandles();
+        int before = Testing.openHandles();
         for (int i = 0; i < 50; i++) {
             fabric.cache("cache");
         }

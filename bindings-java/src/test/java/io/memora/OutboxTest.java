@@ -196,7 +196,7 @@ class OutboxTest extends WithFabric {
 
     @Test
     void closingAnOutboxOrItsChannelTakesNothingFromTransactions() {
-        int before = Native.openHandles();
+        int before = Testing.openHandles();
         Channel again = fabric.openChannel("broadcast");
         Outbox outbox = again.outbox();
         Transaction transaction = store.transaction();
