@@ -195,7 +195,7 @@ class OutboxTest extends WithFabric {
     }
 
     @Test
-    void closingAnOutboxOrItsChannelTakesNothingFromTransactions() {
+    void closingAnOutboxOrItsChannelTakesNothingFromTransactions() throws InterruptedException {
         int before = Testing.openHandles();
         Channel again = fabric.openChannel("broadcast");
         Outbox outbox = again.outbox();

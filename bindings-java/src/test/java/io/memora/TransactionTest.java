@@ -300,7 +300,7 @@ class TransactionTest extends WithFabric {
     }
 
     @Test
-    void transactionsLeaveNoHandles() {
+    void transactionsLeaveNoHandles() throws InterruptedException {
         store.set(K, bytes("1"));
         int before = Testing.openHandles();
         for (int i = 0; i < 100; i++) {

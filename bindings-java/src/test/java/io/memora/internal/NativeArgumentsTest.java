@@ -175,7 +175,7 @@ class NativeArgumentsTest {
     }
 
     @Test
-    void argumentsOfSnapshotsAreChecked() {
+    void argumentsOfSnapshotsAreChecked() throws InterruptedException {
         long key = memory.address();
         long store = Native.fabricStore(fabric, "store", null, 0, 0, 0, 1, -1);
         for (long[] limits : new long[][] {{0, 25}, {-1, 25}, {Long.MIN_VALUE, 25}, {1, 0}, {1, 101}, {1, -1}, {1, Integer.MIN_VALUE}}) {
