@@ -293,3 +293,32 @@ fn on_a_lane_that_overruns_a_view_is_a_copy_that_stays_whole() {
     let lost = subscriber.poll_in_place(1, |_| Ok(())).unwrap_err();
     assert_eq!((lost.code(), lost.amount() > 2), (ErrorCode::Overrun, true));
 }
+
+#[test]
+fn a_lane_that_a_binding_writes_goes_on_from_where_that_says_and_nowhere_else() {
+    let (_stage, channel) = stage_of(&options(ChannelKind::Stream));
+    let mut subscriber = channel.subscriber().unwrap();
+    let mut publisher = channel.publisher().unwrap();
+    let behind = publisher.send(b"one").unwrap();
+    let (head, limit) = publisher.reach();
+    assert_eq!((head, limit), (behind, u64::from(LANE)));
+    for wrong in [head - 8, head + 4, limit + 8, u64::MAX, u64::MAX - 7] {
+        assert_eq!(publisher.went_on(wrong).unwrap_err().code(), ErrorCode::InvalidArgument, "{wrong}");
+    }
+    // As the binding does it.
+    let reference = channel.area.lane_ref(publisher.lane()).unwrap().unwrap();
+    let lane = channel.area.lane(reference).unwrap();
+    lane.ring().word(head + 16).store(0, Relaxed);
+    lane.ring().word(head + 8).store(u64::from_le_bytes(*b"two     "), Relaxed);
+    lane.ring().word(head).store(DirectLane::FRAME | 11 | (head / 8) << 48, Relaxed);
+    publisher.went_on(head + 16).unwrap();
+    publisher.send(b"three").unwrap();
+    let mut seen = Vec::new();
+    subscriber.poll(9, |_, bytes| seen.push(bytes.to_vec())).unwrap();
+    assert_eq!(seen, [&b"one"[..], b"two", b"three"]);
+    let lossy = ChannelOptions { overrun: OverrunPolicy::Overrun, ..options(ChannelKind::Broadcast) };
+    for options in [lossy, ChannelOptions { timestamps: true, ..options(ChannelKind::Stream) }] {
+        let (_stage, channel) = stage_of(&options);
+        assert!(channel.publisher().unwrap().direct().unwrap().is_none());
+    }
+}
