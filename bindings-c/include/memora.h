@@ -2740,6 +2740,26 @@ int memora_subscriber_poll(struct memora_subscriber_t *subscriber,
                            size_t *count);
 
 /**
+ * As memora_subscriber_poll(), but `data` of the function is where the message stands in the fabric: nothing is copied. It is
+ * valid until the function returns. The library does not change these bytes before the next call with this subscriber; but any
+ * process that has the fabric mapped for writing may do so, by a mistake or by intent, at any moment. So do not check a byte and
+ * then read it again: take lengths, offsets and what else your memory safety hangs on into variables first, or use
+ * memora_subscriber_poll() where a process of the fabric is not trusted.
+ *
+ * A message longer than the ring of its publisher takes stands in several places and is put together for the function; on a
+ * channel that overruns it gets a copy, too. When the subscription is ejected while the function is at work, its bytes may be
+ * those of another message: then this, or the next call, returns MEMORA_EJECTED, and the message that was handed out last was not
+ * received.
+ *
+ * Returns what memora_subscriber_poll() does, and MEMORA_EJECTED.
+ */
+int memora_subscriber_poll_in_place(struct memora_subscriber_t *subscriber,
+                                    size_t limit,
+                                    memora_message_fn function,
+                                    void *context,
+                                    size_t *count);
+
+/**
  * Says that everything received so far is done with: after a kill it does not come again. Without this call that happens
  * with the next recv or poll.
  *

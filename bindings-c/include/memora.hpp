@@ -752,17 +752,11 @@ class Subscriber {
     /* Calls `function(const memora_message_t &, std::string_view)` for up to `limit` messages that are there; how many. When it
      * throws, the messages after that one are passed over, as if it had taken them. */
     template <class F> std::size_t poll(std::size_t limit, F &&function) {
-        using Taken = detail::Callback<std::remove_reference_t<F>>;
-        Taken callback(function);
-        std::size_t count = 0;
-        detail::check(memora_subscriber_poll(
-            get(), limit,
-            [](void *context, const memora_message_t *message, const void *data, std::size_t len) {
-                static_cast<Taken *>(context)->call(*message, detail::view(data, len));
-            },
-            &callback, &count));
-        callback.rethrow();
-        return count;
+        return poll_by(memora_subscriber_poll, limit, function);
+    }
+    /* The same with each message where it stands, uncopied: any process of the fabric may change it, so read nothing twice. */
+    template <class F> std::size_t poll_in_place(std::size_t limit, F &&function) {
+        return poll_by(memora_subscriber_poll_in_place, limit, function);
     }
     /* Confirms all that was taken. */
     void commit() { detail::check(memora_subscriber_commit(get())); }
@@ -775,6 +769,20 @@ class Subscriber {
     void close() { handle_.close(); }
 
   private:
+    template <class P, class F> std::size_t poll_by(P poll, std::size_t limit, F &function) {
+        using Taken = detail::Callback<F>;
+        Taken callback(function);
+        std::size_t count = 0;
+        detail::check(poll(
+            get(), limit,
+            [](void *context, const memora_message_t *message, const void *data, std::size_t len) {
+                static_cast<Taken *>(context)->call(*message, detail::view(data, len));
+            },
+            &callback, &count));
+        callback.rethrow();
+        return count;
+    }
+
     detail::Handle<memora_subscriber_t, memora_subscriber_close> handle_;
 };
 

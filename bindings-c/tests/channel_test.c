@@ -412,6 +412,93 @@ static void messages_longer_than_the_ring_arrive_whole_and_hold_their_publisher_
     free(got);
 }
 
+struct looked {
+    memora_publisher_t *publisher;
+    memora_subscriber_t *subscriber;
+    memora_channel_t *made;
+    int busy;
+    size_t seen, len;
+    const void *last;
+    unsigned char bytes[20000];
+};
+
+static void look(void *context, const memora_message_t *message, const void *data, size_t len) {
+    struct looked *looked = context;
+    CHECK(message->len == len && len <= sizeof looked->bytes);
+    if (memora_subscriber_commit(looked->subscriber) == MEMORA_BUSY) looked->busy++;
+    /* Nobody overwrites it, however much is sent now. */
+    while (looked->publisher != NULL && memora_publisher_try_send(looked->publisher, "more", 4, NULL) == MEMORA_OK) {}
+    memcpy(looked->bytes, data, len);
+    looked->seen++;
+    looked->len = len;
+    looked->last = data;
+}
+
+static void a_message_is_looked_at_where_it_stands(void) {
+    static struct looked looked;
+    memora_channel_t *made = channel("looked", MEMORA_CHANNEL_STREAM, MEMORA_OVERRUN_BLOCK, 4096);
+    memora_publisher_t *publisher = NULL;
+    size_t count = 99, len, i;
+    unsigned char *sent = malloc(20000);
+    memora_subscriber_t *subscriber = NULL;
+    const void *one, *two;
+    CODE(memora_subscriber_poll_in_place(NULL, 1, look, &looked, &count), MEMORA_INVALID_ARGUMENT);
+    OK(memora_subscriber_open(made, NULL, &subscriber));
+    OK(memora_publisher_open(made, &publisher));
+    looked.subscriber = subscriber;
+    CODE(memora_subscriber_poll_in_place(subscriber, 1, NULL, NULL, NULL), MEMORA_INVALID_ARGUMENT);
+    OK(memora_subscriber_poll_in_place(subscriber, 1, look, &looked, &count));
+    CHECK(count == 0 && looked.seen == 0);
+    /* Of every length, those that are longer than the ring, too. */
+    for (len = 0; len < 20000; len = len * 2 + 1) {
+        for (i = 0; i < len; i++) sent[i] = (unsigned char)(i * 7 + len);
+        OK(memora_publisher_send(publisher, sent, len, NULL));
+        OK(memora_subscriber_poll_in_place(subscriber, 1, look, &looked, &count));
+        CHECK(count == 1 && looked.len == len && memcmp(looked.bytes, sent, len) == 0);
+        CHECK(len > 2000 || (uintptr_t)looked.last % 8 == 0);
+    }
+    CHECK(looked.busy == (int)looked.seen);
+    OK(memora_subscriber_commit(subscriber));
+    /* Two behind each other stand behind each other. */
+    OK(memora_publisher_send(publisher, sent, 64, NULL));
+    OK(memora_publisher_send(publisher, sent, 64, NULL));
+    looked.publisher = publisher;
+    OK(memora_subscriber_poll_in_place(subscriber, 1, look, &looked, &count));
+    CHECK(count == 1 && looked.len == 64 && memcmp(looked.bytes, sent, 64) == 0);
+    one = looked.last;
+    OK(memora_subscriber_poll_in_place(subscriber, 1, look, &looked, &count));
+    CHECK(count == 1 && looked.len == 64 && memcmp(looked.bytes, sent, 64) == 0);
+    two = looked.last;
+    CHECK((const char *)two - (const char *)one == 72 || two < one);
+    OK(memora_publisher_close(publisher));
+    OK(memora_subscriber_close(subscriber));
+    OK(memora_channel_close(made));
+    free(sent);
+}
+
+static void close_it(void *context, const memora_message_t *message, const void *data, size_t len) {
+    struct looked *looked = context;
+    (void)message;
+    /* The memory stays while the function is at work. */
+    OK(memora_subscriber_close(looked->subscriber));
+    OK(memora_channel_close(looked->made));
+    CHECK(len == 5 && memcmp(data, "hello", 5) == 0);
+    looked->seen++;
+}
+
+static void a_subscriber_that_is_closed_in_its_function_stays_until_that_returns(void) {
+    static struct looked looked;
+    memora_publisher_t *publisher = NULL;
+    looked.made = channel("closed-inside", MEMORA_CHANNEL_STREAM, MEMORA_OVERRUN_BLOCK, 4096);
+    OK(memora_subscriber_open(looked.made, NULL, &looked.subscriber));
+    OK(memora_publisher_open(looked.made, &publisher));
+    OK(memora_publisher_send(publisher, "hello", 5, NULL));
+    memora_subscriber_poll_in_place(looked.subscriber, 1, close_it, &looked, NULL);
+    CHECK(looked.seen == 1);
+    CODE(memora_subscriber_poll_in_place(looked.subscriber, 1, close_it, &looked, NULL), MEMORA_CLOSED);
+    OK(memora_publisher_close(publisher));
+}
+
 int main(int argc, char **argv) {
     begin("channel", argc, argv);
     OK(memora_fabric_open("test", &fabric));
@@ -428,6 +515,8 @@ int main(int argc, char **argv) {
     TEST(limits_and_times_may_be_extreme);
     TEST(a_channel_tells_its_figures);
     TEST(messages_longer_than_the_ring_arrive_whole_and_hold_their_publisher_back);
+    TEST(a_message_is_looked_at_where_it_stands);
+    TEST(a_subscriber_that_is_closed_in_its_function_stays_until_that_returns);
     OK(memora_fabric_close(fabric));
     return finish();
 }

@@ -125,6 +125,7 @@ static void every_call_gives(void *handle, int expected) {
     CODE(memora_subscriber_try_recv(handle, buffer, sizeof buffer, NULL), expected);
     CODE(memora_subscriber_recv(handle, buffer, sizeof buffer, 10, NULL), expected);
     CODE(memora_subscriber_poll(handle, 1, take_message, NULL, NULL), expected);
+    CODE(memora_subscriber_poll_in_place(handle, 1, take_message, NULL, NULL), expected);
     CODE(memora_subscriber_commit(handle), expected);
     CODE(memora_store_get(handle, "k", 1, buffer, sizeof buffer, &len), expected);
     CODE(memora_store_get_entry(handle, "k", 1, buffer, sizeof buffer, &len, NULL), expected);

@@ -158,6 +158,10 @@ void messages(memora::Fabric &fabric) {
     CHECK(subscriber.poll(10, [&](const memora_message_t &about, std::string_view data) {
         CHECK(data == large && about.len == data.size());
     }) == 1);
+    publisher.send(large);
+    CHECK(subscriber.poll_in_place(10, [&](const memora_message_t &about, std::string_view data) {
+        CHECK(data == large && about.len == data.size());
+    }) == 1);
     subscriber.commit();
     CHECK(subscriber.lag() == 0);
     const auto stats = channel.stats();

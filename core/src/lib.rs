@@ -40,11 +40,11 @@ pub use cache::{
 pub use channel::{
     Acknowledge, Appender, Channel, ChannelKind, ChannelOptions, ChannelStats, Claim, Consumer, ConsumerInfo,
     DeadLetters, Delivery, LogClaim, LogFileStats, LogFiles, LogMessage, LogReader, LogReaderInfo, LogStats,
-    Message, Outbox, OverrunPolicy, Publisher, QueueStats, ReadFrom, Receipt, Retention, Subscriber,
-    SubscriptionInfo, WaitSet, Waitable, wait_any,
+    Message, MessageReader, MessageView, Outbox, OverrunPolicy, Publisher, QueueStats, ReadFrom, Receipt,
+    Retention, Subscriber, SubscriptionInfo, WaitSet, Waitable, wait_any,
 };
 #[cfg(not(memora_loom))]
-pub use channel::{Messages, Readiness};
+pub use channel::{DirectLane, Messages, Readiness};
 pub use error::{Error, ErrorCode, Result};
 #[cfg(not(memora_loom))]
 pub use fabric::{

@@ -6,7 +6,9 @@ use std::ffi::{c_char, c_int, c_void};
 use std::time::{Duration, Instant};
 
 use memora_core::limits::WAIT_SLICE_MS;
-use memora_core::{Channel, Error, ErrorCode, Fabric, Message, Publisher, Result, Subscriber, WaitSet};
+use memora_core::{
+    Channel, Error, ErrorCode, Fabric, Message, MessageView, Publisher, Result, Subscriber, WaitSet,
+};
 
 use crate::cache::memora_bytes_t;
 use crate::claiming::Claiming;
@@ -162,19 +164,26 @@ impl SubscriberHandle {
     ) -> Result<()> {
         self.subscriber.with("subscriber", |receiving| {
             let mut fits = true;
-            let mut take = |found: &Message, data: &[u8]| {
-                border.put(message, message_of(found));
-                match buffer.get_mut(..data.len()) {
-                    Some(place) => place.copy_from_slice(data),
+            let mut len = None;
+            receiving.subscriber.poll_in_place(1, |view| {
+                border.put(message, message_of(view.message()));
+                match buffer.get_mut(..view.len()) {
+                    Some(place) => view.copy_to(0, place)?,
                     None => fits = false,
                 }
-                found.len
-            };
-            let mut len = None;
-            receiving.subscriber.poll(1, |found, data| len = Some(take(found, data)))?;
-            if len.is_none() && timeout_ms != 0 {
-                let found = self.wait(receiving, timeout_ms)?;
-                len = found.map(|found| take(&found, &receiving.scratch));
+                len = Some(view.len());
+                Ok(())
+            })?;
+            if len.is_none()
+                && timeout_ms != 0
+                && let Some(found) = self.wait(receiving, timeout_ms)?
+            {
+                border.put(message, message_of(&found));
+                match buffer.get_mut(..found.len) {
+                    Some(place) => place.copy_from_slice(&receiving.scratch),
+                    None => fits = false,
+                }
+                len = Some(found.len);
             }
             match len {
                 Some(_) if fits => Ok(()),
@@ -204,6 +213,14 @@ impl SubscriberHandle {
 
     fn poll(&self, limit: usize, hand_over: impl FnMut(&Message, &[u8])) -> Result<usize> {
         self.subscriber.with("subscriber", |receiving| receiving.subscriber.poll(limit, hand_over))
+    }
+
+    fn poll_in_place(
+        &self,
+        limit: usize,
+        hand_over: impl FnMut(&MessageView<'_>) -> Result<()>,
+    ) -> Result<usize> {
+        self.subscriber.with("subscriber", |receiving| receiving.subscriber.poll_in_place(limit, hand_over))
     }
 }
 
@@ -645,6 +662,50 @@ pub unsafe extern "C" fn memora_subscriber_poll(
             };
             let result = handles::with(handles::number(subscriber), |subscriber: &SubscriberHandle| {
                 subscriber.poll(limit, hand_over).map(drop)
+            });
+            // Also after a loss: some may have come before it was met.
+            border.put(count, taken.get());
+            result
+        })
+    }
+}
+
+/// As memora_subscriber_poll(), but `data` of the function is where the message stands in the fabric: nothing is copied. It is
+/// valid until the function returns. The library does not change these bytes before the next call with this subscriber; but any
+/// process that has the fabric mapped for writing may do so, by a mistake or by intent, at any moment. So do not check a byte and
+/// then read it again: take lengths, offsets and what else your memory safety hangs on into variables first, or use
+/// memora_subscriber_poll() where a process of the fabric is not trusted.
+///
+/// A message longer than the ring of its publisher takes stands in several places and is put together for the function; on a
+/// channel that overruns it gets a copy, too. When the subscription is ejected while the function is at work, its bytes may be
+/// those of another message: then this, or the next call, returns MEMORA_EJECTED, and the message that was handed out last was not
+/// received.
+///
+/// Returns what memora_subscriber_poll() does, and MEMORA_EJECTED.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn memora_subscriber_poll_in_place(
+    subscriber: *mut memora_subscriber_t,
+    limit: usize,
+    function: memora_message_fn,
+    context: *mut c_void,
+    count: *mut usize,
+) -> c_int {
+    // SAFETY: the pointers are those of a caller who keeps to the header.
+    unsafe {
+        call(|border| {
+            let function = border.function(function)?;
+            let taken = Cell::new(0);
+            let hand_over = |view: &MessageView<'_>| {
+                let pieces = if view.as_ptr().is_none() { view.to_vec()? } else { Vec::new() };
+                let data = view.as_ptr().unwrap_or(pieces.as_ptr());
+                taken.set(taken.get() + 1);
+                // Within the licence above: the caller's function, with pointers to private copies, or to a message that stays mapped
+                // while the handle is in use.
+                function(context, &message_of(view.message()), data.cast(), view.len());
+                Ok(())
+            };
+            let result = handles::with(handles::number(subscriber), |subscriber: &SubscriberHandle| {
+                subscriber.poll_in_place(limit, hand_over).map(drop)
             });
             // Also after a loss: some may have come before it was met.
             border.put(count, taken.get());

@@ -76,7 +76,11 @@ static void rate(void) {
         fflush(stdout);
         next = start = counted = 0;
         while (next < end) {
-            MUST(memora_subscriber_poll(subscriber, 256, check, NULL, NULL));
+            if (strcmp(name, "copied") == 0) {
+                MUST(memora_subscriber_poll(subscriber, 256, check, NULL, NULL));
+            } else {
+                MUST(memora_subscriber_poll_in_place(subscriber, 256, check, NULL, NULL));
+            }
             if (start == 0 && next >= warm) {
                 start = now();
                 counted = end - next;
@@ -138,7 +142,7 @@ static void round_trips(void) {
                 receive(subscriber, message, 1);
             } else {
                 int taken = 0;
-                while (!taken) MUST(memora_subscriber_poll(subscriber, 1, take, &taken, NULL));
+                while (!taken) MUST(memora_subscriber_poll_in_place(subscriber, 1, take, &taken, NULL));
             }
             gone = now() - began;
             if (i >= warm) all[i - warm] = gone > 0xffffffffu ? 0xffffffffu : (uint32_t)gone;

@@ -10,6 +10,7 @@ use jni::sys::{jbyteArray, jint, jlong};
 use jni::{EnvUnowned, jni_mangle};
 use memora::{Error, ErrorCode, Message, Publisher, Result, Subscriber, WaitSet};
 
+use crate::direct::Sender;
 use crate::guard::{Answer, Direct, guard};
 use crate::handles::{insert, with};
 use crate::object::{Kind, Object, OneAtATime, wrong};
@@ -28,6 +29,14 @@ pub struct Packing<'a> {
     rest: &'a mut Vec<u8>,
     /// Messages so far.
     pub count: u32,
+}
+
+/// How far a batch was.
+#[derive(Clone, Copy)]
+pub struct Mark {
+    used: usize,
+    rest: usize,
+    count: u32,
 }
 
 impl<'a> Packing<'a> {
@@ -52,6 +61,19 @@ impl<'a> Packing<'a> {
         let start = self.rest.len();
         self.rest.resize(start + space, 0);
         &mut self.rest[start..]
+    }
+
+    /// How far it is.
+    #[inline]
+    pub fn mark(&self) -> Mark {
+        Mark { used: self.used, rest: self.rest.len(), count: self.count }
+    }
+
+    /// What came since is not part of it.
+    #[cold]
+    pub fn back_to(&mut self, mark: Mark) {
+        self.rest.truncate(mark.rest);
+        (self.used, self.count) = (mark.used, mark.count);
     }
 
     /// The number of messages, and in the upper half the bytes of the rest.
@@ -102,7 +124,7 @@ pub fn publisher<'l>(env: EnvUnowned<'l>, class: JClass<'l>, channel: jlong) -> 
     guard(env, class, |_| {
         with(channel, |object| {
             let publisher = object.channel()?.publisher()?;
-            insert(Object { parent: channel, kind: Kind::Publisher(OneAtATime::new(publisher)) })
+            insert(Object { parent: channel, kind: Kind::Publisher(Sender::new(publisher)) })
         })
     })
 }
@@ -219,10 +241,11 @@ pub fn send_all<'l>(
             rest = behind;
         }
         with(handle, |object| {
-            let publisher = &mut *object.publisher()?;
-            answer(match u64::try_from(wait_us) {
-                Ok(0) | Err(_) => publisher.try_send_all(&messages),
-                Ok(us) => publisher.send_all_timeout(&messages, Duration::from_micros(us)),
+            object.sender()?.with(|publisher| {
+                answer(match u64::try_from(wait_us) {
+                    Ok(0) | Err(_) => publisher.try_send_all(&messages),
+                    Ok(us) => publisher.send_all_timeout(&messages, Duration::from_micros(us)),
+                })
             })
         })
     })
@@ -240,7 +263,7 @@ pub fn send<'l>(
 ) -> jlong {
     guard(env, class, |_| {
         let payload = Direct::at(payload, len)?;
-        with(handle, |object| publish(&mut *object.publisher()?, payload.bytes(), wait_us))
+        with(handle, |object| object.sender()?.with(|publisher| publish(publisher, payload.bytes(), wait_us)))
     })
 }
 
@@ -257,7 +280,7 @@ pub fn send_array<'l>(
 ) -> jlong {
     guard(env, class, |jvm| {
         let payload = jvm.bytes(&payload, start, len)?;
-        with(handle, |object| publish(&mut *object.publisher()?, &payload, wait_us))
+        with(handle, |object| object.sender()?.with(|publisher| publish(publisher, &payload, wait_us)))
     })
 }
 
@@ -274,7 +297,7 @@ pub fn send_buffer<'l>(
 ) -> jlong {
     guard(env, class, |jvm| {
         let payload = jvm.direct(&payload, start, len)?;
-        with(handle, |object| publish(&mut *object.publisher()?, payload.bytes(), wait_us))
+        with(handle, |object| object.sender()?.with(|publisher| publish(publisher, payload.bytes(), wait_us)))
     })
 }
 
@@ -297,10 +320,15 @@ pub fn poll<'l>(
             reader.check()?;
             let Reader { subscriber, rest, trouble, .. } = reader;
             let mut packing = Packing::new(out.bytes_mut(), rest);
-            let polled = subscriber.poll(limit, |message, payload| {
-                let place = packing.place(MESSAGE_HEADER + payload.len());
-                header(place, message, payload.len());
-                place[MESSAGE_HEADER..MESSAGE_HEADER + payload.len()].copy_from_slice(payload);
+            let polled = subscriber.poll_in_place(limit, |view| {
+                let (len, before) = (view.len(), packing.mark());
+                let place = packing.place(MESSAGE_HEADER + len);
+                header(place, view.message(), len);
+                let copied = view.copy_to(0, &mut place[MESSAGE_HEADER..MESSAGE_HEADER + len]);
+                if copied.is_err() || !view.is_whole() {
+                    packing.back_to(before);
+                }
+                copied
             });
             match polled {
                 Ok(_) => {}

@@ -184,8 +184,8 @@ impl<'local> Jvm<'local> {
     /// A new direct buffer over memory that stays mapped for as long as Java keeps its part of the deal.
     pub fn new_direct(&mut self, address: usize, len: usize) -> Answer<jobject> {
         self.cold(|env| {
-            // SAFETY: `len` bytes stand at `address` (a view says so), and Java keeps the memory mapped for as long as the
-            // buffer can be reached, and gives out read-only buffers over it alone.
+            // SAFETY: `len` bytes stand at `address` (a view says so, or a lane that is shared), and Java keeps the memory mapped
+            // for as long as the buffer can be reached, and gives out read-only buffers over it alone.
             unsafe { env.new_direct_byte_buffer(address as *mut u8, len) }.map(|buffer| buffer.into_raw())
         })
     }

@@ -98,7 +98,7 @@ fn sit_down(seat: &Seat) -> &'static Announcement {
 }
 
 /// Whether the kernel runs the close's fence in the other threads for us.
-fn asymmetric() -> bool {
+pub fn asymmetric() -> bool {
     static ANSWER: OnceLock<bool> = OnceLock::new();
     *ANSWER.get_or_init(|| fence::register() && fence::heavy())
 }
@@ -218,6 +218,7 @@ fn children(parent: jlong) -> Vec<jlong> {
 
 /// Waits until nobody uses a closed entry, then drops its object; leaves it to a later call when that takes too long.
 fn retire(index: u32) {
+    shut(index);
     // Between the change of the generation and the look at the announcements; pairs with the fence in `with`.
     if !asymmetric() {
         full_fence(Ordering::SeqCst);
@@ -232,14 +233,28 @@ fn retire(index: u32) {
     }
 }
 
+/// Tells a Java thread that writes without a call to begin nothing any more.
+fn shut(index: u32) {
+    // SAFETY: `insert` made this box. Only `sweep` frees it, once the index is on the list `late`, and only the `retire` that called
+    // this puts it there, afterwards.
+    if let Some(object) = unsafe { TABLE[index as usize].object.load(Ordering::Relaxed).as_ref() } {
+        object.shut();
+    }
+}
+
 /// Drops the closed objects that nobody uses; gives the indexes of those that are left.
 fn sweep() -> Vec<u32> {
     let mut unused = Vec::new();
     let left = {
         let mut book = book();
         for index in std::mem::take(&mut book.late) {
-            // Acquire: pairs with the Release in `Using::drop`: the user has finished with the object.
-            if book.announcements.iter().any(|it| it.entry.load(Ordering::Acquire) == index) {
+            // SAFETY: as below; nobody but the holder of the book's lock drops it.
+            let object = unsafe { TABLE[index as usize].object.load(Ordering::Relaxed).as_ref() };
+            // Acquire: pairs with the Release in `Using::drop`: the user has finished with the object. Who writes without a call
+            // was told before the fence that came before the index was put onto the list.
+            if object.is_some_and(Object::is_written)
+                || book.announcements.iter().any(|it| it.entry.load(Ordering::Acquire) == index)
+            {
                 book.late.push(index);
                 continue;
             }

@@ -6,6 +6,7 @@
 mod cache;
 mod channel;
 mod compute;
+mod direct;
 mod events;
 mod fabric;
 mod feed;

@@ -6,13 +6,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use jni::sys::jlong;
 use memora::{
-    Appender, Cache, Channel, Client, Error, ErrorCode, EventSubscriber, Fabric, Outbox, Publisher, Service,
-    Snapshot, Store, Topic, TopicSubscriber, View, ViewedMemory, WaitSet,
+    Appender, Cache, Channel, Client, Error, ErrorCode, EventSubscriber, Fabric, Outbox, Service, Snapshot,
+    Store, Topic, TopicSubscriber, View, ViewedMemory, WaitSet,
 };
 
 use crate::cache::Entries;
 use crate::channel::Reader;
 use crate::compute::Filler;
+use crate::direct::{Gate, Sender, Shared};
 use crate::feed::Following;
 use crate::guard::{Answer, Fault};
 use crate::log::Reading;
@@ -32,7 +33,9 @@ pub enum Kind {
     Cache(Cache),
     Store(Store),
     Channel(Channel),
-    Publisher(OneAtATime<Publisher>),
+    Publisher(Sender),
+    /// Keeps what Java writes itself.
+    SharedLane(Shared),
     Subscriber(OneAtATime<Reader>),
     Appender(OneAtATime<Appender>),
     LogReader(OneAtATime<Reading>),
@@ -185,10 +188,29 @@ impl Object {
         }
     }
 
-    pub fn publisher(&self) -> Answer<Taken<'_, Publisher>> {
+    pub fn sender(&self) -> Answer<&Sender> {
         match &self.kind {
-            Kind::Publisher(publisher) => publisher.take(),
+            Kind::Publisher(sender) => Ok(sender),
             _ => Err(wrong()),
+        }
+    }
+
+    /// A Java thread that writes without a call: it is told to begin nothing any more.
+    pub fn shut(&self) {
+        if let Some(gate) = self.gate() {
+            gate.shut();
+        }
+    }
+
+    /// Whether a Java thread is writing without a call.
+    pub fn is_written(&self) -> bool {
+        self.gate().is_some_and(Gate::is_inside)
+    }
+
+    fn gate(&self) -> Option<&Gate> {
+        match &self.kind {
+            Kind::Publisher(sender) => sender.gate(),
+            _ => None,
         }
     }
 

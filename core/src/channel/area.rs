@@ -88,7 +88,7 @@ pub struct Area {
     object: u32,
     header: Kept<{ control::BYTES }>,
     /// Heavy fences of others reach this process.
-    registered: bool,
+    pub registered: bool,
     origin: Origin,
 }
 
@@ -277,11 +277,16 @@ impl Area {
         }
         match payload.split_first_chunk::<STAMP>() {
             Some((stamp, rest)) => Ok((u64::from_le_bytes(*stamp), rest)),
-            None => Err(Error::new(
-                ErrorCode::Corrupt,
-                format!("A message of channel `{}` is too short for the time that it bears.", self.name),
-            )),
+            None => Err(self.too_short_for_a_time()),
         }
+    }
+
+    #[cold]
+    pub fn too_short_for_a_time(&self) -> Error {
+        Error::new(
+            ErrorCode::Corrupt,
+            format!("A message of channel `{}` is too short for the time that it bears.", self.name),
+        )
     }
 
     /// The log whose parts lie as `shape` and `part` say.

@@ -48,6 +48,12 @@ fn any_content_of_a_lane_or_control_area_gives_an_error_or_messages_and_never_a_
         for _ in 0..30 {
             errors += u32::from(publisher.try_send(&[1; 500]).is_err());
             errors += u32::from(subscriber.poll(7, |_, _| {}).is_err());
+            let looked = subscriber.poll_in_place(2, |view| {
+                let bytes = view.to_vec().unwrap();
+                assert_eq!(view.u64_at(0).is_ok(), bytes.len() >= 8);
+                Ok(())
+            });
+            errors += u32::from(looked.is_err());
         }
         let _ = check(&channel.area, &mut |_, _| errors += 1);
         errors += u32::from(inherit(&channel.area, 1).is_err());

@@ -83,6 +83,24 @@ fn who_stands_still_for_too_long_while_a_publisher_waits_is_ejected_and_who_move
 }
 
 #[test]
+fn waits_that_are_over_before_they_come_to_sleep_eject_all_the_same() {
+    let eject_after = Some(Duration::from_millis(5));
+    let (_stage, channel) = channel_with(&ChannelOptions { eject_after, ..SMALL }, 1);
+    act_as(2);
+    let mut still = channel.subscriber().unwrap();
+    act_as(1);
+    let mut publisher = channel.publisher().unwrap();
+    while publisher.try_send(&[1; 64]).is_ok() {}
+    let start = std::time::Instant::now();
+    let patience = Duration::from_secs(60);
+    while channel.stats().unwrap().ejected == 0 && start.elapsed() < patience {
+        let _ = publisher.send_timeout(&[2; 64], Duration::ZERO);
+    }
+    act_as(2);
+    assert_eq!(still.poll(10, |_, _| {}).unwrap_err().code(), ErrorCode::Ejected);
+}
+
+#[test]
 fn a_time_for_ejecting_that_cannot_be_is_refused() {
     let refused = |options: ChannelOptions| check_options("c", &options).unwrap_err().code();
     let after = |time| ChannelOptions { eject_after: Some(time), ..ChannelOptions::default() };

@@ -45,7 +45,20 @@ pub struct Place {
     pub messages: u64,
 }
 
-/// What a reader found.
+/// What a reader found, where it stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// No frame is committed there yet.
+    Empty,
+    /// A message of this length, whose payload begins at position `at`; `behind` is the place behind it.
+    Message { at: u64, len: u64, behind: Place },
+    /// A message stands in chunks of its own.
+    Parcel { words: [u64; 2], behind: Place },
+    /// The producer has overwritten the place.
+    Lapped,
+}
+
+/// What a reader copied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
     /// No frame is committed there yet.
@@ -442,14 +455,34 @@ impl<'a> Lane<'a> {
     pub fn next<const OVERRUN: bool>(
         self,
         ground: &dyn Ground,
-        mut place: Place,
+        place: Place,
         into: &mut Vec<u8>,
     ) -> Result<Next> {
+        let (at, len, behind) = match self.find::<OVERRUN>(ground, place)? {
+            Found::Message { at, len, behind } => (at, len as usize, behind),
+            Found::Parcel { words, behind } => return Ok(Next::Parcel { words, behind }),
+            Found::Empty => return Ok(Next::Empty),
+            Found::Lapped => return Ok(Next::Lapped),
+        };
+        if into.len() < len {
+            into.resize(len, 0);
+        }
+        self.ring.copy_out(at, &mut into[..len])?;
+        if OVERRUN && self.lapped(at - header(OVERRUN)) {
+            return Ok(Next::Lapped);
+        }
+        Ok(Next::Message { len, behind })
+    }
+
+    /// Finds the frame at `place`. What is read of its payload afterwards is whole and of that frame if the caller then still holds its
+    /// subscription (lanes that block), or if the frame is then not [`Lane::lapped`] (lanes that overrun).
+    #[inline(always)]
+    pub fn find<const OVERRUN: bool>(self, ground: &dyn Ground, mut place: Place) -> Result<Found> {
         for _ in 0..BARE_MAX {
             // ORDER Acquire [frame]: payload and the zero behind it; pairs with the store in `commit`.
             let word = FrameWord(self.ring.word(place.position).load(Ordering::Acquire));
             if word.0 == 0 {
-                return Ok(if OVERRUN && self.lapped(place.position) { Next::Lapped } else { Next::Empty });
+                return Ok(if OVERRUN && self.lapped(place.position) { Found::Lapped } else { Found::Empty });
             }
             let checked = match word.kind_at(place.position) {
                 Some(FrameKind::Gate) => match self.pass_gate::<OVERRUN>(ground, place.position, word) {
@@ -457,8 +490,8 @@ impl<'a> Lane<'a> {
                         place.position = place.position.wrapping_add(GATE_BYTES);
                         continue;
                     }
-                    Ok(false) if OVERRUN && self.lapped(place.position) => return Ok(Next::Lapped),
-                    Ok(false) => return Ok(Next::Empty),
+                    Ok(false) if OVERRUN && self.lapped(place.position) => return Ok(Found::Lapped),
+                    Ok(false) => return Ok(Found::Empty),
                     Err(error) => Err(error),
                 },
                 Some(kind) => self.check(place.position, word, kind, header(OVERRUN)).map(|len| (kind, len)),
@@ -467,44 +500,36 @@ impl<'a> Lane<'a> {
             let (kind, len) = match checked {
                 Ok(checked) => checked,
                 // What a later lap left there need not look like a frame.
-                Err(_) if OVERRUN && self.lapped(place.position) => return Ok(Next::Lapped),
+                Err(_) if OVERRUN && self.lapped(place.position) => return Ok(Found::Lapped),
                 Err(error) => return Err(error),
             };
             let behind = place.position.wrapping_add(align8(len));
             if kind != FrameKind::Data {
                 if OVERRUN && self.lapped(place.position) {
-                    return Ok(Next::Lapped);
+                    return Ok(Found::Lapped);
                 }
                 if kind == FrameKind::Parcel {
                     // ORDER Relaxed: part of the frame.
                     let word = |at| self.ring.word(place.position + at).load(Ordering::Relaxed);
                     let words = [word(WORD), word(WORD + 8)];
-                    return Ok(Next::Parcel { words, behind: Place { position: behind, messages: 0 } });
+                    return Ok(Found::Parcel { words, behind: Place { position: behind, messages: 0 } });
                 }
                 place.position = behind;
                 continue;
             }
-            let payload = (len - header(OVERRUN)) as usize;
-            if into.len() < payload {
-                into.resize(payload, 0);
-            }
             let number = if OVERRUN {
-                // ORDER Relaxed: part of the frame; validated below.
+                // ORDER Relaxed: part of the frame; validated here if it is wrong, by the caller if it is right.
                 self.ring.word(place.position + WORD).load(Ordering::Relaxed)
             } else {
                 0
             };
-            self.ring.copy_out(place.position + header(OVERRUN), &mut into[..payload])?;
-            if OVERRUN {
-                if self.lapped(place.position) {
-                    return Ok(Next::Lapped);
-                }
-                if Count::between(place.messages, number) != 0 {
-                    return Err(corrupt(place.position, word));
-                }
+            if OVERRUN && Count::between(place.messages, number) != 0 {
+                let lapped = self.lapped(place.position);
+                return if lapped { Ok(Found::Lapped) } else { Err(corrupt(place.position, word)) };
             }
             let behind = Place { position: behind, messages: number.wrapping_add(u64::from(OVERRUN)) };
-            return Ok(Next::Message { len: payload, behind });
+            let at = place.position + header(OVERRUN);
+            return Ok(Found::Message { at, len: len - header(OVERRUN), behind });
         }
         Err(no_message(place.position))
     }

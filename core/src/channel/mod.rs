@@ -31,6 +31,8 @@
 //! | `parcel` | messages that are too long for a lane |
 //! | `eject` | the time that publishers wait for one that stands still |
 //! | `publisher`, `subscriber` | the two ends |
+//! | `direct` | a lane that a binding writes itself |
+//! | `view` | messages looked at where they stand |
 //! | `gate`, `outbox` | messages that a transaction decides about |
 //! | `log` | one order, kept: cells, blocks, trimming |
 //! | `queue` | many consumers: heads, hands, acknowledgement, redelivery |
@@ -41,6 +43,8 @@
 
 mod area;
 mod check;
+#[cfg(not(memora_loom))]
+mod direct;
 mod eject;
 mod gate;
 mod inherit;
@@ -60,6 +64,9 @@ pub(crate) mod ring;
 mod stream;
 mod subscriber;
 mod subscription;
+mod view;
+#[cfg(all(test, not(memora_loom)))]
+mod view_tests;
 mod watch;
 
 #[cfg(all(test, not(memora_loom)))]
@@ -86,6 +93,8 @@ use std::time::Duration;
 
 pub(crate) use area::{Area, Ground, create};
 pub(crate) use check::{check, check_taken_over};
+#[cfg(not(memora_loom))]
+pub use direct::DirectLane;
 pub(crate) use gate::Gate;
 pub(crate) use inherit::{inherit, names_ring};
 pub(crate) use log::files::check_directory;
@@ -104,6 +113,7 @@ pub use reactor::Readiness;
 pub use stream::Messages;
 pub use subscriber::Subscriber;
 pub use subscription::SubscriptionInfo;
+pub use view::{MessageReader, MessageView};
 pub use watch::{WaitSet, Waitable, wait_any};
 
 use crate::error::Result;

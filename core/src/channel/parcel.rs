@@ -19,6 +19,7 @@
 use super::area::{Area, STAMP};
 use super::lane::Lane;
 use super::layout::{LaneState, POSITION_MAX};
+use super::view::ParcelBytes;
 use super::{ChannelKind, OverrunPolicy};
 use crate::chunk::{GivenBack, Loose, Pool};
 use crate::error::{Error, ErrorCode, Result};
@@ -291,34 +292,49 @@ impl Area {
 
     /// Copies the parcel that a frame names to the start of `into`, which grows when it is too short. The copy is whole if the
     /// caller still holds its subscription afterwards. Gives its bytes.
-    #[cold]
-    #[inline(never)]
     pub fn copy_parcel(&self, words: [u64; 2], into: &mut Vec<u8>) -> Result<usize> {
+        let parcel = ParcelBytes::of(self, words)?;
+        let len = parcel.len as usize;
+        if into.len() < len {
+            into.resize(len, 0);
+        }
+        parcel.copy_out(0, &mut into[..len])?;
+        Ok(len)
+    }
+
+    /// The first chunk of the parcel that a frame names, if its length is that of the frame.
+    pub fn first_of_parcel(&self, words: [u64; 2]) -> Result<(Loose, u64)> {
         let pool = self.ground.pool().ok_or(ErrorCode::Internal)?;
         let [word, len] = words;
         if len == 0 || len > self.parcel_len_max() + STAMP as u64 {
             return Err(corrupt(self, format!("a parcel of {len} bytes cannot be")));
         }
-        let (len, part) = (len as usize, part(pool) as usize);
-        if into.len() < len {
-            into.resize(len, 0);
+        let first =
+            Loose::from_word(word).ok_or_else(|| corrupt(self, "a parcel has no chunk".to_owned()))?;
+        // ORDER Relaxed: the frame ordered it.
+        if self.parcel_span(pool, first)?.u64(LEN)?.load(Ordering::Relaxed) != len {
+            return Err(corrupt(self, format!("a parcel has not the {len} bytes of its frame")));
         }
-        let mut next = Loose::from_word(word);
-        let mut done = 0;
-        while done < len {
-            let chunk = next.ok_or_else(|| corrupt(self, format!("a parcel ends after {done} bytes")))?;
-            let span = self.parcel_span(pool, chunk)?;
-            // ORDER Relaxed: the frame ordered it.
-            if done == 0 && span.u64(LEN)?.load(Ordering::Relaxed) != len as u64 {
-                return Err(corrupt(self, format!("a parcel has not the {len} bytes of its frame")));
-            }
-            let end = len.min(done + part);
-            span.copy_out(HEADER, &mut into[done..end])?;
-            done = end;
-            // ORDER Relaxed: as above.
-            next = Loose::from_word(span.u64(NEXT)?.load(Ordering::Relaxed));
-        }
-        Ok(len)
+        Ok((first, len))
+    }
+
+    /// Bytes of a parcel's message that each of its chunks holds, but the last.
+    pub fn parcel_part(&self) -> Result<u64> {
+        self.ground.pool().map(part).ok_or_else(|| ErrorCode::Internal.into())
+    }
+
+    /// The part of the message in a chunk of a parcel. It is good as [`Area::copy_parcel`] says.
+    pub fn parcel_bytes(&self, chunk: Loose) -> Result<Span<'_>> {
+        let pool = self.ground.pool().ok_or(ErrorCode::Internal)?;
+        self.parcel_span(pool, chunk)?.sub(HEADER, part(pool))
+    }
+
+    /// The chunk of a parcel behind this one, for there must be one.
+    pub fn next_of_parcel(&self, chunk: Loose) -> Result<Loose> {
+        let pool = self.ground.pool().ok_or(ErrorCode::Internal)?;
+        // ORDER Relaxed: the frame ordered it.
+        let word = self.parcel_span(pool, chunk)?.u64(NEXT)?.load(Ordering::Relaxed);
+        Loose::from_word(word).ok_or_else(|| corrupt(self, format!("a parcel ends with {chunk:?}")))
     }
 
     /// Whether a parcel has the chunk that begins at `offset`.

@@ -254,6 +254,11 @@ impl Publisher {
         Ok(Claim { publisher: self, at: at + stamp, len: len as u64, stamp })
     }
 
+    /// Bytes of the longest message that can be claimed.
+    pub(super) fn claim_len_max(&self) -> usize {
+        self.area.message_len_max as usize
+    }
+
     /// Bytes of the time in front of each payload.
     #[inline(always)]
     pub(super) fn stamp_len(&self) -> u64 {
@@ -453,6 +458,10 @@ impl Publisher {
                     }
                 }
                 Step::TimedOut => {
+                    // On a busy machine a short time is over before it comes to sleep.
+                    if self.gives_way(need)? && self.refill(need)? {
+                        break;
+                    }
                     return Err(Error::new(
                         ErrorCode::TimedOut,
                         format!("A subscriber of channel `{}` is still behind.", self.area.name),
@@ -522,7 +531,12 @@ impl Claim<'_> {
                 format!("{count} bytes at {at} do not fit a claim of {} bytes.", self.len),
             ));
         }
-        write_at(self.publisher.lane.view().ring().span(self.at, self.len)?, start, bytes)
+        write_at(self.payload()?, start, bytes)
+    }
+
+    /// Where the message goes.
+    pub(super) fn payload(&mut self) -> Result<crate::shm::Span<'_>> {
+        self.publisher.lane.view().ring().span(self.at, self.len)
     }
 
     /// Makes the message visible. Gives the position behind it.

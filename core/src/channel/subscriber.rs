@@ -5,15 +5,16 @@ use std::time::Duration;
 
 use super::Message;
 use super::area::{Area, HeldLane};
-use super::lane::{Next, Place};
+use super::lane::{Found, Place};
 use super::layout::{Count, LaneKind, NAMED, STEP_MAX, SubKind, SubState, place, sub};
 use super::subscription::Stood;
+use super::view::{MessageView, Proof, Spot};
 use super::wait::{Backoff, Patience, Step};
 use super::watch::sealed::Sealed;
 use super::watch::{Target, Waitable, Wish};
 use crate::error::{Error, ErrorCode, Result};
 use crate::limits::WAIT_SLICE_MS;
-use crate::shm::atomic::{Ordering, fence};
+use crate::shm::atomic::Ordering;
 use crate::shm::{Kept, thread};
 
 /// Messages taken from one lane before the next lane has its turn.
@@ -103,14 +104,10 @@ impl Subscriber {
         self.index
     }
 
-    /// Whether the subscription is still held as `state` says, so that what was copied under it is good.
+    /// What says whether the subscription is still held, so that what was copied under it is good.
     #[inline(always)]
-    fn still_mine(entry: &Kept<{ sub::BYTES as usize }>, state: SubState) -> bool {
-        // ORDER Acquire [eject]: what was copied before; pairs with the fence in `Area::limit`: who copied bytes that were
-        // overwritten because the subscription was gone sees here that it is.
-        fence(Ordering::Acquire);
-        // ORDER Relaxed: the fence orders it.
-        entry.block().u64::<{ sub::STATE }>().load(Ordering::Relaxed) == state.0
+    fn proof(entry: &Kept<{ sub::BYTES as usize }>, state: SubState) -> Proof<'_> {
+        Proof::Held(entry.block(), state)
     }
 
     /// Whether the calling thread holds the subscription: only its holder, an ejector or the reaper of a dead holder changes
@@ -251,25 +248,72 @@ impl Subscriber {
     /// lane's ring though there are more, so that publishers get room: nothing is there when it gives 0.
     ///
     /// A lossy channel answers `Overrun` once for each loss, with the number of messages lost on one lane; the next call goes on behind it.
-    pub fn poll(&mut self, limit: usize, handler: impl FnMut(&Message, &[u8])) -> Result<usize> {
+    pub fn poll(&mut self, limit: usize, mut handler: impl FnMut(&Message, &[u8])) -> Result<usize> {
         self.start()?;
-        self.take(limit, handler)
+        self.take_copies(limit, |message, bytes| {
+            handler(message, bytes);
+            Ok(())
+        })
+    }
+
+    /// As [`Subscriber::poll`], but the handler looks at each message where it stands, and copies what it wants of it. The message stays
+    /// there until the next call.
+    ///
+    /// An error of the handler ends the call: that message is not handled and comes again, and the error is what this answers, or the next
+    /// call if others were handled before.
+    ///
+    /// On a channel that overruns nobody would wait for the handler: it gets a copy there, which is whole. Where the subscription is ejected while the
+    /// handler is at work, [`MessageView::is_whole`] says so from then on, and this answers `Ejected`; what the handler did with that message
+    /// is for it to undo.
+    pub fn poll_in_place(
+        &mut self,
+        limit: usize,
+        mut handler: impl FnMut(&MessageView<'_>) -> Result<()>,
+    ) -> Result<usize> {
+        self.start()?;
+        if self.area.overruns() {
+            return self.take_copies(limit, |message, bytes| handler(&MessageView::copied(*message, bytes)));
+        }
+        self.take_as::<false>(limit, |view| {
+            handler(view)?;
+            Ok(view.is_whole())
+        })
     }
 
     #[inline(always)]
-    fn take(&mut self, limit: usize, handler: impl FnMut(&Message, &[u8])) -> Result<usize> {
+    fn take_copies(
+        &mut self,
+        limit: usize,
+        mut handler: impl FnMut(&Message, &[u8]) -> Result<()>,
+    ) -> Result<usize> {
+        let mut scratch = std::mem::take(&mut self.scratch);
+        let result = self.take(limit, |view| {
+            view.copy_all(&mut scratch)?;
+            let whole = view.is_whole();
+            if whole {
+                handler(view.message(), &scratch[..view.len()])?;
+            }
+            Ok(whole)
+        });
+        self.scratch = scratch;
+        result
+    }
+
+    #[inline(always)]
+    fn take(&mut self, limit: usize, each: impl FnMut(&MessageView<'_>) -> Result<bool>) -> Result<usize> {
         if self.area.overruns() {
-            self.take_as::<true>(limit, handler)
+            self.take_as::<true>(limit, each)
         } else {
-            self.take_as::<false>(limit, handler)
+            self.take_as::<false>(limit, each)
         }
     }
 
+    /// Takes messages; `each` says whether it found one whole, that is, whether it was handled.
     #[inline(always)]
     fn take_as<const OVERRUN: bool>(
         &mut self,
         limit: usize,
-        mut handler: impl FnMut(&Message, &[u8]),
+        mut each: impl FnMut(&MessageView<'_>) -> Result<bool>,
     ) -> Result<usize> {
         let mut taken = 0;
         let count = self.lanes.len();
@@ -282,7 +326,7 @@ impl Subscriber {
             }
             let before = taken;
             let end = taken.saturating_add(turn).min(limit);
-            let result = self.take_lane::<OVERRUN>(&mut taken, end, &mut handler);
+            let result = self.take_lane::<OVERRUN>(&mut taken, end, &mut each);
             if let Err(error) = result {
                 if taken == 0 {
                     return Err(error);
@@ -303,9 +347,9 @@ impl Subscriber {
         &mut self,
         taken: &mut usize,
         end: usize,
-        handler: &mut impl FnMut(&Message, &[u8]),
+        each: &mut impl FnMut(&MessageView<'_>) -> Result<bool>,
     ) -> Result<()> {
-        let Subscriber { area, lanes, scratch, turn, entry, state, parcels, .. } = self;
+        let Subscriber { area, lanes, turn, entry, state, parcels, .. } = self;
         let reading = &mut lanes[*turn];
         let lane = reading.lane.view();
         let start = *taken;
@@ -318,22 +362,30 @@ impl Subscriber {
             if moved >= farthest || moved >= far && *taken >= MANY {
                 return Ok(());
             }
-            let found = match lane.next::<OVERRUN>(&*area.ground, reading.place, scratch) {
-                Ok(Next::Parcel { words, behind }) => {
-                    *parcels = true;
-                    area.copy_parcel(words, scratch).map(|len| Next::Message { len, behind })
+            let (seen, behind) = match lane.find::<OVERRUN>(&*area.ground, reading.place) {
+                Ok(Found::Empty) => return Ok(()),
+                Ok(Found::Lapped) => return self.lapped(),
+                Ok(Found::Message { at, len, behind }) => {
+                    let spot = Spot { lane: reading.lane.index, behind: behind.position };
+                    let proof = if OVERRUN {
+                        Proof::Lane(lane, reading.place.position)
+                    } else {
+                        Subscriber::proof(entry, *state)
+                    };
+                    (
+                        MessageView::in_ring(area, lane, at, len, spot, proof).and_then(|view| each(&view)),
+                        behind,
+                    )
                 }
-                found => found,
+                Ok(Found::Parcel { words, behind }) => {
+                    *parcels = true;
+                    let spot = Spot { lane: reading.lane.index, behind: behind.position };
+                    (take_parcel(area, words, spot, Subscriber::proof(entry, *state), each), behind)
+                }
+                Err(error) => (Err(error), reading.place),
             };
-            match found {
-                Ok(Next::Empty) => return Ok(()),
-                Ok(Next::Message { len, behind }) => {
-                    if !OVERRUN && !Subscriber::still_mine(entry, *state) {
-                        return Err(self.gone());
-                    }
-                    let (sent_ns, bytes) = area.unstamped(&scratch[..len])?;
-                    let (index, position, len) = (reading.lane.index, behind.position, bytes.len());
-                    handler(&Message { lane: index, position, len, sent_ns }, bytes);
+            match seen {
+                Ok(true) => {
                     // After the handler: if it panics, the message is handed out again.
                     reading.place = behind;
                     *taken += 1;
@@ -342,14 +394,11 @@ impl Subscriber {
                         lane.prefetch_read(behind.position);
                     }
                 }
-                Ok(Next::Lapped | Next::Parcel { .. }) => return self.lapped(),
-                Err(error) => {
-                    // Bytes that were overwritten after an ejection need not look like a frame.
-                    if !Subscriber::still_mine(entry, *state) {
-                        return Err(self.gone());
-                    }
-                    return Err(error);
-                }
+                Ok(false) if OVERRUN => return self.lapped(),
+                Ok(false) => return Err(self.gone()),
+                // Bytes that were overwritten after an ejection need not look like a frame.
+                Err(_) if !Subscriber::proof(entry, *state).holds() => return Err(self.gone()),
+                Err(error) => return Err(error),
             }
         }
         Ok(())
@@ -360,7 +409,7 @@ impl Subscriber {
     #[inline(never)]
     fn lapped(&mut self) -> Result<()> {
         // Whoever has the entry by now, if it is not ours, joined behind what was overwritten: its place is another one than ours.
-        if !Subscriber::still_mine(&self.entry, self.state) {
+        if !Subscriber::proof(&self.entry, self.state).holds() {
             return Err(self.gone());
         }
         let Subscriber { area, lanes, turn, .. } = self;
@@ -401,10 +450,13 @@ impl Subscriber {
     #[inline]
     fn one(&mut self, into: &mut Vec<u8>) -> Result<Option<Message>> {
         let mut found = None;
-        self.take(1, |message, bytes| {
-            into.clear();
-            into.extend_from_slice(bytes);
-            found = Some(*message);
+        self.take(1, |view| {
+            // Without filling a buffer with zeros that was large enough before.
+            view.copy_all(into)?;
+            into.truncate(view.len());
+            let whole = view.is_whole();
+            found = whole.then(|| *view.message());
+            Ok(whole)
         })?;
         Ok(found)
     }
@@ -479,6 +531,19 @@ impl Subscriber {
         }
         Ok(false)
     }
+}
+
+/// Hands a message out that stands in chunks of its own.
+#[cold]
+#[inline(never)]
+fn take_parcel(
+    area: &Area,
+    words: [u64; 2],
+    spot: Spot,
+    proof: Proof<'_>,
+    each: &mut dyn FnMut(&MessageView<'_>) -> Result<bool>,
+) -> Result<bool> {
+    each(&MessageView::in_parcel(area, words, spot, proof)?)
 }
 
 impl Drop for Subscriber {

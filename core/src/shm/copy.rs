@@ -80,6 +80,35 @@ pub(super) unsafe fn into(place: Place<'_>, from: &[u8]) {
     }
 }
 
+/// Copies bytes from one place of shared memory to another; the last word is filled up with zeros.
+///
+/// # Safety
+/// Both places are multiples of 8, `len` bytes from each, rounded up to whole words, lie in its space, and that of `to` is writable.
+pub(super) unsafe fn across(from: Place<'_>, to: Place<'_>, len: u64) {
+    let whole = len & !7;
+    #[allow(unused_mut)]
+    let mut done = 0;
+    #[cfg(all(target_arch = "x86_64", not(memora_loom), not(miri)))]
+    if whole >= 16 {
+        let move_bytes = if whole as usize >= LONG { string_move } else { wide_move };
+        // SAFETY: both ranges were checked by the caller; the direction flag is clear.
+        unsafe { move_bytes(from.pointer(0), to.pointer(0), whole as usize) };
+        done = whole;
+    }
+    while done < whole {
+        // SAFETY: within the ranges that the caller checked.
+        // ORDER Relaxed: bytes of a frame on one side, of their owner on the other: as in `out` and `into`.
+        unsafe { to.a64(done).store(from.a64(done).load(Relaxed), Relaxed) };
+        done += 8;
+    }
+    if len > whole {
+        let mask = (1u64 << ((len - whole) * 8)) - 1;
+        // SAFETY: the caller checked the ranges rounded up to whole words.
+        // ORDER Relaxed: as above.
+        unsafe { to.a64(whole).store(from.a64(whole).load(Relaxed) & mask, Relaxed) };
+    }
+}
+
 /// # Safety
 /// As `out`.
 #[inline]

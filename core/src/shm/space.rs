@@ -640,6 +640,43 @@ impl<'a> Span<'a> {
         Ok(())
     }
 
+    /// As [`Span::copy_out`], from any byte on.
+    #[inline]
+    pub fn copy_out_from(self, at: u64, into: &mut [u8]) -> Result<()> {
+        let skipped = at % 8;
+        if skipped == 0 {
+            return self.copy_out(at, into);
+        }
+        let first = into.len().min(8 - skipped as usize);
+        let (first, rest) = into.split_at_mut(first);
+        let mut word = [0; 8];
+        self.copy_out(at - skipped, &mut word)?;
+        first.copy_from_slice(&word[skipped as usize..][..first.len()]);
+        if rest.is_empty() { Ok(()) } else { self.copy_out(at - skipped + 8, rest) }
+    }
+
+    /// Copies `len` bytes to the start of another span, as [`Span::copy_out`] and [`Span::copy_in`] together would.
+    ///
+    /// Fails with `ReadOnly` if the other one is in a read-only mapping.
+    pub fn copy_across(self, to: Span<'_>, len: u64) -> Result<()> {
+        self.check_words(0, len)?;
+        to.check_words(0, len)?;
+        if !to.place.shm().writable() {
+            return Err(ErrorCode::ReadOnly.into());
+        }
+        // SAFETY: both ranges of whole words were checked above and the second mapping is writable.
+        unsafe { copy::across(self.place, to.place, len) };
+        Ok(())
+    }
+
+    /// Where the bytes stand in this process. Whoever reads there must bear that peers write.
+    #[cfg(not(memora_loom))]
+    #[inline]
+    pub fn as_ptr(self) -> *const u8 {
+        // SAFETY: the start of a span that was checked when made.
+        unsafe { self.place.pointer(0) }.cast_const()
+    }
+
     /// Whether the bytes at `at` equal `with`, by relaxed loads.
     #[inline(always)]
     pub fn equals(self, at: u64, with: &[u8]) -> Result<bool> {
@@ -695,6 +732,10 @@ mod tests {
         assert_eq!(span.len(), 104);
         assert!(span.u64(104).is_err() && span.u64(96).is_ok() && span.u64(97).is_err());
         assert!(span.sub(8, 97).is_err() && span.copy_out(96, &mut [0; 9]).is_err());
+        assert!(span.copy_out_from(97, &mut [0; 8]).is_err() && span.copy_out_from(97, &mut [0; 7]).is_ok());
+        assert!(span.copy_out_from(u64::MAX, &mut [0; 1]).is_err());
+        let short = shm.span(0, 96).unwrap();
+        assert!(span.copy_across(short, 97).is_err() && short.copy_across(span, 97).is_err());
     }
 
     #[test]
@@ -709,6 +750,17 @@ mod tests {
             let mut back = vec![0; len];
             span.copy_out(64, &mut back).unwrap();
             assert_eq!(back, bytes);
+            for from in 0..len.min(17) {
+                let mut part = vec![0; len - from];
+                span.copy_out_from(64 + from as u64, &mut part).unwrap();
+                assert_eq!(part, bytes[from..], "length {len} from {from}");
+            }
+            let to = span.sub(16384, len as u64 + 8).unwrap();
+            to.u64(align8(len as u64)).unwrap().store(u64::MAX, Relaxed);
+            span.sub(64, len as u64).unwrap().copy_across(to, len as u64).unwrap();
+            to.copy_out(0, &mut back).unwrap();
+            assert_eq!(back, bytes, "length {len}");
+            assert_eq!(to.u64(align8(len as u64)).unwrap().load(Relaxed), u64::MAX, "length {len}");
             assert!(span.equals(64, &bytes).unwrap());
             if len > 0 {
                 back[len / 2] ^= 1;

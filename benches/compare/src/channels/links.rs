@@ -10,8 +10,8 @@ use iceoryx2::port::{listener::Listener, notifier::Notifier};
 use iceoryx2::port::{publisher::Publisher as IceoryxPublisher, subscriber::Subscriber as IceoryxSubscriber};
 use iceoryx2::prelude::{BackpressureStrategy, LogLevel, NodeBuilder, ipc, set_log_level};
 use memora::{
-    Appender, Channel, ChannelKind, ChannelOptions, ErrorCode, Fabric, FabricOptions, LogReader, Publisher,
-    ReadFrom, Retention, Service, ServiceOptions, Subscriber,
+    Appender, Channel, ChannelKind, ChannelOptions, ErrorCode, Fabric, FabricOptions, LogReader, MessageView,
+    Publisher, ReadFrom, Retention, Service, ServiceOptions, Subscriber,
 };
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::stat::Mode;
@@ -29,18 +29,54 @@ pub struct Place {
     pub blocking: bool,
 }
 
+/// A message that came.
+pub enum Came<'m> {
+    /// Its bytes: copied out, or where they stand if the contestant gives them so.
+    Bytes(&'m [u8]),
+    /// Ours where it stands.
+    View(&'m MessageView<'m>),
+}
+
+impl Came<'_> {
+    /// How long it is.
+    #[inline(always)]
+    pub fn len(&self) -> usize {
+        match self {
+            Came::Bytes(bytes) => bytes.len(),
+            Came::View(view) => view.len(),
+        }
+    }
+
+    /// The 8 bytes at `at` as a number.
+    #[inline(always)]
+    pub fn number_at(&self, at: usize) -> u64 {
+        match self {
+            Came::Bytes(bytes) => u64::from_le_bytes(bytes[at..at + 8].try_into().expect("8 bytes")),
+            Came::View(view) => view.u64_at(at).expect("8 bytes"),
+        }
+    }
+}
+
 /// The sending end. It is made when the receiving one is there.
 pub trait Out {
     /// Sends, and waits for room.
     fn send(&mut self, message: &[u8]);
+
+    /// Sends what came, from where it stands.
+    fn pass_on(&mut self, message: &Came<'_>) {
+        match message {
+            Came::Bytes(bytes) => self.send(bytes),
+            Came::View(view) => self.send(&view.to_vec().expect("a sound channel")),
+        }
+    }
 }
 
 /// The receiving end.
 pub trait In {
     /// Takes up to `limit` messages that are there.
-    fn poll(&mut self, limit: usize, take: &mut impl FnMut(&[u8])) -> usize;
+    fn poll(&mut self, limit: usize, take: &mut impl FnMut(&Came<'_>)) -> usize;
     /// Takes one message at least, and sleeps until there is one.
-    fn wait(&mut self, take: &mut impl FnMut(&[u8]));
+    fn wait(&mut self, take: &mut impl FnMut(&Came<'_>));
 }
 
 /// A pair of ends.
@@ -96,20 +132,63 @@ impl Out for Publisher {
     fn send(&mut self, message: &[u8]) {
         Publisher::send(self, message).expect("sent");
     }
+
+    #[inline]
+    fn pass_on(&mut self, message: &Came<'_>) {
+        match message {
+            Came::Bytes(bytes) => Publisher::send(self, bytes),
+            Came::View(view) => self.forward(view),
+        }
+        .expect("sent");
+    }
 }
 
 impl In for Subscriber {
     #[inline]
-    fn poll(&mut self, limit: usize, take: &mut impl FnMut(&[u8])) -> usize {
-        Subscriber::poll(self, limit, |_, message| take(message)).expect("a sound channel")
+    fn poll(&mut self, limit: usize, take: &mut impl FnMut(&Came<'_>)) -> usize {
+        let taken = self.poll_in_place(limit, |view| {
+            take(&Came::View(view));
+            Ok(())
+        });
+        taken.expect("a sound channel")
     }
 
-    fn wait(&mut self, take: &mut impl FnMut(&[u8])) {
+    fn wait(&mut self, take: &mut impl FnMut(&Came<'_>)) {
         thread_local!(static BUFFER: std::cell::RefCell<Vec<u8>> = const { std::cell::RefCell::new(Vec::new()) });
         BUFFER.with_borrow_mut(|buffer| {
             self.recv(buffer, None).expect("a sound channel").expect("no time limit");
-            take(buffer);
+            take(&Came::Bytes(buffer));
         });
+    }
+}
+
+/// The same stream of ours, each message copied out before it is looked at.
+pub struct Copied;
+
+/// The receiving end.
+pub struct CopiedIn(Subscriber);
+
+impl Link for Copied {
+    type Out = Publisher;
+    type In = CopiedIn;
+
+    fn receive(place: &Place) -> CopiedIn {
+        CopiedIn(Memora::receive(place))
+    }
+
+    fn send(place: &Place) -> Publisher {
+        Memora::send(place)
+    }
+}
+
+impl In for CopiedIn {
+    #[inline]
+    fn poll(&mut self, limit: usize, take: &mut impl FnMut(&Came<'_>)) -> usize {
+        self.0.poll(limit, |_, message| take(&Came::Bytes(message))).expect("a sound channel")
+    }
+
+    fn wait(&mut self, take: &mut impl FnMut(&Came<'_>)) {
+        self.0.wait(take);
     }
 }
 
@@ -161,14 +240,14 @@ impl Out for Appender {
 
 impl In for LogReader {
     #[inline]
-    fn poll(&mut self, limit: usize, take: &mut impl FnMut(&[u8])) -> usize {
-        LogReader::poll(self, limit, |_, message| take(message)).expect("a sound log")
+    fn poll(&mut self, limit: usize, take: &mut impl FnMut(&Came<'_>)) -> usize {
+        LogReader::poll(self, limit, |_, message| take(&Came::Bytes(message))).expect("a sound log")
     }
 
-    fn wait(&mut self, take: &mut impl FnMut(&[u8])) {
+    fn wait(&mut self, take: &mut impl FnMut(&Came<'_>)) {
         let mut buffer = Vec::new();
         self.recv(&mut buffer, None).expect("a sound log").expect("no time limit");
-        take(&buffer);
+        take(&Came::Bytes(&buffer));
     }
 }
 
@@ -270,18 +349,18 @@ impl Out for IceoryxOut {
 
 impl In for IceoryxIn {
     #[inline]
-    fn poll(&mut self, limit: usize, take: &mut impl FnMut(&[u8])) -> usize {
+    fn poll(&mut self, limit: usize, take: &mut impl FnMut(&Came<'_>)) -> usize {
         let mut taken = 0;
         while taken < limit
             && let Some(sample) = self.subscriber.receive().expect("a sound service")
         {
-            take(sample.payload());
+            take(&Came::Bytes(sample.payload()));
             taken += 1;
         }
         taken
     }
 
-    fn wait(&mut self, take: &mut impl FnMut(&[u8])) {
+    fn wait(&mut self, take: &mut impl FnMut(&Came<'_>)) {
         while self.poll(1, take) == 0 {
             self.listener.blocking_wait(|_| ()).expect("woken");
         }
@@ -301,7 +380,7 @@ impl Cutter {
     }
 
     /// Reads once and gives what is whole. None if there was nothing.
-    fn read(&mut self, from: &mut impl Read, take: &mut impl FnMut(&[u8])) -> usize {
+    fn read(&mut self, from: &mut impl Read, take: &mut impl FnMut(&Came<'_>)) -> usize {
         match from.read(&mut self.bytes[self.filled..]) {
             Ok(0) => panic!("the other side is gone"),
             Ok(read) => self.filled += read,
@@ -310,7 +389,7 @@ impl Cutter {
         }
         let whole = self.filled / self.size;
         for message in self.bytes[..whole * self.size].chunks_exact(self.size) {
-            take(message);
+            take(&Came::Bytes(message));
         }
         self.bytes.copy_within(whole * self.size..self.filled, 0);
         self.filled -= whole * self.size;
@@ -362,7 +441,7 @@ impl Out for UnixStream {
 }
 
 impl In for SocketIn {
-    fn poll(&mut self, _limit: usize, take: &mut impl FnMut(&[u8])) -> usize {
+    fn poll(&mut self, _limit: usize, take: &mut impl FnMut(&Came<'_>)) -> usize {
         let SocketIn { listener, stream, cutter, blocking } = self;
         let stream = stream.get_or_insert_with(|| {
             let (stream, _) = listener.accept().expect("somebody connects");
@@ -372,7 +451,7 @@ impl In for SocketIn {
         cutter.read(stream, take)
     }
 
-    fn wait(&mut self, take: &mut impl FnMut(&[u8])) {
+    fn wait(&mut self, take: &mut impl FnMut(&Came<'_>)) {
         while self.poll(1, take) == 0 {}
     }
 }
@@ -422,11 +501,11 @@ impl Out for File {
 }
 
 impl In for PipeIn {
-    fn poll(&mut self, _limit: usize, take: &mut impl FnMut(&[u8])) -> usize {
+    fn poll(&mut self, _limit: usize, take: &mut impl FnMut(&Came<'_>)) -> usize {
         self.cutter.read(&mut self.file, take)
     }
 
-    fn wait(&mut self, take: &mut impl FnMut(&[u8])) {
+    fn wait(&mut self, take: &mut impl FnMut(&Came<'_>)) {
         while self.poll(1, take) == 0 {}
     }
 }

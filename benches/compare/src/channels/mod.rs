@@ -48,7 +48,7 @@ struct Contestant {
     name: &'static str,
 }
 
-const CONTESTANTS: [Contestant; 11] = [
+const CONTESTANTS: [Contestant; 13] = [
     Contestant { title: "Memora, Rust", program: "rust", name: "memora" },
     Contestant { title: "Memora, C", program: "c", name: "memora" },
     Contestant { title: "Memora, Java", program: "java", name: "memora" },
@@ -58,6 +58,8 @@ const CONTESTANTS: [Contestant; 11] = [
     Contestant { title: "iceoryx2, Rust", program: "rust", name: "iceoryx2" },
     Contestant { title: "Unix socket", program: "rust", name: "socket" },
     Contestant { title: "pipe", program: "rust", name: "pipe" },
+    Contestant { title: "Memora, Rust, copied out", program: "rust", name: "copied" },
+    Contestant { title: "Memora, C, copied out", program: "c", name: "copied" },
     Contestant { title: "Memora log, Rust", program: "rust", name: "log" },
     Contestant { title: "Memora service, Rust", program: "rust", name: "service" },
 ];
@@ -161,8 +163,12 @@ fn cells() -> Vec<Cell> {
     ];
     for size in SIZES {
         for case in ["rate", "spin", "block"] {
-            // Calls go to and fro.
-            let all = CONTESTANTS.iter().filter(|it| case != "rate" || it.name != "service");
+            // Calls go to and fro; who sleeps takes one message, a copy.
+            let all = CONTESTANTS.iter().filter(|it| match it.name {
+                "service" => case != "rate",
+                "copied" => case != "block" && (it.program == "rust" || case == "rate"),
+                _ => true,
+            });
             cells.extend(all.map(|it| Cell::new(it.title, it.program, it.name, case, size)));
         }
     }

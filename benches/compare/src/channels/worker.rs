@@ -12,7 +12,9 @@ use std::time::{Duration, Instant};
 use memora::{Acknowledge, Channel, ChannelKind, ChannelOptions, Fabric};
 
 use super::floor;
-use super::links::{Iceoryx, In, Link, Log, Memora, Out, Pipe, Place, Socket, channel, fabric, service};
+use super::links::{
+    Came, Copied, Iceoryx, In, Link, Log, Memora, Out, Pipe, Place, Socket, channel, fabric, service,
+};
 
 /// In the environment of a worker: the folder that it shares with the other one.
 pub const FOLDER: &str = "MEMORA_CHANNELS_FOLDER";
@@ -98,6 +100,7 @@ pub fn serve() -> Option<ExitCode> {
         let task = Task::read(&line.expect("a line"), &folder, first).expect("a task");
         let answer = match task.contestant.as_str() {
             "memora" => ours(&task),
+            "copied" => run::<Copied>(&task),
             "log" => run::<Log>(&task),
             "service" => calls(&task),
             "iceoryx2" => run::<Iceoryx>(&task),
@@ -141,11 +144,10 @@ fn count(task: &Task, receiver: &mut impl In) -> String {
     while next < end {
         let before = next;
         let taken = receiver.poll(256, &mut |message| {
+            let ends = (message.number_at(0), message.number_at(last));
             assert!(
-                message[..8] == next.to_le_bytes() && message[last..] == next.to_le_bytes(),
-                "message {next} is not whole or not in its place: its ends are {:?} and {:?}",
-                &message[..8],
-                &message[last..]
+                message.len() == last + 8 && ends == (next, next),
+                "message {next} is not whole or not in its place: its ends are {ends:?}"
             );
             next += 1;
         });
@@ -178,7 +180,7 @@ fn round_trips<L: Link>(task: &Task) -> String {
         }
         let start = Instant::now();
         there.send(&message);
-        let mut check = |answer: &[u8]| assert!(answer.len() == message.len(), "whole");
+        let mut check = |answer: &Came<'_>| assert!(answer.len() == message.len(), "whole");
         if blocking {
             back.wait(&mut check);
         } else {
@@ -200,8 +202,8 @@ fn echo<L: Link>(task: &Task) -> String {
     ready();
     let mut left = task.warm() + task.count;
     while left > 0 {
-        let mut answer = |message: &[u8]| {
-            back.get_or_insert_with(|| L::send(&task.place("back"))).send(message);
+        let mut answer = |message: &Came<'_>| {
+            back.get_or_insert_with(|| L::send(&task.place("back"))).pass_on(message);
             left -= 1;
         };
         if task.case == "block" {

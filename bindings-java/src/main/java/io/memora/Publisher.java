@@ -17,18 +17,25 @@ import java.util.Objects;
  * <p><b>One thread at a time</b> may send; a second one at the same moment gets {@link ErrorCode#BUSY}. Any thread may close at
  * any time: who waits then throws {@link MemoraException.Closed} within 50 ms.
  *
+ * <p>The thread that sends first writes short messages without a native call, as long as no other thread uses this: keep one
+ * publisher for each thread that sends much.
+ *
  * <p>A waiting virtual thread parks between looks and does not hold its carrier.
  */
 public final class Publisher implements AutoCloseable {
     /** Answer of the methods that send: the ring is full, because a subscriber is behind. Nothing was sent. */
     public static final long BACK_PRESSURE = -1;
 
+    private static final int CALLS_BEFORE = 32;
     private static final Duration FOR_EVER = Duration.ofSeconds(Long.MAX_VALUE);
 
     private final Handle handle;
     /** Holds the channel open for as long as this is in use. */
     private final Channel channel;
     private final ClaimRoom claims = new ClaimRoom();
+    /** Messages that the library sent before its thread may write itself: what that takes to begin with must pay. */
+    private int before = CALLS_BEFORE;
+    private LaneWriter writer;
 
     Publisher(Channel channel, long number) {
         this.channel = channel;
@@ -52,18 +59,21 @@ public final class Publisher implements AutoCloseable {
 
     /** Sends a message, and waits for so long while the ring is full: its position, or {@link #BACK_PRESSURE}. */
     public long send(byte[] payload, Duration timeout) {
-        return Waiting.until(timeout, wait -> attempt(payload, 0, payload.length, wait));
+        Objects.requireNonNull(timeout, "timeout");
+        long position = write(payload, 0, payload.length);
+        return position != LaneWriter.ASK ? position : Waiting.until(timeout, wait -> attempt(payload, 0, payload.length, wait));
     }
 
     /** Sends a message if there is room now: its position, or {@link #BACK_PRESSURE}. */
     public long trySend(byte[] payload) {
-        return attempt(payload, 0, payload.length, 0);
+        return trySend(payload, 0, payload.length);
     }
 
     /** The same with a part of an array. */
     public long trySend(byte[] payload, int start, int len) {
         Objects.checkFromIndexSize(start, len, payload.length);
-        return attempt(payload, start, len, 0);
+        long position = write(payload, start, len);
+        return position != LaneWriter.ASK ? position : attempt(payload, start, len, 0);
     }
 
     /**
@@ -94,12 +104,43 @@ public final class Publisher implements AutoCloseable {
 
     /** Sends the remaining bytes of a buffer, whose position stays, as {@link #send(byte[], Duration)} does. */
     public long send(ByteBuffer payload, Duration timeout) {
-        return Waiting.until(timeout, wait -> attempt(payload, wait));
+        Objects.requireNonNull(timeout, "timeout");
+        long position = write(payload);
+        return position != LaneWriter.ASK ? position : Waiting.until(timeout, wait -> attempt(payload, wait));
     }
 
     /** Sends the remaining bytes of a buffer, whose position stays, as {@link #trySend(byte[])} does. */
     public long trySend(ByteBuffer payload) {
-        return attempt(payload, 0);
+        long position = write(payload);
+        return position != LaneWriter.ASK ? position : attempt(payload, 0);
+    }
+
+    private long write(ByteBuffer payload) {
+        LaneWriter mine = writer;
+        if (mine == null) {
+            return LaneWriter.ASK;
+        }
+        long position = mine.send(payload, payload.position(), payload.remaining());
+        Reference.reachabilityFence(this);
+        return position;
+    }
+
+    private long write(byte[] payload, int start, int len) {
+        LaneWriter mine = writer;
+        if (mine == null) {
+            return LaneWriter.ASK;
+        }
+        long position = mine.send(payload, start, len);
+        Reference.reachabilityFence(this);
+        return position;
+    }
+
+    /** A message was sent by the library. */
+    private long sent(long position) {
+        if (before > 0 && --before == 0 && !Scratch.virtual()) {
+            writer = LaneWriter.of(handle.number());
+        }
+        return position;
     }
 
     private long attempt(byte[] payload, int start, int len, int waitMicros) {
@@ -111,7 +152,7 @@ public final class Publisher implements AutoCloseable {
         Scratch scratch = Scratch.take();
         try {
             scratch.value(payload, start, len);
-            return Native.send(handle.number(), scratch.valueAddress(), len, waitMicros);
+            return sent(Native.send(handle.number(), scratch.valueAddress(), len, waitMicros));
         } finally {
             scratch.give();
             Reference.reachabilityFence(this);
@@ -137,7 +178,7 @@ public final class Publisher implements AutoCloseable {
         Scratch scratch = Scratch.take();
         try {
             scratch.value(payload);
-            return Native.send(handle.number(), scratch.valueAddress(), len, waitMicros);
+            return sent(Native.send(handle.number(), scratch.valueAddress(), len, waitMicros));
         } finally {
             scratch.give();
             Reference.reachabilityFence(this);

@@ -92,7 +92,7 @@ class CloseRaceTest extends WithFabric {
 
     @Test
     void handlesAreNotLeaked() throws Exception {
-        int before = Native.openHandles();
+        int before = Testing.openHandles();
         for (int i = 0; i < 20_000; i++) {
             // More than the handles that may be open at once.
             fabric.cache("cache").close();
@@ -102,7 +102,7 @@ class CloseRaceTest extends WithFabric {
 
     @Test
     void forgottenHandleIsClosedByTheCleaner() throws Exception {
-        int before = Native.openHandles();
+        int before = Testing.openHandles();
         for (int i = 0; i < 50; i++) {
             fabric.cache("cache");
         }

@@ -195,8 +195,8 @@ class OutboxTest extends WithFabric {
     }
 
     @Test
-    void closingAnOutboxOrItsChannelTakesNothingFromTransactions() {
-        int before = Native.openHandles();
+    void closingAnOutboxOrItsChannelTakesNothingFromTransactions() throws InterruptedException {
+        int before = Testing.openHandles();
         Channel again = fabric.openChannel("broadcast");
         Outbox outbox = again.outbox();
         Transaction transaction = store.transaction();

@@ -2,6 +2,7 @@ package io.memora;
 
 import static org.junit.jupiter.api.Assertions.assertThrows;
 
+import io.memora.internal.Native;
 import java.io.File;
 import java.io.IOException;
 import java.nio.charset.StandardCharsets;
@@ -134,5 +135,19 @@ public final class Testing {
             Files.deleteIfExists(out.toPath());
             Files.deleteIfExists(err.toPath());
         }
+    }
+
+    /** The handles that are open when the garbage of earlier tests is gone. */
+    public static int openHandles() throws InterruptedException {
+        int open = Native.openHandles();
+        for (int same = 0; same < 5; same++) {
+            System.gc();
+            Thread.sleep(20);
+            if (Native.openHandles() != open) {
+                open = Native.openHandles();
+                same = 0;
+            }
+        }
+        return open;
     }
 }

@@ -300,9 +300,9 @@ class TransactionTest extends WithFabric {
     }
 
     @Test
-    void transactionsLeaveNoHandles() {
+    void transactionsLeaveNoHandles() throws InterruptedException {
         store.set(K, bytes("1"));
-        int before = Native.openHandles();
+        int before = Testing.openHandles();
         for (int i = 0; i < 100; i++) {
             store.transact(transaction -> transaction.get(K));
             store.transaction().commit();

@@ -301,6 +301,14 @@ public final class Native {
 
     public static native long sendBuffer(long handle, ByteBuffer payload, int start, int len, int waitMicros);
 
+    public static native long shareLane(long publisher);
+
+    public static native ByteBuffer lanePart(long lane, int part);
+
+    public static native long laneFigure(long lane, int figure);
+
+    public static native void wakeSubscribers(long publisher);
+
     public static native long poll(long handle, long out, int capacity, int limit);
 
     public static native byte[] rest(long handle);

@@ -175,7 +175,7 @@ class NativeArgumentsTest {
     }
 
     @Test
-    void argumentsOfSnapshotsAreChecked() {
+    void argumentsOfSnapshotsAreChecked() throws InterruptedException {
         long key = memory.address();
         long store = Native.fabricStore(fabric, "store", null, 0, 0, 0, 1, -1);
         for (long[] limits : new long[][] {{0, 25}, {-1, 25}, {Long.MIN_VALUE, 25}, {1, 0}, {1, 101}, {1, -1}, {1, Integer.MIN_VALUE}}) {
@@ -200,10 +200,43 @@ class NativeArgumentsTest {
         fails(ErrorCode.INTERNAL, () -> Native.transactionGet(snapshot, key, 1, key, 64));
         fails(ErrorCode.INTERNAL, () -> Native.size(snapshot));
         fails(ErrorCode.INTERNAL, () -> Native.snapshot(snapshot));
-        int open = Native.openHandles();
+        int open = Testing.openHandles();
         Native.close(store);
         assertEquals(open - 2, Native.openHandles());
         fails(ErrorCode.CLOSED, () -> Native.snapshotGet(snapshot, key, 1, key, 64));
+    }
+
+    @Test
+    void partsOfALaneThatAreNoneAreRefused() {
+        for (long other : new long[] {fabric, cache, channel, subscriber, consumer}) {
+            fails(ErrorCode.INTERNAL, () -> Native.shareLane(other));
+            fails(ErrorCode.INTERNAL, () -> Native.wakeSubscribers(other));
+        }
+        Native.wakeSubscribers(publisher);
+        long lane = Native.shareLane(publisher);
+        assertEquals(0, Native.shareLane(publisher));
+        for (int part : new int[] {-1, 4, Integer.MAX_VALUE, Integer.MIN_VALUE}) {
+            fails(ErrorCode.INTERNAL, () -> Native.lanePart(lane, part));
+            fails(ErrorCode.INTERNAL, () -> Native.laneFigure(lane, part));
+        }
+        fails(ErrorCode.INTERNAL, () -> Native.lanePart(publisher, 0));
+        fails(ErrorCode.INTERNAL, () -> Native.laneFigure(publisher, 0));
+        fails(ErrorCode.INTERNAL, () -> Native.size(lane));
+        // A place that the lane cannot have come to: before where it was, behind what has room, or in the midst of a word.
+        ByteBuffer gate = Native.lanePart(lane, 3).order(java.nio.ByteOrder.nativeOrder());
+        long head = gate.getLong(0);
+        for (long wrong : new long[] {head - 8, head + 4, gate.getLong(8) + 8, Long.MAX_VALUE, Long.MIN_VALUE}) {
+            gate.putLong(0, wrong);
+            fails(ErrorCode.INVALID_ARGUMENT, () -> Native.send(publisher, memory.address(), 8, 0));
+        }
+        gate.putLong(0, head);
+        gate.putLong(24, 1);
+        fails(ErrorCode.BUSY, () -> Native.send(publisher, memory.address(), 8, 0));
+        gate.putLong(24, 0);
+        Native.send(publisher, memory.address(), 8, 0);
+        Native.close(publisher);
+        assertEquals(0, gate.getLong(16), "whoever writes is told");
+        Native.close(lane);
     }
 
     @Test
