@@ -64,6 +64,7 @@ pub fn stats<'l>(env: EnvUnowned<'l>, class: JClass<'l>, handle: jlong) -> jstri
                     stats.poisoned.into(),
                     stats.snapshots,
                     stats.snapshots_cancelled,
+                    stats.shards.into(),
                 ]))
             }
             Kind::Channel(channel) => {

@@ -10,9 +10,8 @@ use crate::journal::backup::{StreamReader, read_head};
 use crate::journal::check::check_files;
 use crate::journal::checkpoint::{CheckpointFile, FileParts};
 use crate::journal::directory::{ASIDE, enter_for_tools, foreign_names, read_identity, write_identity};
-use crate::journal::layout::{
-    BackupHead, FILE_HEADER_LEN, FileHeader, FileName, IDENTITY_NAME, Identity, Manifest,
-};
+use crate::journal::layout::{BackupHead, FILE_HEADER_LEN, FileHeader, FileName, IDENTITY_NAME, Identity};
+use crate::journal::manifest::Manifest;
 use crate::journal::replay::{Census, replay, survey};
 use crate::journal::salvage::{self, Loss};
 use crate::journal::{FileLayer, Journal, Lsn, Owner, RealFiles, Record};
@@ -84,14 +83,14 @@ pub fn restore(
     let source = RealFiles::open_to_read(from)?;
     let head = backup_head(&source)?;
     let found = survey(&source, &head.id)?;
-    let Some(manifest) = found.manifest else {
+    let Some(manifest) = &found.manifest else {
         let what = format!("{}/MANIFEST.0000001: the file is missing.", source.place());
         return Err(Error::new(ErrorCode::ManifestMissing, what));
     };
     restore_into(to.as_ref(), options, &head, &mut |push| {
         let mut say = |step: crate::journal::replay::Progress| progress(step.bytes_done, step.bytes_total);
         replay(&source, &head.id, &found, &Census::default(), &mut say, push)?;
-        Ok(manifest)
+        Ok(manifest.clone())
     })
 }
 
@@ -196,10 +195,10 @@ pub(super) fn restore_taken(
         before.iter().filter_map(|name| FileName::parse(name)).map(FileName::term).max().unwrap_or(0);
     let store = uuid::Uuid::new_v4().into_bytes();
     let term = next_term(term_max)?;
-    let mut file = CheckpointFile::begin(FileParts::new(&*files), store, term, 1)?;
+    let mut file = CheckpointFile::begin(FileParts::new(&*files), store, (term, 0), 1)?;
     let written =
         produce(&mut |record| file.push(record)).and_then(|manifest| Ok((manifest, file.finish()?)));
-    let (told, (parts, checkpoint_len, records)) = match written {
+    let (told, written) = match written {
         Ok(written) => written,
         Err(error) => {
             file.abandon();
@@ -218,8 +217,13 @@ pub(super) fn restore_taken(
         remove(&*files, name)?;
         kill_point!("store.restore.removing");
     }
-    let manifest =
-        Manifest { store, term, parts, first: Lsn::new(term + 1, 0, 0), checkpoint_len, records, ..told };
+    let manifest = Manifest {
+        shards: told.shards,
+        last_epoch: told.last_epoch,
+        order_floor: told.order_floor,
+        wall_ms: told.wall_ms,
+        ..Manifest::of_one(store, term, written, Lsn::new(term + 1, 0, 0), told.first_epoch)
+    };
     Journal::new(Arc::clone(&files), store).publish_manifest(&manifest, &|| true)?;
     let name = options.name.clone().unwrap_or_else(|| head.name.clone());
     let identity = Identity { store, fabric: [0; 16], owner: Owner::Store, manifest: term, name };
@@ -367,7 +371,7 @@ pub(super) fn repair_taken(
     let found = salvage::examine(&*files, &store, expected, say)?;
     let term = next_term(found.term_max)?;
     let mut file = if options.apply {
-        Some(CheckpointFile::begin(FileParts::new(&*files), store, term, 1)?)
+        Some(CheckpointFile::begin(FileParts::new(&*files), store, (term, 0), 1)?)
     } else {
         None
     };
@@ -391,7 +395,7 @@ pub(super) fn repair_taken(
         originals: Vec::new(),
     };
     let Some(mut file) = file else { return Ok(report) };
-    let (parts, checkpoint_len, records) = match file.finish() {
+    let written = match file.finish() {
         Ok(written) => written,
         Err(error) => {
             file.abandon();
@@ -399,16 +403,11 @@ pub(super) fn repair_taken(
         }
     };
     let manifest = Manifest {
-        store,
-        term,
-        parts,
-        first_epoch: kept.epoch_max,
+        shards: found.manifest.as_ref().map_or(0, |manifest| manifest.shards),
         last_epoch: kept.epoch_max,
-        first: Lsn::new(term + 1, 0, 0),
-        checkpoint_len,
-        records,
         order_floor: kept.order_max,
         wall_ms: kept.wall_ms,
+        ..Manifest::of_one(store, term, written, Lsn::new(term + 1, 0, 0), kept.epoch_max)
     };
     Journal::new(Arc::clone(&files), store).publish_manifest(&manifest, &|| true)?;
     // Nothing but the new checkpoint counts any more. Its predecessors are not made obsolete, but kept.

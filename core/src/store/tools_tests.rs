@@ -11,8 +11,8 @@ use super::*;
 use crate::journal::FileLayer;
 use crate::journal::backup::{StreamReader, read_head};
 use crate::journal::check::check_files;
-use crate::journal::directory::read_identity;
-use crate::journal::layout::{FileName, set_version};
+use crate::journal::directory::{read_identity, write_identity};
+use crate::journal::layout::{FileName, Identity, set_version};
 use crate::journal::replay::{Census, replay, survey};
 use crate::journal::sim::{Disk, Fault, Random};
 use crate::table::entry::SetOptions;
@@ -75,7 +75,7 @@ fn restore_disk(backup: &Disk, to: &Disk, overwrite: bool) -> Result<BackupInfo>
     let options = RestoreOptions { name: None, overwrite };
     restore_taken(layer(to), &options, &head, &mut |push| {
         replay(backup, &head.id, &found, &Census::default(), &mut |_| {}, push)?;
-        Ok(found.manifest.expect("a complete backup"))
+        Ok(found.manifest.clone().expect("a complete backup"))
     })
 }
 
@@ -513,9 +513,12 @@ fn every_kind_of_bad_files_has_an_error_of_its_own_and_repair_saves_what_it_says
     newer.edit("STORE", |bytes| set_version(bytes, 9));
     assert_eq!(repair_disk(&newer, true).unwrap_err().code(), ErrorCode::OtherVersion);
 
-    // The journal says that something came before; nothing is lost as long as the checkpoint is there.
+    // As long as all of the journal is there nothing is lost; where the directory knows of a manifest, it is missed all the same.
     let gone = copy();
     gone.remove(&manifest).unwrap();
+    assert_eq!(recovered(&gone).unwrap(), wanted);
+    let known = Identity { manifest: 1, ..read_identity(&gone).unwrap().unwrap() };
+    write_identity(&gone, &known).unwrap();
     refused(&gone, ErrorCode::ManifestMissing, "MANIFEST");
     let report = repair_disk(&gone, true).unwrap();
     assert_eq!(report.losses.len(), 1, "{report:?}");

@@ -232,5 +232,6 @@ fn store(fabric: &Fabric, name: &str) -> Result<Figures, Failure> {
         ("checkpoint_bytes", stats.checkpoint_bytes.into()),
         ("checkpoints", stats.checkpoints.into()),
         ("poisoned", stats.poisoned.into()),
+        ("shards", stats.shards.into()),
     ])
 }
