@@ -1084,9 +1084,10 @@ typedef struct memora_store_options_t {
      */
     uint32_t ordered;
     /**
-     * Must be 0.
+     * Shards that the files of a new store are divided into, 1 to 64. 0: 4. A store whose files say how many there are keeps that
+     * number: memora_store_set_shards() changes it.
      */
-    uint32_t reserved;
+    uint32_t shards;
     /**
      * Bytes of old journal that are kept for memora_store_feed(), which then has every committed change. 0: as the directory says,
      * which remembers it; a new one keeps none. MEMORA_NO_FEED: none any more.
@@ -1931,15 +1932,15 @@ typedef struct memora_store_stats_t {
      */
     uint64_t flushed_bytes;
     /**
-     * Bytes of journal since the last checkpoint.
+     * Bytes of journal since the last checkpoint of a shard.
      */
     uint64_t journal_bytes;
     /**
-     * Bytes of the last checkpoint.
+     * Bytes of the checkpoints that count, one of each shard.
      */
     uint64_t checkpoint_bytes;
     /**
-     * Checkpoints so far, over the life of the files.
+     * Checkpoints of single shards so far, over the life of the files.
      */
     uint64_t checkpoints;
     /**
@@ -1962,6 +1963,10 @@ typedef struct memora_store_stats_t {
      * Bytes of memory that would be free without snapshots.
      */
     uint64_t snapshot_bytes;
+    /**
+     * Shards that the files are divided into; 0 without files.
+     */
+    uint64_t shards;
 } memora_store_stats_t;
 
 #ifdef __cplusplus
@@ -3874,6 +3879,15 @@ int memora_store_flush(struct memora_store_t *store);
  * MEMORA_READ_ONLY, MEMORA_CLOSED, MEMORA_FORKED, MEMORA_CORRUPT.
  */
 int memora_store_checkpoint(struct memora_store_t *store);
+
+/**
+ * Changes how many shards the files of the store are divided into, 1 to 64, while everybody goes on reading and writing. Returns when they are
+ * divided so: a checkpoint of each new shard is written. memora_store_stats() says how many there are.
+ *
+ * Returns MEMORA_OK, MEMORA_INVALID_ARGUMENT (no such number, or a store without files), MEMORA_BUSY (others change it all the time),
+ * MEMORA_TIMED_OUT, MEMORA_POISONED, MEMORA_IO, MEMORA_NO_SPACE, MEMORA_READ_ONLY, MEMORA_CLOSED, MEMORA_FORKED, MEMORA_CORRUPT.
+ */
+int memora_store_set_shards(struct memora_store_t *store, uint32_t shards);
 
 /**
  * Makes an outbox of a stream, a broadcast or a queue, with a lane as memora_publisher_open() has it.

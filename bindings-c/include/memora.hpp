@@ -651,6 +651,8 @@ class Store : public detail::Entries<detail::OfStore> {
     }
     void flush() { detail::check(memora_store_flush(handle())); }
     void checkpoint() { detail::check(memora_store_checkpoint(handle())); }
+    /* Changes how many shards the files are divided into, 1 to 64. */
+    void set_shards(std::uint32_t shards) { detail::check(memora_store_set_shards(handle(), shards)); }
     /* Calls `function(Transaction &)` and commits, again from the start as long as others are in the way; gives what it gives. What it
        throws, other than MEMORA_CONFLICT, gives the transaction up and comes out of this. It neither commits nor keeps the transaction.
        With memora_transaction.hpp. */

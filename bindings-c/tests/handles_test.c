@@ -141,6 +141,7 @@ static void every_call_gives(void *handle, int expected) {
     CODE(memora_store_scan(handle, &cursor, 1, take_entry, NULL), expected);
     CODE(memora_store_flush(handle), expected);
     CODE(memora_store_checkpoint(handle), expected);
+    CODE(memora_store_set_shards(handle, 2), expected);
 }
 
 static void every_close_gives(void *handle, int expected) {

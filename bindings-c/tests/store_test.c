@@ -92,6 +92,8 @@ static void count_entry(void *context, const void *key, size_t key_len, const vo
 
 static void entries_come_back_when_the_fabric_is_gone(void) {
     memora_store_options_t made = options();
+    memora_store_stats_t stats;
+    memora_store_t *other = NULL;
     uint64_t cursor = 0, number = 0;
     char key[16];
     int seen = 0, i;
@@ -99,6 +101,7 @@ static void entries_come_back_when_the_fabric_is_gone(void) {
         snprintf(key, sizeof key, "key %d", i);
         OK(set(key, key));
         if (i == 150) OK(memora_store_checkpoint(store));
+        if (i == 200) OK(memora_store_set_shards(store, 7));
     }
     OK(memora_store_delete(store, "key 7", 5));
     OK(memora_store_flush(store));
@@ -106,6 +109,7 @@ static void entries_come_back_when_the_fabric_is_gone(void) {
     OK(memora_fabric_close(fabric));
     OK(memora_fabric_remove(NULL, "test"));
     OK(memora_fabric_open("test", &fabric));
+    made.shards = 3;
     OK(memora_store_open(fabric, "kept", &made, &store));
     for (i = 0; i < 300; i++) {
         snprintf(key, sizeof key, "key %d", i);
@@ -114,6 +118,16 @@ static void entries_come_back_when_the_fabric_is_gone(void) {
     CHECK(is("one", "third") && is("n", "6") && is("gone", NULL) && is("sync", "s"));
     OK(memora_store_len(store, &number));
     CHECK(number == 302);
+    /* The files alone have said how many shards there are, whatever the options say of a new store. */
+    OK(memora_store_stats(store, &stats, sizeof stats));
+    CHECK(stats.shards == 7 && made.shards == 3);
+    CODE(memora_store_set_shards(store, 0), MEMORA_INVALID_ARGUMENT);
+    CODE(memora_store_set_shards(store, 65), MEMORA_INVALID_ARGUMENT);
+    OK(memora_store_set_shards(store, 1));
+    OK(memora_store_stats(store, &stats, sizeof stats));
+    CHECK(stats.shards == 1);
+    made.shards = 65;
+    CODE(memora_store_open(fabric, "kept", &made, &other), MEMORA_INVALID_ARGUMENT);
     do {
         if (memora_store_scan(store, &cursor, 100, count_entry, &seen) != MEMORA_OK) break;
     } while (cursor != 0);

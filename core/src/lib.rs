@@ -60,7 +60,7 @@ pub use signal::{
 #[cfg(not(memora_loom))]
 pub use store::{
     BackupInfo, Change, Durability, Feed, FeedFrom, FeedPosition, Loss, RangeIter, RepairOptions,
-    RepairReport, RestoreOptions, Snapshot, SnapshotLimits, Store, StoreOptions, StoreStats,
+    RepairReport, RestoreOptions, SHARDS_DEFAULT, Snapshot, SnapshotLimits, Store, StoreOptions, StoreStats,
     TRANSACTION_BYTES_MAX, TRANSACTION_KEYS_MAX, Transaction, VerifyReport, repair, restore, restore_from,
     retry_conflicts, verify,
 };

@@ -224,8 +224,9 @@ pub struct memora_store_options_t {
     pub interval_ms: u32,
     /// 1: the store keeps its keys in order, for memora_store_range(). 0: as it was made; a new store then does not.
     pub ordered: u32,
-    /// Must be 0.
-    pub reserved: u32,
+    /// Shards that the files of a new store are divided into, 1 to 64. 0: 4. A store whose files say how many there are keeps that
+    /// number: memora_store_set_shards() changes it.
+    pub shards: u32,
     /// Bytes of old journal that are kept for memora_store_feed(), which then has every committed change. 0: as the directory says,
     /// which remembers it; a new one keeps none. MEMORA_NO_FEED: none any more.
     pub feed_bytes: u64,
@@ -323,7 +324,7 @@ options!(
         durability: MEMORA_DURABILITY_ASYNC,
         interval_ms: 0,
         ordered: 0,
-        reserved: 0,
+        shards: 0,
         feed_bytes: 0,
     }
 );
@@ -620,7 +621,6 @@ fn log_files(border: &Border, options: &memora_log_options_t) -> Result<Option<c
 /// The options of a store.
 pub(crate) fn store(border: &Border, options: *const memora_store_options_t) -> Result<core::StoreOptions> {
     let options = border.options(options)?;
-    zero(options.reserved)?;
     let default = core::StoreOptions::default();
     Ok(core::StoreOptions {
         dir: border.optional_text(options.dir, "dir")?.map(PathBuf::from),
@@ -639,6 +639,7 @@ pub(crate) fn store(border: &Border, options: *const memora_store_options_t) -> 
             MEMORA_NO_FEED => Some(0),
             bytes => Some(bytes),
         },
+        shards: (options.shards != 0).then_some(options.shards),
     })
 }
 

@@ -135,11 +135,11 @@ pub struct memora_store_stats_t {
     pub flushed_records: u64,
     /// Bytes written by flushes.
     pub flushed_bytes: u64,
-    /// Bytes of journal since the last checkpoint.
+    /// Bytes of journal since the last checkpoint of a shard.
     pub journal_bytes: u64,
-    /// Bytes of the last checkpoint.
+    /// Bytes of the checkpoints that count, one of each shard.
     pub checkpoint_bytes: u64,
-    /// Checkpoints so far, over the life of the files.
+    /// Checkpoints of single shards so far, over the life of the files.
     pub checkpoints: u64,
     /// 1 if a failed sync made the store read-only, else 0.
     pub poisoned: u64,
@@ -151,13 +151,15 @@ pub struct memora_store_stats_t {
     pub snapshot_oldest_ms: u64,
     /// Bytes of memory that would be free without snapshots.
     pub snapshot_bytes: u64,
+    /// Shards that the files are divided into; 0 without files.
+    pub shards: u64,
 }
 
 // SAFETY: repr(C), twenty fields of eight bytes.
 unsafe impl Answer for memora_cache_stats_t {}
 // SAFETY: repr(C), eight fields of eight bytes.
 unsafe impl Answer for memora_channel_stats_t {}
-// SAFETY: repr(C), thirteen fields of eight bytes.
+// SAFETY: repr(C), fourteen fields of eight bytes.
 unsafe impl Answer for memora_store_stats_t {}
 
 /// Takes one subscription of a channel: its name ("" for an anonymous one), whether somebody holds it now (1 or 0), and the
@@ -412,6 +414,7 @@ pub unsafe extern "C" fn memora_store_stats(
                 snapshots_cancelled: found.snapshots_cancelled,
                 snapshot_oldest_ms: found.snapshot_oldest_ms,
                 snapshot_bytes: found.snapshot_bytes,
+                shards: found.shards.into(),
             };
             border.put_sized(stats, struct_size, figures)
         })

@@ -456,3 +456,14 @@ pub unsafe extern "C" fn memora_store_checkpoint(store: *mut memora_store_t) -> 
     // SAFETY: the handle is a number, nothing is read through it.
     unsafe { call(|_| handles::with(handles::number(store), |store: &Store| store.checkpoint().map(|_| ()))) }
 }
+
+/// Changes how many shards the files of the store are divided into, 1 to 64, while everybody goes on reading and writing. Returns when they are
+/// divided so: a checkpoint of each new shard is written. memora_store_stats() says how many there are.
+///
+/// Returns MEMORA_OK, MEMORA_INVALID_ARGUMENT (no such number, or a store without files), MEMORA_BUSY (others change it all the time),
+/// MEMORA_TIMED_OUT, MEMORA_POISONED, MEMORA_IO, MEMORA_NO_SPACE, MEMORA_READ_ONLY, MEMORA_CLOSED, MEMORA_FORKED, MEMORA_CORRUPT.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn memora_store_set_shards(store: *mut memora_store_t, shards: u32) -> c_int {
+    // SAFETY: the handle is a number, nothing is read through it.
+    unsafe { call(|_| handles::with(handles::number(store), |store: &Store| store.set_shards(shards))) }
+}

@@ -547,6 +547,11 @@ pub enum StoreCommand {
     Flush,
     /// Write a checkpoint, which lets the old journal go
     Checkpoint,
+    /// Print how many shards the files are divided into, or change it, while others read and write
+    Shards {
+        /// How many from now on, 1 to 64
+        number: Option<u32>,
+    },
 }
 
 /// Which entries of a store, and which way.
@@ -595,6 +600,9 @@ pub struct StoreName {
     /// Bytes of old journal to keep for `memora feed`, 0 for no feed [default: as it was said last; a new store keeps none]
     #[arg(long, global = true, value_name = "SIZE", value_parser = size)]
     pub feed_bytes: Option<u64>,
+    /// Shards to divide the files of a new store into, 1 to 64 [default: 4]
+    #[arg(long, global = true, value_name = "NUMBER")]
+    pub shards: Option<u32>,
 }
 
 /// What an acknowledged write survives.

@@ -333,6 +333,15 @@ fn a_store_keeps_its_entries_when_the_fabric_is_gone() {
     assert_code(&run(&["del", "b"]), 0, &["store", "del"]);
     assert_code(&run(&["flush"]), 0, &["store", "flush"]);
     assert_code(&run(&["checkpoint"]), 0, &["store", "checkpoint"]);
+    let shards = |number: &[&'static str], code, printed: &str| {
+        let output = run(&[&["shards"], number].concat());
+        assert_code(&output, code, &["store", "shards"]);
+        assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), printed);
+    };
+    shards(&[], 0, "4");
+    shards(&["7"], 0, "7");
+    shards(&["65"], 2, "");
+    shards(&[], 0, "7");
     home.stdout(&["rm", "default"]);
     let kept = run(&["get", "a"]);
     assert_code(&kept, 0, &["store", "get"]);

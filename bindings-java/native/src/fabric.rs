@@ -270,7 +270,7 @@ pub fn durability(number: jint, interval_ms: jint) -> Answer<Durability> {
     }
 }
 
-/// A store of a fabric; `dir` null, `checkpoint_bytes` 0, `ordered` -1 and `feed_bytes` -1 stand for the defaults.
+/// A store of a fabric; `dir` null, `checkpoint_bytes` 0, `ordered` -1, `feed_bytes` -1 and `shards` 0 stand for the defaults.
 #[jni_mangle("io.memora.internal.Native")]
 pub fn fabric_store<'l>(
     env: EnvUnowned<'l>,
@@ -283,6 +283,7 @@ pub fn fabric_store<'l>(
     checkpoint_bytes: jlong,
     ordered: jint,
     feed_bytes: jlong,
+    shards: jint,
 ) -> jlong {
     guard(env, class, |jvm| {
         let store = name(jvm, &store)?;
@@ -297,6 +298,8 @@ pub fn fabric_store<'l>(
             durability: durability(how, interval_ms)?,
             ordered,
             feed_bytes: u64::try_from(feed_bytes).ok(),
+            // A negative number is as impossible as a large one.
+            shards: (shards != 0).then_some(shards as u32),
             ..StoreOptions::default()
         };
         if checkpoint_bytes > 0 {

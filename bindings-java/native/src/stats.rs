@@ -66,6 +66,7 @@ pub fn stats<'l>(env: EnvUnowned<'l>, class: JClass<'l>, handle: jlong) -> jstri
                     stats.snapshots_cancelled,
                     stats.snapshot_oldest_ms,
                     stats.snapshot_bytes,
+                    stats.shards.into(),
                 ]))
             }
             Kind::Channel(channel) => {

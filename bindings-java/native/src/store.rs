@@ -47,6 +47,12 @@ pub fn store_checkpoint<'l>(env: EnvUnowned<'l>, class: JClass<'l>, handle: jlon
     guard(env, class, |_| with(handle, |object| Ok(object.store()?.checkpoint().map(|_| ())?)))
 }
 
+/// Changes how many shards the files are divided into.
+#[jni_mangle("io.memora.internal.Native")]
+pub fn store_set_shards<'l>(env: EnvUnowned<'l>, class: JClass<'l>, handle: jlong, shards: jint) {
+    guard(env, class, |_| with(handle, |object| Ok(object.store()?.set_shards(shards as u32)?)))
+}
+
 /// A bound of a range; null for none.
 fn bound<'l>(jvm: &mut Jvm<'l>, key: &JByteArray<'l>) -> Answer<Option<Vec<u8>>> {
     if key.is_null() { Ok(None) } else { jvm.all_bytes(key).map(Some) }

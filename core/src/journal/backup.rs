@@ -13,9 +13,10 @@ use super::directory::other_version;
 use super::files::FileLayer;
 use super::layout::{
     BACKUP_LEN, BACKUP_NAME, BATCH_HEADER_LEN, BackupHead, BatchHeader, FILE_HEADER_LEN, FIRST_SECTOR,
-    FileHeader, FileName, MANIFEST_LEN, Manifest, Record, Refused, SECTOR, batch_len, file_tag,
+    FileHeader, FileName, Record, Refused, SECTOR, batch_len, file_tag,
 };
 use super::lsn::Lsn;
+use super::manifest::{Manifest, manifest_len};
 use super::replay::decode_records;
 use crate::error::{Error, ErrorCode, Result};
 
@@ -180,9 +181,10 @@ impl<'a> StreamReader<'a> {
                 place = Lsn::new(TERM, part, FIRST_SECTOR);
                 part += 1;
                 len += FILE_HEADER_LEN;
-            } else if let Ok(manifest) = Manifest::decode(&self.sector[..MANIFEST_LEN]) {
-                let told = (manifest.store, manifest.parts, manifest.checkpoint_len, manifest.records);
-                if told != (store, part, len, records) {
+            } else if let Ok(manifest) = Manifest::decode(&self.sector[..manifest_len(1)]) {
+                let told =
+                    manifest.rows.first().map(|row| (row.term, row.part, row.parts, row.bytes, row.records));
+                if manifest.store != store || told != Some((TERM, 0, part, len, records)) {
                     return Err(corrupt(start, "the manifest names other parts than came before it"));
                 }
                 let mut more = [0];

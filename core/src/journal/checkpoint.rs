@@ -1,20 +1,32 @@
-//! The files of a checkpoint: a file of batches, then the manifest that makes it count, then removing what is obsolete.
+//! The files of a checkpoint: files of batches, then the manifest that makes them count, then removing what is obsolete.
 //!
 //! A checkpoint counts from the moment at which its manifest has its name and that name is durable. Whatever dies before
-//! leaves a file that nobody counts; whatever dies after leaves old files that nobody counts. Removal only ever touches
-//! what is older than a manifest that stands, so a late remover of an old term is harmless.
+//! leaves files that nobody counts; whatever dies after leaves old files that nobody counts.
+//!
+//! A manifest takes over the rows of the one before, so what it names must not be removed by a maker that was stopped, deposed, and
+//! gave its manifest a name when it woke: its successor may have read the manifest before, and go on to name what that one
+//! replaces. So **only who still leads behind the naming removes anything**: a successor then reads that manifest, or a later one, and
+//! what is obsolete by it stays so.
 
-use super::append::{Journal, failed};
+use std::time::Duration;
+
+use super::append::{Journal, deposed, failed};
+use super::control::Control;
 use super::files::{FileLayer, LogFile};
 use super::layout::{
-    BATCH_CUT, BatchHeader, Entry, FIRST_SECTOR, FileHeader, FileName, Manifest, SECTOR, batch_len, file_tag,
+    BATCH_CUT, BatchHeader, Entry, FIRST_SECTOR, FileHeader, FileName, SECTOR, batch_len, file_tag,
 };
 use super::lsn::Lsn;
+use super::manifest::Manifest;
 use super::replay::survey;
+use super::sync::{Caller, Source};
 use crate::error::{Error, ErrorCode, Result};
+use crate::shm::atomic::Ordering;
 
 /// Bytes from which the next part of a checkpoint is begun.
 const PART_BYTES: u64 = 1 << 30;
+/// How long a flush that leads may keep a checkpoint waiting.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Where the parts of a checkpoint go: files of a directory, or one stream.
 pub trait Parts {
@@ -79,6 +91,7 @@ impl Parts for FileParts<'_> {
 pub struct CheckpointFile<P> {
     parts: P,
     store: [u8; 16],
+    first: u32,
     next: Lsn,
     epoch: u64,
     body: Vec<u8>,
@@ -93,14 +106,18 @@ fn name_of(place: Lsn) -> FileName {
 }
 
 impl<'a> CheckpointFile<FileParts<'a>> {
-    /// Begins the first file of a term in the journal's directory.
-    pub fn create(journal: &'a Journal, term: u32, epoch: u64) -> Result<CheckpointFile<FileParts<'a>>> {
-        CheckpointFile::begin(FileParts::new(&*journal.files), journal.store, term, epoch)
+    /// Begins the files of a checkpoint in the journal's directory with a part of a term.
+    pub fn create(
+        journal: &'a Journal,
+        (term, part): (u32, u32),
+        epoch: u64,
+    ) -> Result<CheckpointFile<FileParts<'a>>> {
+        CheckpointFile::begin(FileParts::new(&*journal.files), journal.store, (term, part), epoch)
     }
 
     /// Gives the space back after a failure.
     pub fn abandon(self) {
-        for part in 0..=self.next.number() {
+        for part in self.first..=self.next.number() {
             let name = FileName::Checkpoint { term: self.next.term(), part };
             let _ = self.parts.files.remove(&name.to_string());
         }
@@ -108,11 +125,16 @@ impl<'a> CheckpointFile<FileParts<'a>> {
 }
 
 impl<P: Parts> CheckpointFile<P> {
-    /// Begins the first part of a term.
-    pub fn begin(parts: P, store: [u8; 16], term: u32, epoch: u64) -> Result<CheckpointFile<P>> {
-        let next = Lsn::new(term, 0, FIRST_SECTOR);
+    /// Begins with a part of a term.
+    pub fn begin(
+        parts: P,
+        store: [u8; 16],
+        (term, first): (u32, u32),
+        epoch: u64,
+    ) -> Result<CheckpointFile<P>> {
+        let (next, body) = (Lsn::new(term, first, FIRST_SECTOR), Vec::new());
         let mut file =
-            CheckpointFile { parts, store, next, epoch, body: Vec::new(), count: 0, done: 0, records: 0 };
+            CheckpointFile { parts, store, first, next, epoch, body, count: 0, done: 0, records: 0 };
         file.begin_part()?;
         Ok(file)
     }
@@ -159,6 +181,9 @@ impl<P: Parts> CheckpointFile<P> {
         if self.next.byte() >= PART_BYTES {
             self.parts.sync(name_of(self.next))?;
             self.done += self.next.byte();
+            if self.next.number() == Lsn::PART_MAX {
+                return Err(Error::new(ErrorCode::Full, "All parts of this term are used up."));
+            }
             self.next = Lsn::new(self.next.term(), self.next.number() + 1, FIRST_SECTOR);
             self.begin_part()?;
         }
@@ -192,11 +217,54 @@ impl<P: Parts> CheckpointFile<P> {
         kill_point!("store.checkpoint.before_sync");
         self.parts.sync(name_of(self.next))?;
         kill_point!("store.checkpoint.synced");
-        Ok((self.next.number() + 1, self.bytes(), self.records))
+        Ok((self.next.number() + 1 - self.first, self.bytes(), self.records))
     }
 }
 
 impl Journal {
+    /// The manifest in force.
+    pub fn manifest(&self) -> Result<Option<Manifest>> {
+        Ok(survey(&*self.files, &self.store)?.manifest)
+    }
+
+    /// The place from which on the journal is needed besides a checkpoint that looks at the table after this, and the number of the first
+    /// flush that writes there.
+    ///
+    /// In one reign with a flush that is complete: a leader that died on the way may have noted for some chunks only that the files
+    /// have them. The next flush writes what stands in the others once more, perhaps a value whose deletion is in front of
+    /// the cut, and nothing behind it.
+    pub fn cut<S: Source>(
+        &self,
+        control: Control<'_>,
+        caller: &Caller<'_>,
+        source: &S,
+    ) -> Result<(Lsn, u64)> {
+        self.lead(control, caller, PATIENCE, |leader| {
+            self.flush(control, leader, source)?;
+            // ORDER Acquire [journal-tail]: what was flushed stands in front of it.
+            let tail = Lsn(control.tail().load(Ordering::Acquire));
+            // A file of which much is left goes on: with many shards, preallocated files would take more room than what is in them.
+            let goes_on = tail.term() == leader.term() && tail.byte() <= control.checked_capacity()? / 2;
+            let first = if goes_on { tail } else { self.roll_now(control, leader)? };
+            let epoch = control.next_epoch()?;
+            if !leader.beat() {
+                return Err(deposed());
+            }
+            // ORDER Relaxed: a counter.
+            control.written().store(0, Ordering::Relaxed);
+            Ok((first, epoch))
+        })
+    }
+
+    /// Makes a complete checkpoint count and removes what that makes obsolete, but for the newest `keep` bytes of the journal.
+    pub fn put_in_force(&self, manifest: &Manifest, keep: u64, still_leads: &dyn Fn() -> bool) -> Result<()> {
+        self.publish_manifest(manifest, still_leads)?;
+        if !still_leads() {
+            return Err(deposed());
+        }
+        self.remove_obsolete(keep).map(drop)
+    }
+
     /// Makes a complete checkpoint count. `still_leads` is asked last before the name is given.
     pub fn publish_manifest(&self, manifest: &Manifest, still_leads: &dyn Fn() -> bool) -> Result<()> {
         let files = &*self.files;
@@ -219,8 +287,9 @@ impl Journal {
         kill_point!("store.manifest.before_rename");
         if !still_leads() {
             let _ = files.remove(&text);
-            return Err(super::append::deposed());
+            return Err(deposed());
         }
+        kill_point!("store.manifest.renaming");
         files.rename(&text, &name.to_string()).map_err(|e| failed(files, "rename", name, &e))?;
         kill_point!("store.manifest.renamed");
         files.sync_names().map_err(|e| failed(files, "fsync", name, &e))?;
@@ -229,7 +298,7 @@ impl Journal {
     }
 
     /// Removes the files that the manifest in force has made obsolete, but for the newest `keep` bytes of the journal. Returns how many.
-    pub fn remove_obsolete(&self, keep: u64) -> Result<u32> {
+    fn remove_obsolete(&self, keep: u64) -> Result<u32> {
         let mut removed = 0;
         for name in self.beyond(survey(&*self.files, &self.store)?.obsolete, keep)? {
             match self.files.remove(&name) {

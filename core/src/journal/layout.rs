@@ -1,4 +1,4 @@
-//! The bytes of the files: names, file headers, batches, records, the manifest, the identity of a directory.
+//! The bytes of the files: names, file headers, batches, records, the identity of a directory; the manifest is in [`manifest`](super::manifest).
 //!
 //! Everything is little endian. A journal or checkpoint file is a header of 4096 bytes and then batches, each at a
 //! multiple of 512 bytes. A batch is a header of 64 bytes and a body of records, filled up with zeros to the next
@@ -36,11 +36,10 @@ pub const BATCH_CUT: usize = 1 << 20;
 /// Bytes. No body is longer: the cut and one largest record.
 pub const BODY_LEN_MAX: usize = BATCH_CUT + (2 << 20);
 /// Version of all formats of this file.
-pub const FORMAT_VERSION: u32 = 3;
+pub const FORMAT_VERSION: u32 = 4;
 
 const FILE_MAGIC: u64 = u64::from_le_bytes(*b"MEMORAJ1");
 const BATCH_MAGIC: u32 = u32::from_le_bytes(*b"MBT1");
-const MANIFEST_MAGIC: u64 = u64::from_le_bytes(*b"MEMORAM1");
 const IDENTITY_MAGIC: u64 = u64::from_le_bytes(*b"MEMORAS1");
 
 const BACKUP_MAGIC: u64 = u64::from_le_bytes(*b"MEMORAB1");
@@ -49,8 +48,6 @@ const BACKUP_MAGIC: u64 = u64::from_le_bytes(*b"MEMORAB1");
 pub const BACKUP_NAME: &str = "BACKUP";
 /// Bytes of that file, and of the head of a backup as a stream.
 pub const BACKUP_LEN: usize = SECTOR as usize;
-/// Bytes of a manifest.
-pub const MANIFEST_LEN: usize = 128;
 /// Bytes of the identity file.
 pub const IDENTITY_LEN: usize = 192;
 /// Name of the identity file.
@@ -58,19 +55,19 @@ pub const IDENTITY_NAME: &str = "STORE";
 /// Name of the file that carries the locks of the attached processes.
 pub const LOCK_NAME: &str = "LOCK";
 
-fn u32_at(bytes: &[u8], at: usize) -> u32 {
+pub(super) fn u32_at(bytes: &[u8], at: usize) -> u32 {
     bytes.get(at..at + 4).map_or(0, |b| u32::from_le_bytes(b.try_into().expect("four bytes")))
 }
 
-fn u64_at(bytes: &[u8], at: usize) -> u64 {
+pub(super) fn u64_at(bytes: &[u8], at: usize) -> u64 {
     bytes.get(at..at + 8).map_or(0, |b| u64::from_le_bytes(b.try_into().expect("eight bytes")))
 }
 
-fn put32(bytes: &mut [u8], at: usize, value: u32) {
+pub(super) fn put32(bytes: &mut [u8], at: usize, value: u32) {
     bytes[at..at + 4].copy_from_slice(&value.to_le_bytes());
 }
 
-fn put64(bytes: &mut [u8], at: usize, value: u64) {
+pub(super) fn put64(bytes: &mut [u8], at: usize, value: u64) {
     bytes[at..at + 8].copy_from_slice(&value.to_le_bytes());
 }
 
@@ -79,7 +76,7 @@ const UNSEALED_VERSION: u32 = 2;
 
 /// The checksum at byte 12 of every header: over the version and everything behind. This rule, the magic and the place of the version
 /// are the same in all versions from 3 on, so that a rotten version is told from another one.
-fn seal(bytes: &[u8]) -> u32 {
+pub(super) fn seal(bytes: &[u8]) -> u32 {
     match u32_at(bytes, 8) {
         1..=UNSEALED_VERSION => crc32c::crc32c(&bytes[16..]),
         _ => crc32c::crc32c_append(crc32c::crc32c(&bytes[8..12]), &bytes[16..]),
@@ -96,7 +93,7 @@ pub enum Refused {
 }
 
 /// Checks what is the same in all headers.
-fn check_seal(bytes: &[u8], len: usize, magic: u64) -> Result<(), Refused> {
+pub(super) fn check_seal(bytes: &[u8], len: usize, magic: u64) -> Result<(), Refused> {
     if bytes.len() != len || u64_at(bytes, 0) != magic || u32_at(bytes, 12) != seal(bytes) {
         return Err(Refused::Damaged);
     }
@@ -369,80 +366,6 @@ impl<'a> Record<'a> {
     }
 }
 
-/// Names the checkpoint that counts and where the journal begins that must be replayed over it.
-///
-/// ```text
-///  0 magic 8 | 8 version 4 | 12 seal of 8..12 and 16..128 4 | 16 store 16 | 32 term 4 | 36 parts 4 | 40 first epoch 8
-/// 48 last epoch 8 | 56 first lsn 8 | 64 checkpoint bytes 8 | 72 records 8 | 80 order floor 8 | 88 wall ms 8 | 96 zeros
-/// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Manifest {
-    pub store: [u8; 16],
-    /// Term of the checkpoint; its files are `checkpoint.<term>.<part>`.
-    pub term: u32,
-    pub parts: u32,
-    /// Batches of earlier epochs are contained in the checkpoint and do not count.
-    pub first_epoch: u64,
-    /// Durable epoch when the checkpoint was complete.
-    pub last_epoch: u64,
-    /// Earlier journal files do not count.
-    pub first: Lsn,
-    /// Bytes of all parts, each up to the end of its last batch.
-    pub checkpoint_len: u64,
-    pub records: u64,
-    /// No state of a key that is gone from the files has a higher order.
-    pub order_floor: u64,
-    pub wall_ms: u64,
-}
-
-impl Manifest {
-    /// The bytes of the file.
-    pub fn encode(&self) -> Vec<u8> {
-        let mut bytes = vec![0; MANIFEST_LEN];
-        put64(&mut bytes, 0, MANIFEST_MAGIC);
-        put32(&mut bytes, 8, FORMAT_VERSION);
-        bytes[16..32].copy_from_slice(&self.store);
-        put32(&mut bytes, 32, self.term);
-        put32(&mut bytes, 36, self.parts);
-        let words = [
-            self.first_epoch,
-            self.last_epoch,
-            self.first.0,
-            self.checkpoint_len,
-            self.records,
-            self.order_floor,
-            self.wall_ms,
-        ];
-        for (index, word) in words.into_iter().enumerate() {
-            put64(&mut bytes, 40 + index * 8, word);
-        }
-        let crc = seal(&bytes);
-        put32(&mut bytes, 12, crc);
-        bytes
-    }
-
-    /// Reads a manifest.
-    pub fn decode(bytes: &[u8]) -> Result<Manifest, Refused> {
-        check_seal(bytes, MANIFEST_LEN, MANIFEST_MAGIC)?;
-        // More parts than have names.
-        if u32_at(bytes, 36) > Lsn::PART_MAX + 1 {
-            return Err(Refused::Damaged);
-        }
-        Ok(Manifest {
-            store: bytes[16..32].try_into().expect("sixteen bytes"),
-            term: u32_at(bytes, 32),
-            parts: u32_at(bytes, 36),
-            first_epoch: u64_at(bytes, 40),
-            last_epoch: u64_at(bytes, 48),
-            first: Lsn(u64_at(bytes, 56)),
-            checkpoint_len: u64_at(bytes, 64),
-            records: u64_at(bytes, 72),
-            order_floor: u64_at(bytes, 80),
-            wall_ms: u64_at(bytes, 88),
-        })
-    }
-}
-
 /// Says which store or log the directory belongs to and which fabric holds it in memory.
 ///
 /// ```text
@@ -572,6 +495,7 @@ pub fn set_version(header: &mut [u8], version: u32) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::journal::manifest::{Manifest, manifest_len};
     use proptest::prelude::*;
 
     #[test]
@@ -605,26 +529,8 @@ mod tests {
     }
 
     fn manifest() -> Manifest {
-        Manifest {
-            store: [7; 16],
-            term: 3,
-            parts: 1,
-            first_epoch: 10,
-            last_epoch: 12,
-            first: Lsn::new(1, 2, 8),
-            checkpoint_len: 99,
-            records: 5,
-            order_floor: 44,
-            wall_ms: 1,
-        }
-    }
-
-    #[test]
-    fn a_manifest_of_more_parts_than_have_names_is_none() {
-        let most = Manifest { parts: Lsn::PART_MAX + 1, ..manifest() };
-        assert_eq!(Manifest::decode(&most.encode()), Ok(most));
-        let more = Manifest { parts: most.parts + 1, ..most };
-        assert_eq!(Manifest::decode(&more.encode()), Err(Refused::Damaged));
+        let manifest = Manifest::of_one([7; 16], 3, (1, 99, 5), Lsn::new(1, 2, 8), 10);
+        Manifest { last_epoch: 12, order_floor: 44, wall_ms: 1, shards: 4, number: 9, ..manifest }
     }
 
     #[test]
@@ -666,7 +572,7 @@ mod tests {
             bytes[bit / 8] ^= 1 << (bit % 8);
             assert_eq!(BatchHeader::decode(&bytes), None, "batch bit {bit}");
         }
-        for bit in 0..MANIFEST_LEN * 8 {
+        for bit in 0..manifest_len(1) * 8 {
             let mut bytes = manifest().encode();
             bytes[bit / 8] ^= 1 << (bit % 8);
             assert_eq!(Manifest::decode(&bytes), Err(Refused::Damaged), "manifest bit {bit}");

@@ -22,7 +22,8 @@
 //! | `leader` | who writes: claim, beat, deposition |
 //! | `append` | batches, rolling to the next file |
 //! | `sync` | group commit |
-//! | `checkpoint` | checkpoint file, manifest, removal of what is obsolete |
+//! | `checkpoint` | checkpoint files, removal of what is obsolete |
+//! | `manifest` | which checkpoints count, and from where on the journal is needed |
 //! | `follow` | reading flush by flush, as they come |
 //! | `replay` | reading back, torn ends, corruption |
 //! | `feed` | how much is kept of what checkpoints need no more |
@@ -51,6 +52,7 @@ pub mod history;
 pub mod layout;
 pub mod leader;
 pub mod lsn;
+pub mod manifest;
 pub mod replay;
 pub mod salvage;
 #[cfg(all(test, not(memora_loom)))]

@@ -5,23 +5,31 @@
 //! A flush is taken as a whole or not at all: the journal is read once to see which flushes are whole, then for its records.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::{Condvar, Mutex};
+use std::time::Duration;
 
 use super::append::failed;
 use super::directory;
 use super::files::{FileLayer, LogFile};
 use super::layout::{
-    BATCH_HEADER_LEN, BatchHeader, FILE_HEADER_LEN, FILE_LEN_MAX, FIRST_SECTOR, FileHeader, FileName,
-    MANIFEST_LEN, Manifest, Record, Refused, SECTOR, batch_len, file_tag,
+    BATCH_HEADER_LEN, BatchHeader, FILE_HEADER_LEN, FILE_LEN_MAX, FIRST_SECTOR, FileHeader, FileName, Record, Refused,
+    SECTOR, batch_len, file_tag,
 };
 use super::lsn::Lsn;
+use super::manifest::{MANIFEST_LEN_MAX, Manifest, Row};
 use crate::error::{Error, ErrorCode, Result};
+
+/// Times that the directory is listed: each but the last needs a checkpoint that was completed meanwhile.
+const LISTINGS: u32 = 100;
+/// How often the one who waits for readers looks.
+const SLICE: Duration = Duration::from_millis(5);
 
 /// What the directory holds.
 #[derive(Clone, Debug, Default)]
 pub struct Survey {
     /// The manifest with the highest term.
     pub manifest: Option<Manifest>,
-    /// Journal files that count, in the order of their places.
+    /// Where journal files begin that count, in their order: behind the header, or where a checkpoint has cut the first one.
     pub journals: Vec<Lsn>,
     /// Names that no longer count and may be removed.
     pub obsolete: Vec<String>,
@@ -67,7 +75,7 @@ impl Census {
 
 /// Reads which flushes the journal holds.
 pub fn census(files: &dyn FileLayer, store: &[u8; 16], survey: &Survey) -> Result<Census> {
-    let wall_ms = survey.manifest.map_or(0, |manifest| manifest.wall_ms);
+    let wall_ms = survey.manifest.as_ref().map_or(0, |manifest| manifest.wall_ms);
     let mut census = Census { wall_ms, ..Census::default() };
     for &place in &survey.journals {
         read_file(files, store, journal_at(place), place, &mut |batch, _| {
@@ -105,43 +113,67 @@ fn truncated(files: &dyn FileLayer, name: FileName, byte: u64, what: &str) -> Er
     Error::new(ErrorCode::Truncated, format!("{}/{name} at byte {byte}: {what}.", files.place()))
 }
 
+/// Of the manifests among these names the one with the highest term.
+fn newest_manifest(files: &dyn FileLayer, store: &[u8; 16], names: &[String]) -> Result<Option<Manifest>> {
+    let mut newest: Option<Manifest> = None;
+    for text in names {
+        let Some(name @ FileName::Manifest { .. }) = FileName::parse(text) else { continue };
+        let file = files.open(text).map_err(|e| failed(files, "open", text, &e))?;
+        let mut bytes = vec![0; MANIFEST_LEN_MAX + 1];
+        let len = file.read_at(0, &mut bytes).map_err(|e| failed(files, "read", text, &e))?;
+        let manifest = match Manifest::decode(&bytes[..len]) {
+            Ok(manifest) if manifest.store == *store && manifest.term == name.term() => manifest,
+            Err(Refused::Version(version)) => {
+                return Err(directory::other_version(format_args!("{}/{name}", files.place()), version));
+            }
+            _ => return Err(corrupt(files, name, 0, "not a valid manifest of this store")),
+        };
+        if newest.as_ref().is_none_or(|seen| seen.term < manifest.term) {
+            newest = Some(manifest);
+        }
+    }
+    Ok(newest)
+}
+
+/// The names in the directory while one manifest was in force, and that manifest: a list from before does not have what it names.
+fn names_and_manifest(files: &dyn FileLayer, store: &[u8; 16]) -> Result<(Vec<String>, Option<Manifest>)> {
+    let list = || files.names().map_err(|e| Error::io("readdir", files.place(), &e));
+    let mut manifest = newest_manifest(files, store, &list()?)?;
+    for _ in 0..LISTINGS {
+        let names = list()?;
+        let now = newest_manifest(files, store, &names)?;
+        if now == manifest {
+            return Ok((names, manifest));
+        }
+        manifest = now;
+    }
+    Err(Error::new(ErrorCode::Busy, format!("The files in {} change all the time.", files.place())))
+}
+
 /// Lists the directory and reads the manifests.
 pub fn survey(files: &dyn FileLayer, store: &[u8; 16]) -> Result<Survey> {
-    let names = files.names().map_err(|e| Error::io("readdir", files.place(), &e))?;
-    let mut found = Survey::default();
+    let (names, manifest) = names_and_manifest(files, store)?;
+    let mut found = Survey { manifest, ..Survey::default() };
     let mut all = Vec::new();
     for text in names {
         let Some(name) = FileName::parse(&text) else { continue };
         found.term_max = found.term_max.max(name.term());
-        if let FileName::Manifest { .. } = name {
-            let file = files.open(&text).map_err(|e| failed(files, "open", &text, &e))?;
-            let mut bytes = vec![0; MANIFEST_LEN + 1];
-            let len = file.read_at(0, &mut bytes).map_err(|e| failed(files, "read", &text, &e))?;
-            let manifest = match Manifest::decode(&bytes[..len]) {
-                Ok(manifest) if manifest.store == *store && manifest.term == name.term() => manifest,
-                Err(Refused::Version(version)) => {
-                    return Err(directory::other_version(format_args!("{}/{name}", files.place()), version));
-                }
-                _ => return Err(corrupt(files, name, 0, "not a valid manifest of this store")),
-            };
-            if found.manifest.is_none_or(|seen| seen.term < manifest.term) {
-                found.manifest = Some(manifest);
-            }
-        }
         found.checkpoints |= matches!(name, FileName::Checkpoint { .. });
         all.push((name, text));
     }
     let expected = directory::read_identity(files)?.map_or(0, |identity| identity.manifest);
-    if found.manifest.map_or(0, |manifest| manifest.term) < expected {
+    if found.manifest.as_ref().map_or(0, |manifest| manifest.term) < expected {
         return Err(manifest_missing(files, FileName::Manifest { term: expected }));
     }
     for (name, text) in all {
         let place = match name {
-            FileName::Journal { term, number } => Lsn::new(term, number, FIRST_SECTOR),
+            FileName::Journal { term, number } => {
+                begin_of(Lsn::new(term, number, FIRST_SECTOR), found.manifest.as_ref())
+            }
             _ => Lsn::NONE,
         };
-        // What is older than the manifest is contained in it. What is newer and no journal is not finished, and perhaps
-        // being written: it does not count, and is not ours to remove.
+        // What is older than the manifest and not named by it is contained in what it names. What is newer and no journal is
+        // not finished, and perhaps being written: it does not count, and is not ours to remove.
         let (counts, obsolete) = match (name, &found.manifest) {
             (FileName::Journal { .. }, Some(manifest)) => {
                 let counts = place >= manifest.first.at_sector(FIRST_SECTOR);
@@ -149,7 +181,7 @@ pub fn survey(files: &dyn FileLayer, store: &[u8; 16]) -> Result<Survey> {
             }
             (FileName::Journal { .. }, None) => (true, false),
             (FileName::Checkpoint { term, part }, Some(manifest)) => {
-                (term == manifest.term && part < manifest.parts, term < manifest.term)
+                (manifest.names(term, part), manifest.is_past(term, part))
             }
             (_, Some(manifest)) => {
                 (name == FileName::Manifest { term: manifest.term }, name.term() < manifest.term)
@@ -169,6 +201,14 @@ pub fn survey(files: &dyn FileLayer, store: &[u8; 16]) -> Result<Survey> {
     }
     found.journals.sort();
     Ok(found)
+}
+
+/// Where a journal file begins to count: a checkpoint may have cut it in the middle.
+pub(super) fn begin_of(file: Lsn, manifest: Option<&Manifest>) -> Lsn {
+    match manifest {
+        Some(manifest) if manifest.first.same_file(file) => manifest.first.max(file),
+        _ => file,
+    }
 }
 
 /// Reads a file front to back through a private window.
@@ -305,7 +345,7 @@ pub(super) fn read_file(
         }
         sector += 1;
     }
-    if header.is_none() && place != first {
+    if header.is_none() && (place != first || first.sector() > FIRST_SECTOR) {
         return Err(corrupt(files, name, 0, "the file header is damaged, though batches follow"));
     }
     Ok(End { place, torn, header, len })
@@ -348,19 +388,79 @@ pub struct Counted<'a> {
     pub of_checkpoint: bool,
 }
 
-/// Reads everything that counts and hands each record of a store to `visit`, in no particular order.
-pub fn replay(
+/// A file that counts, and where its batches begin.
+#[derive(Clone, Copy)]
+struct Piece {
+    name: FileName,
+    first: Lsn,
+    of_checkpoint: bool,
+}
+
+/// What reading a file gave.
+#[derive(Clone, Copy)]
+struct Read {
+    end: End,
+    /// Records of all batches.
+    count: u64,
+    /// Of those that count.
+    records: u64,
+    bytes: u64,
+    epoch_max: u64,
+    wall_ms: u64,
+    order_max: u64,
+}
+
+/// All files that count: the checkpoints first, then those of the journal in the order of their places.
+fn pieces(survey: &Survey) -> Vec<Piece> {
+    let rows = survey.manifest.as_ref().map_or(&[][..], |manifest| &manifest.rows[..]);
+    let of_row = |row: &Row| {
+        let row = *row;
+        row.files().enumerate().map(move |(index, name)| Piece {
+            name,
+            first: Lsn::new(row.term, row.part + index as u32, FIRST_SECTOR),
+            of_checkpoint: true,
+        })
+    };
+    let journal =
+        survey.journals.iter().map(|&first| Piece { name: journal_at(first), first, of_checkpoint: false });
+    rows.iter().flat_map(of_row).chain(journal).collect()
+}
+
+/// Reads a file; `visit` gets each batch and says whether its records count, `step` hears of each how many do and its bytes.
+fn read_piece(
     files: &dyn FileLayer,
     store: &[u8; 16],
-    survey: &Survey,
-    census: &Census,
-    progress: &mut dyn FnMut(Progress),
+    piece: Piece,
+    step: &mut dyn FnMut(u64, u64) -> Result<()>,
+    visit: &mut dyn FnMut(&Counted<'_>) -> Result<bool>,
+) -> Result<Read> {
+    let Piece { name, first, of_checkpoint } = piece;
+    let (mut count, mut records, mut bytes, mut epoch_max, mut wall_ms) = (0, 0, 0, 0, 0);
+    let end = read_file(files, store, name, first, &mut |header, body| {
+        let all = u64::from(header.count);
+        let counted = if visit(&Counted { name, header, body, of_checkpoint })? { all } else { 0 };
+        let len = batch_len(body.len());
+        (count, records, bytes) = (count + all, records + counted, bytes + len);
+        if !of_checkpoint {
+            epoch_max = epoch_max.max(header.epoch);
+            wall_ms = wall_ms.max(header.wall_ms);
+        }
+        step(counted, len)
+    })?;
+    Ok(Read { end, count, records, bytes, epoch_max, wall_ms, order_max: 0 })
+}
+
+/// As [`read_piece`], for the records of a store.
+fn read_records(
+    (files, store): (&dyn FileLayer, &[u8; 16]),
+    piece: Piece,
+    (first_epoch, census): (u64, &Census),
+    step: &mut dyn FnMut(u64, u64) -> Result<()>,
     visit: &mut dyn FnMut(&Record<'_>) -> Result<()>,
-) -> Result<Replayed> {
-    let first_epoch = survey.manifest.map_or(0, |manifest| manifest.first_epoch);
+) -> Result<Read> {
     let mut order_max = 0;
-    let mut result = replay_batches(files, store, survey, progress, &mut |batch| {
-        // A batch of an earlier epoch was complete before the checkpoint looked at anything: it is contained there.
+    let read = read_piece(files, store, piece, step, &mut |batch| {
+        // A batch of an earlier epoch was complete before any checkpoint looked at anything: it is contained there.
         let epoch = batch.header.epoch;
         if !batch.of_checkpoint && (epoch < first_epoch || !census.is_whole(epoch)) {
             return Ok(false);
@@ -371,12 +471,134 @@ pub fn replay(
         })?;
         Ok(true)
     })?;
-    result.order_max = result.order_max.max(order_max);
-    result.broken_off = census.flushes.keys().filter(|&&epoch| !census.is_whole(epoch)).count() as u32;
-    Ok(result)
+    Ok(Read { order_max, ..read })
 }
 
-/// Reads everything that counts, the checkpoint first, then the files of the journal in the order of their places, and hands each batch to
+fn first_epoch(survey: &Survey) -> u64 {
+    survey.manifest.as_ref().map_or(0, |manifest| manifest.first_epoch)
+}
+
+fn broken_off(census: &Census) -> u32 {
+    census.flushes.keys().filter(|&&epoch| !census.is_whole(epoch)).count() as u32
+}
+
+/// Reads everything that counts and hands each record of a store to `visit`, in no particular order.
+pub fn replay(
+    files: &dyn FileLayer,
+    store: &[u8; 16],
+    survey: &Survey,
+    census: &Census,
+    progress: &mut dyn FnMut(Progress),
+    visit: &mut dyn FnMut(&Record<'_>) -> Result<()>,
+) -> Result<Replayed> {
+    let counts = (first_epoch(survey), census);
+    let result = one_by_one(files, survey, progress, &mut |piece, step| {
+        read_records((files, store), piece, counts, step, visit)
+    })?;
+    Ok(Replayed { broken_off: broken_off(census), ..result })
+}
+
+/// As [`replay`], by several threads, each of which takes the next file. The calling one calls `meanwhile` with the progress, again and
+/// again; an error of it, of a file or of `visit` ends all.
+pub fn replay_in_parallel(
+    files: &dyn FileLayer,
+    store: &[u8; 16],
+    survey: &Survey,
+    census: &Census,
+    threads: usize,
+    meanwhile: &mut dyn FnMut(Progress) -> Result<()>,
+    visit: &(dyn Fn(&Record<'_>) -> Result<()> + Sync),
+) -> Result<Replayed> {
+    struct Work {
+        next: usize,
+        running: usize,
+        done: Progress,
+        reads: Vec<Option<Read>>,
+        failed: Option<Error>,
+    }
+    let all = pieces(survey);
+    let done = Progress { bytes_done: 0, bytes_total: survey.bytes, records: 0 };
+    let work =
+        Mutex::new(Work { next: 0, running: threads, done, reads: vec![None; all.len()], failed: None });
+    let ended = Condvar::new();
+    let lock = || work.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    // Whoever sees that another has failed stops, too.
+    let stopped = || Error::from(ErrorCode::Internal);
+    let counts = (first_epoch(survey), census);
+    let read_next = || -> Result<bool> {
+        let mut taken = lock();
+        let at = taken.next;
+        let Some(piece) = all.get(at).filter(|_| taken.failed.is_none()) else { return Ok(false) };
+        taken.next += 1;
+        drop(taken);
+        let read = read_records(
+            (files, store),
+            *piece,
+            counts,
+            &mut |records, bytes| {
+                let mut work = lock();
+                work.done.records += records;
+                work.done.bytes_done += bytes;
+                if work.failed.is_some() { Err(stopped()) } else { Ok(()) }
+            },
+            &mut |record| visit(record),
+        )?;
+        lock().reads[at] = Some(read);
+        Ok(true)
+    };
+    /// Says that a thread ended, also by a panic.
+    struct Leaving<'a>(&'a dyn Fn());
+    impl Drop for Leaving<'_> {
+        fn drop(&mut self) {
+            (self.0)();
+        }
+    }
+    let leave = || {
+        lock().running -= 1;
+        ended.notify_all();
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                let _leaving = Leaving(&leave);
+                loop {
+                    match read_next() {
+                        Ok(true) => {}
+                        Ok(false) => return,
+                        Err(error) => {
+                            lock().failed.get_or_insert(error);
+                            return;
+                        }
+                    }
+                }
+            });
+        }
+        let mut seen = lock();
+        while seen.running > 0 {
+            let progress = seen.done;
+            drop(seen);
+            let answer = meanwhile(progress);
+            seen = lock();
+            if let Err(error) = answer {
+                seen.failed.get_or_insert(error);
+            }
+            if seen.running > 0 {
+                let waited = ended.wait_timeout(seen, SLICE);
+                seen = waited.unwrap_or_else(|poisoned| poisoned.into_inner()).0;
+            }
+        }
+    });
+    let mut work = work.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner());
+    if let Some(error) = work.failed.take() {
+        return Err(error);
+    }
+    let reads: Option<Vec<Read>> = work.reads.into_iter().collect();
+    let reads = reads.ok_or_else(|| Error::new(ErrorCode::Internal, "A file was not read."))?;
+    let result = judge(files, survey, &all, &reads)?;
+    Ok(Replayed { broken_off: broken_off(census), ..result })
+}
+
+/// Reads everything that counts, the checkpoints first, then the files of the journal in the order of their places, and hands each batch to
 /// `visit`, which says whether its records count.
 pub fn replay_batches(
     files: &dyn FileLayer,
@@ -385,81 +607,101 @@ pub fn replay_batches(
     progress: &mut dyn FnMut(Progress),
     visit: &mut dyn FnMut(&Counted<'_>) -> Result<bool>,
 ) -> Result<Replayed> {
+    one_by_one(files, survey, progress, &mut |piece, step| read_piece(files, store, piece, step, visit))
+}
+
+/// Reads a piece; the second argument hears how many records of each batch count, and its bytes.
+type ReadPiece<'a> = &'a mut dyn FnMut(Piece, &mut dyn FnMut(u64, u64) -> Result<()>) -> Result<Read>;
+
+fn one_by_one(
+    files: &dyn FileLayer,
+    survey: &Survey,
+    progress: &mut dyn FnMut(Progress),
+    read: ReadPiece<'_>,
+) -> Result<Replayed> {
+    let all = pieces(survey);
+    let mut done = Progress { bytes_done: 0, bytes_total: survey.bytes, records: 0 };
+    let mut reads = Vec::with_capacity(all.len());
+    for piece in &all {
+        reads.push(read(*piece, &mut |records, bytes| {
+            done.records += records;
+            done.bytes_done += bytes;
+            done.bytes_total = done.bytes_total.max(done.bytes_done);
+            progress(done);
+            Ok(())
+        })?);
+    }
+    judge(files, survey, &all, &reads)
+}
+
+/// Whether the checkpoint of a shard is what its row says.
+fn judge_row(
+    files: &dyn FileLayer,
+    manifest: &Manifest,
+    row: &Row,
+    parts: &[(FileName, &Read)],
+) -> Result<()> {
+    for (name, read) in parts {
+        if read.end.len < FILE_HEADER_LEN {
+            return Err(truncated(files, *name, read.end.len, "the checkpoint ends within its header"));
+        }
+        if read.end.header.is_none() {
+            return Err(corrupt(files, *name, 0, "the file header is damaged"));
+        }
+    }
+    let sum = |of: fn(&Read) -> u64| parts.iter().map(|part| of(part.1)).sum::<u64>();
+    let (len, count) = (sum(|read| read.end.place.byte()), sum(|read| read.count));
+    if len == row.bytes && count == row.records {
+        return Ok(());
+    }
+    let what = format!(
+        "the checkpoint ends here with {len} bytes and {count} records; its manifest says {} and {}",
+        row.bytes, row.records
+    );
+    let error = if sum(|read| read.end.len) < row.bytes { truncated } else { corrupt };
+    let last = parts.last().map(|(name, read)| (*name, read.end.place.byte()));
+    let (name, byte) = last.unwrap_or((FileName::Manifest { term: manifest.term }, 0));
+    Err(error(files, name, byte, &what))
+}
+
+/// Whether what was read is all that must be there.
+fn judge(files: &dyn FileLayer, survey: &Survey, all: &[Piece], reads: &[Read]) -> Result<Replayed> {
     let mut result = Replayed { term_max: survey.term_max, ..Replayed::default() };
-    let mut say = |result: &Replayed| {
-        progress(Progress {
-            bytes_done: result.bytes,
-            bytes_total: survey.bytes.max(result.bytes),
-            records: result.records,
-        });
-    };
+    let mut parts = all.iter().zip(reads).map(|(piece, read)| (piece.name, read));
     if let Some(manifest) = &survey.manifest {
         result.epoch_max = manifest.last_epoch.max(manifest.first_epoch);
         result.order_max = manifest.order_floor;
         result.wall_ms = manifest.wall_ms;
-        let mut count = 0;
-        let mut len = 0;
-        let mut file_len = 0;
-        let mut last = (FileName::Manifest { term: manifest.term }, 0);
-        for part in 0..manifest.parts {
-            let name = FileName::Checkpoint { term: manifest.term, part };
-            let first = Lsn::new(manifest.term, part, FIRST_SECTOR);
-            let end = read_file(files, store, name, first, &mut |batch, body| {
-                count += u64::from(batch.count);
-                visit(&Counted { name, header: batch, body, of_checkpoint: true })?;
-                result.records += u64::from(batch.count);
-                result.bytes += batch_len(body.len());
-                say(&result);
-                Ok(())
-            })?;
-            file_len += end.len;
-            if end.len < FILE_HEADER_LEN {
-                return Err(truncated(files, name, end.len, "the checkpoint ends within its header"));
-            }
-            if end.header.is_none() {
-                return Err(corrupt(files, name, 0, "the file header is damaged"));
-            }
-            len += end.place.byte();
-            last = (name, end.place.byte());
-        }
-        if len != manifest.checkpoint_len || count != manifest.records {
-            let what = format!(
-                "the checkpoint ends here with {len} bytes and {count} records; its manifest says {} and {}",
-                manifest.checkpoint_len, manifest.records
-            );
-            let error = if file_len < manifest.checkpoint_len { truncated } else { corrupt };
-            return Err(error(files, last.0, last.1, &what));
+        for row in &manifest.rows {
+            let of_row: Vec<_> = parts.by_ref().take(row.parts as usize).collect();
+            judge_row(files, manifest, row, &of_row)?;
         }
     }
+    for read in reads {
+        result.epoch_max = result.epoch_max.max(read.epoch_max);
+        result.wall_ms = result.wall_ms.max(read.wall_ms);
+        result.order_max = result.order_max.max(read.order_max);
+        result.records += read.records;
+        result.bytes += read.bytes;
+    }
     let mut ends: BTreeMap<u64, End> = BTreeMap::new();
-    for &place in &survey.journals {
-        let name = journal_at(place);
-        let end = read_file(files, store, name, place, &mut |batch, body| {
-            result.epoch_max = result.epoch_max.max(batch.epoch);
-            result.wall_ms = result.wall_ms.max(batch.wall_ms);
-            result.bytes += batch_len(body.len());
-            if visit(&Counted { name, header: batch, body, of_checkpoint: false })? {
-                result.records += u64::from(batch.count);
-            }
-            say(&result);
-            Ok(())
-        })?;
-        result.torn += u32::from(end.torn);
-        ends.insert(place.at_sector(0).0, end);
+    for (piece, read) in all.iter().zip(reads).filter(|(piece, _)| !piece.of_checkpoint) {
+        result.torn += u32::from(read.end.torn);
+        ends.insert(piece.first.at_sector(0).0, read.end);
     }
     // The file that a manifest begins with was there, durably, before the manifest.
     if let Some(manifest) = &survey.manifest
         && manifest.first.sector() != 0
         && !ends.contains_key(&manifest.first.at_sector(0).0)
     {
-        let name = FileName::Journal { term: manifest.first.term(), number: manifest.first.number() };
-        return Err(corrupt(files, name, 0, "the file is missing, though the manifest names it"));
+        let what = "the file is missing, though the manifest names it";
+        return Err(corrupt(files, journal_at(manifest.first), 0, what));
     }
     // Each file says up to where its predecessor was synced when it began.
     for end in ends.values() {
         let Some(header) = &end.header else { continue };
         let previous = header.previous;
-        let counts = survey.manifest.is_none_or(|m| previous.at_sector(0) >= m.first.at_sector(0));
+        let counts = survey.manifest.as_ref().is_none_or(|m| previous.at_sector(0) >= m.first.at_sector(0));
         if previous == Lsn::NONE || previous.sector() <= FIRST_SECTOR || !counts {
             continue;
         }

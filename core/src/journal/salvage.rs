@@ -8,12 +8,10 @@ use std::collections::BTreeMap;
 
 use super::append::failed;
 use super::files::FileLayer;
-use super::layout::{
-    FILE_LEN_MAX, FIRST_SECTOR, FileHeader, FileName, MANIFEST_LEN, Manifest, Record, SECTOR, batch_len,
-    file_tag,
-};
+use super::layout::{FILE_LEN_MAX, FIRST_SECTOR, FileHeader, FileName, Record, SECTOR, batch_len, file_tag};
 use super::lsn::Lsn;
-use super::replay::{Progress, Reader, batch_at, decode_records};
+use super::manifest::{MANIFEST_HEAD_LEN, MANIFEST_LEN_MAX, Manifest, Row};
+use super::replay::{Progress, Reader, batch_at, begin_of, decode_records};
 use crate::error::{Error, Result};
 
 /// Bytes of a file that hold nothing readable, though they did.
@@ -181,11 +179,11 @@ pub fn examine(
         let file = files.open(&text).map_err(|e| failed(files, "open", &text, &e))?;
         bytes += file.len().map_err(|e| failed(files, "stat", &text, &e))?;
         if let FileName::Manifest { .. } = name {
-            let mut bytes = vec![0; MANIFEST_LEN + 1];
+            let mut bytes = vec![0; MANIFEST_LEN_MAX + 1];
             let len = file.read_at(0, &mut bytes).map_err(|e| failed(files, "read", &text, &e))?;
             match Manifest::decode(&bytes[..len]).ok().filter(|m| m.store == *store && m.term == name.term())
             {
-                Some(manifest) if found.manifest.is_none_or(|seen| seen.term < manifest.term) => {
+                Some(manifest) if found.manifest.as_ref().is_none_or(|seen| seen.term < manifest.term) => {
                     found.manifest = Some(manifest);
                 }
                 Some(_) => {}
@@ -197,12 +195,14 @@ pub fn examine(
     }
     found.bytes = bytes;
     // Without its manifest a checkpoint says nothing about itself: all that is there is taken.
-    if let Some(name) = unreadable.filter(|name| found.manifest.is_none_or(|seen| seen.term < name.term())) {
+    if let Some(name) =
+        unreadable.filter(|name| found.manifest.as_ref().is_none_or(|seen| seen.term < name.term()))
+    {
         found.manifest = None;
         found.lose(
             name,
             0,
-            MANIFEST_LEN as u64,
+            MANIFEST_HEAD_LEN as u64,
             "the manifest is damaged: every checkpoint and journal counts",
         );
     } else if found.manifest.is_none() && manifest_expected {
@@ -215,13 +215,13 @@ pub fn examine(
         let first = match (name, &found.manifest) {
             (FileName::Journal { term, number }, manifest) => {
                 let first = Lsn::new(term, number, FIRST_SECTOR);
-                if manifest.is_some_and(|m| first < m.first.at_sector(FIRST_SECTOR)) {
+                if manifest.as_ref().is_some_and(|m| first < m.first.at_sector(FIRST_SECTOR)) {
                     continue;
                 }
-                first
+                begin_of(first, manifest.as_ref())
             }
             (FileName::Checkpoint { term, part }, manifest) => {
-                if manifest.is_some_and(|m| m.term != term || part >= m.parts) {
+                if manifest.as_ref().is_some_and(|m| !m.names(term, part)) {
                     continue;
                 }
                 Lsn::new(term, part, FIRST_SECTOR)
@@ -239,7 +239,7 @@ pub fn examine(
         found.parts.push(Part { name, first, end: first, previous, scan });
     }
     found.settle_journals();
-    found.settle_checkpoint();
+    found.settle_checkpoints();
     found.losses.sort_by(|a, b| (&a.file, a.from).cmp(&(&b.file, b.from)));
     Ok(found)
 }
@@ -263,7 +263,7 @@ impl Examined {
     /// Where each journal file ends, and what is missing before.
     fn settle_journals(&mut self) {
         let counts = |place: Lsn, manifest: &Option<Manifest>| {
-            manifest.is_none_or(|m| place.at_sector(FIRST_SECTOR) >= m.first.at_sector(FIRST_SECTOR))
+            manifest.as_ref().is_none_or(|m| place.at_sector(FIRST_SECTOR) >= m.first.at_sector(FIRST_SECTOR))
         };
         // Up to where a file was synced, as the next one says.
         let mut synced: BTreeMap<u64, Lsn> = BTreeMap::new();
@@ -273,7 +273,7 @@ impl Examined {
                 synced.insert(previous.at_sector(0).0, previous);
             }
         }
-        if let Some(manifest) = self.manifest
+        if let Some(manifest) = &self.manifest
             && manifest.first.sector() != 0
         {
             synced.entry(manifest.first.at_sector(0).0).or_insert(manifest.first);
@@ -312,49 +312,58 @@ impl Examined {
         }
     }
 
-    /// What is missing of the checkpoint, by what its manifest says.
-    fn settle_checkpoint(&mut self) {
-        let (mut len, mut records, mut seen) = (0, 0, 0);
+    /// What is missing of the checkpoints, by what their manifest says.
+    fn settle_checkpoints(&mut self) {
         let mut losses = Vec::new();
-        let mut last = None;
         for part in &mut self.parts {
             let FileName::Checkpoint { .. } = part.name else { continue };
             part.end = part.scan.good_end.unwrap_or(part.first);
             for gap in part.scan.gaps.iter().filter(|gap| gap.to <= part.end) {
                 losses.push((part.name, *gap, gap.to));
             }
-            len += part.end.byte();
-            records += part.scan.records;
-            seen += 1;
-            last = Some((part.name, part.end));
         }
         for (name, gap, to) in losses {
             self.lose_gap(name, &gap, to);
         }
-        let Some(manifest) = self.manifest else { return };
-        for part in 0..manifest.parts {
-            let name = FileName::Checkpoint { term: manifest.term, part };
-            if !self.parts.iter().any(|part| part.name == name) {
-                self.lose(name, 0, 0, "the file is missing");
+        let Some(manifest) = self.manifest.clone() else { return };
+        for row in &manifest.rows {
+            self.settle_row(row, manifest.last_epoch);
+        }
+    }
+
+    /// What is missing of the checkpoint of one shard.
+    fn settle_row(&mut self, row: &Row, last_epoch: u64) {
+        let (mut len, mut records, mut complete) = (0, 0, true);
+        let mut last = None;
+        for name in row.files() {
+            match self.parts.iter().find(|part| part.name == name) {
+                Some(part) => {
+                    len += part.end.byte();
+                    records += part.scan.records;
+                    last = Some((name, part.end));
+                }
+                None => {
+                    complete = false;
+                    self.lose(name, 0, 0, "the file is missing");
+                }
             }
         }
         // Where the file ends early, its manifest says what stood there.
         if let Some((name, end)) = last
-            && seen == manifest.parts
-            && len < manifest.checkpoint_len
+            && complete
+            && len < row.bytes
         {
-            let known: Option<u64> = self
-                .losses
-                .iter()
-                .filter(|loss| matches!(FileName::parse(&loss.file), Some(FileName::Checkpoint { .. })))
-                .map(|loss| loss.records)
-                .sum();
+            let of_row = |loss: &&Loss| match FileName::parse(&loss.file) {
+                Some(FileName::Checkpoint { term, part }) => row.names(term, part),
+                _ => false,
+            };
+            let known: Option<u64> = self.losses.iter().filter(of_row).map(|loss| loss.records).sum();
             self.losses.push(Loss {
                 file: name.to_string(),
                 from: end.byte(),
-                to: end.byte() + (manifest.checkpoint_len - len),
-                records: known.map(|known| manifest.records.saturating_sub(records + known)),
-                epochs: Some((0, manifest.last_epoch)),
+                to: end.byte() + (row.bytes - len),
+                records: known.map(|known| row.records.saturating_sub(records + known)),
+                epochs: Some((0, last_epoch)),
                 what: "the checkpoint ends too early",
             });
         }
@@ -368,8 +377,8 @@ impl Examined {
         progress: &mut dyn FnMut(Progress),
         visit: &mut dyn FnMut(&Record<'_>) -> Result<()>,
     ) -> Result<Kept> {
-        let first_epoch = self.manifest.map_or(0, |manifest| manifest.first_epoch);
-        let mut kept = self.manifest.map_or(Kept::default(), |manifest| Kept {
+        let first_epoch = self.manifest.as_ref().map_or(0, |manifest| manifest.first_epoch);
+        let mut kept = self.manifest.as_ref().map_or(Kept::default(), |manifest| Kept {
             records: 0,
             epoch_max: manifest.last_epoch.max(manifest.first_epoch),
             order_max: manifest.order_floor,

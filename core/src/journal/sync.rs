@@ -111,7 +111,8 @@ impl Journal {
         result.map(|()| true)
     }
 
-    fn flush<S: Source>(
+    /// One flush, led by this thread.
+    pub(super) fn flush<S: Source>(
         &self,
         control: Control<'_>,
         reign: &super::leader::Reign<'_>,

@@ -14,8 +14,9 @@ use std::time::Duration;
 use super::append::Journal;
 use super::control::Control;
 use super::files::{FileLayer, LockMode, LogFile};
-use super::layout::{FIRST_SECTOR, FileName, Manifest, Record};
+use super::layout::{FIRST_SECTOR, FileName, Record};
 use super::lsn::Lsn;
+use super::manifest::Manifest;
 use super::replay::{Survey, census, replay, survey};
 use super::sync::Caller;
 use crate::error::{Error, ErrorCode, Result};
@@ -129,19 +130,8 @@ impl Journal {
         visit: &mut dyn FnMut(&Record<'_>) -> Result<()>,
     ) -> Result<()> {
         let (held, mut found) = self.hold(control, moment)?;
-        if found.manifest.is_none_or(|manifest| manifest.first <= moment.place) {
-            let walk = Manifest {
-                store: self.store,
-                term: 0,
-                parts: 0,
-                first_epoch: moment.epoch,
-                last_epoch: 0,
-                first: moment.place,
-                checkpoint_len: 0,
-                records: 0,
-                order_floor: 0,
-                wall_ms: 0,
-            };
+        if found.manifest.as_ref().is_none_or(|manifest| manifest.first <= moment.place) {
+            let walk = Manifest::of_one(self.store, 0, (0, 0, 0), moment.place, moment.epoch);
             found.manifest = Some(walk);
             found.journals.retain(|place| *place >= moment.place.at_sector(FIRST_SECTOR));
         }
@@ -181,10 +171,9 @@ impl Journal {
     fn try_hold(&self, moment: Moment) -> Result<(Held, Survey)> {
         let files = &*self.files;
         let found = survey(files, &self.store)?;
-        let checkpoint = found.manifest.filter(|manifest| manifest.first > moment.place);
-        let parts = checkpoint.into_iter().flat_map(|manifest| {
-            (0..manifest.parts).map(move |part| FileName::Checkpoint { term: manifest.term, part })
-        });
+        let checkpoint = found.manifest.as_ref().filter(|manifest| manifest.first > moment.place);
+        let rows = checkpoint.map_or(&[][..], |manifest| &manifest.rows[..]);
+        let parts = rows.iter().flat_map(|row| row.files());
         let since = moment.place.at_sector(FIRST_SECTOR);
         let journals = found.journals.iter().filter(|place| checkpoint.is_some() || **place >= since);
         let journals = journals.map(|place| FileName::Journal { term: place.term(), number: place.number() });

@@ -15,7 +15,8 @@ use super::flush::wall_expiry;
 use crate::error::{Error, ErrorCode, Result};
 use crate::journal::backup::{StreamParts, TERM, read_head, write_head};
 use crate::journal::checkpoint::{CheckpointFile, FileParts, Parts};
-use crate::journal::layout::{BACKUP_NAME, BackupHead, LOCK_NAME, Manifest};
+use crate::journal::layout::{BACKUP_NAME, BackupHead, LOCK_NAME};
+use crate::journal::manifest::Manifest;
 use crate::journal::{Caller, FileLayer, Journal, Lsn, RealFiles, Record};
 use crate::shm::atomic::Ordering;
 use crate::shm::time;
@@ -38,8 +39,8 @@ impl BackupInfo {
         BackupInfo {
             store: head.name.clone(),
             begun_ms: head.begun_ms,
-            records: manifest.records,
-            bytes: manifest.checkpoint_len,
+            records: manifest.size().1,
+            bytes: manifest.size().0,
         }
     }
 }
@@ -74,19 +75,14 @@ fn write_parts<P: Parts>(
         None => core.each_live(&mut push)?,
         Some(journal) => core.each_until_a_cut(journal, &mut push)?,
     }
-    let (parts, checkpoint_len, records) = file.finish()?;
-    progress(checkpoint_len, checkpoint_len);
+    let written = file.finish()?;
+    progress(written.1, written.1);
     Ok(Manifest {
-        store: head.id,
-        term: TERM,
-        parts,
-        first_epoch: 1,
+        shards: if core.journal.is_some() { core.map()?.shards } else { 0 },
         last_epoch: 1,
-        first: Lsn::new(TERM + 1, 0, 0),
-        checkpoint_len,
-        records,
         order_floor: core.order_floor()?,
         wall_ms: time::wall_ms(),
+        ..Manifest::of_one(head.id, TERM, written, Lsn::new(TERM + 1, 0, 0), 1)
     })
 }
 
@@ -154,7 +150,7 @@ pub(super) fn backup_into(
     }
     let head = head_of(core)?;
     let journal = Journal::new(Arc::clone(files), head.id);
-    let mut file = CheckpointFile::begin(FileParts::new(&**files), head.id, TERM, 1)?;
+    let mut file = CheckpointFile::begin(FileParts::new(&**files), head.id, (TERM, 0), 1)?;
     let written = write_parts(core, &head, &mut file, progress).and_then(|manifest| {
         journal.publish_manifest(&manifest, &|| true)?;
         write_head(&**files, &head)?;
@@ -189,7 +185,7 @@ impl Store {
     pub fn backup_to(&self, out: &mut dyn Write, mut progress: impl FnMut(u64, u64)) -> Result<BackupInfo> {
         let core = self.core()?;
         let head = head_of(core)?;
-        let mut file = CheckpointFile::begin(StreamParts::begin(out, &head)?, head.id, TERM, 1)?;
+        let mut file = CheckpointFile::begin(StreamParts::begin(out, &head)?, head.id, (TERM, 0), 1)?;
         let manifest = write_parts(core, &head, &mut file, &mut progress)?;
         file.into_parts().finish(&manifest)?;
         Ok(BackupInfo::new(&head, &manifest))

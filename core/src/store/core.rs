@@ -129,7 +129,7 @@ impl Core {
         journal.flush_if_free(control, &Caller { me, is_dead: &is_dead }, self)?;
         self.drop_left()?;
         if self.checkpoint_is_due()? {
-            self.checkpoint()?;
+            self.checkpoint_some()?;
         }
         Ok(())
     }

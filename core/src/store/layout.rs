@@ -2,11 +2,12 @@
 //!
 //! ```text
 //!   0 journal      128 B, see `journal::control`
-//! 128 checkpointer u64  {term, owner, beat}      168 manifest term  u64  of the last checkpoint, 0 none
-//! 136 recoverer    u64  {term, owner, beat}      176 checkpoint len u64  bytes of the last checkpoint
-//! 144 zero         u64                           184 checkpoint at  u64  bytes of journal that trigger one
+//! 128 checkpointer u64  {term, owner, beat}      168 checkpoints    u64  manifests so far
+//! 136 recoverer    u64  {term, owner, beat}      176 checkpoint len u64  bytes of the checkpoints that count
+//! 144 shards       u64  {version 32, number 32}  184 checkpoint at  u64  bytes of journal that trigger as many checkpoints as there are shards
 //! 152 store id     16 B                          192 recovered      u64  bytes read so far   200 of these in all
-//! 208 path length  u64  0 = the store has no files           216 feed bytes  u64  old journal that is kept; zeros up to 256
+//! 208 path length  u64  0 = the store has no files           216 feed bytes  u64  old journal that is kept
+//! 224 map seed     u64  random; zeros up to 256
 //! 256 path         up to 1024 bytes: where the files are, for those who open the store by its name alone
 //! ```
 
@@ -65,12 +66,22 @@ impl<'a> Words<'a> {
         self.block.u64::<136>()
     }
 
-    /// Term of the last checkpoint.
-    pub fn manifest_term(self) -> &'a AtomicU64 {
+    /// How many shards there are: see [`shards`](super::shards).
+    pub fn shards(self) -> &'a AtomicU64 {
+        self.block.u64::<144>()
+    }
+
+    /// A number that no other table in memory has.
+    pub fn map_seed(self) -> &'a AtomicU64 {
+        self.block.u64::<224>()
+    }
+
+    /// Checkpoints so far, of single shards.
+    pub fn checkpoints(self) -> &'a AtomicU64 {
         self.block.u64::<168>()
     }
 
-    /// Bytes of the last checkpoint.
+    /// Bytes of the checkpoints that count, one of each shard.
     pub fn checkpoint_len(self) -> &'a AtomicU64 {
         self.block.u64::<176>()
     }

@@ -27,7 +27,8 @@
 //! | `operations` | changes of a part of an entry |
 //! | `name` | a key that a transaction remembers |
 //! | `recovery` | the first opener reads the files |
-//! | `checkpoint` | compaction |
+//! | `checkpoint` | compaction, shard by shard |
+//! | `shards` | which shard a key belongs to, and how many there are |
 //! | `backup` | backups while writers go on |
 //! | `tools` | restore, verify and repair of files that no fabric has open |
 //! | `transaction` | several changes as one |
@@ -55,6 +56,9 @@ mod process_tests;
 mod range;
 mod read_range;
 mod recovery;
+mod shards;
+#[cfg(all(test, not(memora_loom)))]
+mod shards_tests;
 mod snapshot;
 #[cfg(all(test, not(memora_loom)))]
 mod tests;
@@ -88,6 +92,7 @@ pub use crate::journal::salvage::Loss;
 use crate::journal::ticker::Ticker;
 pub use feed::{Change, Feed, FeedFrom, FeedPosition};
 pub use range::RangeIter;
+pub use shards::SHARDS_DEFAULT;
 pub use snapshot::{Snapshot, SnapshotLimits};
 pub use transaction::{TRANSACTION_BYTES_MAX, TRANSACTION_KEYS_MAX, Transaction, retry_conflicts};
 
@@ -110,6 +115,9 @@ pub struct StoreOptions {
     /// Bytes of old journal that are kept for [`Store::feed`], which then has every committed change; 0: none, and of each key only
     /// the last state of a flush is written. `None`: as the directory says, which remembers it; a new one keeps none.
     pub feed_bytes: Option<u64>,
+    /// Shards that the files of a new store are divided into, 1 to 64; `None`: 4. A store whose files say how many there are keeps
+    /// that number: [`Store::set_shards`] changes it.
+    pub shards: Option<u32>,
 }
 
 impl Default for StoreOptions {
@@ -120,6 +128,7 @@ impl Default for StoreOptions {
             checkpoint_bytes: CHECKPOINT_BYTES_DEFAULT,
             ordered: None,
             feed_bytes: None,
+            shards: None,
         }
     }
 }
@@ -137,11 +146,11 @@ pub struct StoreStats {
     pub flushed_records: u64,
     /// Bytes written by flushes.
     pub flushed_bytes: u64,
-    /// Bytes of journal since the last checkpoint.
+    /// Bytes of journal since the last checkpoint of a shard.
     pub journal_bytes: u64,
-    /// Bytes of the last checkpoint.
+    /// Bytes of the checkpoints that count, one of each shard.
     pub checkpoint_bytes: u64,
-    /// Checkpoints so far, over the life of the files.
+    /// Checkpoints of single shards so far, over the life of the files.
     pub checkpoints: u64,
     /// Whether a failed sync made the store read-only.
     pub poisoned: bool,
@@ -153,6 +162,8 @@ pub struct StoreStats {
     pub snapshot_oldest_ms: u64,
     /// Bytes of memory that would be free without snapshots.
     pub snapshot_bytes: u64,
+    /// Shards that the files are divided into; 0 without files.
+    pub shards: u32,
 }
 
 struct Shared {
@@ -423,7 +434,7 @@ impl Store {
         self.core()?.flush()
     }
 
-    /// Writes a checkpoint and removes the journal that it makes needless. Writers go on meanwhile.
+    /// Writes a checkpoint of every shard and removes the journal that it makes needless. Writers go on meanwhile.
     pub fn checkpoint(&self) -> Result<()> {
         self.core()?.checkpoint_now()
     }
@@ -447,7 +458,8 @@ impl Store {
             stats.flushed_bytes = load(control.bytes());
             stats.journal_bytes = load(control.written());
             stats.checkpoint_bytes = load(words.checkpoint_len());
-            stats.checkpoints = load(words.manifest_term());
+            stats.checkpoints = load(words.checkpoints());
+            stats.shards = core.map()?.shards;
             stats.poisoned = control.health() == crate::journal::Health::Poisoned;
         }
         Ok(stats)

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::core::{Core, Host};
 use super::layout::Words;
 use super::recovery::Opening;
+use super::shards::{SHARDS_DEFAULT, check_shards};
 use super::{Durability, Store, StoreOptions};
 use crate::chunk::Pool;
 use crate::error::{Error, ErrorCode, Result};
@@ -38,6 +39,9 @@ pub fn check_options(name: &str, options: &StoreOptions) -> Result<()> {
                 options.checkpoint_bytes
             ),
         ));
+    }
+    if let Some(shards) = options.shards {
+        check_shards(shards)?;
     }
     match &options.dir {
         Some(dir) => refuse_foreign(&RealFiles::open(dir)?, Owner::Store, name),
@@ -90,6 +94,9 @@ pub fn open(
     options: &StoreOptions,
     say: &mut dyn FnMut(Progress),
 ) -> Result<Store> {
+    if let Some(shards) = options.shards {
+        check_shards(shards)?;
+    }
     let words = object.offset.saturating_add(USER_OFFSET);
     let path = Words::at(pool.shm(), words)?.path()?;
     let open_files =
@@ -127,6 +134,7 @@ pub fn open(
         fabric: object.fabric,
         fresh: uuid::Uuid::new_v4().into_bytes(),
         checkpoint_bytes: options.checkpoint_bytes,
+        shards: options.shards.unwrap_or(SHARDS_DEFAULT),
         files,
         writable: pool_is_writable,
     };

@@ -190,6 +190,7 @@ impl Place {
             fabric: [1; 16],
             fresh: [2; 16],
             checkpoint_bytes: 1 << 20,
+            shards: SHARDS_DEFAULT,
             files: Some(Arc::new(RealFiles::open(&self.files).unwrap())),
             writable: true,
         };
@@ -256,8 +257,31 @@ fn work(store: &Store) {
             store.flush().unwrap();
             tell("durable");
         }
-        if step % 20 == 19 {
+        if step == 19 {
             store.checkpoint().unwrap();
+            tell("durable");
+        }
+        if step == 39 {
+            store.set_shards(2).unwrap();
+            tell("durable");
+        }
+    }
+}
+
+/// For ever: keys of its own, each set and deleted in turn, durably.
+fn sets_and_deletes(store: &Store) {
+    for round in 0u32.. {
+        let key = format!("s{}", round % 40);
+        if round / 40 % 3 == 2 {
+            tell(&format!("try {key} -"));
+            store.delete(key.as_bytes()).unwrap();
+        } else {
+            tell(&format!("try {key} {round}"));
+            store.set(key.as_bytes(), round.to_string().as_bytes()).unwrap();
+        }
+        tell(&format!("did {key}"));
+        if round % 5 == 4 {
+            store.flush().unwrap();
             tell("durable");
         }
     }
@@ -278,7 +302,8 @@ fn plays_its_role() {
     let Some(role) = role() else { return };
     let variable = |name: &str| PathBuf::from(std::env::var_os(name).unwrap());
     let place = Place { segment: variable("SEGMENT"), files: variable("FILES") };
-    let store = place.open(1);
+    let process = std::env::var("PROCESS").map_or(1, |number| number.parse().unwrap());
+    let store = place.open(process);
     match role.as_str() {
         "writer" => work(&store),
         "opener" => {}
@@ -287,6 +312,17 @@ fn plays_its_role() {
                 store.set_durable(b"mine", &step.to_be_bytes(), Durability::Sync).unwrap();
             }
         }
+        "changer" => {
+            for shards in [7, 2, 1, 16, 4].into_iter().cycle() {
+                store.set_shards(shards).unwrap();
+                tell("changed");
+            }
+        }
+        "compacter" => loop {
+            store.checkpoint().unwrap();
+            tell("made");
+        },
+        "setter" => sets_and_deletes(&store),
         other => panic!("no role {other}"),
     }
     assert!(store.get(b"parent").unwrap().is_none_or(|value| value == b"here"));
@@ -325,7 +361,7 @@ fn a_writer_killed_or_frozen_at_every_point_of_journal_and_store_loses_nothing()
     let folder = tempfile::tempdir().unwrap();
     let points = profile(&Place::create(folder.path(), "profile"), "writer");
     for wanted in
-        ["journal.batch.synced", "store.manifest.renamed", "store.tombstone.dropped", "journal.init.word"]
+        ["journal.batch.synced", "store.manifest.renamed", "store.shards.changed", "journal.init.word"]
     {
         assert!(points.iter().any(|(name, _)| name == wanted), "{wanted} is not reached: {points:?}");
     }
@@ -486,4 +522,42 @@ fn two_processes_commit_in_groups_and_sigkill_of_all_and_loss_of_the_segment_los
         assert_eq!(next.get(&thread.to_be_bytes()).unwrap(), Some(step.to_be_bytes().to_vec()));
     }
     assert_eq!(next.get(b"mine").unwrap(), Some(59u32.to_be_bytes().to_vec()));
+}
+
+/// Writers go on, the number of shards changes all the time, and those who change it and make checkpoints are killed; then all are, and the segment is
+/// lost.
+#[test]
+fn the_number_of_shards_changes_under_load_and_nothing_is_lost_and_nothing_comes_back() {
+    let rounds = 3 * memora_testkit::kill_point::torture();
+    for round in 0..rounds {
+        let folder = tempfile::tempdir().unwrap();
+        let place = Place::create(folder.path(), "one");
+        let start = |role: &str, process: &str| {
+            let [segment, files] = place.environment();
+            Worker::spawn(ENTRY, role, &[segment, files, ("PROCESS", OsStr::new(process))])
+        };
+        let mut setter = start("setter", "1");
+        for (number, role) in ["changer", "compacter", "changer"].into_iter().enumerate() {
+            let mut worker = start(role, ["2", "3", "0"][number]);
+            let told = ["changed", "made"][usize::from(role == "compacter")];
+            for _ in 0..2 {
+                assert!(worker.next_line(told, Duration::from_secs(60)).is_some(), "round {round}: {role}");
+            }
+            // Somewhere in its next one.
+            std::thread::sleep(Duration::from_millis(3 * (round + number as u64)));
+            worker.kill();
+        }
+        setter.kill();
+        let mut told = Told::default();
+        told.hear(&mut setter);
+        assert!(told.durable.len() > 20, "{told:?}");
+        // Of all of them nobody is left, and the memory is gone.
+        std::fs::remove_file(&place.segment).unwrap();
+        let next = Place::create(folder.path(), "two").open(0);
+        told.assert_in(&next, &told.durable, &format!("round {round}"));
+        assert!((1..=16).contains(&next.shards().unwrap()));
+        next.checkpoint().unwrap();
+        let last = Place::create(folder.path(), "three").open(0);
+        told.assert_in(&last, &told.durable, &format!("round {round}, once more"));
+    }
 }

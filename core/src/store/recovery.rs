@@ -11,13 +11,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::core::{Core, Host};
+use super::shards::first_word;
 use crate::chunk::Known;
 use crate::chunk::record::{EXPIRY_MAX, EXTENDED_BYTES};
 use crate::error::{Error, ErrorCode, Result};
 use crate::journal::directory::{Claimant, enter};
 use crate::journal::leader::{Reign, Watch, claim};
-use crate::journal::replay::{Progress, Replayed, census, replay, survey};
-use crate::journal::{FileLayer, Journal, Lsn, Owner};
+use crate::journal::manifest::{Manifest, SHARDS_MAX};
+use crate::journal::replay::{Progress, Replayed, census, replay, replay_in_parallel, survey};
+use crate::journal::{FileLayer, Journal, Lsn, Owner, Record};
 use crate::shm::atomic::Ordering;
 use crate::shm::time;
 use crate::table::{Hands, Restored, Table};
@@ -40,6 +42,20 @@ pub(super) fn boot_expiry(expiry_ms: u64, wall_ms: u64, boot_ms: u64) -> u64 {
 /// Recoveries that another process disturbed: each needs one that was stopped for a second, lost its reign, and woke.
 const DISTURBED_MAX: u32 = 8;
 
+/// Bytes of files from which they are read by several threads.
+const PARALLEL_BYTES: u64 = if cfg!(test) { 1 << 20 } else { 8 << 20 };
+
+/// How many threads read so many bytes of files.
+fn readers(bytes: u64) -> usize {
+    if bytes < PARALLEL_BYTES {
+        return 1;
+    }
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(READERS_MAX)
+}
+
+/// Threads that read files at most.
+const READERS_MAX: usize = if cfg!(test) { 2 } else { 16 };
+
 /// What opening a store needs besides its table.
 pub struct Opening<'a> {
     pub name: &'a str,
@@ -47,6 +63,8 @@ pub struct Opening<'a> {
     pub fabric: [u8; 16],
     pub fresh: [u8; 16],
     pub checkpoint_bytes: u64,
+    /// Shards, unless the files say how many there are.
+    pub shards: u32,
     /// `None` for a store without files, and for one that is only read.
     pub files: Option<Arc<dyn FileLayer>>,
     /// False for a read-only attachment.
@@ -98,7 +116,7 @@ impl Core {
             let id = enter(&**files, &claimant)?;
             core.journal = Some(Journal::new(Arc::clone(files), id));
         }
-        let recovered = core.recover(opening.checkpoint_bytes, say)?;
+        let recovered = core.recover(opening, say)?;
         if let Some(journal) = &core.journal
             && core.words()?.store_id() != Some(*journal.store())
         {
@@ -106,13 +124,14 @@ impl Core {
         }
         core.prepare_journal()?;
         if recovered {
-            core.sweep()?;
+            core.sweep(&|_| true)?;
+            core.scrub()?;
         }
         Ok(core)
     }
 
     /// Makes the store ready (true), or waits until another opener has done so. `say` hears how far it is.
-    fn recover(&self, checkpoint_bytes: u64, say: &mut dyn FnMut(Progress)) -> Result<bool> {
+    fn recover(&self, opening: &Opening<'_>, say: &mut dyn FnMut(Progress)) -> Result<bool> {
         let is_dead = |thread: u16| self.is_dead(thread);
         loop {
             if self.is_ready()? {
@@ -124,7 +143,7 @@ impl Core {
                 if self.is_ready()? {
                     return Ok(false);
                 }
-                match self.recover_as(&reign, checkpoint_bytes, say) {
+                match self.recover_as(&reign, opening, say) {
                     // Stopped for too long: another has taken over.
                     Err(error) if error.code() == ErrorCode::Busy => continue,
                     result => return result.map(|()| true),
@@ -144,16 +163,26 @@ impl Core {
     fn recover_as(
         &self,
         reign: &Reign<'_>,
-        checkpoint_bytes: u64,
+        opening: &Opening<'_>,
         say: &mut dyn FnMut(Progress),
     ) -> Result<()> {
         let words = self.words()?;
-        let mut replayed = Replayed::default();
+        let (mut replayed, mut manifest) = (Replayed::default(), None);
         if let Some(journal) = &self.journal {
             let mut tries = 0;
             loop {
                 let began = self.forget_earlier(reign)?;
-                replayed = self.replay_files(journal, reign, say)?;
+                match self.replay_files(journal, reign, say) {
+                    Ok(found) => (replayed, manifest) = found,
+                    Err(error) => {
+                        // What is damaged shows while the rest is put into memory: it goes again. Whoever dies here leaves it to the next
+                        // recovery, and so does an error; whoever was deposed must leave it.
+                        if error.code() != ErrorCode::Busy && reign.beat() {
+                            let _ = self.forget(reign);
+                        }
+                        return Err(error);
+                    }
+                }
                 // The first of all has no predecessor that could interfere.
                 if reign.term() == 1 || !self.has_older(began)? {
                     break;
@@ -178,15 +207,33 @@ impl Core {
         // ORDER Relaxed: ordered by the state below.
         let _ = words.checkpoint_at().compare_exchange(
             0,
-            checkpoint_bytes.max(1),
+            opening.checkpoint_bytes.max(1),
             Ordering::Relaxed,
             Ordering::Relaxed,
         );
-        let capacity = file_bytes(checkpoint_bytes, self.pool().geometry().chunk_bytes);
+        let capacity = file_bytes(opening.checkpoint_bytes, self.pool().geometry().chunk_bytes);
         words.journal().init(replayed.term_max + 1, replayed.epoch_max.saturating_add(1), capacity);
         let first_term = crate::journal::leader::LeaderWord::free(replayed.term_max + 1);
         // ORDER Relaxed: ordered by the state below.
         let _ = words.checkpointer().compare_exchange(0, first_term.0, Ordering::Relaxed, Ordering::Relaxed);
+        if self.journal.is_some() {
+            let told = |of: fn(&Manifest) -> u64| manifest.as_ref().map_or(0, of);
+            let shards = match told(|manifest| u64::from(manifest.shards)) {
+                0 => opening.shards,
+                shards => shards.min(u64::from(SHARDS_MAX)) as u32,
+            };
+            let seed = (uuid::Uuid::new_v4().as_u128() as u64).max(1);
+            let once = [
+                (words.shards(), first_word(shards)),
+                (words.map_seed(), seed),
+                (words.checkpoints(), told(|manifest| manifest.number)),
+                (words.checkpoint_len(), told(Manifest::live_bytes)),
+            ];
+            for (word, value) in once {
+                // ORDER Relaxed: ordered by the state below.
+                let _ = word.compare_exchange(0, value, Ordering::Relaxed, Ordering::Relaxed);
+            }
+        }
         kill_point!("store.recover.before_ready");
         // The floor is the mark of being ready: from now on an absent key takes an order above all that the files hold, so
         // what a sleeper still wants to restore is refused.
@@ -200,10 +247,15 @@ impl Core {
     /// Takes out of the table what an earlier recovery put there before it was broken off. Returns the least id that a record
     /// of this recovery can have.
     fn forget_earlier(&self, reign: &Reign<'_>) -> Result<u64> {
-        let (actor, pool) = (self.host.actor()?, self.pool());
         if reign.term() == 1 {
             return Ok(0);
         }
+        self.forget(reign)
+    }
+
+    /// Takes everything out of a table that is not ready. The answer is as above.
+    fn forget(&self, reign: &Reign<'_>) -> Result<u64> {
+        let (actor, pool) = (self.host.actor()?, self.pool());
         loop {
             let mut found = Vec::new();
             self.table.each_state(&mut |key, _, state| {
@@ -246,7 +298,7 @@ impl Core {
         journal: &Journal,
         reign: &Reign<'_>,
         say: &mut dyn FnMut(Progress),
-    ) -> Result<Replayed> {
+    ) -> Result<(Replayed, Option<Manifest>)> {
         let words = self.words()?;
         let files: &dyn FileLayer = &**journal.files();
         let found = survey(files, journal.store())?;
@@ -254,40 +306,51 @@ impl Core {
         words.to_recover().store(found.bytes, Ordering::Relaxed);
         // The newest wall clock in the files bounds ours: an entry never lives longer because the clock went back.
         let flushes = census(files, journal.store(), &found)?;
-        // What is damaged in any file is an error before anything is put into memory.
-        replay(files, journal.store(), &found, &flushes, &mut |_| {}, &mut |_| Ok(()))?;
         let wall_ms = time::wall_ms().max(flushes.wall_ms);
         let boot_ms = time::boot_ms();
-        let actor = self.host.actor()?;
-        let replayed = replay(
-            files,
-            journal.store(),
-            &found,
-            &flushes,
-            &mut |progress| {
-                words.recovered().store(progress.bytes_done, Ordering::Relaxed);
-                say(progress);
-            },
-            &mut |record| {
+        let restore = |record: &Record<'_>| -> Result<()> {
+            kill_point!("store.recover.record");
+            let actor = self.host.actor()?;
+            let expiry = boot_expiry(record.expiry_ms, wall_ms, boot_ms);
+            let restored =
+                Restored { value: record.value, order: record.order, expiry, client: record.flags };
+            match self.table.restore(actor, record.key, &restored) {
+                // What newer states have replaced fills the memory: the files have it, so it may go.
+                Err(error) if error.code() == ErrorCode::Full => {
+                    self.note_all_in_files()?;
+                    self.table.restore(actor, record.key, &restored)?;
+                }
+                other => drop(other?),
+            }
+            Ok(())
+        };
+        let mut told = |progress: Progress| {
+            // ORDER Relaxed: figures to show.
+            words.recovered().store(progress.bytes_done, Ordering::Relaxed);
+            say(progress);
+        };
+        let store = journal.store();
+        let threads = readers(found.bytes);
+        let replayed = if threads == 1 {
+            replay(files, store, &found, &flushes, &mut told, &mut |record| {
                 if !reign.beat() {
                     return Err(crate::journal::append::deposed());
                 }
-                kill_point!("store.recover.record");
-                let expiry = boot_expiry(record.expiry_ms, wall_ms, boot_ms);
-                let restored =
-                    Restored { value: record.value, order: record.order, expiry, client: record.flags };
-                match self.table.restore(actor, record.key, &restored) {
-                    // What newer states have replaced fills the memory: the files have it, so it may go.
-                    Err(error) if error.code() == ErrorCode::Full => {
-                        self.note_all_in_files()?;
-                        self.table.restore(actor, record.key, &restored)?;
-                    }
-                    other => drop(other?),
+                restore(record)
+            })?
+        } else {
+            let mut meanwhile = |progress: Progress| {
+                told(progress);
+                if reign.beat() { Ok(()) } else { Err(crate::journal::append::deposed()) }
+            };
+            replay_in_parallel(files, store, &found, &flushes, threads, &mut meanwhile, &|record| {
+                if !reign.holds() {
+                    return Err(crate::journal::append::deposed());
                 }
-                Ok(())
-            },
-        )?;
-        Ok(replayed)
+                restore(record)
+            })?
+        };
+        Ok((replayed, found.manifest))
     }
 
     /// Everything in memory was read from the files, so what is dead of it may be cleaned. Nobody changes the store before it is ready.
@@ -301,15 +364,15 @@ impl Core {
         Ok(())
     }
 
-    /// Takes out of the table what the journal has and nobody needs: tombstones, and entries whose time is over.
-    pub fn sweep(&self) -> Result<()> {
+    /// Takes out of some buckets of the table what the journal has and nobody needs: tombstones, and entries whose time is over.
+    pub fn sweep(&self, wanted: &dyn Fn(u64) -> bool) -> Result<()> {
         if self.journal.is_none() {
             return Ok(());
         }
         let now = self.table.now_ms();
         let pool = self.pool();
         let (mut tombstones, mut expired) = (Vec::new(), Vec::new());
-        self.table.each_state(&mut |key, _, state| {
+        self.table.each_state_in(wanted, &mut |key, _, state| {
             if state.tombstone {
                 let chunk = pool.geometry().chunk_of(state.offset);
                 let flushed = match chunk {
@@ -331,6 +394,14 @@ impl Core {
         }
         for (key, id) in &expired {
             self.table.bury_expired(self.host.actor()?, key, *id)?;
+        }
+        Ok(())
+    }
+
+    /// Takes keys out of the index that are in no bucket any more.
+    pub fn scrub(&self) -> Result<()> {
+        if self.journal.is_none() {
+            return Ok(());
         }
         self.table.scrub_tree(self.host.actor()?)
     }

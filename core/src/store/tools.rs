@@ -12,8 +12,9 @@ use crate::journal::checkpoint::{CheckpointFile, FileParts};
 use crate::journal::directory::{ASIDE, enter_for_tools, foreign_names, read_identity, write_identity};
 use crate::journal::feed;
 use crate::journal::layout::{
-    BackupHead, FILE_HEADER_LEN, FileHeader, FileName, IDENTITY_NAME, Identity, Manifest,
+    BackupHead, FILE_HEADER_LEN, FileHeader, FileName, IDENTITY_NAME, Identity,
 };
+use crate::journal::manifest::Manifest;
 use crate::journal::replay::{Census, replay, survey};
 use crate::journal::salvage::{self, Loss};
 use crate::journal::{FileLayer, Journal, Lsn, Owner, RealFiles, Record};
@@ -88,14 +89,14 @@ pub fn restore(
     let source = RealFiles::open_to_read(from)?;
     let head = backup_head(&source)?;
     let found = survey(&source, &head.id)?;
-    let Some(manifest) = found.manifest else {
+    let Some(manifest) = &found.manifest else {
         let what = format!("{}/MANIFEST.0000001: the file is missing.", source.place());
         return Err(Error::new(ErrorCode::ManifestMissing, what));
     };
     restore_into(to.as_ref(), options, &head, &mut |push| {
         let mut say = |step: crate::journal::replay::Progress| progress(step.bytes_done, step.bytes_total);
         replay(&source, &head.id, &found, &Census::default(), &mut say, push)?;
-        Ok(manifest)
+        Ok(manifest.clone())
     })
 }
 
@@ -203,10 +204,10 @@ pub(super) fn restore_taken(
         before.iter().filter_map(|name| FileName::parse(name)).map(FileName::term).max().unwrap_or(0);
     let store = uuid::Uuid::new_v4().into_bytes();
     let term = next_term(term_max)?;
-    let mut file = CheckpointFile::begin(FileParts::new(&*files), store, term, 1)?;
+    let mut file = CheckpointFile::begin(FileParts::new(&*files), store, (term, 0), 1)?;
     let written =
         produce(&mut |record| file.push(record)).and_then(|manifest| Ok((manifest, file.finish()?)));
-    let (told, (parts, checkpoint_len, records)) = match written {
+    let (told, written) = match written {
         Ok(written) => written,
         Err(error) => {
             file.abandon();
@@ -225,8 +226,13 @@ pub(super) fn restore_taken(
         remove(&*files, name)?;
         kill_point!("store.restore.removing");
     }
-    let manifest =
-        Manifest { store, term, parts, first: Lsn::new(term + 1, 0, 0), checkpoint_len, records, ..told };
+    let manifest = Manifest {
+        shards: told.shards,
+        last_epoch: told.last_epoch,
+        order_floor: told.order_floor,
+        wall_ms: told.wall_ms,
+        ..Manifest::of_one(store, term, written, Lsn::new(term + 1, 0, 0), told.first_epoch)
+    };
     Journal::new(Arc::clone(&files), store).publish_manifest(&manifest, &|| true)?;
     if feed::kept(&*files).ok() != Some(head.feed_bytes) {
         feed::write(&*files, head.feed_bytes)?;
@@ -384,7 +390,7 @@ pub(super) fn repair_taken(
     let found = salvage::examine(&*files, &store, expected, say)?;
     let term = next_term(found.term_max)?;
     let mut file = if options.apply {
-        Some(CheckpointFile::begin(FileParts::new(&*files), store, term, 1)?)
+        Some(CheckpointFile::begin(FileParts::new(&*files), store, (term, 0), 1)?)
     } else {
         None
     };
@@ -408,7 +414,7 @@ pub(super) fn repair_taken(
         originals: Vec::new(),
     };
     let Some(mut file) = file else { return Ok(report) };
-    let (parts, checkpoint_len, records) = match file.finish() {
+    let written = match file.finish() {
         Ok(written) => written,
         Err(error) => {
             file.abandon();
@@ -416,16 +422,11 @@ pub(super) fn repair_taken(
         }
     };
     let manifest = Manifest {
-        store,
-        term,
-        parts,
-        first_epoch: kept.epoch_max,
+        shards: found.manifest.as_ref().map_or(0, |manifest| manifest.shards),
         last_epoch: kept.epoch_max,
-        first: Lsn::new(term + 1, 0, 0),
-        checkpoint_len,
-        records,
         order_floor: kept.order_max,
         wall_ms: kept.wall_ms,
+        ..Manifest::of_one(store, term, written, Lsn::new(term + 1, 0, 0), kept.epoch_max)
     };
     // No fabric may go on with what it holds in memory: it was written to files that count no more from the next step on, and would be
     // written on behind them. Where `STORE` is damaged it names none.

@@ -12,9 +12,8 @@ use crate::journal::FileLayer;
 use crate::journal::backup::{StreamReader, read_head};
 use crate::journal::check::check_files;
 use crate::journal::directory::{read_identity, write_identity};
-use crate::journal::layout::{
-    BackupHead, FileHeader, FileName, Identity, Manifest, Owner, file_tag, set_version,
-};
+use crate::journal::layout::{BackupHead, FileHeader, FileName, Identity, Owner, file_tag, set_version};
+use crate::journal::manifest::Manifest;
 use crate::journal::replay::{Census, replay, survey};
 use crate::journal::sim::{Disk, Fault, Random};
 use crate::table::entry::SetOptions;
@@ -77,7 +76,7 @@ fn restore_disk(backup: &Disk, to: &Disk, overwrite: bool) -> Result<BackupInfo>
     let options = RestoreOptions { name: None, overwrite };
     restore_taken(layer(to), &options, &head, &mut |push| {
         replay(backup, &head.id, &found, &Census::default(), &mut |_| {}, push)?;
-        Ok(found.manifest.expect("a complete backup"))
+        Ok(found.manifest.clone().expect("a complete backup"))
     })
 }
 
@@ -550,9 +549,12 @@ fn every_kind_of_bad_files_has_an_error_of_its_own_and_repair_saves_what_it_says
     newer.edit("STORE", |bytes| set_version(bytes, 9));
     assert_eq!(repair_disk(&newer, true).unwrap_err().code(), ErrorCode::OtherVersion);
 
-    // The journal says that something came before; nothing is lost as long as the checkpoint is there.
+    // As long as all of the journal is there nothing is lost; where the directory knows of a manifest, it is missed all the same.
     let gone = copy();
     gone.remove(&manifest).unwrap();
+    assert_eq!(recovered(&gone).unwrap(), wanted);
+    let known = Identity { manifest: 1, ..read_identity(&gone).unwrap().unwrap() };
+    write_identity(&gone, &known).unwrap();
     refused(&gone, ErrorCode::ManifestMissing, "MANIFEST");
     let report = repair_disk(&gone, true).unwrap();
     assert_eq!(report.losses.len(), 1, "{report:?}");
@@ -726,7 +728,7 @@ fn files_that_are_not_the_stores_are_told_and_count_for_nothing() {
     let manifest = found.manifest.unwrap();
     let term = found.term_max + 1;
     let name = FileName::Manifest { term }.to_string();
-    let of_another = Manifest { store: [9; 16], term, ..manifest };
+    let of_another = Manifest { store: [9; 16], term, ..manifest.clone() };
     // That of another store, and one under another name.
     for strange in [of_another, manifest] {
         let disk = disk.power_cut(&mut Random(0));

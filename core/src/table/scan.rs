@@ -42,16 +42,30 @@ impl Table {
         })
     }
 
-    /// As [`Table::scan`], for the states of a store: tombstones and expired entries included.
-    pub(super) fn scan_states(
+    /// All states of a store, tombstones and expired entries included, in the buckets whose numbers are wanted. A key stays in its bucket
+    /// as long as it is in the table.
+    pub fn each_state_in(
         &self,
-        cursor: u64,
-        limit: usize,
+        wanted: &dyn Fn(u64) -> bool,
         visit: &mut dyn FnMut(&[u8], &[u8], &KeyState) -> Result<()>,
-    ) -> Result<u64> {
-        self.scan_records(cursor, limit, None, &mut |record| {
-            visit(&record.key, &record.value, &KeyState::new(record.offset, &record.head, record.order))
-        })
+    ) -> Result<()> {
+        let mut entries = Vec::new();
+        for number in (0..self.shape.buckets).filter(|number| wanted(*number)) {
+            let mut index = 0;
+            while index < 1 << self.bits {
+                index = self.collect_bucket(number, index, None, &mut entries)?;
+                for record in &entries {
+                    let state = KeyState::new(record.offset, &record.head, record.order);
+                    visit(&record.key, &record.value, &state)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Buckets of an index chunk: their numbers are below this.
+    pub fn bucket_count(&self) -> u64 {
+        self.shape.buckets
     }
 
     /// All records that count, or those that a snapshot sees.

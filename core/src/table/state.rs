@@ -16,8 +16,6 @@ use crate::shm::atomic::{Ordering, fence};
 
 /// Rounds of a loop: each lost one is somebody else's success.
 const TRIES: u32 = 1_000_000;
-/// Entries that a walk over all states takes at once.
-const BATCH: usize = 256;
 
 /// The state of a key as its slot names it, tombstone or value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -263,13 +261,7 @@ impl Table {
 
     /// All states, tombstones and expired entries included.
     pub fn each_state(&self, visit: &mut StateVisitor<'_>) -> Result<()> {
-        let mut cursor = 0;
-        loop {
-            cursor = self.scan_states(cursor, BATCH, visit)?;
-            if cursor == 0 {
-                return Ok(());
-            }
-        }
+        self.each_state_in(&|_| true, visit)
     }
 }
 

@@ -73,6 +73,7 @@ pub fn victim(place: &Place) {
             store.flush().expect("flushed");
         }
         store.checkpoint().expect("checkpointed");
+        store.set_shards([2, 5, 3][round as usize]).expect("divided anew");
         mix(&mut client, &mut random, 20);
         store.stats().expect("counted");
         drop((client, store));

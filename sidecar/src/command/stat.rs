@@ -236,5 +236,6 @@ fn store(fabric: &Fabric, name: &str) -> Result<Figures, Failure> {
         ("snapshots_cancelled", stats.snapshots_cancelled.into()),
         ("snapshot_oldest_ms", stats.snapshot_oldest_ms.into()),
         ("snapshot_bytes", stats.snapshot_bytes.into()),
+        ("shards", stats.shards.into()),
     ])
 }

@@ -39,6 +39,14 @@ pub fn run(place: &Place, name: StoreName, mut command: StoreCommand, output: &m
             output.answer(|| json!({ "checkpoint": true }), String::new)?;
             Ok(Answer::Yes)
         }
+        StoreCommand::Shards { number } => {
+            if let Some(number) = number {
+                store.set_shards(number)?;
+            }
+            let shards = store.shards()?;
+            output.answer(|| json!({ "shards": shards }), || shards.to_string())?;
+            Ok(Answer::Yes)
+        }
     }
 }
 
@@ -52,6 +60,7 @@ fn options(name: &StoreName) -> StoreOptions {
         },
         ordered: name.ordered.then_some(true),
         feed_bytes: name.feed_bytes,
+        shards: name.shards,
         ..StoreOptions::default()
     }
 }

@@ -52,7 +52,7 @@ pub fn read_files(
     let found = survey(files, id)?;
     let mut contents = Contents::default();
     // In front of the first message; where files were removed, the manifest says where it must be.
-    let (mut first, mut end) = (None, found.manifest.map(|manifest| manifest.order_floor));
+    let (mut first, mut end) = (None, found.manifest.as_ref().map(|manifest| manifest.order_floor));
     let mut places_of = 0;
     let replayed = replay_batches(files, id, &found, &mut |_| {}, &mut |batch| {
         beat()?;
@@ -90,7 +90,7 @@ pub fn read_files(
             Err(damaged(files, batch, "the batch has more bytes than lines"))
         }
     })?;
-    let floor = found.manifest.map_or(0, |manifest| manifest.order_floor);
+    let floor = found.manifest.as_ref().map_or(0, |manifest| manifest.order_floor);
     if let Some(first) = first.filter(|first| *first > floor) {
         let place = found.journals.first().copied().unwrap_or(Lsn::NONE);
         let name = FileName::Journal { term: place.term(), number: place.number() };

@@ -12,10 +12,11 @@ use crate::error::Result;
 use crate::journal::append::{deposed, failed};
 use crate::journal::checkpoint::CheckpointFile;
 use crate::journal::layout::{
-    BATCH_HEADER_LEN, BatchHeader, FILE_HEADER_LEN, FIRST_SECTOR, FileHeader, FileName, Manifest, SECTOR,
-    batch_len, file_tag,
+    BATCH_HEADER_LEN, BatchHeader, FILE_HEADER_LEN, FIRST_SECTOR, FileHeader, FileName, SECTOR, batch_len,
+    file_tag,
 };
 use crate::journal::leader::{Reign, claim};
+use crate::journal::manifest::Manifest;
 use crate::journal::replay::survey;
 use crate::journal::{Journal, Lsn};
 use crate::shm::atomic::Ordering;
@@ -196,13 +197,13 @@ impl Area {
         // ORDER Acquire [log-marks]: of a flush before that.
         let seen = marks.load(Ordering::Acquire);
         let readers = self.reader_places()?;
-        let mut file = CheckpointFile::create(journal, reign.term(), epoch)?;
+        let mut file = CheckpointFile::create(journal, (reign.term(), 0), epoch)?;
         let payload = encode_places(&readers);
         let position = readers.len() as u64;
         let written = file
             .push(&Line { kind: Kind::Readers, position, time_ms: 0, payload: &payload })
             .and_then(|()| file.finish());
-        let (parts, checkpoint_len, records) = match written {
+        let written = match written {
             Ok(written) => written,
             Err(error) => {
                 file.abandon();
@@ -210,21 +211,14 @@ impl Area {
             }
         };
         let manifest = Manifest {
-            store: *journal.store(),
-            term: reign.term(),
-            parts,
-            first_epoch: 0,
             last_epoch: control.durable().load(Ordering::Acquire),
-            first: first.at_sector(FIRST_SECTOR),
-            checkpoint_len,
-            records,
             order_floor: floor,
             wall_ms: time::wall_ms(),
+            ..Manifest::of_one(*journal.store(), reign.term(), written, first.at_sector(FIRST_SECTOR), 0)
         };
-        journal.publish_manifest(&manifest, &|| reign.holds())?;
+        journal.put_in_force(&manifest, 0, &|| reign.holds())?;
         // ORDER AcqRel [log-marks]: a failure means that a later flush wrote other places.
         let _ = marks.compare_exchange(seen, mark_of(&readers, epoch), Ordering::AcqRel, Ordering::Relaxed);
-        journal.remove_obsolete(0)?;
         Ok(())
     }
 }

@@ -271,7 +271,7 @@ public final class Fabric implements AutoCloseable {
         String directory = options.directory == null ? null : options.directory.toAbsolutePath().toString();
         long number = Native.fabricStore(
                 handle.number(), storeName, directory, options.durability.ordinal(), options.intervalMillis,
-                options.checkpointBytes, options.ordered, options.feedBytes);
+                options.checkpointBytes, options.ordered, options.feedBytes, options.shards);
         return new Store(this, storeName, number);
     }
 

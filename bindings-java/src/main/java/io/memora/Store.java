@@ -88,6 +88,18 @@ public final class Store extends Entries {
     }
 
     /**
+     * Changes how many shards the files of the store are divided into, while everybody goes on reading and writing. Returns when they are
+     * divided so: a checkpoint of each new shard is written. {@link #stats()} says how many there are.
+     *
+     * @param shards 1 to 64
+     * @throws MemoraException {@link ErrorCode#INVALID_ARGUMENT} of another number, or of a store without files
+     */
+    public void setShards(int shards) {
+        Native.storeSetShards(handle.number(), shards);
+        Reference.reachabilityFence(this);
+    }
+
+    /**
      * Goes over the entries whose keys lie between two bounds, in the order of their bytes, at most {@code limit} of them. Keys come in
      * strict order; an entry that is there during the whole scan comes once, one that comes or goes meanwhile may. The store must have
      * been made {@link StoreOptions#ordered ordered}, else this throws {@link ErrorCode#NOT_ORDERED}.

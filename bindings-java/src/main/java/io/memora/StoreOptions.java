@@ -18,32 +18,35 @@ public final class StoreOptions {
     final long checkpointBytes;
     final int ordered;
     final long feedBytes;
+    final int shards;
 
     private StoreOptions(
-            Path directory, Durability durability, int intervalMillis, long checkpointBytes, int ordered, long feedBytes) {
+            Path directory, Durability durability, int intervalMillis, long checkpointBytes, int ordered, long feedBytes,
+            int shards) {
         this.directory = directory;
         this.durability = durability;
         this.intervalMillis = intervalMillis;
         this.checkpointBytes = checkpointBytes;
         this.ordered = ordered;
         this.feedBytes = feedBytes;
+        this.shards = shards;
     }
 
     /** A store without files: it survives the death of all processes, but not the loss of the shared memory. */
     public static StoreOptions inMemory() {
-        return new StoreOptions(null, Durability.PROCESS, INTERVAL_MILLIS, 0, AS_MADE, AS_SAID);
+        return new StoreOptions(null, Durability.PROCESS, INTERVAL_MILLIS, 0, AS_MADE, AS_SAID, 0);
     }
 
     /** A store whose files are in this directory, with durability {@link Durability#ASYNC}. */
     public static StoreOptions in(Path directory) {
         Objects.requireNonNull(directory, "directory");
-        return new StoreOptions(directory, Durability.ASYNC, INTERVAL_MILLIS, 0, AS_MADE, AS_SAID);
+        return new StoreOptions(directory, Durability.ASYNC, INTERVAL_MILLIS, 0, AS_MADE, AS_SAID, 0);
     }
 
     /** What an acknowledged write survives. */
     public StoreOptions durability(Durability newDurability) {
         Objects.requireNonNull(newDurability, "newDurability");
-        return new StoreOptions(directory, newDurability, intervalMillis, checkpointBytes, ordered, feedBytes);
+        return new StoreOptions(directory, newDurability, intervalMillis, checkpointBytes, ordered, feedBytes, shards);
     }
 
     /** How often {@link Durability#ASYNC} syncs. */
@@ -53,7 +56,7 @@ public final class StoreOptions {
             throw new MemoraException(ErrorCode.INVALID_ARGUMENT,
                     "The interval is " + interval + ": it must be from 1 ms to 60 s.", 0, null);
         }
-        return new StoreOptions(directory, durability, (int) millis, checkpointBytes, ordered, feedBytes);
+        return new StoreOptions(directory, durability, (int) millis, checkpointBytes, ordered, feedBytes, shards);
     }
 
     /** How long the journal grows before a checkpoint lets it go. */
@@ -62,7 +65,7 @@ public final class StoreOptions {
             throw new MemoraException(ErrorCode.INVALID_ARGUMENT,
                     "checkpointBytes is " + newCheckpointBytes + ": it must be at least 1.", 0, null);
         }
-        return new StoreOptions(directory, durability, intervalMillis, newCheckpointBytes, ordered, feedBytes);
+        return new StoreOptions(directory, durability, intervalMillis, newCheckpointBytes, ordered, feedBytes, shards);
     }
 
     /**
@@ -71,7 +74,7 @@ public final class StoreOptions {
      * store is opened as it was made, and a new one does not.
      */
     public StoreOptions ordered(boolean newOrdered) {
-        return new StoreOptions(directory, durability, intervalMillis, checkpointBytes, newOrdered ? 1 : 0, feedBytes);
+        return new StoreOptions(directory, durability, intervalMillis, checkpointBytes, newOrdered ? 1 : 0, feedBytes, shards);
     }
 
     /**
@@ -83,6 +86,18 @@ public final class StoreOptions {
             throw new MemoraException(ErrorCode.INVALID_ARGUMENT,
                     "feedBytes is " + newFeedBytes + ": it must not be negative.", 0, null);
         }
-        return new StoreOptions(directory, durability, intervalMillis, checkpointBytes, ordered, newFeedBytes);
+        return new StoreOptions(directory, durability, intervalMillis, checkpointBytes, ordered, newFeedBytes, shards);
+    }
+
+    /**
+     * How many shards the files of a new store are divided into, 1 to 64; unless this is called, 4. A store whose files say how many there
+     * are keeps that number: {@link Store#setShards} changes it.
+     */
+    public StoreOptions shards(int newShards) {
+        if (newShards < 1 || newShards > 64) {
+            throw new MemoraException(ErrorCode.INVALID_ARGUMENT,
+                    "shards is " + newShards + ": it must be from 1 to 64.", 0, null);
+        }
+        return new StoreOptions(directory, durability, intervalMillis, checkpointBytes, ordered, feedBytes, newShards);
     }
 }

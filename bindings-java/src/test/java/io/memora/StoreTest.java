@@ -83,6 +83,32 @@ class StoreTest extends EntriesContract {
     }
 
     @Test
+    void theNumberOfShardsChangesAndStaysInTheFiles() {
+        try (Store store = fabric.store("divided", StoreOptions.in(home.resolve("divided")).shards(3))) {
+            for (int i = 0; i < 300; i++) {
+                store.set(bytes("key " + i), bytes("value " + i));
+            }
+            assertEquals(3, store.stats().shards());
+            store.setShards(7);
+            assertEquals(7, store.stats().shards());
+            store.delete(bytes("key 7"));
+            store.flush();
+            fails(ErrorCode.INVALID_ARGUMENT, () -> store.setShards(0));
+            fails(ErrorCode.INVALID_ARGUMENT, () -> store.setShards(65));
+        }
+        loseTheFabric();
+        try (Store store = fabric.store("divided", StoreOptions.in(home.resolve("divided")).shards(3))) {
+            assertEquals(7, store.stats().shards());
+            assertEquals(299, store.size());
+            assertEquals("value 299", string(store.get(bytes("key 299"))));
+        }
+        try (Store store = fabric.store("memory", StoreOptions.inMemory())) {
+            assertEquals(0, store.stats().shards());
+            fails(ErrorCode.INVALID_ARGUMENT, () -> store.setShards(2));
+        }
+    }
+
+    @Test
     void closedStoreRefusesFlushAndCheckpoint() {
         Store store = entries();
         store.close();
@@ -96,6 +122,8 @@ class StoreTest extends EntriesContract {
         fails(ErrorCode.INVALID_ARGUMENT, () -> options().interval(Duration.ZERO));
         fails(ErrorCode.INVALID_ARGUMENT, () -> options().interval(Duration.ofMinutes(2)));
         fails(ErrorCode.INVALID_ARGUMENT, () -> options().checkpointBytes(0));
+        fails(ErrorCode.INVALID_ARGUMENT, () -> options().shards(0));
+        fails(ErrorCode.INVALID_ARGUMENT, () -> options().shards(65));
         assertThrows(NullPointerException.class, () -> StoreOptions.in(null));
     }
 

@@ -79,7 +79,7 @@ public final class Native {
 
     public static native long fabricStore(
             long handle, String name, String dir, int durability, int intervalMs, long checkpointBytes, int ordered,
-            long feedBytes);
+            long feedBytes, int shards);
 
     // Caches and stores
 
@@ -175,6 +175,8 @@ public final class Native {
     public static native void storeFlush(long handle);
 
     public static native void storeCheckpoint(long handle);
+
+    public static native void storeSetShards(long handle, int shards);
 
     public static native byte[] storeRange(long handle, byte[] from, byte[] to, boolean backward, int limit);
 

@@ -129,14 +129,15 @@ class NativeArgumentsTest {
         refused(() -> Native.getAndSet(cache, memory.address(), 1, null, -1, 0));
         refused(() -> Native.fabricOpen("x", directory.toString(), 0, -1, -1, 5, false, 0));
         refused(() -> Native.fabricOpen("x", directory.toString(), 0, -1, -1, 0, false, 3));
-        refused(() -> Native.fabricStore(fabric, "store", null, 3, 0, 0, -1, -1));
-        refused(() -> Native.fabricStore(fabric, "store", null, 0, 0, 0, 2, -1));
+        refused(() -> Native.fabricStore(fabric, "store", null, 3, 0, 0, -1, -1, 0));
+        refused(() -> Native.fabricStore(fabric, "store", null, 0, 0, 0, 2, -1, 0));
+        refused(() -> Native.fabricStore(fabric, "store", directory.resolve("files").toString(), 0, 0, 0, 1, -1, -1));
     }
 
     @Test
     void argumentsOfTransactionsAreChecked() {
         long key = memory.address();
-        long store = Native.fabricStore(fabric, "store", directory.resolve("files").toString(), 0, 0, 1 << 20, 1, 1 << 20);
+        long store = Native.fabricStore(fabric, "store", directory.resolve("files").toString(), 0, 0, 1 << 20, 1, 1 << 20, 4);
         refused(() -> Native.storeRange(store, null, null, false, -1));
         refused(() -> Native.feed(store, 3, 0, 0, 0, new byte[0]));
         refused(() -> Native.feed(store, 0, 0, 0, 0, null));
@@ -177,7 +178,7 @@ class NativeArgumentsTest {
     @Test
     void argumentsOfSnapshotsAreChecked() throws InterruptedException {
         long key = memory.address();
-        long store = Native.fabricStore(fabric, "store", null, 0, 0, 0, 1, -1);
+        long store = Native.fabricStore(fabric, "store", null, 0, 0, 0, 1, -1, 0);
         for (long[] limits : new long[][] {{0, 25}, {-1, 25}, {Long.MIN_VALUE, 25}, {1, 0}, {1, 101}, {1, -1}, {1, Integer.MIN_VALUE}}) {
             refused(() -> Native.storeLimitSnapshots(store, limits[0], (int) limits[1]));
         }
