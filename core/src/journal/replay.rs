@@ -12,8 +12,8 @@ use super::append::failed;
 use super::directory;
 use super::files::{FileLayer, LogFile};
 use super::layout::{
-    BATCH_HEADER_LEN, BatchHeader, FILE_HEADER_LEN, FILE_LEN_MAX, FIRST_SECTOR, FileHeader, FileName, Record, Refused,
-    SECTOR, batch_len, file_tag,
+    BATCH_HEADER_LEN, BatchHeader, FILE_HEADER_LEN, FILE_LEN_MAX, FIRST_SECTOR, FileHeader, FileName, Record,
+    Refused, SECTOR, batch_len, file_tag,
 };
 use super::lsn::Lsn;
 use super::manifest::{MANIFEST_LEN_MAX, Manifest, Row};

@@ -11,9 +11,7 @@ use crate::journal::check::{check_all_files, check_files};
 use crate::journal::checkpoint::{CheckpointFile, FileParts};
 use crate::journal::directory::{ASIDE, enter_for_tools, foreign_names, read_identity, write_identity};
 use crate::journal::feed;
-use crate::journal::layout::{
-    BackupHead, FILE_HEADER_LEN, FileHeader, FileName, IDENTITY_NAME, Identity,
-};
+use crate::journal::layout::{BackupHead, FILE_HEADER_LEN, FileHeader, FileName, IDENTITY_NAME, Identity};
 use crate::journal::manifest::Manifest;
 use crate::journal::replay::{Census, replay, survey};
 use crate::journal::salvage::{self, Loss};
