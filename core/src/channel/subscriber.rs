@@ -212,10 +212,10 @@ impl Subscriber {
                 moved = true;
             }
         }
+        if moved && self.parcels {
+            self.free_parcels();
+        }
         if moved && !self.area.overruns() {
-            if self.parcels {
-                self.free_parcels();
-            }
             self.area.space().notify();
         }
     }
@@ -321,7 +321,16 @@ impl Subscriber {
             let found = match lane.next::<OVERRUN>(&*area.ground, reading.place, scratch) {
                 Ok(Next::Parcel { words, behind }) => {
                     *parcels = true;
-                    area.copy_parcel(words, scratch).map(|len| Next::Message { len, behind })
+                    let copied = if OVERRUN {
+                        area.copy_parcel(words, scratch)
+                    } else {
+                        area.copy_held_parcel(words, scratch).map(Some)
+                    };
+                    match copied {
+                        Ok(Some(len)) => Ok(Next::Message { len, behind }),
+                        Ok(None) => return self.lost_parcel(*taken, behind),
+                        Err(error) => Err(error),
+                    }
                 }
                 found => found,
             };
@@ -390,6 +399,25 @@ impl Subscriber {
             }
         }
         Ok(())
+    }
+
+    /// Goes on behind a long message of the lane whose turn it is that later ones have pushed out.
+    #[cold]
+    #[inline(never)]
+    fn lost_parcel(&mut self, taken: usize, behind: Place) -> Result<()> {
+        if !Subscriber::still_mine(&self.entry, self.state) {
+            return Err(self.gone());
+        }
+        if taken > 0 {
+            // What was handed out comes first. The next call meets the loss again: no place is shown behind it before it was told.
+            return Ok(());
+        }
+        let reading = &mut self.lanes[self.turn];
+        reading.place = behind;
+        let (lane, channel) = (reading.lane.index, &self.area.name);
+        let text =
+            format!("A long message of lane {lane} of channel `{channel}` was pushed out by later ones.");
+        Err(Error::with_amount(ErrorCode::Overrun, 1, text))
     }
 
     /// Takes one message into `into`, if there is one.
