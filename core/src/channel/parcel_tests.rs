@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::inherit::inherit;
-use super::lane::PARCEL_WORDS;
-use super::layout::{FrameKind, FrameWord, LaneState};
+use super::lane::{Next, PARCEL_WORDS, Place};
+use super::layout::{FrameKind, FrameWord, LaneState, lane};
 use super::testing::{Stage, act_as, channel_with};
 use super::tests::{assert_sound, dies, drain};
 use super::*;
@@ -394,6 +394,59 @@ fn a_copy_whose_chunks_went_to_another_use_meanwhile_counts_for_nothing() {
     assert_eq!(area.copy_parcel(words, &mut copy).unwrap(), None);
     let taken = pool.take_loose(area.ground.actor().unwrap(), 99, &mut chunk::Search::default()).unwrap();
     assert_eq!(area.copy_parcel(words, &mut copy).unwrap(), None, "{taken:?}");
+}
+
+#[test]
+fn the_name_of_a_parcel_that_may_have_been_overwritten_is_not_followed() {
+    let (_stage, channel, _) = stage_of(&lossy());
+    let _reader = channel.subscriber().unwrap();
+    channel.publisher().unwrap().send(&long(40_000, 1)).unwrap();
+    let area = &channel.area;
+    let lane = area.lane(area.lane_ref(0).unwrap().unwrap()).unwrap();
+    let mut scratch = Vec::new();
+    let next = lane.next::<true>(&*area.ground, Place::default(), &mut scratch).unwrap();
+    assert!(matches!(next, Next::Parcel { words: [_, 40_000], behind: Place { position: 32, messages: 1 } }));
+    // Its producer has announced that it goes round.
+    let entry = area.shm.block::<64>(area.shape.lane(0)).unwrap();
+    entry.u64::<{ lane::INTENT }>().store(LANE as u64 + 8, Relaxed);
+    assert_eq!(lane.next::<true>(&*area.ground, Place::default(), &mut scratch).unwrap(), Next::Lapped);
+}
+
+#[test]
+fn a_reader_that_long_messages_overtake_gets_whole_ones_or_is_told() {
+    const SENT: u64 = 2000;
+    let (stage, channel, before) = stage_of(&lossy());
+    let mut subscriber = channel.subscriber().unwrap();
+    let (mut got, mut lost) = (0, 0);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            act_as(2);
+            let mut publisher = channel.publisher().unwrap();
+            for number in 0..SENT {
+                publisher.try_send(&[number as u8; 60_000]).unwrap();
+            }
+        });
+        let mut buffer = Vec::new();
+        while got + lost < SENT {
+            match subscriber.try_recv(&mut buffer) {
+                Ok(None) => std::thread::yield_now(),
+                Ok(Some(_)) => {
+                    let number = (got + lost) as u8;
+                    assert!(
+                        buffer.len() == 60_000 && buffer.iter().all(|byte| *byte == number),
+                        "{got} {lost}"
+                    );
+                    got += 1;
+                }
+                Err(error) if error.code() == ErrorCode::Overrun => lost += error.amount(),
+                Err(error) => panic!("{error}"),
+            }
+        }
+    });
+    assert_eq!(got + lost, SENT);
+    subscriber.commit().unwrap();
+    assert_eq!(free(&stage), before);
+    assert_sound(&channel);
 }
 
 #[test]

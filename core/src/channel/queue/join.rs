@@ -137,7 +137,7 @@ impl Area {
 
 impl Area {
     /// What a cell holds is done, as its word said: gives the chunks back that it names, if the hand's entry has this state still.
-    fn end_left(&self, hand: &Hand, number: u64, state: SubState) -> Result<()> {
+    pub(super) fn end_left(&self, hand: &Hand, number: u64, state: SubState) -> Result<()> {
         let data = hand.content(number).data;
         if !data.is_parcel() {
             return Ok(());

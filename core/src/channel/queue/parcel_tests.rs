@@ -168,6 +168,13 @@ fn a_message_whose_time_is_over_goes_to_another_and_only_that_one_ends_it() {
     quick.extend(&mut again.receipt, Duration::from_secs(600)).unwrap();
     assert!(buffer == message && again.deliveries == 2);
     assert_eq!(slow.ack(&late.receipt).unwrap_err().code(), ErrorCode::NotHeld);
+    // What it copies from then on counts for nothing.
+    let holding = slow.holding.as_ref().unwrap();
+    let words = held_words(&channel, &holding.hand, late.receipt.number);
+    let mut scratch = words.map(u64::to_le_bytes).concat();
+    let copied =
+        holding.copy_parcel(&channel.area, late.receipt.number, late.receipt.word, 0..16, &mut scratch);
+    assert_eq!(copied.unwrap(), None);
     // Its cell is done, and the message is in another's hand.
     drop(slow);
     reap(&stage, &channel, 8);
@@ -310,6 +317,9 @@ fn a_late_helper_does_not_end_what_a_later_holder_of_the_entry_has() {
     let (held, _) = take(&mut next).unwrap();
     join::take_over(&channel.area, index, seen).unwrap();
     channel.area.leave(index, seen).unwrap();
+    // Nor if it stopped between its look at a cell and what that named.
+    let hand = Hand::of(&channel.area, index).unwrap().unwrap();
+    channel.area.end_left(&hand, hand.shown().end - 1, seen).unwrap();
     assert!(free(&stage) < before);
     next.nack(&held.receipt, Duration::ZERO).unwrap();
     let (held, bytes) = take(&mut next).unwrap();
