@@ -414,7 +414,7 @@ fn the_name_of_a_parcel_that_may_have_been_overwritten_is_not_followed() {
 
 #[test]
 fn a_reader_that_long_messages_overtake_gets_whole_ones_or_is_told() {
-    const SENT: u64 = 20_000;
+    const SENT: u64 = 4000;
     let (stage, channel, before) = stage_of(&lossy());
     let mut subscriber = channel.subscriber().unwrap();
     let (mut got, mut lost) = (0, 0);
