@@ -288,7 +288,7 @@ fn what_a_dead_publisher_published_is_kept_when_its_lane_is_taken_over_and_not_b
     let (stage, channel, before) = stage_of(&options(ChannelKind::Stream));
     let mut subscriber = channel.subscriber().unwrap();
     act_as(2);
-    let mut publisher = channel.publisher().unwrap();
+    let publisher = channel.publisher().unwrap();
     let message = long(40_000, 1);
     let area = &channel.area;
     let chunks = area.write_parcel(&[], &message).unwrap();
