@@ -198,6 +198,36 @@ static void a_loss_is_told_once_with_its_size(void) {
     OK(memora_channel_close(made));
 }
 
+static void a_long_message_that_was_pushed_out_is_counted_as_lost(void) {
+    memora_channel_t *made = channel("lossy-long", MEMORA_CHANNEL_BROADCAST, MEMORA_OVERRUN_LOSE, 4096);
+    memora_publisher_t *publisher = NULL;
+    memora_subscriber_t *subscriber = NULL;
+    static char sent[100000], got[100000];
+    memora_message_t message;
+    uint64_t lost = 0, received = 0;
+    int i, result;
+    OK(memora_publisher_open(made, &publisher));
+    OK(memora_subscriber_open(made, NULL, &subscriber));
+    for (i = 0; i < 10; i++) {
+        memset(sent, 'a' + i, sizeof sent);
+        OK(memora_publisher_send(publisher, sent, sizeof sent, NULL));
+    }
+    do {
+        result = memora_subscriber_try_recv(subscriber, got, sizeof got, &message);
+        if (result == MEMORA_OVERRUN) lost += memora_last_error_amount();
+        if (result == MEMORA_OK) {
+            memset(sent, 'a' + (int)(lost + received), sizeof sent);
+            CHECK(message.len == sizeof got && memcmp(got, sent, sizeof got) == 0);
+            received++;
+        }
+    } while (result == MEMORA_OK || result == MEMORA_OVERRUN);
+    CHECK(result == MEMORA_NOT_FOUND);
+    CHECK(lost == 8 && received == 2);
+    OK(memora_publisher_close(publisher));
+    OK(memora_subscriber_close(subscriber));
+    OK(memora_channel_close(made));
+}
+
 static void a_message_is_written_in_place(void) {
     memora_channel_t *made = channel("claim", MEMORA_CHANNEL_BROADCAST, MEMORA_OVERRUN_BLOCK, 0);
     memora_publisher_t *publisher = NULL;
@@ -508,6 +538,7 @@ int main(int argc, char **argv) {
     TEST(a_poll_takes_up_to_its_limit);
     TEST(a_full_ring_holds_the_publisher_back_and_loses_nothing);
     TEST(a_loss_is_told_once_with_its_size);
+    TEST(a_long_message_that_was_pushed_out_is_counted_as_lost);
     TEST(a_message_is_written_in_place);
     TEST(a_named_subscription_keeps_its_place);
     TEST(a_waiting_subscriber_may_be_closed);

@@ -189,6 +189,37 @@ static void a_message_too_long_for_the_buffer_stays(void) {
     }
 }
 
+static void a_message_longer_than_a_lane_goes_to_one_consumer_until_it_is_acknowledged(void) {
+    static char sent[300000], got[300000];
+    unsigned acknowledge;
+    size_t at;
+    for (at = 0; at < sizeof sent; at++) sent[at] = (char)(at / 8 * 31 + at);
+    for (acknowledge = 0; acknowledge < 2; acknowledge++) {
+        memora_channel_t *made = queue(acknowledge ? "long-acknowledged" : "long", acknowledge, 0, 0, NULL);
+        memora_publisher_t *publisher = NULL;
+        memora_consumer_t *consumer = NULL;
+        memora_delivery_t delivery;
+        OK(memora_consumer_open(made, &consumer));
+        OK(memora_publisher_open(made, &publisher));
+        OK(memora_publisher_send(publisher, sent, sizeof sent, NULL));
+        CODE(memora_consumer_try_recv(consumer, got, 1000, &delivery), MEMORA_BUFFER_TOO_SMALL);
+        CHECK(delivery.len == sizeof sent);
+        OK(memora_consumer_try_recv(consumer, got, sizeof got, &delivery));
+        CHECK(delivery.len == sizeof sent && memcmp(sent, got, sizeof sent) == 0);
+        if (acknowledge) {
+            memset(got, 0, sizeof got);
+            OK(memora_consumer_nack(consumer, &delivery.receipt, 0));
+            OK(memora_consumer_recv(consumer, got, sizeof got, 20000, &delivery));
+            CHECK(delivery.deliveries == 2 && memcmp(sent, got, sizeof sent) == 0);
+            OK(memora_consumer_ack(consumer, &delivery.receipt));
+        }
+        CODE(memora_consumer_try_recv(consumer, got, sizeof got, NULL), MEMORA_NOT_FOUND);
+        OK(memora_publisher_close(publisher));
+        OK(memora_consumer_close(consumer));
+        OK(memora_channel_close(made));
+    }
+}
+
 struct polled {
     memora_consumer_t *consumer;
     char text[64];
@@ -354,6 +385,7 @@ int main(int argc, char **argv) {
     TEST(what_a_closed_consumer_held_or_held_too_long_goes_to_others);
     TEST(what_nobody_acknowledges_becomes_a_dead_letter);
     TEST(a_message_too_long_for_the_buffer_stays);
+    TEST(a_message_longer_than_a_lane_goes_to_one_consumer_until_it_is_acknowledged);
     TEST(a_poll_takes_up_to_its_limit);
     TEST(a_wait_ends_when_another_thread_closes);
     TEST(what_a_killed_consumer_held_comes_again);

@@ -476,7 +476,7 @@ impl Area {
             lowest = lowest.min(self.head(lane)?.position());
         }
         // ORDER Release [eject]: whoever reads bytes that are overwritten from here on also sees the states that were seen
-        // before; pairs with the fence in `Subscriber::still_mine`.
+        // before; pairs with the fence in `Proof::holds`.
         fence(Ordering::Release);
         Ok(lowest + self.shape.lane_bytes)
     }

@@ -117,7 +117,7 @@ fn check_frames(area: &Area, index: u32, problem: &mut dyn FnMut(String, String)
             }
             match lane.next::<false>(&*area.ground, at, &mut scratch) {
                 Ok(Next::Message { behind, .. }) => at = behind,
-                Ok(Next::Parcel { words, behind }) => match area.copy_parcel(words, &mut scratch) {
+                Ok(Next::Parcel { words, behind }) => match area.copy_held_parcel(words, &mut scratch) {
                     Ok(_) => at = behind,
                     Err(error) => {
                         wrong = Some(error.detail().to_owned());

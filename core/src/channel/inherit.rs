@@ -37,6 +37,10 @@ pub(crate) fn inherit(area: &Area, thread: u16) -> Result<()> {
             Err(error) => damage = damage.and(Err(error)),
         }
     }
+    // A consumer that leaves no trace may have died before it gave back what it had taken.
+    if area.queue.as_ref().is_some_and(|queue| queue.acknowledge.is_none()) {
+        area.free_all_parcels();
+    }
     damage = damage.and(super::log::files::inherit(area, thread));
     if held {
         area.data().wake_all();
@@ -91,7 +95,7 @@ pub(super) fn inherit_lane(area: &Area, index: u32, seen: LaneState) -> Result<b
             } else {
                 lane.repair::<false>(&*area.ground, seen.generation())?
             }
-            area.drop_unsent_parcel(lane, seen)?;
+            area.settle_parcel(lane, seen)?;
             LaneKind::Closed
         }
     };
@@ -101,8 +105,8 @@ pub(super) fn inherit_lane(area: &Area, index: u32, seen: LaneState) -> Result<b
     Ok(true)
 }
 
-/// Whether some lane or consumer of the channel names the ring that contains the byte at `offset`, or a parcel the chunk there: what
-/// the pool asks about open chunks of the dead.
+/// Whether some lane or consumer of the channel names the ring that contains the byte at `offset`: what the pool asks about open chunks of
+/// the dead. Those of parcels that were published were kept when the lane was taken over, which comes before; the others nobody names.
 pub(crate) fn names_ring(area: &Area, offset: u64) -> Result<bool> {
     for index in 0..area.shape.lanes {
         if let Some(lane) = area.lane_ref(index)?
@@ -111,7 +115,7 @@ pub(crate) fn names_ring(area: &Area, offset: u64) -> Result<bool> {
             return Ok(true);
         }
     }
-    Ok(join::names_ring(area, offset)? || area.names_parcel(offset)?)
+    join::names_ring(area, offset)
 }
 
 #[cfg(all(test, not(memora_loom)))]

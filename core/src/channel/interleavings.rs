@@ -244,7 +244,7 @@ fn an_ejected_reader_does_not_take_what_was_overwritten_for_its_own() {
         let mut scratch = Vec::new();
         let found = lane.next::<false>(&*nobody(), Place::default(), &mut scratch);
         crate::shm::atomic::fence(Ordering::Acquire);
-        // As `Subscriber::still_mine`.
+        // As `Proof::holds`.
         let mine = area.sub_word(index).unwrap().load(Ordering::Relaxed) == state.0;
         if mine {
             assert!(matches!(found, Ok(Next::Message { len: 16, .. })));

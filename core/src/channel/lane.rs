@@ -82,6 +82,8 @@ pub struct Peeked {
     pub behind: u64,
     /// It may have been sent before.
     pub again: bool,
+    /// The payload is the words of a parcel.
+    pub parcel: bool,
 }
 
 /// Bytes of the payload of a frame that names a parcel.
@@ -209,20 +211,28 @@ impl<'a> Lane<'a> {
         head.position
     }
 
-    /// Lanes that block: commits the frame that was begun with the two words of a parcel as its payload. Gives the position behind it.
-    pub fn commit_parcel(self, head: &mut Head, words: [u64; 2]) -> u64 {
-        for (word, at) in words.into_iter().zip([WORD, WORD + 8]) {
+    /// Commits the frame that was begun with the two words of a parcel as its payload; says of the message that it may have been sent before if
+    /// `again`. Gives the position behind it.
+    pub fn commit_parcel<const OVERRUN: bool>(self, head: &mut Head, words: [u64; 2], again: bool) -> u64 {
+        let len = header(OVERRUN) + PARCEL_WORDS;
+        if OVERRUN {
+            // ORDER Relaxed: bytes of the producer; the commit below orders them.
+            self.ring.word(head.position + WORD).store(head.messages, Ordering::Relaxed);
+        }
+        for (word, at) in words.into_iter().zip([header(OVERRUN), header(OVERRUN) + 8]) {
             // ORDER Relaxed: bytes of the producer; the commit below orders them.
             self.ring.word(head.position + at).store(word, Ordering::Relaxed);
         }
-        let word = FrameWord::new(WORD + PARCEL_WORDS, FrameKind::Parcel, head.position);
+        let word = FrameWord::new(len, FrameKind::Parcel, head.position);
+        let word = if again { word.marked_again() } else { word };
         // DIES BEFORE: the word here is still 0; whoever takes over drops the parcel.
         kill_point!("channel.parcel.before_commit");
         // ORDER Release [frame]: the words and the zero behind them, and the parcel; pairs with the load in `next`.
         self.ring.word(head.position).store(word.0, Ordering::Release);
         // DIES AFTER: the message is published; its chunks are kept by the reaper.
         kill_point!("channel.parcel.committed");
-        self.moved::<false>(head, WORD + PARCEL_WORDS);
+        head.messages += u64::from(OVERRUN);
+        self.moved::<OVERRUN>(head, len);
         head.position
     }
 
@@ -381,7 +391,7 @@ impl<'a> Lane<'a> {
                     continue;
                 }
                 behind = behind.wrapping_add(align8(self.check(behind, word, kind, header(OVERRUN))?));
-                messages += u64::from(kind == FrameKind::Data);
+                messages += u64::from(matches!(kind, FrameKind::Data | FrameKind::Parcel));
                 if behind.wrapping_sub(tail) > self.size() {
                     return Err(corrupt(tail, word));
                 }
@@ -442,7 +452,7 @@ impl<'a> Lane<'a> {
             FrameKind::Padding => len == rest,
             FrameKind::Opened => len == GATE_BYTES,
             FrameKind::Gate => false,
-            FrameKind::Parcel => len == WORD + PARCEL_WORDS && len <= rest && header == WORD,
+            FrameKind::Parcel => len == header + PARCEL_WORDS && len <= rest,
         };
         if good { Ok(len) } else { Err(corrupt(position, word)) }
     }
@@ -504,15 +514,12 @@ impl<'a> Lane<'a> {
                 Err(error) => return Err(error),
             };
             let behind = place.position.wrapping_add(align8(len));
+            if kind == FrameKind::Parcel {
+                return self.next_parcel::<OVERRUN>(place, behind);
+            }
             if kind != FrameKind::Data {
                 if OVERRUN && self.lapped(place.position) {
                     return Ok(Found::Lapped);
-                }
-                if kind == FrameKind::Parcel {
-                    // ORDER Relaxed: part of the frame.
-                    let word = |at| self.ring.word(place.position + at).load(Ordering::Relaxed);
-                    let words = [word(WORD), word(WORD + 8)];
-                    return Ok(Found::Parcel { words, behind: Place { position: behind, messages: 0 } });
                 }
                 place.position = behind;
                 continue;
@@ -532,6 +539,29 @@ impl<'a> Lane<'a> {
             return Ok(Found::Message { at, len: len - header(OVERRUN), behind });
         }
         Err(no_message(place.position))
+    }
+
+    /// The frame at `place`, which names a parcel.
+    #[cold]
+    #[inline(never)]
+    fn next_parcel<const OVERRUN: bool>(self, place: Place, behind: u64) -> Result<Found> {
+        // ORDER Relaxed: part of the frame; validated below where it may be overwritten.
+        let word = |at| self.ring.word(place.position + at).load(Ordering::Relaxed);
+        let words = [word(header(OVERRUN)), word(header(OVERRUN) + 8)];
+        let number = if OVERRUN { word(WORD) } else { 0 };
+        if OVERRUN {
+            if self.lapped(place.position) {
+                return Ok(Found::Lapped);
+            }
+            if Count::between(place.messages, number) != 0 {
+                return Err(Error::new(
+                    ErrorCode::Corrupt,
+                    format!("The parcel at position {} has the number {number}.", place.position),
+                ));
+            }
+        }
+        let messages = number.wrapping_add(u64::from(OVERRUN));
+        Ok(Found::Parcel { words, behind: Place { position: behind, messages } })
     }
 
     /// Whether a reader that stands at `position` would find anything: a message, a loss or damage.
@@ -580,12 +610,9 @@ impl<'a> Lane<'a> {
             }
             let len = self.check(position, word, kind, WORD)?;
             let behind = position.wrapping_add(align8(len));
-            if kind == FrameKind::Parcel {
-                return Err(corrupt(position, word));
-            }
-            if kind == FrameKind::Data {
-                let at = position + WORD;
-                return Ok(Some(Peeked { at, len: len - WORD, behind, again: word.is_again() }));
+            if let FrameKind::Data | FrameKind::Parcel = kind {
+                let (at, parcel) = (position + WORD, kind == FrameKind::Parcel);
+                return Ok(Some(Peeked { at, len: len - WORD, behind, again: word.is_again(), parcel }));
             }
             position = behind;
         }
@@ -635,13 +662,15 @@ impl<'a> Lane<'a> {
                 return Ok(None);
             }
             match word.kind_at(position) {
-                Some(FrameKind::Data) => return Ok(Some(Place { position, messages: number })),
+                Some(FrameKind::Data | FrameKind::Parcel) => {
+                    return Ok(Some(Place { position, messages: number }));
+                }
                 Some(kind @ (FrameKind::Padding | FrameKind::Opened)) => {
                     position = position.wrapping_add(align8(self.check(position, word, kind, 16)?));
                 }
                 // In front of the tail gates are open; this one's lane goes on just now.
                 Some(FrameKind::Gate) => return Ok(None),
-                Some(FrameKind::Parcel) | None => return Err(corrupt(position, word)),
+                None => return Err(corrupt(position, word)),
             }
         }
         Ok(None)

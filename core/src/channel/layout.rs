@@ -209,7 +209,7 @@ impl FrameWord {
             0x302 => Some(FrameKind::Padding),
             0x303 => Some(FrameKind::Opened),
             0x304 => Some(FrameKind::Gate),
-            0x305 => Some(FrameKind::Parcel),
+            0x305 | 0x705 => Some(FrameKind::Parcel),
             _ => None,
         }
     }

@@ -169,7 +169,7 @@ pub struct ChannelOptions {
     /// What happens when a lane is full.
     pub overrun: OverrunPolicy,
     /// Bytes of each publisher's ring: a power of two from 4 KiB to 1 GiB. A message of a stream or broadcast that blocks takes at
-    /// most half of it, or chunks of its own; any other an eighth and at most 128 KiB: [`Channel::message_len_max`].
+    /// most half of it, any other an eighth and at most 128 KiB, and longer ones chunks of their own: [`Channel::message_len_max`].
     pub lane_bytes: u32,
     /// Each message bears the time at which it was sent: [`Message::sent_ns`]. It takes 8 more bytes, and its publisher reads a clock.
     pub timestamps: bool,
@@ -299,8 +299,8 @@ impl Channel {
         self.area.flush()
     }
 
-    /// Bytes of the longest message. On a stream or broadcast that blocks a message longer than [`Channel::claim_len_max`] takes chunks of the
-    /// fabric of its own: 128 MiB at most, and half of them.
+    /// Bytes of the longest message. One longer than [`Channel::claim_len_max`] takes chunks of the fabric of its own: 128 MiB at most, and
+    /// half of them. A log has none of these.
     pub fn message_len_max(&self) -> usize {
         self.area.parcel_len_max() as usize
     }

@@ -7,21 +7,29 @@
 //! ```text
 //! chunks open, not named          who dies here leaves chunks that nobody names: the reaper frees them
 //! named, no frame                 whoever takes the lane over takes the name back; then as above
-//! named, frame committed          published; the reaper keeps the chunks of the dead
+//! named, frame committed          published; whoever takes the lane over keeps the chunks of the dead
 //! every subscription is past it   anybody gives the chunks back: the oldest parcel first, of each the last chunk first
 //! ```
 //!
 //! A chunk is named by its number and its generation, so a parcel that is gone is known by its first chunk, and all before it are gone as well; to give a
-//! chunk back twice, or late, is harmless. No word says what is still there: it follows from the places of the subscriptions.
+//! chunk back twice, or late, or before its publisher came to keep it, is harmless. No word says what is still there: it follows from the places of the
+//! subscriptions.
 //!
-//! What is unread of a lane's parcels takes at most eight rings, or is two messages: then the publisher waits as it does for room in its ring.
+//! A queue without acknowledgement has one place, its head. On one *with* acknowledgement a parcel goes with its message: once the head is past it, it is
+//! that of the cell that holds the message, and whoever makes that cell `Done` gives the chunks back. If it dies before, the cell says what is
+//! left to do to whoever takes over from it. See `queue`.
+//!
+//! What is unread of a lane's parcels takes at most eight rings, or is two messages: then the publisher waits as it does for room in its ring. On a lane
+//! that overruns it gives back the oldest instead. A reader that comes too late finds the chunks in another use, before or behind its copy, and has lost one
+//! message.
+
+use std::collections::HashSet;
 
 use super::area::{Area, STAMP};
 use super::lane::Lane;
 use super::layout::{LaneState, POSITION_MAX};
-use super::view::ParcelBytes;
-use super::{ChannelKind, OverrunPolicy};
-use crate::chunk::{GivenBack, Loose, Pool};
+use super::{ChannelKind, queue};
+use crate::chunk::{Loose, Pool, Search};
 use crate::error::{Error, ErrorCode, Result};
 use crate::limits::VALUE_LEN_MAX;
 use crate::shm::Span;
@@ -74,9 +82,7 @@ fn part(pool: &Pool) -> u64 {
 impl Area {
     /// Bytes of the longest message; longer ones than `message_len_max` are sent as parcels, where there are any.
     pub fn parcel_len_max(&self) -> u64 {
-        let blocks = self.overrun == OverrunPolicy::Block
-            && matches!(self.kind, ChannelKind::Stream | ChannelKind::Broadcast);
-        match self.ground.pool().filter(|_| blocks) {
+        match self.ground.pool().filter(|_| self.kind != ChannelKind::Log) {
             // What can be free in a fabric with other objects.
             Some(pool) => {
                 let half = u64::from((pool.geometry().chunk_count - 1) / 2) * part(pool);
@@ -102,8 +108,9 @@ impl Area {
     fn fill_parcel(&self, pool: &Pool, chunks: &mut Vec<Loose>, stamp: &[u8], message: &[u8]) -> Result<()> {
         let (me, part) = (self.ground.actor()?, part(pool));
         let count = ((stamp.len() + message.len()) as u64).div_ceil(part);
+        let mut search = Search::default();
         for _ in 0..count {
-            chunks.push(pool.take_loose(me, self.object())?);
+            chunks.push(pool.take_loose(me, self.object(), &mut search)?);
             // DIES AFTER: open chunks that nobody names.
             kill_point!("channel.parcel.taken");
         }
@@ -156,29 +163,39 @@ impl Area {
     /// The parcel was published: its chunks are nobody's. Readers may be past it already.
     pub fn keep_parcel(&self, lane: u32, chunks: &[Loose]) -> Result<()> {
         let pool = self.ground.pool().ok_or(ErrorCode::Internal)?;
+        let me = self.ground.actor()?.index;
         for chunk in chunks {
-            pool.keep_loose(self.ground.actor()?, *chunk)?;
+            pool.keep_loose(me, *chunk)?;
         }
-        // DIES BEFORE: the reaper does it.
+        // DIES BEFORE: whoever takes the lane over does it.
         kill_point!("channel.parcel.kept");
         self.free_parcels(lane)
     }
 
-    /// Whoever takes a lane over from the dead, whose state was `seen`, takes back the name of what that did not come to publish. The lane's tail
-    /// was repaired before.
-    pub fn drop_unsent_parcel(&self, lane: Lane<'_>, seen: LaneState) -> Result<()> {
+    /// Whoever takes a lane over from the dead, whose state was `seen`, keeps the chunks of its last parcel, or takes back the name of what it
+    /// did not come to publish. The lane's tail was repaired before, and nobody else has published on the lane since. Repeating it is harmless.
+    pub fn settle_parcel(&self, lane: Lane<'_>, seen: LaneState) -> Result<()> {
         let Some(pool) = self.ground.pool() else { return Ok(()) };
         // ORDER Acquire [parcel]: the parcel's header.
         let word = lane.parcel_word().load(Ordering::Acquire);
         let Some(parcel) = self.parcel(pool, word)? else { return Ok(()) };
         // Of a later holder it is its own affair.
-        if parcel.term == u64::from(seen.generation()) && parcel.position >= lane.tail() {
+        if parcel.term != u64::from(seen.generation()) {
+            return Ok(());
+        }
+        if parcel.position >= lane.tail() {
             kill_point!("channel.parcel.before_unname");
             // ORDER AcqRel [parcel]: what the dead did; a failure means that another was first. No word comes twice.
             let _ =
                 lane.parcel_word().compare_exchange(word, parcel.before, Ordering::AcqRel, Ordering::Relaxed);
             // DIES AFTER: the chunks are open still, and nobody names them.
             kill_point!("channel.parcel.unnamed");
+            return Ok(());
+        }
+        for chunk in self.chunks_of(pool, &parcel)? {
+            // DIES BEFORE: the lane is that of the dead still, whoever comes next goes on.
+            kill_point!("channel.parcel.before_inherit");
+            pool.keep_loose(seen.owner(), chunk)?;
         }
         Ok(())
     }
@@ -201,9 +218,13 @@ impl Area {
         Ok(pool.loose_span(first)?.map(|_| parcel))
     }
 
-    /// The parcels of a lane that are still there, the newest first.
-    fn parcels(&self, pool: &Pool, lane: Lane<'_>) -> Result<Vec<Parcel>> {
+    /// The parcels of a lane that are still there, the newest first; on a queue with acknowledgement those that nobody has taken.
+    fn parcels(&self, pool: &Pool, index: u32, lane: Lane<'_>) -> Result<Vec<Parcel>> {
         let mut all = Vec::new();
+        let taken = match &self.queue {
+            Some(queue) if queue.acknowledge.is_some() => self.head(index)?.position(),
+            _ => 0,
+        };
         // ORDER Acquire [parcel]: the parcel's header, and those before it.
         let mut word = lane.parcel_word().load(Ordering::Acquire);
         // Ends: positions get smaller, which is checked, by at least a frame.
@@ -212,17 +233,25 @@ impl Area {
             if parcel.position >= position || all.len() as u64 > self.shape.lane_bytes {
                 return Err(corrupt(self, format!("{parcel:?} stands before one at {position}")));
             }
+            if parcel.position < taken {
+                break;
+            }
             (word, position) = (parcel.before, parcel.position);
             all.push(parcel);
         }
         Ok(all)
     }
 
-    /// The chunks of a parcel up to the first that is gone.
     fn chunks_of(&self, pool: &Pool, parcel: &Parcel) -> Result<Vec<Loose>> {
+        self.chunks_from(pool, [parcel.first.word(), parcel.len])
+    }
+
+    /// The chunks of the parcel that a frame or a cell names with these words, up to the first that is gone.
+    fn chunks_from(&self, pool: &Pool, [word, len]: [u64; 2]) -> Result<Vec<Loose>> {
         let mut chunks = Vec::new();
-        let mut next = Some(parcel.first);
-        let count = parcel.len.min(VALUE_LEN_MAX).div_ceil(part(pool));
+        let mut next = Loose::from_word(word);
+        // One at least, so that nothing stays of a parcel whose length is damaged.
+        let count = len.min(VALUE_LEN_MAX).div_ceil(part(pool)).max(1);
         while let Some(chunk) = next.filter(|_| (chunks.len() as u64) < count) {
             let Some(span) = pool.loose_span(chunk)? else { break };
             // ORDER Relaxed: as in `parcel`.
@@ -243,13 +272,12 @@ impl Area {
         let Some(pool) = self.ground.pool().filter(|pool| pool.shm().writable()) else { return Ok(()) };
         let Some(reference) = self.lane_ref(index)? else { return Ok(()) };
         let lane = self.lane(reference)?;
-        let parcels = self.parcels(pool, lane)?;
+        let parcels = self.parcels(pool, index, lane)?;
         if parcels.is_empty() {
             return Ok(());
         }
         let tail = lane.tail();
-        // ORDER SeqCst [join]: the tail before the look at the subscriptions; pairs with the fence in `go_live`. And a reader's place, or
-        // a publisher's keeping of its chunks, before the look at the other: one of the two gives them back.
+        // ORDER SeqCst [join]: the tail before the look at the subscriptions; pairs with the fence in `go_live`.
         fence(Ordering::SeqCst);
         let mut subs = Vec::new();
         self.bounding(&mut subs)?;
@@ -258,14 +286,19 @@ impl Area {
             if parcel.position >= lowest {
                 break;
             }
-            for chunk in self.chunks_of(pool, parcel)?.iter().rev() {
-                kill_point!("channel.parcel.before_free");
-                if pool.give_back_loose(*chunk)? == GivenBack::Held {
-                    return Ok(());
-                }
-                // DIES AFTER: the parcel ends in front of that chunk; whoever comes next goes on.
-                kill_point!("channel.parcel.freed");
-            }
+            self.end_parcel([parcel.first.word(), parcel.len])?;
+        }
+        Ok(())
+    }
+
+    /// Nobody needs a published parcel any more: gives its chunks back. Anybody who knows that may, at any time.
+    pub fn end_parcel(&self, words: [u64; 2]) -> Result<()> {
+        let Some(pool) = self.ground.pool() else { return Ok(()) };
+        for chunk in self.chunks_from(pool, words)?.iter().rev() {
+            kill_point!("channel.parcel.before_free");
+            pool.give_back_loose(*chunk)?;
+            // DIES AFTER: the parcel ends in front of that chunk; whoever comes next goes on.
+            kill_point!("channel.parcel.freed");
         }
         Ok(())
     }
@@ -282,7 +315,7 @@ impl Area {
         self.free_parcels(index)?;
         let Some(pool) = self.ground.pool() else { return Ok(None) };
         let Some(reference) = self.lane_ref(index)? else { return Ok(None) };
-        let parcels = self.parcels(pool, self.lane(reference)?)?;
+        let parcels = self.parcels(pool, index, self.lane(reference)?)?;
         let bytes = parcels.iter().fold(wanted.len, |sum, parcel| sum.saturating_add(parcel.len));
         let most = if wanted.alone { 0 } else { self.shape.lane_bytes * RINGS };
         let few = if wanted.alone { 1 } else { FEW };
@@ -290,16 +323,63 @@ impl Area {
         Ok(if fits { None } else { parcels.last().map(|oldest| oldest.position) })
     }
 
-    /// Copies the parcel that a frame names to the start of `into`, which grows when it is too short. The copy is whole if the
-    /// caller still holds its subscription afterwards. Gives its bytes.
-    pub fn copy_parcel(&self, words: [u64; 2], into: &mut Vec<u8>) -> Result<usize> {
-        let parcel = ParcelBytes::of(self, words)?;
-        let len = parcel.len as usize;
+    /// The holder of a lane that overruns gives back its oldest parcels, whoever has still to read them, until it may send what it wants to.
+    pub fn push_out_parcels(&self, index: u32, wanted: Wanted) -> Result<()> {
+        let Some(pool) = self.ground.pool() else { return Ok(()) };
+        let Some(reference) = self.lane_ref(index)? else { return Ok(()) };
+        for oldest in self.parcels(pool, index, self.lane(reference)?)?.iter().rev() {
+            if self.parcel_bound(index, wanted)?.is_none() {
+                break;
+            }
+            self.end_parcel([oldest.first.word(), oldest.len])?;
+        }
+        Ok(())
+    }
+
+    /// As [`Area::copy_parcel`], where it cannot be gone; if it is, the caller does not hold any more what it took it to hold.
+    #[cold]
+    #[inline(never)]
+    pub fn copy_held_parcel(&self, words: [u64; 2], into: &mut Vec<u8>) -> Result<usize> {
+        self.copy_parcel(words, into)?.ok_or_else(|| corrupt(self, "a parcel is gone".into()))
+    }
+
+    /// Copies the parcel that a frame or a cell names to the start of `into`, which grows when it is too short. Gives its bytes; None if it is
+    /// gone. A copy is whole: who gives chunks back makes that seen before anybody writes to them.
+    #[cold]
+    #[inline(never)]
+    pub fn copy_parcel(&self, words: [u64; 2], into: &mut Vec<u8>) -> Result<Option<usize>> {
+        let pool = self.ground.pool().ok_or(ErrorCode::Internal)?;
+        let [word, len] = words;
+        if len == 0 || len > self.parcel_len_max() + STAMP as u64 {
+            return Err(corrupt(self, format!("a parcel of {len} bytes cannot be")));
+        }
+        let (len, part) = (len as usize, part(pool) as usize);
         if into.len() < len {
             into.resize(len, 0);
         }
-        parcel.copy_out(0, &mut into[..len])?;
-        Ok(len)
+        let mut next = Loose::from_word(word);
+        let mut done = 0;
+        while done < len {
+            let chunk = next.ok_or_else(|| corrupt(self, format!("a parcel ends after {done} bytes")))?;
+            let Some(span) = pool.loose_span(chunk)? else { return Ok(None) };
+            let is_first = done == 0;
+            let end = len.min(done + part);
+            span.copy_out(HEADER, &mut into[done..end])?;
+            // ORDER Relaxed: the frame ordered them; validated below.
+            let (whole, link) =
+                (span.u64(LEN)?.load(Ordering::Relaxed), span.u64(NEXT)?.load(Ordering::Relaxed));
+            // ORDER Acquire [chunk-reuse]: as in `parcel`.
+            fence(Ordering::Acquire);
+            if pool.loose_span(chunk)?.is_none() {
+                return Ok(None);
+            }
+            if is_first && whole != len as u64 {
+                return Err(corrupt(self, format!("a parcel has not the {len} bytes of its frame")));
+            }
+            done = end;
+            next = Loose::from_word(link);
+        }
+        Ok(Some(len))
     }
 
     /// The first chunk of the parcel that a frame names, if its length is that of the frame.
@@ -323,7 +403,7 @@ impl Area {
         self.ground.pool().map(part).ok_or_else(|| ErrorCode::Internal.into())
     }
 
-    /// The part of the message in a chunk of a parcel. It is good as [`Area::copy_parcel`] says.
+    /// The part of the message in a chunk of a parcel. It is good if the caller still holds its subscription afterwards.
     pub fn parcel_bytes(&self, chunk: Loose) -> Result<Span<'_>> {
         let pool = self.ground.pool().ok_or(ErrorCode::Internal)?;
         self.parcel_span(pool, chunk)?.sub(HEADER, part(pool))
@@ -337,18 +417,29 @@ impl Area {
         Loose::from_word(word).ok_or_else(|| corrupt(self, format!("a parcel ends with {chunk:?}")))
     }
 
-    /// Whether a parcel has the chunk that begins at `offset`.
-    pub fn names_parcel(&self, offset: u64) -> Result<bool> {
-        let Some(pool) = self.ground.pool() else { return Ok(false) };
+    /// The bytes of a message that a queue's cell or a frame holds instead of a parcel's, as its words.
+    pub fn parcel_words(&self, bytes: &[u8]) -> Result<[u64; 2]> {
+        match bytes.as_chunks::<8>() {
+            ([first, second], []) => Ok([u64::from_le_bytes(*first), u64::from_le_bytes(*second)]),
+            _ => Err(corrupt(self, format!("{} bytes cannot name a parcel", bytes.len()))),
+        }
+    }
+
+    /// Where the chunks of all parcels are: of those in lanes, and of those in hands.
+    fn parcel_offsets(&self, pool: &Pool) -> Result<HashSet<u64>> {
+        let mut offsets = HashSet::new();
+        let mut add =
+            |chunks: Vec<Loose>| offsets.extend(chunks.iter().map(|chunk| pool.loose_offset(*chunk)));
         for index in 0..self.shape.lanes {
             let Some(reference) = self.lane_ref(index)? else { continue };
-            for parcel in self.parcels(pool, self.lane(reference)?)? {
-                if self.chunks_of(pool, &parcel)?.iter().any(|chunk| pool.loose_offset(*chunk) == offset) {
-                    return Ok(true);
-                }
+            for parcel in self.parcels(pool, index, self.lane(reference)?)? {
+                add(self.chunks_of(pool, &parcel)?);
             }
         }
-        Ok(false)
+        for words in queue::held_parcels(self)? {
+            add(self.chunks_from(pool, words)?);
+        }
+        Ok(offsets)
     }
 }
 
@@ -359,7 +450,7 @@ pub fn check_taken_over(area: &Area, problem: &mut dyn FnMut(String, String)) ->
     for index in 0..area.shape.lanes {
         let Ok(Some(reference)) = area.lane_ref(index) else { continue };
         let lane = area.lane(reference)?;
-        match area.parcels(pool, lane) {
+        match area.parcels(pool, index, lane) {
             Ok(parcels) => {
                 for parcel in parcels {
                     let whole =
@@ -372,8 +463,10 @@ pub fn check_taken_over(area: &Area, problem: &mut dyn FnMut(String, String)) ->
             Err(error) => problem(error.detail().to_owned(), place()),
         }
     }
+    let parcels = area.parcel_offsets(pool)?;
     for chunk in pool.lane_chunks(area.object())? {
-        if !super::names_ring(area, pool.geometry().chunk_offset(chunk))? {
+        let offset = pool.geometry().chunk_offset(chunk);
+        if !parcels.contains(&offset) && !super::names_ring(area, offset)? {
             problem(format!("nobody names its chunk {}", chunk.0), place());
         }
     }

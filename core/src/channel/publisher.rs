@@ -149,7 +149,7 @@ impl Publisher {
         let stamp = self.stamp_len();
         let len = message.len() as u64 + stamp;
         if len > self.area.message_len_max + stamp {
-            return self.put_parcel(message, wait);
+            return self.put_parcel::<OVERRUN>(message, wait, AGAIN);
         }
         self.make_room::<OVERRUN>(len, wait)?;
         let lane = self.lane.view();
@@ -280,7 +280,7 @@ impl Publisher {
     /// Sends a message that is too long for the lane.
     #[cold]
     #[inline(never)]
-    fn put_parcel(&mut self, message: &[u8], wait: Wait) -> Result<u64> {
+    fn put_parcel<const OVERRUN: bool>(&mut self, message: &[u8], wait: Wait, again: bool) -> Result<u64> {
         self.hold()?;
         let max = self.area.parcel_len_max();
         if message.len() as u64 > max {
@@ -290,11 +290,15 @@ impl Publisher {
         let mut wanted = Wanted { len, alone: false };
         let start = Instant::now();
         let chunks = loop {
-            self.wanted = Some(wanted);
-            let need = self.lane.view().room::<false>(self.head.position, PARCEL_WORDS);
-            let room = self.wait_for_room(need, wait.after(start));
-            self.wanted = None;
-            room?;
+            if OVERRUN {
+                self.area.push_out_parcels(self.lane.index, wanted)?;
+            } else {
+                self.wanted = Some(wanted);
+                let need = self.lane.view().room::<false>(self.head.position, PARCEL_WORDS);
+                let room = self.wait_for_room(need, wait.after(start));
+                self.wanted = None;
+                room?;
+            }
             let stamp = now();
             match self.area.write_parcel(&stamp[..self.stamp_len() as usize], message) {
                 Ok(chunks) => break chunks,
@@ -313,9 +317,9 @@ impl Publisher {
             }
         };
         let lane = self.lane.view();
-        lane.begin::<false>(&mut self.head, PARCEL_WORDS);
+        lane.begin::<OVERRUN>(&mut self.head, PARCEL_WORDS);
         self.area.name_parcel(lane, chunks[0], self.head.position, len, self.state.generation())?;
-        let position = lane.commit_parcel(&mut self.head, [chunks[0].word(), len]);
+        let position = lane.commit_parcel::<OVERRUN>(&mut self.head, [chunks[0].word(), len], again);
         self.area.data().notify();
         self.area.keep_parcel(self.lane.index, &chunks)?;
         Ok(position)

@@ -209,10 +209,10 @@ impl Subscriber {
                 moved = true;
             }
         }
+        if moved && self.parcels {
+            self.free_parcels();
+        }
         if moved && !self.area.overruns() {
-            if self.parcels {
-                self.free_parcels();
-            }
             self.area.space().notify();
         }
     }
@@ -380,7 +380,15 @@ impl Subscriber {
                 Ok(Found::Parcel { words, behind }) => {
                     *parcels = true;
                     let spot = Spot { lane: reading.lane.index, behind: behind.position };
-                    (take_parcel(area, words, spot, Subscriber::proof(entry, *state), each), behind)
+                    if OVERRUN {
+                        match take_lossy_parcel(area, words, spot, each) {
+                            Ok(None) => return self.lost_parcel(*taken, behind),
+                            Ok(Some(whole)) => (Ok(whole), behind),
+                            Err(error) => (Err(error), reading.place),
+                        }
+                    } else {
+                        (take_parcel(area, words, spot, Subscriber::proof(entry, *state), each), behind)
+                    }
                 }
                 Err(error) => (Err(error), reading.place),
             };
@@ -439,6 +447,25 @@ impl Subscriber {
             }
         }
         Ok(())
+    }
+
+    /// Goes on behind a long message of the lane whose turn it is that later ones have pushed out.
+    #[cold]
+    #[inline(never)]
+    fn lost_parcel(&mut self, taken: usize, behind: Place) -> Result<()> {
+        if !Subscriber::proof(&self.entry, self.state).holds() {
+            return Err(self.gone());
+        }
+        if taken > 0 {
+            // What was handed out comes first. The next call meets the loss again: no place is shown behind it before it was told.
+            return Ok(());
+        }
+        let reading = &mut self.lanes[self.turn];
+        reading.place = behind;
+        let (lane, channel) = (reading.lane.index, &self.area.name);
+        let text =
+            format!("A long message of lane {lane} of channel `{channel}` was pushed out by later ones.");
+        Err(Error::with_amount(ErrorCode::Overrun, 1, text))
     }
 
     /// Takes one message into `into`, if there is one.
@@ -544,6 +571,22 @@ fn take_parcel(
     each: &mut dyn FnMut(&MessageView<'_>) -> Result<bool>,
 ) -> Result<bool> {
     each(&MessageView::in_parcel(area, words, spot, proof)?)
+}
+
+/// Hands out a copy of such a message, for which nobody waits. None: later ones have pushed it out.
+#[cold]
+#[inline(never)]
+fn take_lossy_parcel(
+    area: &Area,
+    words: [u64; 2],
+    spot: Spot,
+    each: &mut dyn FnMut(&MessageView<'_>) -> Result<bool>,
+) -> Result<Option<bool>> {
+    let mut copy = Vec::new();
+    let Some(len) = area.copy_parcel(words, &mut copy)? else { return Ok(None) };
+    let (sent_ns, bytes) = area.unstamped(&copy[..len])?;
+    let message = Message { lane: spot.lane, position: spot.behind, len: bytes.len(), sent_ns };
+    each(&MessageView::copied(message, bytes)).map(Some)
 }
 
 impl Drop for Subscriber {

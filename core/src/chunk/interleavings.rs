@@ -145,3 +145,93 @@ fn a_chunk_that_is_filled_on_is_not_freed_for_what_was_dead_before() {
         }
     });
 }
+
+/// A chunk of 7s of thread 1, open, by its use, in a pool that has no other free one.
+fn open_use() -> (Arc<Stage>, Arc<Pool>, Loose) {
+    let (stage, pool) = Stage::pool(2, 3, 64);
+    stage.touch(pool.geometry(), &[]);
+    let me = stage.actor(1);
+    let chunk = pool.allocate(me, Class::Lane, 1, Need::Clean).unwrap();
+    pool.allocate(me, Class::Lane, 1, Need::Clean).unwrap();
+    pool.span(chunk).unwrap().u64(0).unwrap().store(7, Ordering::Relaxed);
+    let generation = pool.state(chunk).unwrap().generation();
+    (stage, pool, Loose::from_word(layout::pair(chunk.0, generation)).unwrap())
+}
+
+/// What a reader of a parcel copies: None if that use of the chunk has ended.
+fn copied(pool: &Pool, of: Loose) -> Option<u64> {
+    let span = pool.loose_span(of).unwrap()?;
+    let found = span.u64(0).unwrap().load(Ordering::Relaxed);
+    crate::shm::atomic::fence(Ordering::Acquire);
+    pool.loose_span(of).unwrap().map(|_| found)
+}
+
+/// A publisher names a chunk and comes to keep it; a consumer that saw the name is done with it at once, and the chunk goes on to another
+/// use. Whoever keeps it late, the publisher or an heir, leaves that use alone.
+#[test]
+fn a_chunk_that_is_given_back_before_it_was_kept_is_free_once_and_its_next_use_is_left_alone() {
+    for dies in [false, true] {
+        model(3, move || {
+            let (stage, pool, of) = open_use();
+            let publisher = {
+                let (stage, pool) = (stage.clone(), pool.clone());
+                loom::thread::spawn(move || {
+                    name(&pool).store(of.word(), Ordering::Release);
+                    if dies {
+                        stage.kill(1);
+                    }
+                    pool.keep_loose(1, of).unwrap();
+                })
+            };
+            let mut next = None;
+            if let Some(seen) = Loose::from_word(name(&pool).load(Ordering::Acquire)) {
+                assert_eq!(copied(&pool, seen), Some(7), "it was published, and nobody gave it back");
+                pool.give_back_loose(seen).unwrap();
+                next = pool.allocate(stage.actor(2), Class::Lane, 2, Need::Clean).ok();
+                assert!(next.is_some(), "it was given back");
+            }
+            publisher.join().unwrap();
+            let chunk = ChunkId(of.word() as u32);
+            let state = pool.state(chunk).unwrap();
+            match next {
+                Some(next) => {
+                    assert!(next == chunk && state.is(Kind::Open) && state.owner() == 2, "{state:?}")
+                }
+                None => assert!(state.is(Kind::Lane), "{state:?}"),
+            }
+        });
+    }
+}
+
+/// A reader copies while the chunk is given back by two at once and goes on to another use: it accepts nothing of that.
+#[test]
+fn a_reader_of_a_chunk_that_is_given_back_never_takes_bytes_of_its_next_use() {
+    model(2, || {
+        let (stage, pool, of) = open_use();
+        pool.keep_loose(1, of).unwrap();
+        let reader = {
+            let pool = pool.clone();
+            loom::thread::spawn(move || {
+                if let Some(found) = copied(&pool, of) {
+                    assert_eq!(found, 7, "bytes of another use");
+                }
+                // Late, and not alone.
+                pool.give_back_loose(of).unwrap();
+            })
+        };
+        pool.give_back_loose(of).unwrap();
+        let next = pool.allocate(stage.actor(1), Class::Lane, 2, Need::Clean).ok();
+        if let Some(next) = next {
+            pool.span(next).unwrap().u64(0).unwrap().store(8, Ordering::Relaxed);
+        }
+        reader.join().unwrap();
+        let chunk = ChunkId(of.word() as u32);
+        match next {
+            Some(next) => assert!(next == chunk && pool.state(chunk).unwrap().is(Kind::Open)),
+            None => {
+                pool.free_quiet().unwrap();
+                assert!(pool.state(chunk).unwrap().is_free());
+            }
+        }
+    });
+}

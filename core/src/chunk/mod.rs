@@ -70,7 +70,7 @@ pub use flush::{Known, Unflushed};
 pub use hold::{Holders, Holds};
 pub use inherit::inherit;
 pub use layout::{Class, Kind, PoolGeometry};
-pub use loose::{GivenBack, Loose};
+pub use loose::{Loose, Search};
 pub use pin::{Guard, PIN_COUNT};
 pub use pool::Pool;
 pub use relief::{Cleaner, Effort, Relief};

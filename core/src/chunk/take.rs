@@ -150,6 +150,32 @@ impl Pool {
         Ok(None)
     }
 
+    /// Takes the first free chunk from number `from` on, if enough stay free: who takes many goes on behind the last one.
+    pub(super) fn take_next(
+        &self,
+        me: Actor<'_>,
+        class: Class,
+        object: u32,
+        need: Need,
+        from: u32,
+    ) -> Result<Option<ChunkId>> {
+        if !self.shm().writable() || !self.leaves_enough(1, need) {
+            return Ok(None);
+        }
+        for chunk in (from.max(1)..self.geometry().chunk_count).map(ChunkId) {
+            if !self.state(chunk)?.is_free() || !self.open_run(me, class, object, chunk, 1)? {
+                continue;
+            }
+            self.count_taken(1);
+            if self.leaves_enough(0, need) {
+                return Ok(Some(chunk));
+            }
+            self.release(me, chunk)?;
+            break;
+        }
+        Ok(None)
+    }
+
     /// Whether enough chunks stay free when `count` more are taken.
     fn leaves_enough(&self, count: u32, need: Need) -> bool {
         self.free_count() >= count.saturating_add(self.must_stay(need))

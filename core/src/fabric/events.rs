@@ -78,7 +78,7 @@ impl Teller {
         let made = self.fabric.upgrade().and_then(|fabric| {
             let ground = Arc::new(OwnGround(Weak::clone(&self.fabric)));
             let channel = fabric.event_channel(self.cache, ground).ok()?;
-            Some((channel.publisher().ok()?, channel.message_len_max()))
+            Some((channel.publisher().ok()?, channel.claim_len_max()))
         });
         match made {
             Some((publisher, most)) => {

@@ -424,6 +424,8 @@ pub const NAMES: &[&str] = &[
     "channel.parcel.unnamed",
     "channel.parcel.before_free",
     "channel.parcel.freed",
+    "channel.parcel.before_inherit",
+    "channel.parcel.before_end",
     // tools for the files of a store
     "store.backup.before_head",
     "store.backup.complete",

@@ -55,6 +55,7 @@ fn entry() {
         "channel" => channel::victim(&place),
         "parcel" => parcel::victim(&place),
         "sender" => parcel::sender(&place),
+        "worker" => parcel::worker(&place),
         "queue" => queue::victim(&place),
         "log" => log::victim(&place),
         "log files" => log_files::victim(&place),

@@ -1,10 +1,13 @@
-//! Victims on channels with messages that are too long for a lane: each is there whole or not at all, what was acknowledged is read by
-//! somebody, and no chunk is lost.
+//! Victims on channels with messages that are too long for a lane, of a broadcast, of a queue with acknowledgement and of a broadcast that
+//! overruns: each is there whole or not at all, what was sent is read by somebody, and no chunk is lost.
 
 use std::collections::HashSet;
 use std::io::Write;
+use std::time::Duration;
 
-use memora::{Channel, ChannelKind, ChannelOptions, ErrorCode, Fabric, Subscriber};
+use memora::{
+    Acknowledge, Channel, ChannelKind, ChannelOptions, ErrorCode, Fabric, OverrunPolicy, Subscriber,
+};
 use memora_stress::random::Random;
 use memora_testkit::kill_point::{Harm, Victim, within_patience};
 use memora_testkit::process::Worker;
@@ -16,6 +19,8 @@ pub const SCENARIO: Scenario = Scenario { role: "parcel", covers, tries: 2, prep
 const LANE_BYTES: u32 = 4 << 10;
 /// Senders that stand there when the victim comes; they are dead by then.
 const DEAD: [(&str, u64); 2] = [("channel.parcel.before_commit", 2), ("channel.parcel.committed", 2)];
+/// Consumers that are dead by then, in the midst of giving a message's chunks back.
+const DEAD_WORKERS: [(&str, u64); 2] = [("channel.ack.after", 2), ("channel.parcel.freed", 3)];
 
 fn covers(name: &str) -> bool {
     name.starts_with("channel.parcel.")
@@ -31,13 +36,26 @@ fn open(fabric: &Fabric) -> Channel {
     fabric.channel("long", &options).expect("opened")
 }
 
+fn open_work(fabric: &Fabric) -> Channel {
+    let acknowledge = Some(Acknowledge::default());
+    let kind = ChannelKind::Queue;
+    let options = ChannelOptions { kind, lane_bytes: LANE_BYTES, acknowledge, ..ChannelOptions::default() };
+    fabric.channel("work", &options).expect("opened")
+}
+
+fn open_lossy(fabric: &Fabric) -> Channel {
+    let (kind, overrun) = (ChannelKind::Broadcast, OverrunPolicy::Overrun);
+    let options = ChannelOptions { kind, overrun, lane_bytes: LANE_BYTES, ..ChannelOptions::default() };
+    fabric.channel("lossy", &options).expect("opened")
+}
+
 fn prepare(place: &Place) -> Vec<Victim> {
     drop(open(&fabric(place)).subscribe("keeper").expect("subscribed"));
     let environment = environment(place);
-    let mut dying: Vec<Victim> = DEAD
-        .into_iter()
-        .map(|(name, nth)| {
-            Victim::harm(ENTRY, "sender", &borrowed(&environment), (name, nth, Harm::Freeze))
+    let roles = DEAD.map(|at| ("sender", at)).into_iter().chain(DEAD_WORKERS.map(|at| ("worker", at)));
+    let mut dying: Vec<Victim> = roles
+        .map(|(role, (name, nth))| {
+            Victim::harm(ENTRY, role, &borrowed(&environment), (name, nth, Harm::Freeze))
                 .unwrap_or_else(|| panic!("nobody reaches {name}:{nth}"))
         })
         .collect();
@@ -104,6 +122,62 @@ fn read(place: &Place, reader: &mut Subscriber) {
     }
 }
 
+/// Sends long messages to the queue, and takes and acknowledges some.
+fn work(place: &Place, fabric: &Fabric, random: &mut Random, count: u64) {
+    let channel = open_work(fabric);
+    let mut publisher = channel.publisher().expect("a lane");
+    let mut consumer = channel.consumer().expect("a consumer");
+    let mut buffer = Vec::new();
+    for number in 0..count {
+        let id = u64::from(std::process::id()) << 32 | random.draw(1 << 20) << 8 | number;
+        match publisher.try_send(&body(4000 + random.draw(30_000) as usize, id)) {
+            Ok(_) => note(place, "asked", id),
+            Err(error) if matches!(error.code(), ErrorCode::BackPressure | ErrorCode::Full) => {}
+            Err(error) => panic!("{error}"),
+        }
+        let Some(delivery) = consumer.try_recv(&mut buffer).expect("taken") else { continue };
+        done(place, &buffer);
+        match random.draw(6) {
+            0 => {}
+            1 => consumer.nack(&delivery.receipt, Duration::ZERO).expect("it is held"),
+            _ => consumer.ack(&delivery.receipt).expect("it is held"),
+        }
+    }
+}
+
+fn done(place: &Place, bytes: &[u8]) {
+    let id = u64::from_le_bytes(bytes[..8].try_into().expect("each begins with its number"));
+    assert!(bytes == body(bytes.len(), id), "{} bytes of {id:#x} are not what was sent", bytes.len());
+    note(place, "done", id);
+}
+
+/// Sends more long messages than a slow reader keeps: what it gets and what it is told that it lost is all of them.
+fn lose(fabric: &Fabric) {
+    let channel = open_lossy(fabric);
+    let mut reader = channel.subscriber().expect("subscribed");
+    let mut publisher = channel.publisher().expect("a lane");
+    let mut sent = 0;
+    for number in 0..6 {
+        match publisher.try_send(&body(9000, number)) {
+            Ok(_) => sent += 1,
+            Err(error) if error.code() == ErrorCode::Full => {}
+            Err(error) => panic!("{error}"),
+        }
+    }
+    let (mut buffer, mut met) = (Vec::new(), 0);
+    while met < sent {
+        match reader.try_recv(&mut buffer) {
+            Ok(message) => {
+                assert!(message.is_some(), "{met} of {sent}");
+                assert!(buffer == body(9000, u64::from_le_bytes(buffer[..8].try_into().expect("long"))));
+                met += 1;
+            }
+            Err(error) if error.code() == ErrorCode::Overrun => met += error.amount(),
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
 /// The one who reads all; a frozen victim keeps it.
 fn keeper(fabric: &Fabric) -> Option<Subscriber> {
     match open(fabric).subscribe("keeper") {
@@ -119,12 +193,19 @@ pub fn sender(place: &Place) {
     send(place, &fabric, &mut Random::new("sender"), 12, &mut None);
 }
 
+/// Takes and acknowledges what it sends.
+pub fn worker(place: &Place) {
+    work(place, &fabric(place), &mut Random::new("worker"), 24);
+}
+
 pub fn victim(place: &Place) {
     let fabric = fabric(place);
     fabric.reap().expect("reaped");
     let mut reader = keeper(&fabric);
     assert!(reader.is_some(), "nobody else lives");
     send(place, &fabric, &mut Random::new("victim"), 24, &mut reader);
+    work(place, &fabric, &mut Random::new("victim's work"), 12);
+    lose(&fabric);
 }
 
 fn survive(place: &Place, blow: Blow) {
@@ -135,6 +216,7 @@ fn survive(place: &Place, blow: Blow) {
         let mut random = Random::new(&format!("survivor {blow:?}"));
         send(&place, &fabric, &mut random, 20, &mut reader);
         drop(reader);
+        work(&place, &fabric, &mut random, 8);
         check(&fabric, "with the victim");
     });
 }
@@ -148,6 +230,18 @@ fn conclude(place: &Place) {
     let mut reader = keeper(&fabric).expect("nobody else lives");
     read(place, &mut reader);
     drop(reader);
+    work(place, &fabric, &mut Random::new("last work"), 8);
+    lose(&fabric);
+    let mut consumer = open_work(&fabric).consumer().expect("a consumer");
+    let mut buffer = Vec::new();
+    while let Some(delivery) = consumer.try_recv(&mut buffer).expect("taken") {
+        done(place, &buffer);
+        consumer.ack(&delivery.receipt).expect("it is held");
+    }
+    let (asked, got) = (noted(place, "asked"), noted(place, "done"));
+    let lost: Vec<_> = asked.difference(&got).collect();
+    assert!(lost.is_empty() && asked.len() > 10, "{lost:x?} of {} are lost", asked.len());
+    drop(consumer);
     // A message may have been sent, or read, without its sender or reader having come to note it.
     let (sent, got) = (noted(place, "sent"), noted(place, "got"));
     let lost: Vec<_> = sent.difference(&got).collect();

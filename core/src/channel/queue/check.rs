@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use super::super::area::Area;
+use super::super::lane::{Lane, PARCEL_WORDS};
 use super::super::layout::SubKind;
 use super::hand::{Grip, Hand};
 use super::layout::{CellKind, Name, Phase};
@@ -68,7 +69,7 @@ fn check_head(area: &Area, lane: u32, problem: &mut dyn FnMut(String, String)) -
     let view = area.lane(reference)?;
     let tail = view.tail();
     let mut position = head.position();
-    let mut wrong = None;
+    let (mut wrong, mut scratch) = (None, Vec::new());
     // A consumer may take a frame before its publisher has moved the tail: a padding and a message at most.
     if position > tail.saturating_add(area.shape.lane_bytes / 4) {
         wrong = Some(format!("taken up to {position}, in front of the tail {tail}"));
@@ -76,11 +77,16 @@ fn check_head(area: &Area, lane: u32, problem: &mut dyn FnMut(String, String)) -
         wrong = Some(format!("taken up to {position}, more than a ring behind the tail {tail}"));
     } else {
         for _ in 0..area.shape.lane_bytes / 8 {
-            if position >= tail {
+            if position >= tail || wrong.is_some() {
                 break;
             }
             match view.peek(&*area.ground, position) {
-                Ok(Some(peeked)) => position = peeked.behind,
+                Ok(Some(peeked)) => {
+                    if peeked.parcel {
+                        wrong = check_parcel(area, &view, peeked.at, &mut scratch)?;
+                    }
+                    position = peeked.behind;
+                }
                 // Padding may stand right in front of the tail.
                 Ok(None)
                     if tail - position < area.shape.lane_bytes
@@ -105,6 +111,14 @@ fn check_head(area: &Area, lane: u32, problem: &mut dyn FnMut(String, String)) -
         problem(what, place());
     }
     Ok(())
+}
+
+/// What is wrong with the parcel that the frame names whose payload is at `at`.
+fn check_parcel(area: &Area, lane: &Lane<'_>, at: u64, scratch: &mut Vec<u8>) -> Result<Option<String>> {
+    let mut words = [0; PARCEL_WORDS as usize];
+    lane.ring().copy_out(at, &mut words)?;
+    let copied = area.parcel_words(&words).and_then(|words| area.copy_held_parcel(words, scratch));
+    Ok(copied.err().map(|error| error.detail().to_owned()))
 }
 
 /// Cells are of their numbers, their payload lies in the ring, and their messages come from in front of the heads.
@@ -136,6 +150,11 @@ fn check_hand(area: &Area, hand: &Hand, problem: &mut dyn FnMut(String, String))
             Some(CellKind::Gone) => None,
             Some(_) => match hand.copy(content.data, &mut scratch) {
                 Err(error) => Some(format!("cell {number}: {}", error.detail())),
+                Ok(len) if content.data.is_parcel() => {
+                    let words = area.parcel_words(&scratch[..len]);
+                    let copied = words.and_then(|words| area.copy_held_parcel(words, &mut scratch));
+                    copied.err().map(|error| format!("cell {number}: {}", error.detail()))
+                }
                 Ok(_) if content.name.lane() >= area.shape.lanes => {
                     Some(format!("cell {number} is of lane {}", content.name.lane()))
                 }

@@ -41,6 +41,8 @@ pub struct Consumer {
     turn: usize,
     left: usize,
     pub(super) scratch: Vec<u8>,
+    /// A long message stands there.
+    pub(super) large: bool,
     batch: Vec<Found>,
     patience: Patience,
     /// None on a queue without acknowledgement.
@@ -82,6 +84,8 @@ pub(super) struct Found {
     pub again: bool,
     pub word: CellWord,
     pub number: u64,
+    /// The scratch buffer has the words of a parcel, not its bytes.
+    pub parcel: bool,
 }
 
 /// A message that a consumer was given.
@@ -144,6 +148,7 @@ impl Consumer {
             lane_epoch: None,
             left: TURN,
             scratch: Vec::new(),
+            large: false,
             batch: Vec::with_capacity(BATCH),
             patience: Patience::default(),
             holding,
@@ -196,7 +201,7 @@ impl Consumer {
     /// What was copied is good if the head is still where it was.
     #[inline(always)]
     fn gather(&mut self, head: HeadWord, limit: usize) -> Result<u64> {
-        let Consumer { area, lanes, turn, scratch, batch, .. } = self;
+        let Consumer { area, lanes, turn, scratch, batch, holding, large, .. } = self;
         let source = &lanes[*turn];
         let lane = source.lane.view();
         batch.clear();
@@ -207,7 +212,10 @@ impl Consumer {
                 break;
             }
             let Some(peeked) = lane.peek(&*area.ground, position)? else { break };
-            let (at, len) = (used, peeked.len as usize);
+            if peeked.parcel && !batch.is_empty() {
+                break;
+            }
+            let (at, mut len) = (used, peeked.len as usize);
             used += align8(peeked.len) as usize;
             if scratch.len() < used {
                 scratch.resize(used.max(1024).next_power_of_two(), 0);
@@ -216,7 +224,18 @@ impl Consumer {
             position = peeked.behind;
             let name = Name::new(source.lane.index, position);
             let word = CellWord::held(0, 1, false);
-            batch.push(Found { name, at, len, deliveries: 1, again: peeked.again, word, number: 0 });
+            let mut parcel = peeked.parcel;
+            if parcel && holding.is_none() {
+                // Whoever moves the head is done with it: it is copied before.
+                len = area.copy_held_parcel(area.parcel_words(&scratch[at..at + len])?, scratch)?;
+                parcel = false;
+            }
+            batch.push(Found { name, at, len, deliveries: 1, again: peeked.again, word, number: 0, parcel });
+            if peeked.parcel {
+                // It stands alone: its room is given back when it was handed out.
+                *large = true;
+                break;
+            }
         }
         Ok(position)
     }
@@ -252,8 +271,11 @@ impl Consumer {
         if claimed.is_err() {
             return Ok(None);
         }
-        // DIES AFTER: the messages are gone with it: that is what at most once means.
+        // DIES AFTER: the messages are gone with it: that is what at most once means. Who takes over from its thread gives chunks back.
         kill_point!("channel.consume.claimed");
+        if self.large {
+            self.area.free_parcels(self.lanes[self.turn].lane.index)?;
+        }
         Ok(Some(self.batch.len()))
     }
 
@@ -351,6 +373,16 @@ impl Consumer {
     /// Takes up to `limit` messages, those that others left first; gives how many stand in the batch.
     #[inline(always)]
     fn take_any(&mut self, limit: usize) -> Result<usize> {
+        let taken = self.take_next(limit)?;
+        if self.large && self.batch.first().is_some_and(|found| found.parcel) {
+            self.fetch(limit)
+        } else {
+            Ok(taken)
+        }
+    }
+
+    #[inline(always)]
+    fn take_next(&mut self, limit: usize) -> Result<usize> {
         if self.holding.is_some()
             && let Some(found) = self.redelivered()?
         {
@@ -359,6 +391,47 @@ impl Consumer {
             return Ok(1);
         }
         self.take(limit)
+    }
+
+    /// Copies the long message that was taken into the hand and stands alone in the batch. If another has it by then, because its time was over,
+    /// takes what comes next.
+    #[cold]
+    #[inline(never)]
+    fn fetch(&mut self, limit: usize) -> Result<usize> {
+        // Ends: each round was taken from this consumer by another.
+        for _ in 0..ROUNDS {
+            let Consumer { area, scratch, batch, holding, .. } = self;
+            let (Some(found), Some(holding)) = (batch.first_mut(), holding) else { return Ok(0) };
+            if !found.parcel {
+                return Ok(batch.len());
+            }
+            if let Some(len) = holding.copy_parcel(
+                area,
+                found.number,
+                found.word,
+                found.at..found.at + found.len,
+                scratch,
+            )? {
+                (found.at, found.len, found.parcel) = (0, len, false);
+                return Ok(1);
+            }
+            batch.clear();
+            if self.take_next(limit)? == 0 {
+                return Ok(0);
+            }
+        }
+        Err(Error::new(
+            ErrorCode::Busy,
+            format!("Others take what this consumer of `{}` takes.", self.area.name),
+        ))
+    }
+
+    /// What was handed out was long: gives its room back.
+    #[inline(always)]
+    fn tidy_scratch(&mut self) {
+        if self.large {
+            (self.large, self.scratch) = (false, Vec::new());
+        }
     }
 
     fn delivery(found: &Found, owner: u64, len: usize, sent_ns: u64) -> Delivery {
@@ -395,6 +468,7 @@ impl Consumer {
                 let (sent_ns, bytes) = self.area.unstamped(raw)?;
                 handler(&Consumer::delivery(found, owner, bytes.len(), sent_ns), bytes);
             }
+            self.tidy_scratch();
             done += taken;
         }
         Ok(done)
@@ -416,7 +490,9 @@ impl Consumer {
         let (sent_ns, bytes) = self.area.unstamped(&self.scratch[found.at..found.at + found.len])?;
         into.clear();
         into.extend_from_slice(bytes);
-        Ok(Some(Consumer::delivery(found, self.owner(), bytes.len(), sent_ns)))
+        let delivery = Consumer::delivery(found, self.owner(), bytes.len(), sent_ns);
+        self.tidy_scratch();
+        Ok(Some(delivery))
     }
 
     /// Waits for a message, at most `timeout`; without one, until there is one. None when the time is over.
@@ -471,6 +547,7 @@ impl Holding {
             Error::new(ErrorCode::Corrupt, format!("Consumer {index} was left and has no ring."))
         })?;
         let intent = take::current(hand.entry.block());
+        Holding::begin();
         Ok(Holding {
             owner: u64::from(index) | u64::from(state.generation()) << 32 | 1 << 31,
             state,
@@ -508,8 +585,32 @@ impl Holding {
                 format!("The thread that used this consumer of the queue `{}` last has ended.", area.name),
             ));
         }
+        Holding::begin();
         (self.state, self.marker) = (mine, thread::marker());
         Ok(())
+    }
+
+    /// Copies the parcel whose words stand in the scratch buffer to its start, if the cell with this word is this consumer's still. Gives its
+    /// bytes; None if another has taken it.
+    pub fn copy_parcel(
+        &self,
+        area: &Area,
+        number: u64,
+        word: CellWord,
+        words: std::ops::Range<usize>,
+        scratch: &mut Vec<u8>,
+    ) -> Result<Option<usize>> {
+        let words = area.parcel_words(&scratch[words])?;
+        let copied = area.copy_held_parcel(words, scratch);
+        // ORDER Acquire [chunk-reuse]: what was copied before: who gave the chunks back had taken the cell before.
+        fence(Ordering::Acquire);
+        if self.hand.look(number) == Some(word) { copied.map(Some) } else { Ok(None) }
+    }
+
+    /// Whoever comes to hold the entry, before it writes into the hand.
+    fn begin() {
+        // ORDER Release [hand]: the state of the entry comes before anything that is written; pairs with the fence in `Area::end_left`.
+        fence(Ordering::Release);
     }
 
     /// When others may take what is handed out now.
@@ -525,7 +626,7 @@ impl Holding {
         let mut held = 0;
         for found in batch {
             let bytes = &scratch[found.at..found.at + found.len];
-            match self.grip.prepare::<false>(&self.hand, found.name, found.word, due, bytes)? {
+            match self.grip.prepare::<false>(&self.hand, found.name, found.word, due, bytes, found.parcel)? {
                 Some(word) => (found.word, found.number) = (word, self.grip.next - 1),
                 None => break,
             }

@@ -180,8 +180,8 @@ impl Grip {
         Ok(grip)
     }
 
-    /// Writes a message into the next cell, which nobody sees yet, with a word like `word`. None if there is no room: some is kept for
-    /// moving cells within the hand, which may use `ALL`.
+    /// Writes a message, or the words of a `parcel`, into the next cell, which nobody sees yet, with a word like `word`. None if there is no
+    /// room: some is kept for moving cells within the hand, which may use `ALL`.
     #[inline(always)]
     pub fn prepare<const ALL: bool>(
         &mut self,
@@ -190,6 +190,7 @@ impl Grip {
         word: CellWord,
         due: u64,
         bytes: &[u8],
+        parcel: bool,
     ) -> Result<Option<CellWord>> {
         let need = align8(bytes.len() as u64);
         let ring = hand.payload.ring();
@@ -207,7 +208,8 @@ impl Grip {
         // ORDER Relaxed: showing the cell orders them.
         hand.field(number, cell::NAME).store(name.0, Ordering::Relaxed);
         hand.field(number, cell::DUE).store(due, Ordering::Relaxed);
-        hand.field(number, cell::DATA).store(Data::new(place, bytes.len() as u64).0, Ordering::Relaxed);
+        let data = Data::new(place, bytes.len() as u64).as_parcel(parcel);
+        hand.field(number, cell::DATA).store(data.0, Ordering::Relaxed);
         hand.word(number).store(word.0, Ordering::Relaxed);
         self.next = number + 1;
         self.next_end = place + need;

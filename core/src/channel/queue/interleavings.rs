@@ -81,7 +81,7 @@ fn take(area: &Area, index: u32, hand: &Hand, grip: &mut Grip, steps: u32) -> bo
     let mut bytes = [0; 8];
     area.lane(reference).unwrap().ring().copy_out(peeked.at, &mut bytes).unwrap();
     let name = Name::new(0, peeked.behind);
-    grip.prepare::<true>(hand, name, CellWord::held(0, 1, false), 0, &bytes).unwrap().unwrap();
+    grip.prepare::<true>(hand, name, CellWord::held(0, 1, false), 0, &bytes, false).unwrap().unwrap();
     let source = area.queue().unwrap().head_offset(0);
     let target = moved_head(peeked.behind, index);
     let entry = hand.entry.block();
@@ -224,7 +224,7 @@ fn a_message_is_acknowledged_or_taken_by_one() {
                 let Some(word) = from.look(0).filter(|word| word.is(CellKind::Held)) else { return false };
                 let content = from.content(0);
                 let len = from.copy(content.data, &mut scratch).unwrap();
-                grip.prepare::<true>(&hand, content.name, word.delivered(), 0, &scratch[..len])
+                grip.prepare::<true>(&hand, content.name, word.delivered(), 0, &scratch[..len], false)
                     .unwrap()
                     .unwrap();
                 let entry = hand.entry.block();
@@ -284,7 +284,7 @@ fn what_was_taken_from_a_hand_survives_the_use_of_its_cell() {
                 let content = from.content(0);
                 let len = from.copy(content.data, &mut scratch).unwrap();
                 let mut grip = Grip::default();
-                grip.prepare::<true>(&hand, content.name, word.delivered(), 0, &scratch[..len])
+                grip.prepare::<true>(&hand, content.name, word.delivered(), 0, &scratch[..len], false)
                     .unwrap()
                     .unwrap();
                 let entry = hand.entry.block();
@@ -306,7 +306,7 @@ fn what_was_taken_from_a_hand_survives_the_use_of_its_cell() {
             let bytes = [0xee; 8];
             if grip.next - grip.floor < 2 {
                 let word = CellWord::held(0, 1, false).to(CellKind::Done);
-                if grip.prepare::<true>(&hand, Name::new(0, 0), word, 0, &bytes).unwrap().is_some() {
+                if grip.prepare::<true>(&hand, Name::new(0, 0), word, 0, &bytes, false).unwrap().is_some() {
                     grip.show(&hand);
                 }
             }

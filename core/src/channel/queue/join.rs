@@ -9,7 +9,7 @@ use super::hand::Hand;
 use super::layout::{CellKind, consumer};
 use super::take;
 use crate::error::{Error, ErrorCode, Result};
-use crate::shm::atomic::Ordering;
+use crate::shm::atomic::{Ordering, fence};
 
 impl Area {
     /// Gives the calling thread a consumer entry with a ring.
@@ -114,6 +114,10 @@ impl Area {
         let mut left = 0;
         for number in hand.shown() {
             let Some(seen) = hand.look(number) else { continue };
+            if seen.ended_here() {
+                self.end_left(hand, number, state)?;
+                continue;
+            }
             if !seen.is(CellKind::Held) {
                 left += u64::from(seen.is(CellKind::Left) || seen.is(CellKind::Back));
                 continue;
@@ -128,6 +132,31 @@ impl Area {
             kill_point!("channel.inherit.left");
         }
         Ok(left)
+    }
+}
+
+impl Area {
+    /// What a cell holds is done, as its word said: gives the chunks back that it names, if the hand's entry has this state still.
+    pub(super) fn end_left(&self, hand: &Hand, number: u64, state: SubState) -> Result<()> {
+        let data = hand.content(number).data;
+        if !data.is_parcel() {
+            return Ok(());
+        }
+        let mut words = Vec::new();
+        let copied = hand.copy(data, &mut words);
+        // ORDER Acquire [hand]: what was loaded and copied before; pairs with the fence in `Holding::begin`: who sees bytes that a later holder
+        // wrote sees its state.
+        fence(Ordering::Acquire);
+        if self.consumer_state(hand.index)? != state {
+            return Ok(());
+        }
+        kill_point!("channel.parcel.before_end");
+        // What is damaged stays as it is, and keeps nobody from the rest; `check` tells it.
+        match copied.and_then(|len| self.parcel_words(&words[..len])).and_then(|words| self.end_parcel(words))
+        {
+            Err(error) if error.code() != ErrorCode::Corrupt => Err(error),
+            _ => Ok(()),
+        }
     }
 }
 

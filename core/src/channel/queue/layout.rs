@@ -22,7 +22,8 @@
 //!   0 word u64  {kind 3 | letter 1 | deliveries 10 | consumer 8 | touched 4 | number 38}
 //!   8 name u64  {lane 8 | position / 8 : 56}: the message, by its lane and the position behind it
 //!  16 due  u64  ms of the boot clock: held: others may take it from then on, 0 never; back: so may anybody
-//!  24 data u64  {len 24 | place / 8 : 40}: where in the second half it begins, modulo its length
+//!  24 data u64  {len 23 | parcel 1 | place / 8 : 40}: where in the second half it begins, modulo its length; with the flag the two words
+//!               of a parcel stand there, as in its frame, and its chunks are this cell's: in a cell that is done by nobody's taking they go
 //! ```
 
 use super::super::layout::{control, lane};
@@ -61,8 +62,10 @@ pub const CONSUMERS_MAX: u64 = 254;
 const CONSUMERS_MIN: u64 = 2;
 /// Deliveries are counted up to here.
 pub const DELIVERIES_MAX: u32 = (1 << 10) - 1;
-/// Bytes of a message: 24 bits.
-pub const LEN_MAX: u64 = (1 << 24) - 1;
+/// Bytes of a message: 23 bits.
+pub const LEN_MAX: u64 = PARCEL - 1;
+/// Flag of what a cell holds: it names a parcel.
+const PARCEL: u64 = 1 << 23;
 
 /// Lanes and consumers of a queue whose control area has `len` bytes: as many lanes as its chunk size deserves, and as many
 /// consumers as then fit.
@@ -243,6 +246,12 @@ impl CellWord {
         CellWord(self.0 & !LETTER | (letter as u64) << 3)
     }
 
+    /// Whether the cell's own holder is done with its message: nobody else has taken it.
+    #[inline(always)]
+    pub const fn ended_here(self) -> bool {
+        matches!(self.kind(), Some(CellKind::Done)) && self.taker() == 0
+    }
+
     /// Whether it is the word of the cell with this number, and not of an earlier or later one in the same place.
     #[inline(always)]
     pub const fn is_of(self, number: u64) -> bool {
@@ -277,6 +286,18 @@ impl Data {
     #[inline(always)]
     pub const fn new(place: u64, len: u64) -> Data {
         Data((place / 8) << 24 | len & LEN_MAX)
+    }
+
+    /// The same with the flag that it names a parcel, or without.
+    #[inline(always)]
+    pub const fn as_parcel(self, parcel: bool) -> Data {
+        Data(self.0 & !PARCEL | (parcel as u64) << 23)
+    }
+
+    /// Whether the words of a parcel stand there.
+    #[inline(always)]
+    pub const fn is_parcel(self) -> bool {
+        self.0 & PARCEL != 0
     }
 
     #[inline(always)]
@@ -337,6 +358,7 @@ pub const FACTS: &[u64] = &[
     consumer::FLOOR as u64,
     consumer::BYTES,
     cell::BYTES,
+    PARCEL,
     TAKER_AT as u64,
     NUMBER_AT as u64,
 ];
@@ -352,12 +374,20 @@ mod tests {
         let name = Name::new(255, (1 << 58) + 8);
         assert_eq!((name.lane(), name.position()), (255, (1 << 58) + 8));
         let data = Data::new(Data::PLACES - 8, LEN_MAX);
-        assert_eq!((data.place(), data.len()), (Data::PLACES - 8, LEN_MAX));
+        assert_eq!((data.place(), data.len(), data.is_parcel()), (Data::PLACES - 8, LEN_MAX, false));
+        let named = data.as_parcel(true);
+        assert_eq!((named.place(), named.len(), named.is_parcel()), (data.place(), LEN_MAX, true));
+        assert_eq!(named.as_parcel(false), data);
         let word = CellWord::held((1 << 38) + 5, 7, false);
         assert!(word.is_of(5) && !word.is_of(6) && word.is(CellKind::Held) && !word.is_letter());
         let gone = word.delivered().as_letter(true).gone(254);
         assert_eq!((gone.kind(), gone.deliveries(), gone.taker()), (Some(CellKind::Gone), 8, 254));
         assert!(gone.is_letter() && gone.is_of(5) && !gone.as_letter(false).is_letter());
+        assert!(
+            word.to(CellKind::Done).ended_here()
+                && !gone.to(CellKind::Done).ended_here()
+                && !word.ended_here()
+        );
         let mut touched = word;
         for _ in 0..16 {
             assert!(touched.is_of(5) && touched.deliveries() == 7 && touched.taker() == 0);

@@ -40,6 +40,8 @@ mod interleavings;
 #[cfg(all(test, not(memora_loom)))]
 mod model_tests;
 #[cfg(all(test, not(memora_loom)))]
+mod parcel_tests;
+#[cfg(all(test, not(memora_loom)))]
 mod receipt_tests;
 #[cfg(all(test, not(memora_loom)))]
 mod tests;
@@ -56,7 +58,7 @@ use super::{ChannelKind, ChannelOptions, OverrunPolicy};
 use crate::error::{Error, ErrorCode, Result};
 use crate::shm::atomic::{AtomicU64, Ordering};
 use crate::shm::{Block, Kept};
-use layout::{DELIVERIES_MAX, HeadWord, consumer as entry, head};
+use layout::{CellKind, CellWord, DELIVERIES_MAX, HeadWord, consumer as entry, head};
 
 /// Messages of a queue are acknowledged: each is delivered at least once.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
@@ -277,6 +279,25 @@ impl Area {
         kill_point!("channel.return.counted");
         self.data().notify();
     }
+}
+
+/// The words of the parcels that the hands of a queue hold. For whoever is alone.
+pub(super) fn held_parcels(area: &Area) -> Result<Vec<[u64; 2]>> {
+    let mut held = Vec::new();
+    let mut words = Vec::new();
+    for index in 0..area.queue.as_ref().map_or(0, Part::consumers) {
+        let Some(hand) = hand::Hand::of(area, index)? else { continue };
+        for number in hand.shown() {
+            let data = hand.content(number).data;
+            let open = [CellKind::Held, CellKind::Back, CellKind::Left];
+            let kind = hand.look(number).and_then(CellWord::kind);
+            if data.is_parcel() && kind.is_some_and(|kind| open.contains(&kind)) {
+                let len = hand.copy(data, &mut words)?;
+                held.push(area.parcel_words(&words[..len])?);
+            }
+        }
+    }
+    Ok(held)
 }
 
 /// A consumer of a queue with acknowledgement, as others see it.

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::super::area::Area;
 use super::consumer::{Consumer, Holding};
-use super::hand::taker;
-use super::layout::{CellKind, CellWord};
+use super::hand::{Hand, taker};
+use super::layout::{CellKind, CellWord, Data};
 use super::take::{self, Plan};
 use crate::error::{Error, ErrorCode, Result};
 use crate::shm::time;
@@ -93,25 +93,44 @@ impl Consumer {
     #[inline]
     pub fn ack(&mut self, receipt: &Receipt) -> Result<()> {
         let (holding, number, word) = self.cell(receipt)?;
+        let data = holding.hand.content(number).data;
         kill_point!("channel.ack.before");
         let done = holding.hand.change(number, word, word.to(CellKind::Done));
+        // DIES AFTER: whoever takes over gives the chunks of a long message back.
         kill_point!("channel.ack.after");
-        holding.settle_receipt(receipt, done)
+        holding.settle_receipt(receipt, done)?;
+        if data.is_parcel() { self.end_held(data) } else { Ok(()) }
+    }
+
+    /// A long message is done that this consumer held.
+    #[cold]
+    #[inline(never)]
+    fn end_held(&self, data: Data) -> Result<()> {
+        match &self.holding {
+            Some(holding) => end_held(&self.area, &holding.hand, data),
+            None => Ok(()),
+        }
     }
 
     /// Acknowledges everything that this consumer holds. Gives how many messages that were.
     pub fn ack_all(&mut self) -> Result<u64> {
         self.area.ground.usable()?;
         self.start()?;
-        let Some(holding) = &mut self.holding else { return Ok(0) };
+        let Consumer { area, holding, .. } = self;
+        let Some(holding) = holding else { return Ok(0) };
         let mut count = 0;
         for number in holding.grip.floor..holding.grip.tail {
             if let Some(word) = holding.hand.look(number)
                 && word.is(CellKind::Held)
             {
+                let data = holding.hand.content(number).data;
                 kill_point!("channel.ack.before");
-                count += u64::from(holding.hand.change(number, word, word.to(CellKind::Done)));
+                let done = holding.hand.change(number, word, word.to(CellKind::Done));
                 kill_point!("channel.ack.after");
+                count += u64::from(done);
+                if done && data.is_parcel() {
+                    end_held(area, &holding.hand, data)?;
+                }
             }
         }
         holding.moved.now.clear();
@@ -147,6 +166,13 @@ impl Consumer {
         (receipt.number, receipt.word) = (number, word.touched());
         Ok(())
     }
+}
+
+/// The caller has made a cell of its own hand `Done` that names a parcel: gives the chunks back.
+pub(super) fn end_held(area: &Area, hand: &Hand, data: Data) -> Result<()> {
+    let mut words = Vec::new();
+    let len = hand.copy(data, &mut words)?;
+    area.end_parcel(area.parcel_words(&words[..len])?)
 }
 
 /// The time on the boot clock, never 0. A part of a millisecond counts as one.
@@ -210,8 +236,14 @@ impl Holding {
         }
         let content = self.hand.content(number);
         let len = self.hand.copy(content.data, scratch)?;
-        let Some(new) =
-            self.grip.prepare::<true>(&self.hand, content.name, word, content.due, &scratch[..len])?
+        let Some(new) = self.grip.prepare::<true>(
+            &self.hand,
+            content.name,
+            word,
+            content.due,
+            &scratch[..len],
+            content.data.is_parcel(),
+        )?
         else {
             return Ok(false);
         };

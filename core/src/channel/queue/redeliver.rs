@@ -15,6 +15,7 @@ use super::consumer::{Consumer, Found, Holding};
 use super::hand::{Hand, taker};
 use super::join;
 use super::layout::{CellKind, CellWord};
+use super::receipt::end_held;
 use crate::error::{Error, ErrorCode, Result};
 use crate::limits::WAIT_SLICE_MS;
 use crate::shm::atomic::Ordering;
@@ -211,7 +212,8 @@ impl Consumer {
         } else {
             holding.make_room(area)?;
             let prepare = |holding: &mut Holding| {
-                holding.grip.prepare::<false>(&holding.hand, content.name, held, due, &scratch[..len])
+                let parcel = content.data.is_parcel();
+                holding.grip.prepare::<false>(&holding.hand, content.name, held, due, &scratch[..len], parcel)
             };
             let mut prepared = prepare(holding)?;
             if prepared.is_none() {
@@ -248,13 +250,23 @@ impl Consumer {
         };
         // ORDER Relaxed: a counter.
         self.area.header().u64::<{ control::REDELIVERED }>().fetch_add(1, Ordering::Relaxed);
-        let deliveries = held.deliveries();
-        Ok(Some(Found { name: content.name, at: 0, len, deliveries, again: true, word: held, number }))
+        let (deliveries, parcel) = (held.deliveries(), content.data.is_parcel());
+        self.large |= parcel;
+        Ok(Some(Found {
+            name: content.name,
+            at: 0,
+            len,
+            deliveries,
+            again: true,
+            word: held,
+            number,
+            parcel,
+        }))
     }
 
     /// Sends what a cell of our own hand holds, and stands in the scratch buffer, to the channel for dead letters.
     fn send_letter(&mut self, number: u64, word: CellWord, len: usize) -> Result<()> {
-        let Consumer { area, holding, scratch, .. } = self;
+        let Consumer { area, holding, scratch, large, .. } = self;
         let Some(holding) = holding else { return Ok(()) };
         let letter = word.touched().to(CellKind::Held).as_letter(true);
         holding.hand.set_due(number, holding.due());
@@ -264,20 +276,35 @@ impl Consumer {
         }
         // DIES AFTER: the letter may have been sent: who finds the cell marks it.
         kill_point!("channel.letter.marked");
-        // The letter bears a time of its own, if the other channel's messages do.
-        let (_, bytes) = area.unstamped(&scratch[..len])?;
-        let sent = match &mut holding.letters {
-            Some(publisher) => publisher.try_letter(bytes, word.is_letter()),
-            None => area.letters().and_then(|mut publisher| {
-                let sent = publisher.try_letter(bytes, word.is_letter());
-                holding.letters = Some(publisher);
-                sent
-            }),
+        let data = holding.hand.content(number).data;
+        let copied = if data.is_parcel() {
+            *large = true;
+            match holding.copy_parcel(area, number, letter, 0..len, scratch) {
+                Ok(None) => return Ok(()),
+                copied => copied.map(Option::unwrap_or_default),
+            }
+        } else {
+            Ok(len)
         };
+        let sent = copied.and_then(|len| {
+            // The letter bears a time of its own, if the other channel's messages do.
+            let (_, bytes) = area.unstamped(&scratch[..len])?;
+            match &mut holding.letters {
+                Some(publisher) => publisher.try_letter(bytes, word.is_letter()),
+                None => area.letters().and_then(|mut publisher| {
+                    let sent = publisher.try_letter(bytes, word.is_letter());
+                    holding.letters = Some(publisher);
+                    sent
+                }),
+            }
+        });
         kill_point!("channel.letter.sent");
         let Err(error) = sent else {
-            holding.hand.change(number, letter, letter.to(CellKind::Done));
+            let done = holding.hand.change(number, letter, letter.to(CellKind::Done));
             kill_point!("channel.letter.done");
+            if done && data.is_parcel() {
+                end_held(area, &holding.hand, data)?;
+            }
             // ORDER Relaxed: a counter.
             area.header().u64::<{ control::DEAD_LETTERS }>().fetch_add(1, Ordering::Relaxed);
             return Ok(());

@@ -98,7 +98,7 @@ fn messages_of_every_length_arrive_whole_at_every_offset_of_the_rings() {
         let mut consumer = channel.consumer().unwrap();
         let mut buffer = Vec::new();
         for round in 0..3 {
-            for len in 0..=channel.message_len_max() {
+            for len in 0..=channel.claim_len_max() {
                 let bytes: Vec<u8> = (0..len).map(|at| (at * 31 + len + round) as u8).collect();
                 let position = publisher.send(&bytes).unwrap();
                 let delivery = consumer.try_recv(&mut buffer).unwrap().unwrap();
@@ -431,7 +431,7 @@ fn whoever_dies_in_the_midst_of_taking_has_taken_or_not() {
                 let word = layout::CellWord::held(0, 1, false);
                 holding
                     .grip
-                    .prepare::<false>(&holding.hand, layout::Name::new(0, behind), word, 0, b"0")
+                    .prepare::<false>(&holding.hand, layout::Name::new(0, behind), word, 0, b"0", false)
                     .unwrap()
                     .unwrap();
             }

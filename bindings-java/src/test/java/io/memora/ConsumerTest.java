@@ -3,6 +3,7 @@ package io.memora;
 import static io.memora.Testing.bytes;
 import static io.memora.Testing.fails;
 import static io.memora.Testing.string;
+import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertNotNull;
@@ -96,6 +97,32 @@ class ConsumerTest extends WithFabric {
             Delivery third = slow.recv(LONG);
             assertEquals(3, third.deliveries());
             slow.ack(slow.extend(third.receipt(), LONG));
+        }
+    }
+
+    @Test
+    void messageLongerThanALaneGoesToOneConsumerUntilItIsAcknowledged() {
+        byte[] sent = new byte[600_000];
+        for (int at = 0; at < sent.length; at++) {
+            sent[at] = (byte) (at / 8 * 31 + at);
+        }
+        for (ChannelOptions options : List.of(ONCE, LEAST)) {
+            try (Channel queue = fabric.channel(options == ONCE ? "once" : "least", options);
+                    Consumer consumer = queue.consumer();
+                    Publisher publisher = queue.publisher()) {
+                publisher.send(sent);
+                publisher.send(bytes("behind it"));
+                Delivery delivery = consumer.recv(LONG);
+                assertArrayEquals(sent, delivery.payload());
+                if (options == LEAST) {
+                    consumer.nack(delivery, Duration.ZERO);
+                    Delivery again = consumer.recv(LONG);
+                    assertEquals(2, again.deliveries());
+                    assertArrayEquals(sent, again.payload());
+                    consumer.ack(again);
+                }
+                assertEquals("behind it", string(consumer.recv(LONG).payload()));
+            }
         }
     }
 

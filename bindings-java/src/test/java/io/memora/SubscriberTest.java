@@ -181,6 +181,33 @@ class SubscriberTest extends WithFabric {
     }
 
     @Test
+    void longMessageThatWasPushedOutIsCountedAsLost() {
+        ChannelOptions options =
+                ChannelOptions.broadcast().overrun(ChannelOptions.Overrun.OVERRUN).laneBytes(4096);
+        try (Channel channel = fabric.channel("long", options);
+                Subscriber subscriber = channel.subscriber();
+                Publisher publisher = channel.publisher()) {
+            for (int i = 0; i < 10; i++) {
+                byte[] sent = new byte[100_000];
+                java.util.Arrays.fill(sent, (byte) i);
+                assertTrue(publisher.trySend(sent) >= 0);
+            }
+            long lost = 0;
+            List<byte[]> received = new ArrayList<>();
+            while (lost + received.size() < 10) {
+                try {
+                    received.add(subscriber.recv(LONG).payload());
+                } catch (MemoraException.Overrun error) {
+                    lost += error.lost();
+                }
+            }
+            assertEquals(8, lost);
+            assertEquals(100_000, received.get(1).length);
+            assertEquals(9, received.get(1)[99_999]);
+        }
+    }
+
+    @Test
     void secondThreadInsideIsTold() throws InterruptedException {
         try (Channel channel = fabric.channel("news", BROADCAST); Subscriber subscriber = channel.subscriber()) {
             Thread waiter = new Thread(() -> {
