@@ -98,7 +98,7 @@ fn the_judge_sees_what_is_lost_invented_torn_and_out_of_order() {
 }
 
 /// Small files, so that a run rolls through several.
-const CAPACITY: u64 = 48 << 10;
+const CAPACITY: u64 = 24 << 10;
 
 /// A run of two processes on one store: sets, deletes, transactions, flushes, synced writes, checkpoints, reopening.
 fn run(disk: &Disk, seed: u64, steps: u32) -> Ledger {
