@@ -3887,7 +3887,8 @@ int memora_store_checkpoint(struct memora_store_t *store);
  * Returns MEMORA_OK, MEMORA_INVALID_ARGUMENT (no such number, or a store without files), MEMORA_BUSY (others change it all the time),
  * MEMORA_TIMED_OUT, MEMORA_POISONED, MEMORA_IO, MEMORA_NO_SPACE, MEMORA_READ_ONLY, MEMORA_CLOSED, MEMORA_FORKED, MEMORA_CORRUPT.
  */
-int memora_store_set_shards(struct memora_store_t *store, uint32_t shards);
+int memora_store_set_shards(struct memora_store_t *store,
+                            uint32_t shards);
 
 /**
  * Makes an outbox of a stream, a broadcast or a queue, with a lane as memora_publisher_open() has it.
