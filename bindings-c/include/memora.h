@@ -1594,7 +1594,7 @@ typedef struct memora_verify_report_t {
      */
     uint64_t backup;
     /**
-     * Journal files that are kept for the change feed only.
+     * Journal files of which all or a part is kept for the change feed only.
      */
     uint64_t feed_files;
 } memora_verify_report_t;

@@ -247,7 +247,10 @@ fn damage_in_files_that_are_kept_for_the_feed_is_found_and_told_from_damage_of_t
     let mut fabric_here = fabric(home.path());
     let mut store = open(&fabric_here, home.path());
     for round in 0..6u64 {
-        store.set(b"key", &vec![round as u8; 5000]).unwrap();
+        // More than half of a file, so that the checkpoint begins a new one.
+        for _ in 0..150 {
+            store.set(b"key", &vec![round as u8; 5000]).unwrap();
+        }
         store.set(b"other", &round.to_le_bytes()).unwrap();
         store.flush().unwrap();
         store.set(b"third", b"").unwrap();
@@ -311,6 +314,12 @@ fn damage_in_files_that_are_kept_for_the_feed_is_found_and_told_from_damage_of_t
     store.set(b"last", b"2").unwrap();
     store.flush().unwrap();
     assert_eq!(code(), Err(ErrorCode::JournalCorrupt));
+    flip(needed, 4096 + 64 + 8);
+    // What stands in front of a checkpoint that cuts a file in the middle is the feed's.
+    store.checkpoint().unwrap();
+    assert_eq!(code(), Ok(()));
+    flip(needed, 4096 + 64 + 8);
+    assert_eq!(code(), Err(ErrorCode::FeedDamaged));
 }
 
 #[test]

@@ -44,7 +44,7 @@ pub struct memora_verify_report_t {
     pub torn: u64,
     /// 1 for a backup, 0 for a store.
     pub backup: u64,
-    /// Journal files that are kept for the change feed only.
+    /// Journal files of which all or a part is kept for the change feed only.
     pub feed_files: u64,
 }
 

@@ -550,6 +550,7 @@ pub enum StoreCommand {
     /// Print how many shards the files are divided into, or change it, while others read and write
     Shards {
         /// How many from now on, 1 to 64
+        #[arg(value_parser = clap::value_parser!(u32).range(1..=64))]
         number: Option<u32>,
     },
 }
@@ -601,7 +602,7 @@ pub struct StoreName {
     #[arg(long, global = true, value_name = "SIZE", value_parser = size)]
     pub feed_bytes: Option<u64>,
     /// Shards to divide the files of a new store into, 1 to 64 [default: 4]
-    #[arg(long, global = true, value_name = "NUMBER")]
+    #[arg(long, global = true, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..=64))]
     pub shards: Option<u32>,
 }
 

@@ -109,13 +109,10 @@ impl Fabric {
             add(layer, result, found);
             if object.kind == ObjectKind::Store {
                 let mut found = Vec::new();
-                let result = crate::store::check::check(
-                    &inner.pool,
-                    object.id,
-                    object.offset,
-                    live,
-                    &mut |place, what| found.push((place, what)),
-                );
+                let result =
+                    crate::store::check::check(&inner.pool, object.id, object.offset, &mut |place, what| {
+                        found.push((place, what))
+                    });
                 add("store", result, found);
             }
         }

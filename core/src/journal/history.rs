@@ -13,6 +13,7 @@ use crate::error::{Error, ErrorCode, Result};
 /// What the files hold that only the feed needs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct History {
+    /// One of which it needs a part alone included.
     pub files: u32,
     pub records: u64,
     pub bytes: u64,
@@ -50,7 +51,8 @@ fn checked(
     let mut history = History::default();
     let Some(manifest) = &survey.manifest else { return Ok(history) };
     let needed = manifest.first.at_sector(FIRST_SECTOR);
-    let mut all: Vec<Lsn> = survey.journals.clone();
+    // Whole files: where one begins to count does not matter here.
+    let mut all: Vec<Lsn> = survey.journals.iter().map(|place| place.at_sector(FIRST_SECTOR)).collect();
     for name in &survey.obsolete {
         if let Some(FileName::Journal { term, number }) = FileName::parse(name) {
             all.push(Lsn::new(term, number, FIRST_SECTOR));
@@ -61,6 +63,9 @@ fn checked(
     let mut header = loop {
         let Some(place) = all.pop() else { return Ok(history) };
         if let Some(header) = header_of(files, store, place)? {
+            if place == needed {
+                front(files, store, manifest.first, &mut history)?;
+            }
             break header;
         }
     };
@@ -79,6 +84,8 @@ fn checked(
         if place < needed {
             read(files, store, place, end, &mut history)?;
             progress(history.bytes);
+        } else if place == needed {
+            front(files, store, manifest.first, &mut history)?;
         }
         match header_of(files, store, place)? {
             Some(found) => header = found,
@@ -87,6 +94,16 @@ fn checked(
         }
     }
     Ok(history)
+}
+
+/// Reads what stands in front of the place at which a checkpoint cut a file in the middle.
+fn front(files: &dyn FileLayer, store: &[u8; 16], first: Lsn, history: &mut History) -> Result<()> {
+    if first.sector() > FIRST_SECTOR {
+        read(files, store, first.at_sector(FIRST_SECTOR), first, &mut History::default())?;
+        history.files += 1;
+        history.bytes += first.byte();
+    }
+    Ok(())
 }
 
 /// Reads one file, which was synced up to `end`.

@@ -735,6 +735,10 @@ mod tests {
         let name = FileName::Journal { term: 1, number: 0 };
         let file = std::fs::File::create(place.path().join(name.to_string())).unwrap();
         file.set_len(1 << 43).unwrap();
+        let tag = file_tag(&[1; 16], name);
+        let header =
+            FileHeader { store: [1; 16], tag, capacity: 1 << 20, previous: Lsn::NONE, created_ms: 1 };
+        std::os::unix::fs::FileExt::write_all_at(&file, &header.encode(), 0).unwrap();
         let files = RealFiles::open_to_read(place.path()).unwrap();
         let first = Lsn::new(1, 0, Lsn::SECTOR_MAX - 20);
         let end = read_file(&files, &[1; 16], name, first, &mut |_, _| Ok(())).unwrap();

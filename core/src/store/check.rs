@@ -11,12 +11,11 @@ use crate::table::layout::USER_OFFSET;
 /// Times that files which change meanwhile are read before their state is called a problem.
 const READINGS: u32 = 5;
 
-/// Reports what is wrong with the store in an object. `live` says that others may be writing.
+/// Reports what is wrong with the store in an object.
 pub fn check(
     pool: &Pool,
     object: u32,
     object_offset: u64,
-    live: bool,
     report: &mut dyn FnMut(String, String),
 ) -> Result<()> {
     let words = Words::at(pool.shm(), object_offset.saturating_add(USER_OFFSET))?;
@@ -62,8 +61,8 @@ pub fn check(
     for reading in 1..=READINGS {
         match check_all_files(&files, &store, &mut |_| {}) {
             Ok(_) => break,
-            // A checkpoint may have removed a file between listing and reading.
-            Err(error) if live && reading < READINGS && error.code() != ErrorCode::Forked => {}
+            // A checkpoint may have removed a file between listing and reading; this process makes some by itself.
+            Err(error) if reading < READINGS && error.code() != ErrorCode::Forked => {}
             Err(error) => {
                 let whose = match error.code() {
                     ErrorCode::FeedDamaged => format!("history of the change feed of the {}", place()),

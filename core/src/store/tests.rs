@@ -696,7 +696,7 @@ mod objects {
     fn problems(memory: &Memory, offset: u64) -> Vec<String> {
         let mut found = Vec::new();
         let mut report = |place: String, what: String| found.push(format!("{place}: {what}"));
-        super::super::check::check(&memory.pool, 9, offset, false, &mut report).unwrap();
+        super::super::check::check(&memory.pool, 9, offset, &mut report).unwrap();
         found
     }
 

@@ -40,7 +40,7 @@ pub struct VerifyReport {
     pub bytes: u64,
     /// Journal files whose last batch was cut off by a crash, which is legal.
     pub torn: u32,
-    /// Journal files that are kept for the change feed only.
+    /// Journal files of which all or a part is kept for the change feed only.
     pub feed_files: u32,
 }
 

@@ -152,7 +152,10 @@ class FeedTest extends WithFabric {
         Path restored = directory.resolve("restored");
         try (Store store = store()) {
             for (int i = 0; i < 4; i++) {
-                store.set(bytes("key"), new byte[1000 + i]);
+                // More than half of a file, so that the checkpoint begins a new one.
+                for (int part = 0; part < 150; part++) {
+                    store.set(bytes("key"), new byte[5000 + i]);
+                }
                 store.checkpoint();
             }
             store.backup(directory.resolve("backup"));
