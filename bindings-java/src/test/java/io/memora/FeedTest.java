@@ -150,7 +150,7 @@ class FeedTest extends WithFabric {
     void filesOfTheFeedAreVerifiedAndABackupKnowsThatThereIsOne() throws Exception {
         Path files = directory.resolve("files");
         Path restored = directory.resolve("restored");
-        try (Store store = store()) {
+        try (Store store = fabric.store("fed", options().feedBytes(64 << 20).checkpointBytes(1 << 20))) {
             for (int i = 0; i < 4; i++) {
                 // More than half of a file, so that the checkpoint begins a new one.
                 for (int part = 0; part < 150; part++) {
