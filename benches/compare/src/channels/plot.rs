@@ -15,7 +15,7 @@ const WIDTH: u32 = 1100;
 const PANEL_HEIGHT: u32 = 300;
 const LEGEND_HEIGHT: u32 = 84;
 
-const COLOURS: [RGBColor; 11] = [
+const COLOURS: [RGBColor; 13] = [
     RGBColor(179, 27, 27),
     RGBColor(224, 102, 76),
     RGBColor(243, 168, 121),
@@ -27,7 +27,10 @@ const COLOURS: [RGBColor; 11] = [
     RGBColor(185, 185, 185),
     RGBColor(122, 75, 140),
     RGBColor(190, 152, 205),
+    RGBColor(150, 120, 40),
+    RGBColor(214, 190, 110),
 ];
+const _: () = assert!(COLOURS.len() >= CONTESTANTS.len(), "each contestant has a colour");
 
 /// Draws it; a picture that cannot be written is said, and nothing else.
 pub fn draw(file: &Path, cells: &[Cell]) {
