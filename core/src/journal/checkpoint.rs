@@ -297,6 +297,25 @@ impl Journal {
         Ok(())
     }
 
+    /// Bytes of the journal files from one file up to another one, which does not count.
+    pub fn bytes_between(&self, from: Lsn, to: Lsn) -> Result<u64> {
+        let names = self.files.names().map_err(|e| Error::io("readdir", self.files.place(), &e))?;
+        let mut bytes = 0u64;
+        for text in names {
+            let Some(FileName::Journal { term, number }) = FileName::parse(&text) else { continue };
+            if !(from..to).contains(&Lsn::new(term, number, 0)) {
+                continue;
+            }
+            match self.files.open(&text).and_then(|file| file.len()) {
+                Ok(len) => bytes = bytes.saturating_add(len),
+                // Removed meanwhile.
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                Err(error) => return Err(failed(&*self.files, "stat", &text, &error)),
+            }
+        }
+        Ok(bytes)
+    }
+
     /// Removes the files that the manifest in force has made obsolete, but for the newest `keep` bytes of the journal. Returns how many.
     fn remove_obsolete(&self, keep: u64) -> Result<u32> {
         let mut removed = 0;

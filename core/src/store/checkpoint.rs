@@ -43,22 +43,40 @@ impl Core {
     /// the number of shards, of which each has its turn.
     pub fn checkpoint_is_due(&self) -> Result<bool> {
         let words = self.words()?;
-        // ORDER Relaxed: counters; being late or early by a flush does no harm.
+        // ORDER Relaxed: a counter; being late or early by a flush does no harm.
         let written = words.journal().written().load(Ordering::Relaxed);
-        let configured = words.checkpoint_at().load(Ordering::Relaxed);
-        let window = configured.max(words.checkpoint_len().load(Ordering::Relaxed));
+        let window = self.window()?;
         Ok(written > window / u64::from(self.map()?.shards))
     }
 
-    /// Makes the checkpoint of the shard that needs it most; of all of them, if there are files of another map, which take room until then.
+    /// Bytes of journal that a round over all shards is made for.
+    fn window(&self) -> Result<u64> {
+        let words = self.words()?;
+        // ORDER Relaxed: figures that decide when, and nothing else.
+        let configured = words.checkpoint_at().load(Ordering::Relaxed);
+        Ok(configured.max(words.checkpoint_len().load(Ordering::Relaxed)))
+    }
+
+    /// Makes the checkpoint of the shard that needs it most; of more of them as long as there are files of another map, or more journal
+    /// than a window, as where writers are faster than checkpoints: both take room until then.
     pub fn checkpoint_some(&self) -> Result<()> {
         for _ in 0..SHARDS_MAX {
             match self.checkpoint_shard(None)? {
-                Some(manifest) if manifest.is_mixed() => {}
+                Some(manifest) if manifest.is_mixed() || self.is_behind(&manifest)? => {}
                 _ => break,
             }
         }
         Ok(())
+    }
+
+    /// Whether the full journal files that some shard still needs are more than a window, and more than one or two.
+    fn is_behind(&self, manifest: &Manifest) -> Result<bool> {
+        let Some(journal) = &self.journal else { return Ok(false) };
+        let control = self.words()?.journal();
+        // ORDER Acquire [journal-tail]: the files in front of it are written to no more.
+        let tail = Lsn(control.tail().load(Ordering::Acquire)).at_sector(0);
+        let full = journal.bytes_between(manifest.first.at_sector(0), tail)?;
+        Ok(full > self.window()?.max(2 * control.checked_capacity()?))
     }
 
     /// Makes the checkpoint of a shard, or of the one that needs it most. The answer is the manifest; `None`: another process is making one.

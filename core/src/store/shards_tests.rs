@@ -157,6 +157,33 @@ fn one_slice_is_due_after_its_part_of_the_window_and_the_oldest_comes_first() {
 }
 
 #[test]
+fn who_comes_late_makes_as_many_as_it_takes_to_let_the_journal_go() {
+    let disk = Disk::default();
+    let store = Memory::new(512, 16 << 10).store(&disk).unwrap();
+    let core = store.core().unwrap();
+    store.checkpoint().unwrap();
+    let before = manifest(&store).number;
+    // Eight windows, while nobody makes a checkpoint.
+    for round in 0..8000u32 {
+        store.set(&(round % 100).to_be_bytes(), &[7; 1000]).unwrap();
+        if round % 10 == 9 {
+            store.flush().unwrap();
+        }
+    }
+    let control = core.words().unwrap().journal();
+    let full = || {
+        let tail = crate::journal::Lsn(control.tail().load(Ordering::Relaxed)).at_sector(0);
+        let first = manifest(&store).first.at_sector(0);
+        core.journal.as_ref().unwrap().bytes_between(first, tail).unwrap()
+    };
+    let most = 2 * control.checked_capacity().unwrap();
+    assert!(full() > most);
+    core.tick().unwrap();
+    assert!(full() <= most, "{} of {most}", full());
+    assert_eq!(manifest(&store).number, before + 4, "of each shard one");
+}
+
+#[test]
 fn files_of_another_map_are_replaced_in_one_round_when_a_checkpoint_is_due() {
     let disk = Disk::default();
     let store = Memory::new(512, 16 << 10).store(&disk).unwrap();
