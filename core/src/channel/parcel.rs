@@ -336,6 +336,14 @@ impl Area {
         Ok(())
     }
 
+    /// The first chunk's word and the length in the words that name a parcel, if one can be so long.
+    fn named(&self, [word, len]: [u64; 2]) -> Result<(u64, u64)> {
+        if len == 0 || len > self.parcel_len_max() + STAMP as u64 {
+            return Err(corrupt(self, format!("a parcel of {len} bytes cannot be")));
+        }
+        Ok((word, len))
+    }
+
     /// As [`Area::copy_parcel`], where it cannot be gone; if it is, the caller does not hold any more what it took it to hold.
     #[cold]
     #[inline(never)]
@@ -349,10 +357,7 @@ impl Area {
     #[inline(never)]
     pub fn copy_parcel(&self, words: [u64; 2], into: &mut Vec<u8>) -> Result<Option<usize>> {
         let pool = self.ground.pool().ok_or(ErrorCode::Internal)?;
-        let [word, len] = words;
-        if len == 0 || len > self.parcel_len_max() + STAMP as u64 {
-            return Err(corrupt(self, format!("a parcel of {len} bytes cannot be")));
-        }
+        let (word, len) = self.named(words)?;
         let (len, part) = (len as usize, part(pool) as usize);
         if into.len() < len {
             into.resize(len, 0);
@@ -385,10 +390,7 @@ impl Area {
     /// The first chunk of the parcel that a frame names, if its length is that of the frame.
     pub fn first_of_parcel(&self, words: [u64; 2]) -> Result<(Loose, u64)> {
         let pool = self.ground.pool().ok_or(ErrorCode::Internal)?;
-        let [word, len] = words;
-        if len == 0 || len > self.parcel_len_max() + STAMP as u64 {
-            return Err(corrupt(self, format!("a parcel of {len} bytes cannot be")));
-        }
+        let (word, len) = self.named(words)?;
         let first =
             Loose::from_word(word).ok_or_else(|| corrupt(self, "a parcel has no chunk".to_owned()))?;
         // ORDER Relaxed: the frame ordered it.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::inherit::inherit;
 use super::lane::{Next, PARCEL_WORDS, Place};
 use super::layout::{FrameKind, FrameWord, LaneState, lane};
-use super::testing::{Stage, act_as, channel_with};
+use super::testing::{Stage, act_as, channel_with, numbers};
 use super::tests::{assert_sound, dies, drain};
 use super::*;
 use crate::chunk::{self, Loose};
@@ -533,13 +533,7 @@ fn without_memory_a_lossy_lane_gives_up_what_it_has_unread() {
 
 #[test]
 fn any_content_of_a_parcel_gives_an_error_and_never_a_panic() {
-    let mut random = 0x2545f4914f6cdd1du64;
-    let mut next = move || {
-        random ^= random << 13;
-        random ^= random >> 7;
-        random ^= random << 17;
-        random
-    };
+    let mut next = numbers();
     let (mut errors, mut whole) = (0, 0);
     for _ in 0..400 {
         let (stage, channel, _) = stage_of(&options(ChannelKind::Broadcast));
@@ -558,7 +552,7 @@ fn any_content_of_a_parcel_gives_an_error_and_never_a_panic() {
                 _ => next() % u64::from(CHUNKS + 2),
             };
             let word = lane.parcel_word().load(Relaxed);
-            let chunk = Loose::from_word(if next() % 2 == 0 { word } else { next() % 8 + 1 });
+            let chunk = Loose::from_word(if next().is_multiple_of(2) { word } else { next() % 8 + 1 });
             let span = chunk.and_then(|chunk| pool.loose_span(chunk).ok().flatten());
             match (next() % 4, span) {
                 (0, _) => lane.parcel_word().store(value, Relaxed),

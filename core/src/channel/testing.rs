@@ -203,3 +203,14 @@ pub fn reopen(stage: &Arc<Stage>) -> Channel {
     let area = Area::open(stage.shm.clone(), stage.clone(), stage.control, CONTROL_BYTES, "test").unwrap();
     Channel::from_area(area)
 }
+
+/// Numbers that look like chance and are the same in each run (xorshift64).
+pub fn numbers() -> impl FnMut() -> u64 {
+    let mut random = 0x2545f4914f6cdd1du64;
+    move || {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        random
+    }
+}

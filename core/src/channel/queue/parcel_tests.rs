@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::super::parcel_tests::{CHUNKS, free, long, options as kind, reap, stage_of};
-use super::super::testing::{Stage, act_as};
+use super::super::testing::{Stage, act_as, numbers};
 use super::super::{Channel, ChannelKind, ChannelOptions};
 use super::hand::Hand;
 use super::layout::CellKind;
@@ -349,13 +349,7 @@ fn a_queue_without_acknowledgement_loses_no_chunk_to_a_consumer_that_dies_with_a
 
 #[test]
 fn any_content_of_a_held_parcel_gives_an_error_and_never_a_panic() {
-    let mut random = 0x2545f4914f6cdd1du64;
-    let mut next = move || {
-        random ^= random << 13;
-        random ^= random >> 7;
-        random ^= random << 17;
-        random
-    };
+    let mut next = numbers();
     let (mut errors, mut whole) = (0, 0);
     for _ in 0..200 {
         let (_stage, channel, _) = least_once();
@@ -369,7 +363,7 @@ fn any_content_of_a_held_parcel_gives_an_error_and_never_a_panic() {
         let half = channel.area.shape.lane_bytes / 2;
         let span = channel.area.shm.span(ring, 2 * half).unwrap();
         for _ in 0..1 + next() % 2 {
-            let at = if next() % 2 == 0 { 24 } else { half + next() % 2 * 8 };
+            let at = if next().is_multiple_of(2) { 24 } else { half + next() % 2 * 8 };
             let value = match next() % 4 {
                 0 => next(),
                 1 => u64::MAX - next() % 64,
