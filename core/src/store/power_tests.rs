@@ -224,7 +224,7 @@ fn judge(ledger: &Ledger, disk: &Disk, calls: u64, whole: bool, what: &str) {
 
 #[test]
 fn every_legal_power_cut_state_of_random_workloads_recovers_what_was_promised() {
-    let seeds = std::env::var("MEMORA_TORTURE").map_or(50, |_| 1500);
+    let seeds = std::env::var("MEMORA_TORTURE").map_or(100, |_| 3000);
     let (mut cuts, mut rolls) = (0u64, BTreeSet::new());
     for seed in 0..seeds {
         let disk = Disk::default();
