@@ -28,7 +28,7 @@ use std::collections::HashSet;
 use super::area::{Area, STAMP};
 use super::lane::Lane;
 use super::layout::{LaneState, POSITION_MAX};
-use super::{ChannelKind, queue};
+use super::{log, queue};
 use crate::chunk::{Loose, Pool, Search};
 use crate::error::{Error, ErrorCode, Result};
 use crate::limits::VALUE_LEN_MAX;
@@ -82,11 +82,12 @@ fn part(pool: &Pool) -> u64 {
 impl Area {
     /// Bytes of the longest message; longer ones than `message_len_max` are sent as parcels, where there are any.
     pub fn parcel_len_max(&self) -> u64 {
-        match self.ground.pool().filter(|_| self.kind != ChannelKind::Log) {
+        match self.ground.pool() {
             // What can be free in a fabric with other objects.
             Some(pool) => {
                 let half = u64::from((pool.geometry().chunk_count - 1) / 2) * part(pool);
-                half.min(VALUE_LEN_MAX).saturating_sub(STAMP as u64).max(self.message_len_max)
+                let most = half.min(VALUE_LEN_MAX).saturating_sub(STAMP as u64);
+                most.min(self.long_len_max_of_files()).max(self.message_len_max)
             }
             None => self.message_len_max,
         }
@@ -98,11 +99,18 @@ impl Area {
         let mut chunks = Vec::new();
         let result = self.fill_parcel(pool, &mut chunks, stamp, message);
         if result.is_err() {
-            for chunk in &chunks {
-                pool.drop_loose(self.ground.actor()?, *chunk)?;
-            }
+            self.drop_parcel(&chunks)?;
         }
         result.map(|()| chunks)
+    }
+
+    /// The caller took these chunks and nobody knows of them.
+    pub fn drop_parcel(&self, chunks: &[Loose]) -> Result<()> {
+        let pool = self.ground.pool().ok_or(ErrorCode::Internal)?;
+        for chunk in chunks {
+            pool.drop_loose(self.ground.actor()?, *chunk)?;
+        }
+        Ok(())
     }
 
     fn fill_parcel(&self, pool: &Pool, chunks: &mut Vec<Loose>, stamp: &[u8], message: &[u8]) -> Result<()> {
@@ -123,6 +131,10 @@ impl Area {
             let (here, behind) = rest.split_at(len);
             span.copy_in(HEADER + in_front.len() as u64, here)?;
             rest = behind;
+            if index == 0 {
+                // ORDER Relaxed: as below.
+                span.u64(LEN)?.store((stamp.len() + message.len()) as u64, Ordering::Relaxed);
+            }
             let next = chunks.get(index + 1).map_or(0, |next| next.word());
             // ORDER Relaxed: bytes of the publisher; naming the parcel orders them.
             span.u64(NEXT)?.store(next, Ordering::Relaxed);
@@ -140,7 +152,6 @@ impl Area {
         lane: Lane<'_>,
         first: Loose,
         position: u64,
-        len: u64,
         term: u32,
     ) -> Result<()> {
         let pool = self.ground.pool().ok_or(ErrorCode::Internal)?;
@@ -148,7 +159,7 @@ impl Area {
         let word = lane.parcel_word();
         // ORDER Relaxed: the holder's own word.
         let before = word.load(Ordering::Relaxed);
-        for (at, value) in [(BEFORE, before), (POSITION, position), (LEN, len), (TERM, term.into())] {
+        for (at, value) in [(BEFORE, before), (POSITION, position), (TERM, term.into())] {
             // ORDER Relaxed: bytes of the publisher; the store below orders them.
             span.u64(at)?.store(value, Ordering::Relaxed);
         }
@@ -246,8 +257,14 @@ impl Area {
         self.chunks_from(pool, [parcel.first.word(), parcel.len])
     }
 
-    /// The chunks of the parcel that a frame or a cell names with these words, up to the first that is gone.
-    fn chunks_from(&self, pool: &Pool, [word, len]: [u64; 2]) -> Result<Vec<Loose>> {
+    /// Whether all chunks of a parcel are there.
+    pub fn is_whole_parcel(&self, words: [u64; 2]) -> Result<bool> {
+        let pool = self.ground.pool().ok_or(ErrorCode::Internal)?;
+        Ok(self.chunks_from(pool, words)?.len() as u64 == words[1].div_ceil(part(pool)))
+    }
+
+    /// The chunks of the parcel that a frame, a cell or a record names with these words, up to the first that is gone.
+    pub fn chunks_from(&self, pool: &Pool, [word, len]: [u64; 2]) -> Result<Vec<Loose>> {
         let mut chunks = Vec::new();
         let mut next = Loose::from_word(word);
         // One at least, so that nothing stays of a parcel whose length is damaged.
@@ -438,7 +455,7 @@ impl Area {
                 add(self.chunks_of(pool, &parcel)?);
             }
         }
-        for words in queue::held_parcels(self)? {
+        for words in queue::held_parcels(self)?.into_iter().chain(log::parcel::named(self)?) {
             add(self.chunks_from(pool, words)?);
         }
         Ok(offsets)
@@ -455,8 +472,7 @@ pub fn check_taken_over(area: &Area, problem: &mut dyn FnMut(String, String)) ->
         match area.parcels(pool, index, lane) {
             Ok(parcels) => {
                 for parcel in parcels {
-                    let whole =
-                        area.chunks_of(pool, &parcel)?.len() as u64 == parcel.len.div_ceil(part(pool));
+                    let whole = area.is_whole_parcel([parcel.first.word(), parcel.len])?;
                     if !whole || parcel.position >= lane.tail() {
                         problem(format!("lane {index}: {parcel:?} is not whole, or was not sent"), place());
                     }

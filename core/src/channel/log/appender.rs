@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::layout::{Cell, block, record};
+use super::parcel::{self, Parcel};
 use super::room::Taken;
 use crate::channel::area::Area;
 use crate::channel::layout::{LaneKind, LaneState};
@@ -196,9 +197,9 @@ impl Appender {
         result.map(|()| last)
     }
 
-    /// Bytes of the longest message.
+    /// Bytes of the longest message; one that is longer than a 128th of the log's bytes takes chunks of the fabric of its own.
     pub fn message_len_max(&self) -> usize {
-        self.area.message_len_max as usize
+        self.area.parcel_len_max() as usize
     }
 
     /// Whether the calling thread holds the block: only its holder, or the reaper of a dead holder, changes its state.
@@ -214,6 +215,9 @@ impl Appender {
     #[inline(always)]
     fn put(&mut self, message: &[u8]) -> Result<u64> {
         let len = message.len() as u64;
+        if len > self.area.message_len_max {
+            return self.put_parcel(message);
+        }
         let at = self.begin(len)?;
         self.area.log()?.ring().copy_in(at + record::HEADER, message)?;
         self.finish(at, len)
@@ -222,14 +226,33 @@ impl Appender {
     /// Where in the log there is room for the record of a message of `len` bytes, in a block that the calling thread holds.
     #[inline(always)]
     fn begin(&mut self, len: u64) -> Result<u64> {
-        self.area.ground.usable()?;
-        if !self.is_held_here() {
-            self.adopt()?;
-        }
+        self.hold()?;
         if len > self.area.message_len_max {
-            return Err(self.too_long(len));
+            return Err(self.too_long(len, self.area.message_len_max));
         }
         self.room(align8(record::HEADER + len))
+    }
+
+    #[cfg(all(test, not(memora_loom)))]
+    pub(super) fn block_for_test(&self) -> (u32, LaneState) {
+        let taken = self.block.as_ref().unwrap().taken;
+        (taken.index, taken.state)
+    }
+
+    /// Names a long message and goes no further.
+    #[cfg(all(test, not(memora_loom)))]
+    pub(super) fn name_for_test(&mut self, words: [u64; 2]) {
+        let at = self.room(parcel::RECORD).unwrap();
+        let taken = &mut self.block.as_mut().unwrap().taken;
+        taken.used += parcel::RECORD;
+        self.area.name_parcel_of_log(taken.index, taken.state, at, words).unwrap();
+    }
+
+    /// The calling thread holds the block, if there is one.
+    #[inline(always)]
+    fn hold(&mut self) -> Result<()> {
+        self.area.ground.usable()?;
+        if self.is_held_here() { Ok(()) } else { self.adopt() }
     }
 
     /// Makes the message visible whose payload stands in the record at `at`, which was begun just now.
@@ -252,6 +275,55 @@ impl Appender {
         Ok(position)
     }
 
+    /// As `put`, of a message that is too long for a block.
+    #[cold]
+    #[inline(never)]
+    fn put_parcel(&mut self, message: &[u8]) -> Result<u64> {
+        self.hold()?;
+        let len = message.len() as u64;
+        if len > self.area.parcel_len_max() {
+            return Err(self.too_long(len, self.area.parcel_len_max()));
+        }
+        let chunks = self.area.write_parcel_of_log(message)?;
+        let first = chunks.first().ok_or(ErrorCode::Internal)?;
+        let words = [first.word(), len];
+        let mut named = None;
+        let (at, taken, position) = match self.publish_parcel(words, &mut named) {
+            Ok(published) => published,
+            Err(error) => {
+                if let Some(taken) = named {
+                    self.area.settle_parcel_of_log(taken.index, taken.state)?;
+                }
+                self.area.drop_parcel(&chunks)?;
+                return Err(error);
+            }
+        };
+        self.next = position + 1;
+        self.area.published_parcel(taken.index, taken.state, at, Parcel { position, words })?;
+        Ok(position)
+    }
+
+    /// Makes the message visible that stands in chunks; says where its record is, in which block, and its position. `named` is that block from
+    /// the moment on at which it names the message.
+    fn publish_parcel(
+        &mut self,
+        words: [u64; 2],
+        named: &mut Option<Taken>,
+    ) -> Result<(u64, Taken, u64)> {
+        let at = self.room(parcel::RECORD)?;
+        let Some(block) = &mut self.block else { return Err(ErrorCode::Internal.into()) };
+        // Before it is named: whoever continues the block goes on behind it.
+        block.taken.used += parcel::RECORD;
+        // ORDER Relaxed: the holder's; letting go orders it.
+        block.entry.block().u64::<{ block::USED }>().store(block.taken.used, Ordering::Relaxed);
+        // DIES AFTER: the record is lost room, nothing else.
+        kill_point!("channel.log_parcel.counted");
+        *named = Some(block.taken);
+        self.area.name_parcel_of_log(block.taken.index, block.taken.state, at, words)?;
+        let position = publish(&self.area, block, at, self.next, &mut self.oldest, &mut self.look_at)?;
+        Ok((at, block.taken, position))
+    }
+
     /// Where in the log there is room for `need` bytes of a block that this publisher holds.
     #[inline(always)]
     fn room(&mut self, need: u64) -> Result<u64> {
@@ -267,14 +339,16 @@ impl Appender {
 
     #[cold]
     #[inline(never)]
-    fn too_long(&self, len: u64) -> Error {
-        Error::new(
-            ErrorCode::ValueTooLong,
-            format!(
-                "A message of {len} bytes does not fit the log `{}`: it takes messages up to {} bytes, a 128th part of its `bytes`.",
-                self.area.name, self.area.message_len_max
-            ),
-        )
+    fn too_long(&self, len: u64, most: u64) -> Error {
+        let Area { name, message_len_max, .. } = &*self.area;
+        let what = if most == *message_len_max && most < self.area.parcel_len_max() {
+            format!("A claim of {len} bytes does not fit the log `{name}`: it takes up to {most} bytes, a 128th part of its `bytes`; `append` takes it.")
+        } else if self.durability.is_some() {
+            format!("A message of {len} bytes does not fit the log `{name}`: it takes messages up to {most} bytes, as its files and half of the chunks of its fabric do.")
+        } else {
+            format!("A message of {len} bytes does not fit the log `{name}`: it takes messages up to {most} bytes, half of the chunks of its fabric and 128 MiB at most.")
+        };
+        Error::new(ErrorCode::ValueTooLong, what)
     }
 
     /// Goes on with another block.

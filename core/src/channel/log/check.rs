@@ -1,6 +1,6 @@
 //! Every invariant of a log, live or dead.
 
-use super::index::Look;
+use super::index::{Found, Look};
 use super::layout::{Cell, record};
 use crate::channel::area::Area;
 use crate::channel::layout::{LaneKind, NAMED, SubKind};
@@ -33,7 +33,10 @@ pub fn check(area: &Area, problem: &mut dyn FnMut(String, String)) -> Result<()>
     }
     for position in oldest..end.min(oldest + log.geometry.cells()) {
         let wrong = match log.look(position) {
-            Ok(Look::Found(found)) => wrong_record(area, position, found.at - record::HEADER, found.len)?,
+            Ok(Look::Found(found)) => match wrong_record(area, position, &found)? {
+                None if found.parcel => wrong_parcel(area, &found),
+                wrong => wrong,
+            },
             Ok(Look::Empty) => Some("is not filled".to_owned()),
             Ok(Look::Trimmed) => Some("is overwritten".to_owned()),
             Err(error) => Some(error.detail().to_owned()),
@@ -49,9 +52,20 @@ pub fn check(area: &Area, problem: &mut dyn FnMut(String, String)) -> Result<()>
     check_readers(area, problem)
 }
 
-/// What is wrong with the record of a position that stands at byte `at` of the log.
-fn wrong_record(area: &Area, position: u64, at: u64, len: u64) -> Result<Option<String>> {
+/// What is wrong with the chunks of a long message.
+fn wrong_parcel(area: &Area, found: &Found) -> Option<String> {
+    let whole = |words| area.first_of_parcel(words).and_then(|_| area.is_whole_parcel(words));
+    match area.words_of(found).and_then(whole) {
+        Ok(true) => None,
+        Ok(false) => Some("its chunks are not all there".to_owned()),
+        Err(error) => Some(error.detail().to_owned()),
+    }
+}
+
+/// What is wrong with the record of a position.
+fn wrong_record(area: &Area, position: u64, found: &Found) -> Result<Option<String>> {
     let Some(log) = &area.log else { return Ok(None) };
+    let (at, len) = (found.at - record::HEADER, found.len);
     let geometry = log.geometry;
     let index = ((at - geometry.block_at(0)) / geometry.block_bytes()) as u32;
     let Ok((state, used, behind)) = area.look_at_block(index) else { return Ok(None) };

@@ -31,6 +31,8 @@ pub struct Found {
     pub at: u64,
     /// Bytes of the payload.
     pub len: u64,
+    /// The payload names a parcel, which holds the message.
+    pub parcel: bool,
     /// When it was published, in ms of the boot clock; 0 where the log has no age.
     pub time_ms: u64,
 }
@@ -61,8 +63,9 @@ pub fn create(area: Span<'_>, shape: &Shape, retention: &Retention, files: Optio
         ));
     }
     let geometry = Geometry::new(shape, retention.bytes, BLOCKS);
-    // The cells; blocks need not be zero.
-    area.zero(control, geometry.cells() * 8)?;
+    // Its part of the control area and the cells; blocks need not be zero.
+    let part = geometry.part - area.offset();
+    area.zero(part, control - part + geometry.cells() * 8)?;
     let head: Block<'_, { part::BLOCKS }> = area.shm().block(geometry.part)?;
     let age = retention.age.map_or(0, |age| age.as_millis() as u64);
     // ORDER Relaxed: private until the directory shows the object.
@@ -144,6 +147,11 @@ impl Part {
         Oldest(self.oldest_word().load(Ordering::Relaxed)).position() <= position
     }
 
+    /// 0 before there was a long message; see `parcel`.
+    pub fn parcels_word(&self) -> &AtomicU64 {
+        self.head.block().u64::<{ part::PARCELS }>()
+    }
+
     #[inline(always)]
     pub fn cell_word(&self, position: u64) -> &AtomicU64 {
         self.ring().word(self.geometry.cell_at(position))
@@ -203,7 +211,8 @@ impl Part {
         let (ring, at) = (self.ring(), cell.at());
         // ORDER Relaxed: bytes of a record; the cell ordered them, and the caller validates.
         let word = |field: u64| ring.word(at + field).load(Ordering::Relaxed);
-        let len = word(record::LEN) & 0xffff_ffff;
+        let head = word(record::LEN);
+        let (len, parcel) = (head & (record::IS_PARCEL - 1), head & record::IS_PARCEL != 0);
         if !self.geometry.fits(at, len) || word(record::POSITION) != position {
             return if self.is_kept(position) {
                 Err(self.damaged(position, cell))
@@ -211,7 +220,7 @@ impl Part {
                 Ok(Look::Trimmed)
             };
         }
-        Ok(Look::Found(Found { at: at + record::HEADER, len, time_ms: word(record::TIME) }))
+        Ok(Look::Found(Found { at: at + record::HEADER, len, parcel, time_ms: word(record::TIME) }))
     }
 
     #[cold]

@@ -4,6 +4,7 @@
 //! behind the subscription entries of the control area, of which a log has 64 and no lanes
 //!   0 bytes  u64  bytes of the log: cells and blocks; a power of two         8 age u64  ms after which a message is trimmed; 0 never
 //!  16 files  u64  1: the log has files, and their words follow it: see `files::words`
+//!  24 parcels u64  0 before there was a long message; then 1 + the position in front of which the chunks of all were given back
 //!  64 oldest u64  {position 48 | joins 16}, lowest bits first: messages at positions below it are trimmed
 //! 128 block entries, 64 B each
 //!
@@ -12,6 +13,7 @@
 //! block entry
 //!   0 state  u64  {kind 8 | 0 8 | owner thread 12 | 0 4 | generation 32}, as of a lane: a thread appends to it, or nobody
 //!   8 used   u64  bytes of the block that records take        16 behind u64  behind the position of every record of the block
+//!  24 parcel u64  the newest long message: {its record, offset in the log / 8 : 31 | kept 1 | generation of the state of its publisher 32}; 0: none
 //!
 //! then the log itself, `bytes` long: the first eighth is cells of 8 B, the rest is 112 blocks
 //!
@@ -19,9 +21,10 @@
 //!   {offset in the log / 8 : 27 | lap 37}: lap 1 is of the first positions; 0 = never used. The message is visible when its cell has its lap
 //!
 //! record: in a block of its publisher, begins at a multiple of 8
-//!   0 len    u32  bytes of the payload                          4 crc u32  crc32c of the payload once it is written to a file, else 0
+//!   0 len    u32  bytes of the payload; the highest bit says that the payload names a parcel          4 zeros u32
 //!   8 position u64                                             16 time u64  ms of the boot clock where the log has an age, else 0
-//!  24 payload, filled up to 8 bytes
+//!  24 payload, filled up to 8 bytes. Of a long message: the word of its first chunk u64, its bytes u64, where in the log the record
+//!     of the long message before it in this block stands u64, or 0
 //! ```
 
 use crate::channel::layout::{Shape, control, sub};
@@ -32,6 +35,7 @@ pub mod part {
     pub const BYTES: usize = 0;
     pub const AGE: usize = 8;
     pub const FILES: usize = 16;
+    pub const PARCELS: usize = 24;
     pub const OLDEST: usize = 64;
     /// Where the block entries begin.
     pub const BLOCKS: usize = 128;
@@ -42,6 +46,7 @@ pub mod block {
     pub const STATE: usize = 0;
     pub const USED: usize = 8;
     pub const BEHIND: usize = 16;
+    pub const PARCEL: usize = 24;
     pub const BYTES: u64 = 64;
 }
 
@@ -52,6 +57,14 @@ pub mod record {
     pub const TIME: u64 = 16;
     /// Bytes in front of the payload.
     pub const HEADER: u64 = 24;
+    /// In the length: the payload names a parcel.
+    pub const IS_PARCEL: u64 = 1 << 31;
+    /// In a payload that names a parcel.
+    pub const FIRST: u64 = HEADER;
+    pub const WHOLE: u64 = HEADER + 8;
+    pub const BEFORE: u64 = HEADER + 16;
+    /// Bytes of such a payload.
+    pub const NAMES: u64 = 24;
 }
 
 /// Subscription entries: the named readers.
@@ -202,6 +215,39 @@ impl Cell {
     }
 }
 
+/// The newest long message of a block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Newest(pub u64);
+
+impl Newest {
+    const KEPT: u64 = 1 << 31;
+
+    /// Its record stands at byte `at` of the log; the publisher, whose state has this generation, has it still to keep.
+    pub const fn new(at: u64, generation: u32) -> Newest {
+        Newest((generation as u64) << 32 | at / 8)
+    }
+
+    /// Where in the log its record stands; 0: there is none.
+    pub const fn at(self) -> u64 {
+        (self.0 & (Newest::KEPT - 1)) * 8
+    }
+
+    /// The same once its chunks are nobody's.
+    pub const fn kept(self) -> Newest {
+        Newest(self.0 | Newest::KEPT)
+    }
+
+    /// Whether it was published and its chunks are nobody's.
+    pub const fn is_kept(self) -> bool {
+        self.0 & Newest::KEPT != 0
+    }
+
+    /// Generation of the state of its publisher.
+    pub const fn generation(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
+}
+
 /// The oldest position that is kept, and how often a named reader came or went back: who trims with an older look at the readers fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Oldest(pub u64);
@@ -254,6 +300,12 @@ pub const FACTS: &[u64] = &[
     record::POSITION,
     record::TIME,
     record::HEADER,
+    record::IS_PARCEL,
+    record::FIRST,
+    record::WHOLE,
+    record::BEFORE,
+    part::PARCELS as u64,
+    block::PARCEL as u64,
     SUBS as u64,
     BLOCKS as u64,
     PLACE_BITS as u64,
@@ -272,6 +324,11 @@ mod tests {
         assert_eq!(oldest.position(), (1 << 48) - 1);
         assert_eq!(oldest.moved(7).position(), 7);
         assert_ne!(oldest.moved(7), Oldest(0).moved(7), "the joins stay");
+        let newest = Newest::new(BYTES_MAX - 8, u32::MAX);
+        assert_eq!((newest.at(), newest.generation(), newest.is_kept()), (BYTES_MAX - 8, u32::MAX, false));
+        let kept = newest.kept();
+        assert_eq!((kept.at(), kept.generation(), kept.is_kept()), (BYTES_MAX - 8, u32::MAX, true));
+        assert_eq!(Newest(0).at(), 0);
         let place = ReaderPlace::new((1 << 48) - 1, 0x1_ffff);
         assert_eq!(place.position(), (1 << 48) - 1);
         assert_ne!(place, ReaderPlace::new((1 << 48) - 1, 0x1_fffe));

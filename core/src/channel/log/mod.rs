@@ -18,6 +18,7 @@
 //! | `index` | cells and records of an open log: the end, the record at a position |
 //! | `trim` | what is too old, or stands in the way |
 //! | `room` | blocks: taking, closing, what the dead leave |
+//! | `parcel` | messages that are too long for a block |
 //! | `appender`, `claim` | the sending end |
 //! | `reader` | the receiving end |
 //! | `files` | logs that are also in files |
@@ -29,6 +30,9 @@ mod claim;
 pub(crate) mod files;
 mod index;
 pub mod layout;
+pub(super) mod parcel;
+#[cfg(all(test, not(memora_loom)))]
+mod parcel_tests;
 mod reader;
 pub(super) mod room;
 mod trim;
@@ -42,7 +46,7 @@ mod model_tests;
 #[cfg(all(test, not(memora_loom)))]
 mod reader_tests;
 #[cfg(test)]
-mod testing;
+pub(super) mod testing;
 #[cfg(all(test, not(memora_loom)))]
 mod tests;
 
@@ -63,7 +67,8 @@ use crate::error::{Error, ErrorCode, Result};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Retention {
     /// Bytes of the log, with everything that belongs to it but 16 KiB: a power of two from 256 KiB to 1 GiB. They are reserved when the log is
-    /// made and are never exceeded. A message takes at most a 128th part.
+    /// made and are never exceeded by messages that take at most a 128th part. Longer ones take chunks of the fabric of their own: what is kept of them takes
+    /// at most as many bytes again, or is one message.
     pub bytes: u64,
     /// Messages older than this are trimmed, even if there is room; `None`: only for want of room. Whole milliseconds.
     pub age: Option<Duration>,
@@ -82,9 +87,9 @@ pub struct LogStats {
     pub oldest: u64,
     /// The position that the next message gets: so many messages were published in the log's life.
     pub end: u64,
-    /// Bytes of the records in blocks that hold messages which are kept.
+    /// Bytes of the records in blocks that hold messages which are kept, and of the long messages that are kept in chunks.
     pub bytes: u64,
-    /// Bytes of the longest retention: [`Retention::bytes`].
+    /// [`Retention::bytes`]: for records, and as much for long messages.
     pub bytes_max: u64,
     /// The named readers.
     pub readers: Vec<LogReaderInfo>,
@@ -221,6 +226,9 @@ impl Area {
             if behind > oldest {
                 stats.bytes += used;
             }
+        }
+        for parcel in self.parcels_of_log()? {
+            stats.bytes = stats.bytes.saturating_add(parcel.words[1]);
         }
         for id in 0..self.shape.subs {
             let seen = self.sub_state(id)?;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::files::Cursor;
-use super::index::Look;
+use super::index::{Found, Look};
 use super::layout::ReaderPlace;
 use crate::channel::area::Area;
 use crate::channel::layout::{NAMED, SubKind, SubState, sub};
@@ -54,6 +54,8 @@ pub struct LogReader {
     shown: u64,
     name: Option<Name>,
     scratch: Vec<u8>,
+    /// The scratch holds a long message: it is given back by the next call.
+    long: bool,
     patience: Patience,
     /// Where it is in the files, once it was far behind.
     cursor: Option<Box<Cursor>>,
@@ -160,6 +162,7 @@ impl LogReader {
             shown: position,
             name: held,
             scratch: Vec::new(),
+            long: false,
             patience: Patience::default(),
             cursor: None,
             alone: std::marker::PhantomData,
@@ -210,6 +213,9 @@ impl LogReader {
     #[inline(always)]
     fn start(&mut self) -> Result<()> {
         self.hold()?;
+        if self.long {
+            (self.long, self.scratch) = (false, Vec::new());
+        }
         self.show()
     }
 
@@ -311,6 +317,7 @@ impl LogReader {
         let log = area.log()?;
         match log.look(*position)? {
             Look::Empty => return Ok(None),
+            Look::Found(found) if found.parcel => return self.next_parcel(&found),
             Look::Found(found) => {
                 let len = found.len as usize;
                 if scratch.len() < len {
@@ -322,6 +329,27 @@ impl LogReader {
                 }
             }
             Look::Trimmed => {}
+        }
+        self.trimmed()
+    }
+
+    /// As `next`, of a message whose record names a parcel.
+    #[cold]
+    #[inline(never)]
+    fn next_parcel(&mut self, found: &Found) -> Result<Option<LogMessage>> {
+        let LogReader { area, scratch, position, long, .. } = self;
+        let (log, position, time_ms) = (area.log()?, *position, found.time_ms);
+        let words = area.words_of(found);
+        if log.is_kept(position) {
+            *long = true;
+            let copied = area.copy_parcel(words?, scratch);
+            // After the copy: chunks are given back behind the change of `oldest`.
+            if log.is_kept(position) {
+                return match copied? {
+                    Some(len) => Ok(Some(LogMessage { position, len, time_ms })),
+                    None => Err(log.damaged(position, log.cell(position))),
+                };
+            }
         }
         self.trimmed()
     }

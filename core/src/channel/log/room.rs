@@ -132,6 +132,9 @@ impl Area {
             }
             // DIES AFTER: a block of the dead, closed by the reaper. What its entry says is of the last holder, and right.
             kill_point!("channel.log_block.taken");
+            if used.is_none() {
+                self.empty_block_of_parcels(index)?;
+            }
             self.may_overwrite();
             if used.is_none() {
                 let entry = self.block_entry(index)?;
@@ -190,6 +193,7 @@ impl Area {
         if !seen.is(LaneKind::Live) {
             return Ok(false);
         }
+        self.settle_parcel_of_log(index, seen)?;
         kill_point!("channel.log_inherit.before_close");
         // A failure means that another reaper was first, or its holder, if this is a detach.
         self.change_block(index, seen, LaneState::new(LaneKind::Closed, 0, 0, seen.generation()))?;

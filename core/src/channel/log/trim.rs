@@ -138,8 +138,10 @@ impl Area {
             Ordering::AcqRel,
             Ordering::Relaxed,
         );
-        // DIES AFTER: the messages are trimmed; what they stood in is free for the next who looks.
+        // DIES AFTER: the messages are trimmed; what they stood in is free for the next who looks. Chunks of long ones are given back by the next who trims.
         kill_point!("channel.log_trim.done");
+        // What is damaged stays, and is told to whoever reads it.
+        let _ = self.free_parcels_of_log();
         Ok(())
     }
 

@@ -3,7 +3,7 @@
 //! Only positions in front of `flushed` are looked for, so what is read was synced and does not change. A file that is removed meanwhile
 //! is read to its end; a later one that is missing means that `stored` has moved.
 
-use super::line::{Kind, Line};
+use super::line::{Added, Kind, Line, Parts};
 use super::retention::{behind, first_message, name_of};
 use crate::channel::area::Area;
 use crate::channel::log::LogMessage;
@@ -77,19 +77,31 @@ impl Cursor {
         }
         // Where a file ended since the last look for the position.
         let (mut sought, mut end) = (false, None);
+        let mut parts = Parts::default();
         loop {
             while let Some((line, len)) = Line::decode(&self.body[self.at..]) {
-                if line.position > position && line.kind == Kind::Message {
+                if line.position > position && line.kind != Kind::Readers {
                     break;
                 }
                 self.at += len;
-                if line.position < position || line.kind != Kind::Message {
+                if line.position < position || line.kind == Kind::Readers {
                     continue;
                 }
-                into.clear();
-                into.extend_from_slice(line.payload);
-                let (len, time_ms) = (line.payload.len(), boot_of(line.time_ms));
-                return Ok(Some(LogMessage { position, len, time_ms }));
+                // A leader that was deposed may have left a beginning, which begins anew then.
+                let (bytes, first, end) = match parts.add(&line) {
+                    Added::Whole(bytes) => (bytes, true, true),
+                    Added::First { bytes, end } => (bytes, true, end),
+                    Added::Further { bytes, end } => (bytes, false, end),
+                    Added::Stray => continue,
+                };
+                if first {
+                    into.clear();
+                }
+                into.extend_from_slice(bytes);
+                if end {
+                    let time_ms = boot_of(line.time_ms);
+                    return Ok(Some(LogMessage { position, len: into.len(), time_ms }));
+                }
             }
             if self.at < self.body.len() {
                 // Somebody went back, unless it is not there either.

@@ -4,10 +4,10 @@
 //! positions. Places are taken before the end of the log is looked for and written behind the messages: where a place survives a power
 //! cut, the messages in front of it do, too.
 
-use super::line::{Kind, Line, Place, encode_places};
+use super::line::{Kind, Line, Place, encode_places, parts};
 use crate::channel::area::Area;
 use crate::channel::layout::{NAMED, SubKind};
-use crate::channel::log::index::Look;
+use crate::channel::log::index::{Found, Look};
 use crate::error::Result;
 use crate::journal::append::deposed;
 use crate::journal::{Batches, Source};
@@ -38,6 +38,11 @@ pub fn mark_of(places: &[Place], flush: u64) -> u64 {
 }
 
 impl Area {
+    /// Bytes of a long message that one line holds: with them it is as long as the longest line of a message that stands in a block.
+    fn part_of_line(&self) -> usize {
+        self.message_len_max as usize - 8
+    }
+
     /// Where the named readers are.
     pub fn reader_places(&self) -> Result<Vec<Place>> {
         let mut places = Vec::new();
@@ -56,6 +61,34 @@ impl Area {
     }
 }
 
+impl Flush<'_> {
+    /// Adds the parts of a long message. Gives the buffer back.
+    fn collect_parcel(
+        &self,
+        batches: &mut Batches<'_>,
+        position: u64,
+        time_ms: u64,
+        found: &Found,
+        mut bytes: Vec<u8>,
+    ) -> Result<Vec<u8>> {
+        let (area, log) = (self.0, self.0.log()?);
+        let words = area.words_of(found);
+        if !log.is_kept(position) {
+            return Err(deposed());
+        }
+        let copied = area.copy_parcel(words?, &mut bytes);
+        if !log.is_kept(position) {
+            return Err(deposed());
+        }
+        let Some(len) = copied? else { return Err(log.damaged(position, log.cell(position))) };
+        for (kind, payload) in parts(&bytes[..len], area.part_of_line()) {
+            batches.push(&Line { kind, position, time_ms, payload: &payload })?;
+        }
+        // It is seldom needed again.
+        Ok(Vec::new())
+    }
+}
+
 impl Source for Flush<'_> {
     type Taken = Taken;
 
@@ -71,17 +104,17 @@ impl Source for Flush<'_> {
         for position in from..to {
             // What is not in the files is not trimmed: only who was deposed finds it so.
             let Look::Found(found) = log.look(position)? else { return Err(deposed()) };
+            let time_ms = wall_of(found.time_ms);
+            if found.parcel {
+                bytes = self.collect_parcel(batches, position, time_ms, &found, bytes)?;
+                continue;
+            }
             bytes.resize(found.len as usize, 0);
             log.ring().copy_out(found.at, &mut bytes)?;
             if !log.is_kept(position) {
                 return Err(deposed());
             }
-            batches.push(&Line {
-                kind: Kind::Message,
-                position,
-                time_ms: wall_of(found.time_ms),
-                payload: &bytes,
-            })?;
+            batches.push(&Line { kind: Kind::Message, position, time_ms, payload: &bytes })?;
         }
         let mark = mark_of(&readers, words.journal()?.epoch().load(Ordering::Relaxed));
         if seen >> 32 == mark >> 32 {

@@ -3,9 +3,15 @@
 //! ```text
 //! line: 0 position 8 | 8 time 8, wall ms where the log has an age, else 0 | 16 length 4 | 20 kind 4 | 24 payload, zeros to a multiple of 8
 //! kind 1: a message        kind 2: the places of all named readers; position is their number; payload: {position 8 | name length 1 | name} each
+//! kind 3: the first part of a long message; payload: {bytes of the message 8 | first bytes}
+//! kind 4: a further part; payload: {where in the message it begins 8 | bytes}
 //! ```
+//!
+//! A long message is there once its last part is; the parts follow each other, in as many batches and files as they take. Parts whose end is
+//! missing were written by a leader that was killed or deposed: they are followed by the first part of the message that got the position, or by nothing.
 
 use crate::journal::Entry;
+use crate::limits::VALUE_LEN_MAX;
 
 /// Bytes in front of a payload.
 pub const HEADER: usize = 24;
@@ -16,6 +22,19 @@ pub const HEADER: usize = 24;
 pub enum Kind {
     Message = 1,
     Readers = 2,
+    First = 3,
+    Further = 4,
+}
+
+impl Kind {
+    /// The first position that may begin in a batch whose first line is of this kind and position; None for lines without a message.
+    pub fn begins(self, position: u64) -> Option<u64> {
+        match self {
+            Kind::Message | Kind::First => Some(position),
+            Kind::Further => Some(position.saturating_add(1)),
+            Kind::Readers => None,
+        }
+    }
 }
 
 /// A line of a file.
@@ -46,6 +65,8 @@ impl<'a> Line<'a> {
         let kind = match word(16) >> 32 {
             1 => Kind::Message,
             2 => Kind::Readers,
+            3 => Kind::First,
+            4 => Kind::Further,
             _ => return None,
         };
         Some((kind, word(0), word(8), (word(16) & 0xffff_ffff) as usize))
@@ -57,6 +78,77 @@ impl<'a> Line<'a> {
         let payload = body.get(HEADER..HEADER.checked_add(len)?)?;
         let total = (HEADER + len).next_multiple_of(8);
         (total <= body.len()).then_some((Line { kind, position, time_ms, payload }, total))
+    }
+}
+
+/// The lines of a long message, each with up to `part` bytes of it.
+pub fn parts(message: &[u8], part: usize) -> impl Iterator<Item = (Kind, Vec<u8>)> {
+    message.chunks(part).enumerate().map(move |(index, bytes)| {
+        let (kind, number) = match index {
+            0 => (Kind::First, message.len()),
+            _ => (Kind::Further, index * part),
+        };
+        let mut payload = Vec::with_capacity(8 + bytes.len());
+        payload.extend_from_slice(&(number as u64).to_le_bytes());
+        payload.extend_from_slice(bytes);
+        (kind, payload)
+    })
+}
+
+/// Puts the messages of lines together.
+#[derive(Debug, Default)]
+pub struct Parts {
+    /// Of the message whose parts come: its position, its bytes, and how many came.
+    message: Option<(u64, u64, u64)>,
+}
+
+/// What a line was to the message at its position.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Added<'a> {
+    /// All of it.
+    Whole(&'a [u8]),
+    /// These bytes of it, the first ones; more follow unless `end`.
+    First { bytes: &'a [u8], end: bool },
+    /// These bytes of it, behind those before.
+    Further { bytes: &'a [u8], end: bool },
+    /// A part that does not continue what came before, or cannot be.
+    Stray,
+}
+
+impl Added<'_> {
+    /// The message is all there with it.
+    pub fn is_end(&self) -> bool {
+        match self {
+            Added::Whole(_) => true,
+            Added::First { end, .. } | Added::Further { end, .. } => *end,
+            Added::Stray => false,
+        }
+    }
+}
+
+impl Parts {
+    /// Takes the next line of a message.
+    pub fn add<'a>(&mut self, line: &Line<'a>) -> Added<'a> {
+        if line.kind == Kind::Message {
+            self.message = None;
+            return Added::Whole(line.payload);
+        }
+        let seen = self.message.take();
+        let Some((number, bytes)) = line.payload.split_first_chunk::<8>() else { return Added::Stray };
+        let (number, len) = (u64::from_le_bytes(*number), bytes.len() as u64);
+        let (all, done) = match (line.kind, seen) {
+            (Kind::First, _) => (number, 0),
+            (_, Some((position, all, done))) if position == line.position && done == number => (all, done),
+            _ => return Added::Stray,
+        };
+        if all > VALUE_LEN_MAX || len == 0 || len > all - done {
+            return Added::Stray;
+        }
+        let end = done + len == all;
+        if !end {
+            self.message = Some((line.position, all, done + len));
+        }
+        if line.kind == Kind::First { Added::First { bytes, end } } else { Added::Further { bytes, end } }
     }
 }
 

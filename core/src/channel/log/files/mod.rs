@@ -50,6 +50,8 @@ const FILE_BYTES_DEFAULT: u64 = 16 << 20;
 const FILE_BYTES_MIN: u64 = 64 << 10;
 /// Files that the limit must leave room for: the current one, the next one, and two to read.
 const FILES_MIN: u64 = 4;
+/// A long message takes at most this part of the limit of the files, so that what removes old ones leaves it whole.
+const FILES_PART: u64 = 4;
 /// Bytes in memory of the largest log with files: its longest message fits a batch.
 const BYTES_MAX: u64 = 256 << 20;
 /// How long a call waits for its flush at most: a disk that hangs is an error, not a hang.
@@ -160,6 +162,12 @@ impl Area {
                 self.name
             ),
         )
+    }
+
+    /// Bytes of the longest message that the files of a log keep; any without files or a limit of theirs.
+    pub fn long_len_max_of_files(&self) -> u64 {
+        let words = self.log.as_ref().and_then(|log| log.words.as_ref());
+        words.and_then(Words::limit).map_or(u64::MAX, |limit| limit / FILES_PART)
     }
 
     /// Opens the files: enters the directory, recovers if nobody has, makes room for the journal.

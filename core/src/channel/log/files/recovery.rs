@@ -10,7 +10,7 @@
 use std::time::Duration;
 
 use super::flush::mark_of;
-use super::line::{Kind, Line, Place, decode_places};
+use super::line::{Added, Kind, Line, Parts, Place, decode_places};
 use crate::channel::area::Area;
 use crate::channel::layout::{NAMED, SubKind, SubState};
 use crate::channel::log::layout::{Cell, ReaderPlace};
@@ -53,7 +53,9 @@ pub fn read_files(
     let mut contents = Contents::default();
     // In front of the first message; where files were removed, the manifest says where it must be.
     let (mut first, mut end) = (None, found.manifest.as_ref().map(|manifest| manifest.order_floor));
+    let floor = found.manifest.as_ref().map_or(0, |manifest| manifest.order_floor);
     let mut places_of = 0;
+    let mut parts = Parts::default();
     let replayed = replay_batches(files, id, &found, &mut |_| {}, &mut |batch| {
         beat()?;
         let mut rest = batch.body;
@@ -62,13 +64,20 @@ pub fn read_files(
                 return Err(damaged(files, batch, "a line of the batch is malformed"));
             };
             rest = &rest[len..];
+            let added = if line.kind == Kind::Readers { None } else { Some(parts.add(&line)) };
             match line.kind {
-                Kind::Message if end.is_none_or(|end| line.position <= end) => {
-                    first.get_or_insert(line.position);
-                    // A leader that was deposed may have written it again.
-                    end = Some(end.unwrap_or(line.position).max(line.position + 1));
+                // What is left of a message whose beginning was removed with its file.
+                Kind::Further if added == Some(Added::Stray) && line.position < floor => {}
+                Kind::First | Kind::Further if added == Some(Added::Stray) => {
+                    return Err(damaged(files, batch, "a part of a long message does not continue it"));
                 }
-                Kind::Message => {
+                Kind::Message | Kind::First | Kind::Further if end.is_none_or(|end| line.position <= end) => {
+                    first.get_or_insert(line.position);
+                    // It counts with its last part. A leader that was deposed may have written it again.
+                    let behind = line.position + u64::from(added.is_some_and(|added| added.is_end()));
+                    end = Some(end.unwrap_or(line.position).max(behind));
+                }
+                Kind::Message | Kind::First | Kind::Further => {
                     let what = format!(
                         "positions {} to {} are missing in front of it",
                         end.unwrap_or(0),
@@ -90,7 +99,6 @@ pub fn read_files(
             Err(damaged(files, batch, "the batch has more bytes than lines"))
         }
     })?;
-    let floor = found.manifest.as_ref().map_or(0, |manifest| manifest.order_floor);
     if let Some(first) = first.filter(|first| *first > floor) {
         let place = found.journals.first().copied().unwrap_or(Lsn::NONE);
         let name = FileName::Journal { term: place.term(), number: place.number() };

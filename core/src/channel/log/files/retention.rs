@@ -30,7 +30,7 @@ pub fn name_of(place: Lsn) -> FileName {
     FileName::Journal { term: place.term(), number: place.number() }
 }
 
-/// The position of the first message in the batches of an open file from `place` on, the batch that it is in, and the place behind that.
+/// The position of the first message that begins in the batches of an open file from `place` on, the batch that it is in, and the place behind that.
 pub fn first_message(
     file: &dyn crate::journal::files::LogFile,
     tag: u64,
@@ -42,10 +42,10 @@ pub fn first_message(
         let header = BatchHeader::decode(&bytes[..len]).filter(|it| it.tag == tag && it.lsn == place);
         let Some(header) = header else { return Ok(None) };
         match Line::head(&bytes[BATCH_HEADER_LEN..len]) {
-            Some((Kind::Message, position, ..)) => {
-                return Ok(Some((position, place, behind(place, &header))));
-            }
-            Some((Kind::Readers, ..)) => place = behind(place, &header),
+            Some((kind, position, ..)) => match kind.begins(position) {
+                Some(first) => return Ok(Some((first, place, behind(place, &header)))),
+                None => place = behind(place, &header),
+            },
             None => return Ok(None),
         }
     }
