@@ -147,13 +147,7 @@ impl Area {
     }
 
     /// The lane's holder names the parcel whose frame it commits next, at `position`.
-    pub fn name_parcel(
-        &self,
-        lane: Lane<'_>,
-        first: Loose,
-        position: u64,
-        term: u32,
-    ) -> Result<()> {
+    pub fn name_parcel(&self, lane: Lane<'_>, first: Loose, position: u64, term: u32) -> Result<()> {
         let pool = self.ground.pool().ok_or(ErrorCode::Internal)?;
         let span = self.parcel_span(pool, first)?;
         let word = lane.parcel_word();

@@ -305,11 +305,7 @@ impl Appender {
 
     /// Makes the message visible that stands in chunks; says where its record is, in which block, and its position. `named` is that block from
     /// the moment on at which it names the message.
-    fn publish_parcel(
-        &mut self,
-        words: [u64; 2],
-        named: &mut Option<Taken>,
-    ) -> Result<(u64, Taken, u64)> {
+    fn publish_parcel(&mut self, words: [u64; 2], named: &mut Option<Taken>) -> Result<(u64, Taken, u64)> {
         let at = self.room(parcel::RECORD)?;
         let Some(block) = &mut self.block else { return Err(ErrorCode::Internal.into()) };
         // Before it is named: whoever continues the block goes on behind it.
@@ -342,11 +338,17 @@ impl Appender {
     fn too_long(&self, len: u64, most: u64) -> Error {
         let Area { name, message_len_max, .. } = &*self.area;
         let what = if most == *message_len_max && most < self.area.parcel_len_max() {
-            format!("A claim of {len} bytes does not fit the log `{name}`: it takes up to {most} bytes, a 128th part of its `bytes`; `append` takes it.")
+            format!(
+                "A claim of {len} bytes does not fit the log `{name}`: it takes up to {most} bytes, a 128th part of its `bytes`; `append` takes it."
+            )
         } else if self.durability.is_some() {
-            format!("A message of {len} bytes does not fit the log `{name}`: it takes messages up to {most} bytes, as its files and half of the chunks of its fabric do.")
+            format!(
+                "A message of {len} bytes does not fit the log `{name}`: it takes messages up to {most} bytes, as its files and half of the chunks of its fabric do."
+            )
         } else {
-            format!("A message of {len} bytes does not fit the log `{name}`: it takes messages up to {most} bytes, half of the chunks of its fabric and 128 MiB at most.")
+            format!(
+                "A message of {len} bytes does not fit the log `{name}`: it takes messages up to {most} bytes, half of the chunks of its fabric and 128 MiB at most."
+            )
         };
         Error::new(ErrorCode::ValueTooLong, what)
     }

@@ -116,7 +116,8 @@ impl Area {
         if !published {
             // ORDER Relaxed: as above.
             let before = ring.word(at + record::BEFORE).load(Ordering::Relaxed);
-            let before = if before == 0 { Newest(0) } else { Newest::new(before, newest.generation()).kept() };
+            let before =
+                if before == 0 { Newest(0) } else { Newest::new(before, newest.generation()).kept() };
             kill_point!("channel.log_parcel.before_unname");
             // ORDER AcqRel [log-parcel]: a failure means that another was first. No word comes twice.
             let _ = word.compare_exchange(newest.0, before.0, Ordering::AcqRel, Ordering::Relaxed);

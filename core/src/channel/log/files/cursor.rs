@@ -22,6 +22,8 @@ pub struct Cursor {
     body: Vec<u8>,
     /// Where in the body the next line is.
     at: usize,
+    /// Behind the message that it gave last: who asks for an earlier one went back.
+    behind: u64,
 }
 
 struct Open {
@@ -72,7 +74,8 @@ impl Cursor {
     /// Puts the message at `position` into `into`; None if the files do not hold it any more.
     pub fn read(&mut self, area: &Area, position: u64, into: &mut Vec<u8>) -> Result<Option<LogMessage>> {
         let journal = &area.files()?.journal;
-        if self.file.is_none() && !self.seek(journal, position)? {
+        let went_back = position < std::mem::take(&mut self.behind);
+        if (self.file.is_none() || went_back) && !self.seek(journal, position)? {
             return self.absent(area, position, None);
         }
         // Where a file ended since the last look for the position.
@@ -100,6 +103,7 @@ impl Cursor {
                 into.extend_from_slice(bytes);
                 if end {
                     let time_ms = boot_of(line.time_ms);
+                    self.behind = position + 1;
                     return Ok(Some(LogMessage { position, len: into.len(), time_ms }));
                 }
             }

@@ -187,6 +187,57 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    /// The messages that lines make together.
+    fn put_together(lines: &[(u64, Kind, Vec<u8>)]) -> (Vec<(u64, Vec<u8>)>, u32) {
+        let (mut parts, mut done, mut bytes, mut stray) = (Parts::default(), Vec::new(), Vec::new(), 0);
+        for (position, kind, payload) in lines {
+            let line = Line { kind: *kind, position: *position, time_ms: 0, payload };
+            let added = parts.add(&line);
+            match added {
+                Added::Whole(all) => bytes = all.to_vec(),
+                Added::First { bytes: first, .. } => bytes = first.to_vec(),
+                Added::Further { bytes: more, .. } => bytes.extend_from_slice(more),
+                Added::Stray => stray += 1,
+            }
+            if added.is_end() {
+                done.push((*position, std::mem::take(&mut bytes)));
+            }
+        }
+        (done, stray)
+    }
+
+    #[test]
+    fn parts_make_a_message_only_all_together_and_in_their_order() {
+        let message: Vec<u8> = (0..100).collect();
+        for part in [1, 7, 50, 99, 100, 1000] {
+            let lines: Vec<_> = parts(&message, part).map(|(kind, payload)| (3, kind, payload)).collect();
+            assert_eq!(lines.len(), 100usize.div_ceil(part));
+            assert_eq!(put_together(&lines), (vec![(3, message.clone())], 0));
+        }
+        let lines: Vec<_> = parts(&message, 30).map(|(kind, payload)| (3, kind, payload)).collect();
+        let order = |numbers: &[usize]| -> Vec<_> { numbers.iter().map(|at| lines[*at].clone()).collect() };
+        // Broken off, and begun anew.
+        assert_eq!(put_together(&order(&[0, 1, 0, 1, 2, 3])), (vec![(3, message.clone())], 0));
+        assert_eq!(put_together(&order(&[0, 1, 2])), (vec![], 0));
+        // One twice, one missing, without a beginning.
+        for (numbers, stray) in [(vec![0, 1, 1, 2, 3], 3), (vec![0, 2, 3], 2), (vec![1, 2, 3], 3)] {
+            assert_eq!(put_together(&order(&numbers)), (vec![], stray), "{numbers:?}");
+        }
+        let mut mixed = order(&[0, 1]);
+        mixed.push((3, Kind::Message, b"short".to_vec()));
+        mixed.extend(order(&[2]));
+        assert_eq!(put_together(&mixed), (vec![(3, b"short".to_vec())], 1));
+        let mut other = order(&[0, 1, 2, 3]);
+        other[2].0 = 4;
+        assert_eq!(put_together(&other), (vec![], 2));
+        // Lengths that cannot be.
+        for payload in
+            [vec![1; 7], vec![1; 8], vec![0; 9], vec![255; 9], [2u64.to_le_bytes(), [0; 8]].concat()]
+        {
+            assert_eq!(put_together(&[(0, Kind::First, payload)]), (vec![], 1));
+        }
+    }
+
     proptest! {
         #[test]
         fn lines_and_places_come_back_and_any_bytes_decode_without_panic(

@@ -49,7 +49,9 @@ impl Host {
         let len = bytes_needed(options).unwrap();
         let shm = Arc::new(Shm::heap(CONTROL + len).unwrap());
         create(shm.span(CONTROL, len).unwrap(), options, 1).unwrap();
-        Host { stage: Stage::new(shm, CONTROL), len, id }
+        let stage = Stage::new(shm, CONTROL);
+        stage.give_chunks(64);
+        Host { stage, len, id }
     }
 
     /// The log as another process opens it.
@@ -75,7 +77,9 @@ fn fresh(disk: &Disk, options: &ChannelOptions, id: u8) -> Result<(Host, Channel
 
 fn text(number: u64) -> Vec<u8> {
     let mut bytes = number.to_le_bytes().to_vec();
-    bytes.resize(8 + (number * 37 % 300) as usize, number as u8);
+    // Now and then one that stands in chunks, and in the files in parts.
+    let len = if number % 97 == 50 { 3000 + number * 131 % 60_000 } else { number * 37 % 300 };
+    bytes.resize(8 + len as usize, number as u8);
     bytes
 }
 
@@ -380,8 +384,8 @@ fn damage_in_the_middle_is_told_with_file_and_place_and_a_torn_end_is_cut() {
     let mut random = Random(7);
     let good = names[0].clone();
     for _ in 0..300 {
-        // Where batches are followed by batches that were written later.
-        let at = 4096 + random.below(FILE - 16384) as usize;
+        // Where batches are followed by batches that were written later: the last one of the file begins behind that.
+        let at = 4096 + random.below(24_000) as usize;
         let bit = 1 << random.below(8);
         let before = disk.content(&good)[at];
         disk.edit(&good, |bytes| bytes[at] ^= bit);
@@ -423,6 +427,130 @@ fn damage_in_the_middle_is_told_with_file_and_place_and_a_torn_end_is_cut() {
     channel.flush().unwrap();
     let (_host, channel) = fresh(&torn, &plain(), 10).unwrap();
     assert_eq!(from_oldest(&channel), (0, 980));
+}
+
+#[test]
+fn long_messages_go_through_files_that_are_shorter_than_they_are_and_end_with_the_file_that_they_begin_in() {
+    let disk = Disk::default();
+    let limited = options(OverrunPolicy::Overrun, Some(8 * FILE), None);
+    let (_host, channel) = fresh(&disk, &limited, 1).unwrap();
+    let most = channel.message_len_max();
+    assert_eq!(most as u64, 8 * FILE / 4, "a quarter of what the files keep");
+    let mut appender = channel.appender().unwrap();
+    assert_eq!(code(appender.append(&vec![0; most + 1])), ErrorCode::ValueTooLong);
+    let body = |number: u64| -> Vec<u8> {
+        let len = [most, 20, 3000, 70_000][number as usize % 4];
+        (0..len).map(|at| (at as u64 * 7 + number) as u8).collect()
+    };
+    let (mut end, mut trimmed) = (0, 0);
+    for life in 2..12 {
+        let (_host, channel) = fresh(&disk, &limited, life).unwrap();
+        let log = channel.stats().unwrap().log.unwrap();
+        assert_eq!(log.end, end);
+        trimmed = log.oldest;
+        let mut reader = channel.reader(ReadFrom::Oldest).unwrap();
+        let mut next = log.oldest;
+        while reader
+            .poll(3, |message, bytes| {
+                assert_eq!(message.position, next);
+                assert!(bytes == body(next), "position {next}");
+                next += 1;
+            })
+            .unwrap()
+            > 0
+        {}
+        assert_eq!(next, end);
+        // From each position, backwards.
+        for position in (log.oldest..end).rev() {
+            reader.seek(ReadFrom::Position(position)).unwrap();
+            let mut buffer = Vec::new();
+            let message = reader.try_recv(&mut buffer).unwrap().unwrap();
+            assert!(message.position == position && buffer == body(position), "position {position}");
+        }
+        let mut appender = channel.appender().unwrap();
+        for _ in 0..7 {
+            assert_eq!(appender.append(&body(end)).unwrap(), end);
+            end += 1;
+            // What is written while parts are in the files is in none of them twice.
+            if end % 3 == 0 {
+                channel.flush().unwrap();
+            }
+        }
+        channel.flush().unwrap();
+        assert_sound(&channel);
+    }
+    assert!(trimmed > 20 && end - trimmed > 4, "{trimmed} of {end}");
+    let id = crate::journal::directory::read_identity(&disk).unwrap().unwrap().store;
+    let contents = read_files(&disk, &id, &mut || Ok(())).unwrap();
+    assert_eq!((contents.end, contents.torn), (end, 0));
+}
+
+#[test]
+fn a_long_message_whose_end_was_lost_is_not_there_and_its_position_is_given_again() {
+    let disk = Disk::default();
+    let (_host, channel) = fresh(&disk, &plain(), 1).unwrap();
+    append(&channel, 0..40);
+    channel.flush().unwrap();
+    let mut appender = channel.appender().unwrap();
+    let old = vec![1; 200_000];
+    appender.append(&old).unwrap();
+    channel.flush().unwrap();
+    let names = journals(&disk);
+    assert!(names.len() > 3, "{names:?}");
+    // The last files are cut off, one after the other, as a leader leaves it that is killed on its way.
+    let mut end = 41;
+    for (life, lost) in names.iter().skip(1).rev().enumerate() {
+        disk.remove(lost).unwrap();
+        let (_host, channel) = fresh(&disk, &plain(), 20 + life as u8).unwrap();
+        let log = channel.stats().unwrap().log.unwrap();
+        // The last file may be one that was only made ready.
+        assert!(log.oldest == 0 && (40..=end).contains(&log.end), "{log:?}");
+        end = log.end;
+        let mut reader = channel.reader(ReadFrom::Oldest).unwrap();
+        let mut lens = Vec::new();
+        while reader.poll(7, |_, bytes| lens.push(bytes.len())).unwrap() > 0 {}
+        assert!(lens.len() as u64 == end && lens[40..].iter().all(|len| *len == 200_000), "{lens:?}");
+    }
+    assert_eq!(end, 40);
+    // What gets its position is read, and nothing of the old beginning.
+    for (life, len) in [(30u8, 100_000), (31, 10)] {
+        let (_host, channel) = fresh(&disk, &plain(), life).unwrap();
+        let position = channel.appender().unwrap().append(&vec![life; len]).unwrap();
+        channel.flush().unwrap();
+        let (_host, again) = fresh(&disk, &plain(), life + 10).unwrap();
+        let mut reader = again.reader(ReadFrom::Position(position)).unwrap();
+        let mut buffer = Vec::new();
+        assert_eq!(reader.try_recv(&mut buffer).unwrap().unwrap().position, position);
+        assert!(buffer == vec![life; len], "{} bytes", buffer.len());
+        assert_eq!(reader.try_recv(&mut buffer).unwrap(), None);
+    }
+}
+
+#[test]
+fn a_reader_of_files_goes_back_from_wherever_it_is() {
+    let disk = Disk::default();
+    let (_host, channel) = fresh(&disk, &plain(), 1).unwrap();
+    append(&channel, 0..40);
+    channel.flush().unwrap();
+    let (_other, channel) = fresh(&disk, &plain(), 2).unwrap();
+    let mut reader = channel.named_reader("back", ReadFrom::Oldest).unwrap();
+    // From the end of the last batch, which no line follows.
+    assert_eq!(read_all(&mut reader), (0, 40));
+    for position in [39, 38, 0] {
+        reader.seek(ReadFrom::Position(position)).unwrap();
+        assert_eq!(read_all(&mut reader), (position, 40 - position));
+    }
+    // What a handler could not handle comes again.
+    reader.seek(ReadFrom::Position(39)).unwrap();
+    let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        reader.poll(1, |_, _| std::panic::resume_unwind(Box::new(()))).unwrap();
+    }));
+    assert!(panicked.is_err());
+    assert_eq!(read_all(&mut reader), (39, 1));
+    reader.seek(ReadFrom::Position(39)).unwrap();
+    assert_eq!(reader.poll(1, |_, _| ()).unwrap(), 1);
+    reader.unread().unwrap();
+    assert_eq!(read_all(&mut reader), (39, 1));
 }
 
 #[test]
@@ -481,6 +609,7 @@ fn whatever_the_power_leaves_is_a_prefix_with_everything_that_was_acknowledged()
                 .poll(50, |message, bytes| {
                     assert_eq!(message.position, next);
                     let number = u64::from_le_bytes(bytes[..8].try_into().unwrap());
+                    assert!(bytes[8..].iter().all(|byte| *byte == 1), "seed {seed}: {} bytes", bytes.len());
                     assert_eq!(history.get(&next), Some(&number), "seed {seed} position {next}");
                     next += 1;
                 })
@@ -502,7 +631,8 @@ fn whatever_the_power_leaves_is_a_prefix_with_everything_that_was_acknowledged()
             for _ in 0..400 {
                 let sync = random.below(12) == 0;
                 let mut bytes = unique.to_le_bytes().to_vec();
-                bytes.resize(8 + random.below(900) as usize, 1);
+                let len = if random.below(30) == 0 { 40_000 } else { 900 };
+                bytes.resize(8 + random.below(len) as usize, 1);
                 let durability = if sync { Durability::Sync } else { Durability::Process };
                 let end = channel.area.log().unwrap().end(durable);
                 let appended = appender.append_durable(&bytes, durability);
