@@ -56,7 +56,7 @@ fn messages_of_every_kind_of_length_arrive_whole_among_short_ones() {
         let (stage, channel, before) = stage_of(&ChannelOptions { timestamps, ..options(kind) });
         let mut subscriber = channel.subscriber().unwrap();
         let mut publisher = channel.publisher().unwrap();
-        let part = (16 << 10) - parcel::HEADER as usize;
+        let part = (16 << 10) - crate::chunk::PARCEL_HEADER as usize;
         let most = channel.claim_len_max();
         assert!(most < LANE / 2 && channel.message_len_max() > 20 * part);
         let mut buffer = Vec::new();
@@ -220,7 +220,7 @@ fn what_a_dead_publisher_did_not_publish_is_nowhere_and_what_it_did_is_whole() {
             let mut head = lane.head::<false>(&*area.ground, state.generation()).unwrap();
             if step > 0 {
                 lane.begin::<false>(&mut head, PARCEL_WORDS);
-                area.name_parcel(lane, chunks[0], head.position, 40_000, state.generation()).unwrap();
+                area.name_parcel(lane, chunks[0], head.position, state.generation()).unwrap();
             }
             if step > 1 {
                 lane.commit_parcel::<false>(&mut head, [chunks[0].word(), 40_000], false);
@@ -276,7 +276,7 @@ fn a_late_helper_does_not_take_back_the_name_of_a_successors_parcel() {
     let lane = area.lane(area.lane_ref(index).unwrap().unwrap()).unwrap();
     let state: LaneState = area.lane_state(index).unwrap();
     let head = lane.head::<false>(&*area.ground, state.generation()).unwrap();
-    area.name_parcel(lane, chunks[0], head.position, 20_000, state.generation()).unwrap();
+    area.name_parcel(lane, chunks[0], head.position, state.generation()).unwrap();
     area.settle_parcel(lane, seen).unwrap();
     assert_eq!(lane.parcel_word().load(Relaxed), chunks[0].word());
     area.settle_parcel(lane, state).unwrap();
@@ -296,7 +296,7 @@ fn what_a_dead_publisher_published_is_kept_when_its_lane_is_taken_over_and_not_b
     let state = area.lane_state(publisher.lane()).unwrap();
     let mut head = lane.head::<false>(&*area.ground, state.generation()).unwrap();
     lane.begin::<false>(&mut head, PARCEL_WORDS);
-    area.name_parcel(lane, chunks[0], head.position, 40_000, state.generation()).unwrap();
+    area.name_parcel(lane, chunks[0], head.position, state.generation()).unwrap();
     lane.commit_parcel::<false>(&mut head, [chunks[0].word(), 40_000], false);
     dies(&stage, 2, publisher);
     act_as(1);
@@ -488,7 +488,7 @@ fn a_dead_publisher_of_a_lossy_lane_has_counted_its_long_messages() {
         let state = area.lane_state(publisher.lane()).unwrap();
         let mut head = lane.head::<true>(&*area.ground, state.generation()).unwrap();
         lane.begin::<true>(&mut head, PARCEL_WORDS);
-        area.name_parcel(lane, chunks[0], head.position, 40_000, state.generation()).unwrap();
+        area.name_parcel(lane, chunks[0], head.position, state.generation()).unwrap();
         if step > 1 {
             // It has committed the frame, and has not come to count it or to move its tail.
             for (at, word) in [(8, 1), (16, chunks[0].word()), (24, 40_000)] {

@@ -318,7 +318,7 @@ impl Publisher {
         };
         let lane = self.lane.view();
         lane.begin::<OVERRUN>(&mut self.head, PARCEL_WORDS);
-        self.area.name_parcel(lane, chunks[0], self.head.position, len, self.state.generation())?;
+        self.area.name_parcel(lane, chunks[0], self.head.position, self.state.generation())?;
         let position = lane.commit_parcel::<OVERRUN>(&mut self.head, [chunks[0].word(), len], again);
         self.area.data().notify();
         self.area.keep_parcel(self.lane.index, &chunks)?;
