@@ -422,7 +422,7 @@ pub const FACTS: &[u64] = &[
     lane::TAIL as u64,
     lane::INTENT as u64,
     lane::PARCEL as u64,
-    super::parcel::HEADER,
+    crate::chunk::PARCEL_HEADER,
     control::LANE_BYTES as u64,
     control::DATA as u64,
     control::SPACE as u64,

@@ -29,19 +29,9 @@ use super::area::{Area, STAMP};
 use super::lane::Lane;
 use super::layout::{LaneState, POSITION_MAX};
 use super::{log, queue};
-use crate::chunk::{Loose, Pool, Search};
+use crate::chunk::{Loose, Parcels};
 use crate::error::{Error, ErrorCode, Result};
-use crate::limits::VALUE_LEN_MAX;
-use crate::shm::Span;
 use crate::shm::atomic::{Ordering, fence};
-
-/// Bytes in front of a chunk's part of the message.
-pub const HEADER: u64 = 40;
-const NEXT: u64 = 0;
-const BEFORE: u64 = 8;
-const POSITION: u64 = 16;
-const LEN: u64 = 24;
-const TERM: u64 = 32;
 
 /// Unread parcels of a lane take at most so many times the bytes of its ring, unless they are two.
 const RINGS: u64 = 8;
@@ -61,6 +51,21 @@ pub struct Parcel {
     term: u64,
 }
 
+impl Parcel {
+    /// Those that name it.
+    fn words(&self) -> [u64; 2] {
+        [self.first.word(), self.len]
+    }
+}
+
+/// The parcel whose first chunk is `word`; None if it is gone.
+fn parcel(parcels: &Parcels<'_>, word: u64) -> Result<Option<Parcel>> {
+    Ok(parcels.head(word)?.map(|head| {
+        let [before, position, term] = head.marks;
+        Parcel { first: head.first, before, position, len: head.len, term }
+    }))
+}
+
 /// What a publisher waits for.
 #[derive(Clone, Copy, Debug)]
 pub struct Wanted {
@@ -74,19 +79,22 @@ fn corrupt(area: &Area, what: String) -> Error {
     Error::new(ErrorCode::Corrupt, format!("Channel `{}`: {what}.", area.name))
 }
 
-/// Bytes of a message that one chunk holds.
-fn part(pool: &Pool) -> u64 {
-    pool.geometry().chunk_bytes - HEADER
-}
-
 impl Area {
+    /// Its parcels; None where there are none.
+    pub(super) fn parcels(&self) -> Option<Parcels<'_>> {
+        let pool = self.ground.pool()?;
+        Some(Parcels { pool, object: self.object(), owner: ("Channel", &self.name) })
+    }
+
+    pub(super) fn must_have_parcels(&self) -> Result<Parcels<'_>> {
+        self.parcels().ok_or_else(|| ErrorCode::Internal.into())
+    }
+
     /// Bytes of the longest message; longer ones than `message_len_max` are sent as parcels, where there are any.
     pub fn parcel_len_max(&self) -> u64 {
-        match self.ground.pool() {
-            // What can be free in a fabric with other objects.
-            Some(pool) => {
-                let half = u64::from((pool.geometry().chunk_count - 1) / 2) * part(pool);
-                let most = half.min(VALUE_LEN_MAX).saturating_sub(STAMP as u64);
+        match self.parcels() {
+            Some(parcels) => {
+                let most = parcels.len_max().saturating_sub(STAMP as u64);
                 most.min(self.long_len_max_of_files()).max(self.message_len_max)
             }
             None => self.message_len_max,
@@ -95,68 +103,15 @@ impl Area {
 
     /// Takes chunks and writes a message into them, with its time in front if there is one. They are the caller's alone.
     pub fn write_parcel(&self, stamp: &[u8], message: &[u8]) -> Result<Vec<Loose>> {
-        let pool = self.ground.pool().ok_or(ErrorCode::Internal)?;
-        let mut chunks = Vec::new();
-        let result = self.fill_parcel(pool, &mut chunks, stamp, message);
-        if result.is_err() {
-            self.drop_parcel(&chunks)?;
-        }
-        result.map(|()| chunks)
-    }
-
-    /// The caller took these chunks and nobody knows of them.
-    pub fn drop_parcel(&self, chunks: &[Loose]) -> Result<()> {
-        let pool = self.ground.pool().ok_or(ErrorCode::Internal)?;
-        for chunk in chunks {
-            pool.drop_loose(self.ground.actor()?, *chunk)?;
-        }
-        Ok(())
-    }
-
-    fn fill_parcel(&self, pool: &Pool, chunks: &mut Vec<Loose>, stamp: &[u8], message: &[u8]) -> Result<()> {
-        let (me, part) = (self.ground.actor()?, part(pool));
-        let count = ((stamp.len() + message.len()) as u64).div_ceil(part);
-        let mut search = Search::default();
-        for _ in 0..count {
-            chunks.push(pool.take_loose(me, self.object(), &mut search)?);
-            // DIES AFTER: open chunks that nobody names.
-            kill_point!("channel.parcel.taken");
-        }
-        let mut rest = message;
-        for (index, chunk) in chunks.iter().enumerate() {
-            let span = self.parcel_span(pool, *chunk)?;
-            let in_front = if index == 0 { stamp } else { &[] };
-            span.copy_in(HEADER, in_front)?;
-            let len = rest.len().min(part as usize - in_front.len());
-            let (here, behind) = rest.split_at(len);
-            span.copy_in(HEADER + in_front.len() as u64, here)?;
-            rest = behind;
-            if index == 0 {
-                // ORDER Relaxed: as below.
-                span.u64(LEN)?.store((stamp.len() + message.len()) as u64, Ordering::Relaxed);
-            }
-            let next = chunks.get(index + 1).map_or(0, |next| next.word());
-            // ORDER Relaxed: bytes of the publisher; naming the parcel orders them.
-            span.u64(NEXT)?.store(next, Ordering::Relaxed);
-        }
-        Ok(())
-    }
-
-    fn parcel_span<'p>(&self, pool: &'p Pool, chunk: Loose) -> Result<Span<'p>> {
-        pool.loose_span(chunk)?.ok_or_else(|| corrupt(self, format!("{chunk:?} is not that of a parcel")))
+        self.must_have_parcels()?.write(self.ground.actor()?, stamp, message)
     }
 
     /// The lane's holder names the parcel whose frame it commits next, at `position`.
     pub fn name_parcel(&self, lane: Lane<'_>, first: Loose, position: u64, term: u32) -> Result<()> {
-        let pool = self.ground.pool().ok_or(ErrorCode::Internal)?;
-        let span = self.parcel_span(pool, first)?;
         let word = lane.parcel_word();
         // ORDER Relaxed: the holder's own word.
         let before = word.load(Ordering::Relaxed);
-        for (at, value) in [(BEFORE, before), (POSITION, position), (TERM, term.into())] {
-            // ORDER Relaxed: bytes of the publisher; the store below orders them.
-            span.u64(at)?.store(value, Ordering::Relaxed);
-        }
+        self.must_have_parcels()?.mark(first, [before, position, term.into()])?;
         kill_point!("channel.parcel.before_name");
         // ORDER Release [parcel]: the parcel's header and its chunks; pairs with the load in `parcels`.
         word.store(first.word(), Ordering::Release);
@@ -167,11 +122,7 @@ impl Area {
 
     /// The parcel was published: its chunks are nobody's. Readers may be past it already.
     pub fn keep_parcel(&self, lane: u32, chunks: &[Loose]) -> Result<()> {
-        let pool = self.ground.pool().ok_or(ErrorCode::Internal)?;
-        let me = self.ground.actor()?.index;
-        for chunk in chunks {
-            pool.keep_loose(me, *chunk)?;
-        }
+        self.must_have_parcels()?.keep(self.ground.actor()?.index, chunks)?;
         // DIES BEFORE: whoever takes the lane over does it.
         kill_point!("channel.parcel.kept");
         self.free_parcels(lane)
@@ -180,10 +131,10 @@ impl Area {
     /// Whoever takes a lane over from the dead, whose state was `seen`, keeps the chunks of its last parcel, or takes back the name of what it
     /// did not come to publish. The lane's tail was repaired before, and nobody else has published on the lane since. Repeating it is harmless.
     pub fn settle_parcel(&self, lane: Lane<'_>, seen: LaneState) -> Result<()> {
-        let Some(pool) = self.ground.pool() else { return Ok(()) };
+        let Some(parcels) = self.parcels() else { return Ok(()) };
         // ORDER Acquire [parcel]: the parcel's header.
         let word = lane.parcel_word().load(Ordering::Acquire);
-        let Some(parcel) = self.parcel(pool, word)? else { return Ok(()) };
+        let Some(parcel) = parcel(&parcels, word)? else { return Ok(()) };
         // Of a later holder it is its own affair.
         if parcel.term != u64::from(seen.generation()) {
             return Ok(());
@@ -197,34 +148,16 @@ impl Area {
             kill_point!("channel.parcel.unnamed");
             return Ok(());
         }
-        for chunk in self.chunks_of(pool, &parcel)? {
+        for chunk in parcels.chunks(parcel.words())? {
             // DIES BEFORE: the lane is that of the dead still, whoever comes next goes on.
             kill_point!("channel.parcel.before_inherit");
-            pool.keep_loose(seen.owner(), chunk)?;
+            parcels.keep(seen.owner(), &[chunk])?;
         }
         Ok(())
     }
 
-    /// The parcel whose first chunk is `word`; None if it is gone.
-    fn parcel(&self, pool: &Pool, word: u64) -> Result<Option<Parcel>> {
-        let Some(first) = Loose::from_word(word) else { return Ok(None) };
-        let Some(span) = pool.loose_span(first)? else { return Ok(None) };
-        // ORDER Relaxed: whoever named it ordered them; validated below.
-        let field = |at| Ok::<u64, Error>(span.u64(at)?.load(Ordering::Relaxed));
-        let parcel = Parcel {
-            first,
-            before: field(BEFORE)?,
-            position: field(POSITION)?,
-            len: field(LEN)?,
-            term: field(TERM)?,
-        };
-        // ORDER Acquire [chunk-reuse]: what was loaded before; who saw bytes of a later use sees that this one has ended.
-        fence(Ordering::Acquire);
-        Ok(pool.loose_span(first)?.map(|_| parcel))
-    }
-
     /// The parcels of a lane that are still there, the newest first; on a queue with acknowledgement those that nobody has taken.
-    fn parcels(&self, pool: &Pool, index: u32, lane: Lane<'_>) -> Result<Vec<Parcel>> {
+    fn parcels_of(&self, parcels: &Parcels<'_>, index: u32, lane: Lane<'_>) -> Result<Vec<Parcel>> {
         let mut all = Vec::new();
         let taken = match &self.queue {
             Some(queue) if queue.acknowledge.is_some() => self.head(index)?.position(),
@@ -234,7 +167,7 @@ impl Area {
         let mut word = lane.parcel_word().load(Ordering::Acquire);
         // Ends: positions get smaller, which is checked, by at least a frame.
         let mut position = POSITION_MAX;
-        while let Some(parcel) = self.parcel(pool, word)? {
+        while let Some(parcel) = parcel(parcels, word)? {
             if parcel.position >= position || all.len() as u64 > self.shape.lane_bytes {
                 return Err(corrupt(self, format!("{parcel:?} stands before one at {position}")));
             }
@@ -247,43 +180,12 @@ impl Area {
         Ok(all)
     }
 
-    fn chunks_of(&self, pool: &Pool, parcel: &Parcel) -> Result<Vec<Loose>> {
-        self.chunks_from(pool, [parcel.first.word(), parcel.len])
-    }
-
-    /// Whether all chunks of a parcel are there.
-    pub fn is_whole_parcel(&self, words: [u64; 2]) -> Result<bool> {
-        let pool = self.ground.pool().ok_or(ErrorCode::Internal)?;
-        Ok(self.chunks_from(pool, words)?.len() as u64 == words[1].div_ceil(part(pool)))
-    }
-
-    /// The chunks of the parcel that a frame, a cell or a record names with these words, up to the first that is gone.
-    pub fn chunks_from(&self, pool: &Pool, [word, len]: [u64; 2]) -> Result<Vec<Loose>> {
-        let mut chunks = Vec::new();
-        let mut next = Loose::from_word(word);
-        // One at least, so that nothing stays of a parcel whose length is damaged.
-        let count = len.min(VALUE_LEN_MAX).div_ceil(part(pool)).max(1);
-        while let Some(chunk) = next.filter(|_| (chunks.len() as u64) < count) {
-            let Some(span) = pool.loose_span(chunk)? else { break };
-            // ORDER Relaxed: as in `parcel`.
-            let word = span.u64(NEXT)?.load(Ordering::Relaxed);
-            // ORDER Acquire [chunk-reuse]: as in `parcel`.
-            fence(Ordering::Acquire);
-            if pool.loose_span(chunk)?.is_none() {
-                break;
-            }
-            chunks.push(chunk);
-            next = Loose::from_word(word);
-        }
-        Ok(chunks)
-    }
-
     /// Gives back the parcels of a lane that every subscription is past. Anybody may, at any time.
     pub fn free_parcels(&self, index: u32) -> Result<()> {
-        let Some(pool) = self.ground.pool().filter(|pool| pool.shm().writable()) else { return Ok(()) };
+        let Some(all) = self.parcels().filter(|all| all.pool.shm().writable()) else { return Ok(()) };
         let Some(reference) = self.lane_ref(index)? else { return Ok(()) };
         let lane = self.lane(reference)?;
-        let parcels = self.parcels(pool, index, lane)?;
+        let parcels = self.parcels_of(&all, index, lane)?;
         if parcels.is_empty() {
             return Ok(());
         }
@@ -297,21 +199,14 @@ impl Area {
             if parcel.position >= lowest {
                 break;
             }
-            self.end_parcel([parcel.first.word(), parcel.len])?;
+            all.give_back(parcel.words())?;
         }
         Ok(())
     }
 
     /// Nobody needs a published parcel any more: gives its chunks back. Anybody who knows that may, at any time.
     pub fn end_parcel(&self, words: [u64; 2]) -> Result<()> {
-        let Some(pool) = self.ground.pool() else { return Ok(()) };
-        for chunk in self.chunks_from(pool, words)?.iter().rev() {
-            kill_point!("channel.parcel.before_free");
-            pool.give_back_loose(*chunk)?;
-            // DIES AFTER: the parcel ends in front of that chunk; whoever comes next goes on.
-            kill_point!("channel.parcel.freed");
-        }
-        Ok(())
+        self.parcels().map_or(Ok(()), |parcels| parcels.give_back(words))
     }
 
     /// As [`Area::free_parcels`], for all lanes. What is damaged stays, and is told to whoever reads it.
@@ -324,9 +219,9 @@ impl Area {
     /// Whether a publisher of the lane may send what it wants to: None. Else the position that every subscription must be past.
     pub fn parcel_bound(&self, index: u32, wanted: Wanted) -> Result<Option<u64>> {
         self.free_parcels(index)?;
-        let Some(pool) = self.ground.pool() else { return Ok(None) };
+        let Some(all) = self.parcels() else { return Ok(None) };
         let Some(reference) = self.lane_ref(index)? else { return Ok(None) };
-        let parcels = self.parcels(pool, index, self.lane(reference)?)?;
+        let parcels = self.parcels_of(&all, index, self.lane(reference)?)?;
         let bytes = parcels.iter().fold(wanted.len, |sum, parcel| sum.saturating_add(parcel.len));
         let most = if wanted.alone { 0 } else { self.shape.lane_bytes * RINGS };
         let few = if wanted.alone { 1 } else { FEW };
@@ -336,23 +231,15 @@ impl Area {
 
     /// The holder of a lane that overruns gives back its oldest parcels, whoever has still to read them, until it may send what it wants to.
     pub fn push_out_parcels(&self, index: u32, wanted: Wanted) -> Result<()> {
-        let Some(pool) = self.ground.pool() else { return Ok(()) };
+        let Some(all) = self.parcels() else { return Ok(()) };
         let Some(reference) = self.lane_ref(index)? else { return Ok(()) };
-        for oldest in self.parcels(pool, index, self.lane(reference)?)?.iter().rev() {
+        for oldest in self.parcels_of(&all, index, self.lane(reference)?)?.iter().rev() {
             if self.parcel_bound(index, wanted)?.is_none() {
                 break;
             }
-            self.end_parcel([oldest.first.word(), oldest.len])?;
+            all.give_back(oldest.words())?;
         }
         Ok(())
-    }
-
-    /// The first chunk's word and the length in the words that name a parcel, if one can be so long.
-    fn named(&self, [word, len]: [u64; 2]) -> Result<(u64, u64)> {
-        if len == 0 || len > self.parcel_len_max() + STAMP as u64 {
-            return Err(corrupt(self, format!("a parcel of {len} bytes cannot be")));
-        }
-        Ok((word, len))
     }
 
     /// As [`Area::copy_parcel`], where it cannot be gone; if it is, the caller does not hold any more what it took it to hold.
@@ -362,72 +249,28 @@ impl Area {
         self.copy_parcel(words, into)?.ok_or_else(|| corrupt(self, "a parcel is gone".into()))
     }
 
+    /// Whether all of the parcel is there that these words name.
+    pub fn is_whole_parcel(&self, words: [u64; 2]) -> Result<bool> {
+        let (parcels, ..) = self.view_parcel(words)?;
+        parcels.is_whole(words)
+    }
+
+    /// Bytes of the longest parcel, the time in front of the message included.
+    fn parcel_bytes_max(&self) -> u64 {
+        self.parcel_len_max() + STAMP as u64
+    }
+
     /// Copies the parcel that a frame or a cell names to the start of `into`, which grows when it is too short. Gives its bytes; None if it is
-    /// gone. A copy is whole: who gives chunks back makes that seen before anybody writes to them.
-    #[cold]
-    #[inline(never)]
+    /// gone.
     pub fn copy_parcel(&self, words: [u64; 2], into: &mut Vec<u8>) -> Result<Option<usize>> {
-        let pool = self.ground.pool().ok_or(ErrorCode::Internal)?;
-        let (word, len) = self.named(words)?;
-        let (len, part) = (len as usize, part(pool) as usize);
-        if into.len() < len {
-            into.resize(len, 0);
-        }
-        let mut next = Loose::from_word(word);
-        let mut done = 0;
-        while done < len {
-            let chunk = next.ok_or_else(|| corrupt(self, format!("a parcel ends after {done} bytes")))?;
-            let Some(span) = pool.loose_span(chunk)? else { return Ok(None) };
-            let is_first = done == 0;
-            let end = len.min(done + part);
-            span.copy_out(HEADER, &mut into[done..end])?;
-            // ORDER Relaxed: the frame ordered them; validated below.
-            let (whole, link) =
-                (span.u64(LEN)?.load(Ordering::Relaxed), span.u64(NEXT)?.load(Ordering::Relaxed));
-            // ORDER Acquire [chunk-reuse]: as in `parcel`.
-            fence(Ordering::Acquire);
-            if pool.loose_span(chunk)?.is_none() {
-                return Ok(None);
-            }
-            if is_first && whole != len as u64 {
-                return Err(corrupt(self, format!("a parcel has not the {len} bytes of its frame")));
-            }
-            done = end;
-            next = Loose::from_word(link);
-        }
-        Ok(Some(len))
+        self.must_have_parcels()?.copy(words, self.parcel_bytes_max(), into)
     }
 
-    /// The first chunk of the parcel that a frame names, if its length is that of the frame.
-    pub fn first_of_parcel(&self, words: [u64; 2]) -> Result<(Loose, u64)> {
-        let pool = self.ground.pool().ok_or(ErrorCode::Internal)?;
-        let (word, len) = self.named(words)?;
-        let first =
-            Loose::from_word(word).ok_or_else(|| corrupt(self, "a parcel has no chunk".to_owned()))?;
-        // ORDER Relaxed: the frame ordered it.
-        if self.parcel_span(pool, first)?.u64(LEN)?.load(Ordering::Relaxed) != len {
-            return Err(corrupt(self, format!("a parcel has not the {len} bytes of its frame")));
-        }
-        Ok((first, len))
-    }
-
-    /// Bytes of a parcel's message that each of its chunks holds, but the last.
-    pub fn parcel_part(&self) -> Result<u64> {
-        self.ground.pool().map(part).ok_or_else(|| ErrorCode::Internal.into())
-    }
-
-    /// The part of the message in a chunk of a parcel. It is good if the caller still holds its subscription afterwards.
-    pub fn parcel_bytes(&self, chunk: Loose) -> Result<Span<'_>> {
-        let pool = self.ground.pool().ok_or(ErrorCode::Internal)?;
-        self.parcel_span(pool, chunk)?.sub(HEADER, part(pool))
-    }
-
-    /// The chunk of a parcel behind this one, for there must be one.
-    pub fn next_of_parcel(&self, chunk: Loose) -> Result<Loose> {
-        let pool = self.ground.pool().ok_or(ErrorCode::Internal)?;
-        // ORDER Relaxed: the frame ordered it.
-        let word = self.parcel_span(pool, chunk)?.u64(NEXT)?.load(Ordering::Relaxed);
-        Loose::from_word(word).ok_or_else(|| corrupt(self, format!("a parcel ends with {chunk:?}")))
+    /// The parcel that a frame names, to be read in place: its first chunk, its length, and how to come to the others.
+    pub fn view_parcel(&self, words: [u64; 2]) -> Result<(Parcels<'_>, Loose, u64)> {
+        let parcels = self.must_have_parcels()?;
+        let (first, len) = parcels.first(words, self.parcel_bytes_max())?;
+        Ok((parcels, first, len))
     }
 
     /// The bytes of a message that a queue's cell or a frame holds instead of a parcel's, as its words.
@@ -439,18 +282,18 @@ impl Area {
     }
 
     /// Where the chunks of all parcels are: of those in lanes, and of those in hands.
-    fn parcel_offsets(&self, pool: &Pool) -> Result<HashSet<u64>> {
+    fn parcel_offsets(&self, all: &Parcels<'_>) -> Result<HashSet<u64>> {
         let mut offsets = HashSet::new();
         let mut add =
-            |chunks: Vec<Loose>| offsets.extend(chunks.iter().map(|chunk| pool.loose_offset(*chunk)));
+            |chunks: Vec<Loose>| offsets.extend(chunks.iter().map(|chunk| all.pool.loose_offset(*chunk)));
         for index in 0..self.shape.lanes {
             let Some(reference) = self.lane_ref(index)? else { continue };
-            for parcel in self.parcels(pool, index, self.lane(reference)?)? {
-                add(self.chunks_of(pool, &parcel)?);
+            for parcel in self.parcels_of(all, index, self.lane(reference)?)? {
+                add(all.chunks(parcel.words())?);
             }
         }
         for words in queue::held_parcels(self)?.into_iter().chain(log::parcel::named(self)?) {
-            add(self.chunks_from(pool, words)?);
+            add(all.chunks(words)?);
         }
         Ok(offsets)
     }
@@ -458,16 +301,15 @@ impl Area {
 
 /// Says which of the channel's chunks nobody names, and which parcels are not whole. Nobody else is at work, and the dead were reaped.
 pub fn check_taken_over(area: &Area, problem: &mut dyn FnMut(String, String)) -> Result<()> {
-    let Some(pool) = area.ground.pool() else { return Ok(()) };
+    let Some(all) = area.parcels() else { return Ok(()) };
     let place = || format!("channel `{}`", area.name);
     for index in 0..area.shape.lanes {
         let Ok(Some(reference)) = area.lane_ref(index) else { continue };
         let lane = area.lane(reference)?;
-        match area.parcels(pool, index, lane) {
+        match area.parcels_of(&all, index, lane) {
             Ok(parcels) => {
                 for parcel in parcels {
-                    let whole = area.is_whole_parcel([parcel.first.word(), parcel.len])?;
-                    if !whole || parcel.position >= lane.tail() {
+                    if !all.is_whole(parcel.words())? || parcel.position >= lane.tail() {
                         problem(format!("lane {index}: {parcel:?} is not whole, or was not sent"), place());
                     }
                 }
@@ -475,9 +317,9 @@ pub fn check_taken_over(area: &Area, problem: &mut dyn FnMut(String, String)) ->
             Err(error) => problem(error.detail().to_owned(), place()),
         }
     }
-    let parcels = area.parcel_offsets(pool)?;
-    for chunk in pool.lane_chunks(area.object())? {
-        let offset = pool.geometry().chunk_offset(chunk);
+    let parcels = area.parcel_offsets(&all)?;
+    for chunk in all.pool.lane_chunks(area.object())? {
+        let offset = all.pool.geometry().chunk_offset(chunk);
         if !parcels.contains(&offset) && !super::names_ring(area, offset)? {
             problem(format!("nobody names its chunk {}", chunk.0), place());
         }

@@ -56,7 +56,7 @@ fn messages_of_every_kind_of_length_arrive_whole_among_short_ones() {
         let (stage, channel, before) = stage_of(&ChannelOptions { timestamps, ..options(kind) });
         let mut subscriber = channel.subscriber().unwrap();
         let mut publisher = channel.publisher().unwrap();
-        let part = (16 << 10) - parcel::HEADER as usize;
+        let part = (16 << 10) - crate::chunk::PARCEL_HEADER as usize;
         let most = channel.claim_len_max();
         assert!(most < LANE / 2 && channel.message_len_max() > 20 * part);
         let mut buffer = Vec::new();

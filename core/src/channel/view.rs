@@ -14,7 +14,7 @@ use super::area::{Area, STAMP};
 use super::lane::Lane;
 use super::layout::{SubState, sub};
 use super::publisher::Publisher;
-use crate::chunk::Loose;
+use crate::chunk::{Loose, Parcels};
 use crate::error::{Error, ErrorCode, Result};
 use crate::shm::Block;
 use crate::shm::Span;
@@ -282,7 +282,7 @@ impl io::Read for MessageReader<'_> {
 
 /// The bytes of a parcel, the time in front of the message included.
 pub(super) struct ParcelBytes<'a> {
-    area: &'a Area,
+    parcels: Parcels<'a>,
     pub len: u64,
     first: Loose,
     /// The chunk that was read last: its number in the parcel, and which it is.
@@ -292,18 +292,18 @@ pub(super) struct ParcelBytes<'a> {
 impl<'a> ParcelBytes<'a> {
     /// Of the parcel that a frame names.
     pub fn of(area: &'a Area, words: [u64; 2]) -> Result<ParcelBytes<'a>> {
-        let (first, len) = area.first_of_parcel(words)?;
-        Ok(ParcelBytes { area, len, first, last: Cell::new((0, first)) })
+        let (parcels, first, len) = area.view_parcel(words)?;
+        Ok(ParcelBytes { parcels, len, first, last: Cell::new((0, first)) })
     }
 
     /// Copies the bytes from `at` on, which the caller knows to be there.
     pub fn copy_out(&self, mut at: u64, mut into: &mut [u8]) -> Result<()> {
-        let part = self.area.parcel_part()?;
+        let part = self.parcels.part();
         while !into.is_empty() {
             let chunk = self.chunk(at / part)?;
             let len = (into.len() as u64).min(part - at % part);
             let (here, behind) = into.split_at_mut(len as usize);
-            self.area.parcel_bytes(chunk)?.copy_out_from(at % part, here)?;
+            self.parcels.bytes(chunk)?.copy_out_from(at % part, here)?;
             (at, into) = (at + len, behind);
         }
         Ok(())
@@ -316,7 +316,7 @@ impl<'a> ParcelBytes<'a> {
             (at, chunk) = (0, self.first);
         }
         while at < number {
-            (at, chunk) = (at + 1, self.area.next_of_parcel(chunk)?);
+            (at, chunk) = (at + 1, self.parcels.next(chunk)?);
         }
         self.last.set((at, chunk));
         Ok(chunk)

@@ -14,7 +14,7 @@ use crate::shm::atomic::Ordering::Relaxed;
 
 const LANE: u32 = 4096;
 const CHUNKS: u32 = 64;
-const PART: usize = (16 << 10) - parcel::HEADER as usize;
+const PART: usize = (16 << 10) - crate::chunk::PARCEL_HEADER as usize;
 
 fn options(kind: ChannelKind) -> ChannelOptions {
     ChannelOptions { kind, lane_bytes: LANE, ..ChannelOptions::default() }

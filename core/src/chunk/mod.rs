@@ -17,6 +17,7 @@
 //! | `record` | the header of a record |
 //! | `run` | records that take chunks of their own |
 //! | `loose` | single chunks that are named by number and generation |
+//! | `parcel` | long messages in such chunks: [`Parcels`] |
 //! | `append` | the owner's side of a chunk of records |
 //! | `walk` | all records of a chunk |
 //! | `pin` | [`Guard`]: keeps a chunk from being reused |
@@ -44,6 +45,7 @@ mod hold;
 mod inherit;
 pub mod layout;
 mod loose;
+mod parcel;
 mod pin;
 mod pool;
 pub mod record;
@@ -71,6 +73,7 @@ pub use hold::{Holders, Holds};
 pub use inherit::inherit;
 pub use layout::{Class, Kind, PoolGeometry};
 pub use loose::{Loose, Search};
+pub use parcel::{PARCEL_HEADER, Parcels};
 pub use pin::{Guard, PIN_COUNT};
 pub use pool::Pool;
 pub use relief::{Cleaner, Effort, Relief};

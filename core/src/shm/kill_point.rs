@@ -82,6 +82,9 @@ pub const NAMES: &[&str] = &[
     "chunk.inherit.before_settle",
     "chunk.inherit.before_free",
     "chunk.inherit.before_unclean",
+    "chunk.parcel.taken",
+    "chunk.parcel.before_free",
+    "chunk.parcel.freed",
     // table
     "table.replace.before_publish",
     "table.replace.published",
@@ -424,7 +427,6 @@ pub const NAMES: &[&str] = &[
     "tree.free.after",
     "table.leave.locked",
     // messages that are too long for a lane
-    "channel.parcel.taken",
     "channel.parcel.before_name",
     "channel.parcel.named",
     "channel.parcel.before_commit",
@@ -432,8 +434,6 @@ pub const NAMES: &[&str] = &[
     "channel.parcel.kept",
     "channel.parcel.before_unname",
     "channel.parcel.unnamed",
-    "channel.parcel.before_free",
-    "channel.parcel.freed",
     "channel.parcel.before_inherit",
     "channel.parcel.before_end",
     // tools for the files of a store

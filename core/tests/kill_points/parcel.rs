@@ -20,10 +20,10 @@ const LANE_BYTES: u32 = 4 << 10;
 /// Senders that stand there when the victim comes; they are dead by then.
 const DEAD: [(&str, u64); 2] = [("channel.parcel.before_commit", 2), ("channel.parcel.committed", 2)];
 /// Consumers that are dead by then, in the midst of giving a message's chunks back.
-const DEAD_WORKERS: [(&str, u64); 2] = [("channel.ack.after", 2), ("channel.parcel.freed", 3)];
+const DEAD_WORKERS: [(&str, u64); 2] = [("channel.ack.after", 2), ("chunk.parcel.freed", 3)];
 
 fn covers(name: &str) -> bool {
-    name.starts_with("channel.parcel.")
+    name.contains(".parcel.")
 }
 
 fn fabric(place: &Place) -> Fabric {

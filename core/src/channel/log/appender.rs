@@ -294,7 +294,7 @@ impl Appender {
                 if let Some(taken) = named {
                     self.area.settle_parcel_of_log(taken.index, taken.state)?;
                 }
-                self.area.drop_parcel(&chunks)?;
+                self.area.must_have_parcels()?.discard(self.area.ground.actor()?, &chunks)?;
                 return Err(error);
             }
         };

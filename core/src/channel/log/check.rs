@@ -54,8 +54,7 @@ pub fn check(area: &Area, problem: &mut dyn FnMut(String, String)) -> Result<()>
 
 /// What is wrong with the chunks of a long message.
 fn wrong_parcel(area: &Area, found: &Found) -> Option<String> {
-    let whole = |words| area.first_of_parcel(words).and_then(|_| area.is_whole_parcel(words));
-    match area.words_of(found).and_then(whole) {
+    match area.words_of(found).and_then(|words| area.is_whole_parcel(words)) {
         Ok(true) => None,
         Ok(false) => Some("its chunks are not all there".to_owned()),
         Err(error) => Some(error.detail().to_owned()),

@@ -132,10 +132,10 @@ impl Area {
     /// The newest long message of a block was published: its chunks are nobody's, unless it was trimmed already.
     fn keep_parcel_of_log(&self, index: u32, state: LaneState, newest: Newest, parcel: Parcel) -> Result<()> {
         let log = self.log()?;
-        let pool = self.ground.pool().ok_or(ErrorCode::Internal)?;
-        for chunk in self.chunks_from(pool, parcel.words)? {
+        let parcels = self.must_have_parcels()?;
+        for chunk in parcels.chunks(parcel.words)? {
             kill_point!("channel.log_parcel.before_keep");
-            pool.keep_loose(state.owner(), chunk)?;
+            parcels.keep(state.owner(), &[chunk])?;
         }
         // DIES BEFORE: whoever takes the block over does it all again.
         kill_point!("channel.log_parcel.before_mark");

@@ -7,15 +7,15 @@ use super::parcel::RECORD;
 use super::testing::{log_with, reopen};
 use super::tests::{assert_sound, code, dies, drain, stats};
 use crate::channel::inherit::inherit;
-use crate::channel::parcel;
 use crate::channel::parcel_tests::{CHUNKS, free, long, reap};
 use crate::channel::testing::{Stage, act_as};
 use crate::channel::*;
+use crate::chunk::PARCEL_HEADER;
 use crate::error::ErrorCode;
 use crate::shm::atomic::Ordering::Relaxed;
 
 const CHUNK: usize = 16 << 10;
-const PART: usize = CHUNK - parcel::HEADER as usize;
+const PART: usize = CHUNK - PARCEL_HEADER as usize;
 
 fn log_of(overrun: OverrunPolicy) -> (Arc<Stage>, Channel, u32) {
     let (stage, channel) = log_with(overrun, Retention { bytes: BYTES_MIN, age: None });
