@@ -1,4 +1,5 @@
-//! Victims on logs: appending, batches, changing blocks, trimming, named readers that come, go on and go back.
+//! Victims on logs: appending, also long messages, batches, changing blocks, trimming, named readers that come, go on and go back; and taking over from
+//! appenders that died in the midst of a long message.
 
 use std::time::Duration;
 
@@ -7,15 +8,22 @@ use memora_stress::log::Read;
 use memora_stress::queue::QueueClient;
 use memora_stress::random::Random;
 use memora_testkit::history::{operations, read};
-use memora_testkit::kill_point::{Victim, within_patience};
+use memora_testkit::kill_point::{Harm, Victim, within_patience};
 use memora_testkit::log_history;
+use memora_testkit::process::Worker;
 
-use crate::{Blow, Place, Scenario, check, keep};
+use crate::{Blow, ENTRY, Place, Scenario, borrowed, check, environment, keep};
 
 pub const SCENARIO: Scenario = Scenario { role: "log", covers, tries: 2, prepare, survive, conclude };
 
 const LOGS: [(&str, OverrunPolicy); 2] = [("newest", OverrunPolicy::Overrun), ("all", OverrunPolicy::Block)];
 const BYTES: u64 = 256 << 10;
+/// Appenders that stand there when the victim comes; they are dead by then. One had not published its long message, the others had.
+const DEAD: [(&str, u64); 3] = [
+    ("channel.log_parcel.named", 2),
+    ("channel.log_parcel.before_keep", 2),
+    ("channel.log_parcel.before_mark", 3),
+];
 
 fn covers(name: &str) -> bool {
     name.starts_with("channel.log_") && !name.starts_with("channel.log_files_")
@@ -36,7 +44,21 @@ fn prepare(place: &Place) -> Vec<Victim> {
     for index in 0..LOGS.len() {
         open(&fabric(place), index);
     }
+    let environment = environment(place);
+    // All come to stand there before the first of them dies, because whoever opens a fabric takes over from the dead.
+    let mut dying = DEAD.map(|(name, nth)| {
+        Victim::harm(ENTRY, "log appender", &borrowed(&environment), (name, nth, Harm::Freeze))
+            .unwrap_or_else(|| panic!("nobody reaches {name}:{nth}"))
+    });
+    for victim in &mut dying {
+        assert!(Worker::was_killed(victim.worker().kill()), "a frozen process does nothing but die");
+    }
     Vec::new()
+}
+
+/// Appends, some of it long.
+pub fn appender(place: &Place) {
+    work(&fabric(place), 0, place, "appender", None, &mut Random::new("appender"));
 }
 
 pub fn victim(place: &Place) {
@@ -81,7 +103,12 @@ fn work(fabric: &Fabric, index: usize, place: &Place, who: &str, name: Option<&s
     };
     let mut appender = channel.appender().unwrap_or_else(|error| panic!("{who} cannot append: {error}"));
     for turn in 0..400 {
-        let pad = if turn % 3 == 0 { 1000 + random.draw(900) } else { random.draw(100) } as usize;
+        let pad = match turn % 12 {
+            // In chunks of its own.
+            5 => 3000 + random.draw(30_000),
+            0 | 3 | 6 | 9 => 1000 + random.draw(900),
+            _ => random.draw(100),
+        } as usize;
         let done =
             client.append(&mut appender, pad).unwrap_or_else(|error| panic!("{who} cannot append: {error}"));
         let Some(reader) = &mut reader else { continue };

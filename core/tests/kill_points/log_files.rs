@@ -60,7 +60,8 @@ fn work(channel: &Channel, place: &Place, who: &str, count: u64, random: &mut Ra
     };
     for number in 0..count {
         let mut message = format!("{who}.{}.{number}.{} ", std::process::id(), random.draw(1 << 30));
-        let pad = random.draw(1500) as usize;
+        // Now and then one that stands in several lines of the files.
+        let pad = if number % 50 == 7 { random.draw(30_000) } else { random.draw(1500) } as usize;
         message.push_str(&"x".repeat(pad));
         let durability = if number % 15 == 0 { Durability::Sync } else { Durability::Process };
         let position = appender

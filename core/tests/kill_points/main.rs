@@ -58,6 +58,7 @@ fn entry() {
         "worker" => parcel::worker(&place),
         "queue" => queue::victim(&place),
         "log" => log::victim(&place),
+        "log appender" => log::appender(&place),
         "log files" => log_files::victim(&place),
         "taker" => queue::taker(&place),
         "signal" => signal::victim(&place),
