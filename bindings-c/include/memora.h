@@ -1015,7 +1015,8 @@ typedef struct memora_log_options_t {
      */
     size_t struct_size;
     /**
-     * Bytes that the log takes at most: a power of two from 256 KiB to 1 GiB. 0: 16 MiB. A message takes at most a 128th part.
+     * Bytes that the log takes at most: a power of two from 256 KiB to 1 GiB. 0: 16 MiB. Longer messages than a 128th part take
+     * chunks of the fabric besides: as many bytes again are kept of them, or one.
      */
     uint64_t bytes;
     /**

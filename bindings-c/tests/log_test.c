@@ -84,7 +84,7 @@ static void a_named_reader_goes_on_and_trims_are_counted(void) {
     struct seen seen = {0, 0};
     size_t taken = 0;
     int i, ended = 0;
-    char payload[1000] = {0}, large[3000] = {0};
+    char payload[1000] = {0};
     OK(memora_appender_open(log, &appender));
     for (i = 0; i < 10; i++) OK(memora_appender_append(appender, payload, 100, NULL));
     OK(memora_log_reader_open(log, "audit", MEMORA_FROM_OLDEST, 0, &reader));
@@ -107,12 +107,56 @@ static void a_named_reader_goes_on_and_trims_are_counted(void) {
     CHECK(other == NULL && memora_last_error_amount() == stats.oldest);
     CODE(memora_log_reader_open(log, NULL, MEMORA_FROM_POSITION, 1001, &other), MEMORA_POSITION_AHEAD);
     CHECK(memora_last_error_amount() == 1000);
-    CODE(memora_appender_append(appender, large, sizeof large, NULL), MEMORA_VALUE_TOO_LONG);
     OK(memora_log_reader_close(reader));
     OK(memora_log_forget(log, "audit", &ended));
     CHECK(ended == 1);
     OK(memora_log_forget(log, "audit", &ended));
     CHECK(ended == 0);
+    OK(memora_appender_close(appender));
+    OK(memora_channel_close(log));
+}
+
+static void check_long(void *context, const memora_log_message_t *message, const void *data, size_t len) {
+    struct seen *seen = context;
+    const unsigned char *bytes = data;
+    size_t at;
+    seen->wrong += message->position != seen->next || len != message->len;
+    for (at = 0; at < len; at++) seen->wrong += bytes[at] != (unsigned char)(at * 7 + message->position);
+    seen->next++;
+}
+
+static void long_messages_stand_in_chunks_of_the_fabric(void) {
+    static const size_t lens[] = {10, 3000, 100000, 0, 200000};
+    memora_channel_t *log = small("long", MEMORA_OVERRUN_LOSE);
+    memora_appender_t *appender = NULL;
+    memora_log_reader_t *reader = NULL;
+    memora_log_message_t message;
+    struct seen seen = {0, 0};
+    unsigned char *bytes = malloc(200000), *huge = calloc(1, (128u << 20) + 1);
+    size_t taken = 0, at, number;
+    uint64_t position = 9;
+    OK(memora_appender_open(log, &appender));
+    OK(memora_log_reader_open(log, NULL, MEMORA_FROM_NEWEST, 0, &reader));
+    for (number = 0; number < 5; number++) {
+        for (at = 0; at < lens[number]; at++) bytes[at] = (unsigned char)(at * 7 + number);
+        OK(memora_appender_append(appender, bytes, lens[number], &position));
+        CHECK(position == number);
+        if (number == 2) {
+            OK(memora_log_reader_seek(reader, MEMORA_FROM_POSITION, 2));
+            CODE(memora_log_reader_recv(reader, bytes, 99999, 0, &message), MEMORA_BUFFER_TOO_SMALL);
+            OK(memora_log_reader_recv(reader, huge, 100000, 0, &message));
+            CHECK(message.position == 2 && message.len == 100000 && huge[99999] == (unsigned char)(99999 * 7 + 2));
+            OK(memora_log_reader_seek(reader, MEMORA_FROM_OLDEST, 0));
+        }
+    }
+    seen.next = 0;
+    while (seen.next < 5 && memora_log_reader_poll(reader, 2, check_long, &seen, &taken) == MEMORA_OK && taken > 0) continue;
+    CHECK(seen.next == 5 && seen.wrong == 0);
+    CODE(memora_appender_append(appender, huge, (128u << 20) + 1, NULL), MEMORA_VALUE_TOO_LONG);
+    CODE(memora_appender_claim(appender, 3000), MEMORA_VALUE_TOO_LONG);
+    free(bytes);
+    free(huge);
+    OK(memora_log_reader_close(reader));
     OK(memora_appender_close(appender));
     OK(memora_channel_close(log));
 }

@@ -184,7 +184,8 @@ pub struct memora_channel_options_t {
 pub struct memora_log_options_t {
     /// Bytes of this structure in the calling program; set by the init function.
     pub struct_size: usize,
-    /// Bytes that the log takes at most: a power of two from 256 KiB to 1 GiB. 0: 16 MiB. A message takes at most a 128th part.
+    /// Bytes that the log takes at most: a power of two from 256 KiB to 1 GiB. 0: 16 MiB. Longer messages than a 128th part take
+    /// chunks of the fabric besides: as many bytes again are kept of them, or one.
     pub bytes: u64,
     /// Milliseconds after which a message is trimmed. 0: only for want of room.
     pub age_ms: u64,

@@ -300,7 +300,7 @@ impl Channel {
     }
 
     /// Bytes of the longest message. One longer than [`Channel::claim_len_max`] takes chunks of the fabric of its own: 128 MiB at most, and
-    /// half of them. A log has none of these.
+    /// half of them. On a log with files also at most a quarter of their limit.
     pub fn message_len_max(&self) -> usize {
         self.area.parcel_len_max() as usize
     }

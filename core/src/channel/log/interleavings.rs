@@ -5,7 +5,8 @@
 use std::sync::Arc;
 
 use super::index::Part;
-use super::layout::Geometry;
+use super::layout::{Geometry, Newest, record};
+use super::parcel::RECORD;
 use crate::channel::area::Area;
 use crate::channel::layout::Shape;
 use crate::channel::testing::{Stage, act_as};
@@ -193,5 +194,66 @@ fn what_a_reader_was_given_when_it_came_is_kept_for_it() {
             let message = reader.try_recv(&mut buffer).unwrap().expect("kept");
             assert_eq!((message.position, buffer.as_slice()), (position, position.to_le_bytes().as_slice()));
         }
+    });
+}
+
+/// A log whose first block names a long message at position 0, which its publisher has still to mark; its block, and what it is named by.
+fn with_long_message() -> (Channel, u32, Newest) {
+    act_as(1);
+    let channel = log(OverrunPolicy::Overrun);
+    let area = &channel.area;
+    let taken = area.take_block(1, RECORD, true).unwrap();
+    let at = area.log().unwrap().geometry.block_at(taken.index);
+    area.name_parcel_of_log(taken.index, taken.state, at, [7, 8]).unwrap();
+    area.log().unwrap().ring().word(at + record::POSITION).store(0, Ordering::Relaxed);
+    (channel, taken.index, Newest::new(at, taken.state.generation()))
+}
+
+/// A block is begun anew while somebody follows the long messages that it names.
+#[test]
+fn what_is_written_over_the_name_of_a_long_message_is_never_believed() {
+    model(3, || {
+        let (channel, index, newest) = with_long_message();
+        channel.area.mark_kept(index, newest, 0).unwrap();
+        let area = channel.area.clone();
+        let follower = loom::thread::spawn(move || {
+            act_as(2);
+            let found = area.parcels_of_block(index, 0).unwrap().unwrap_or_default();
+            assert!(found.iter().all(|parcel| (parcel.position, parcel.words) == (0, [7, 8])), "{found:?}");
+        });
+        channel.area.empty_block_of_parcels(index).unwrap();
+        channel.area.may_overwrite();
+        // What somebody sends, who would like it to be taken for a name.
+        let area = &channel.area;
+        for (field, value) in [
+            (record::LEN, record::IS_PARCEL | record::NAMES),
+            (record::POSITION, 0),
+            (record::FIRST, 9),
+            (record::WHOLE, 10),
+            (record::BEFORE, 0),
+        ] {
+            area.log().unwrap().ring().word(newest.at() + field).store(value, Ordering::Relaxed);
+        }
+        follower.join().unwrap();
+    });
+}
+
+/// A long message is trimmed before its publisher came to mark it: one of the two gives its chunks back.
+#[test]
+fn a_long_message_that_is_trimmed_while_it_is_marked_is_given_back_by_somebody() {
+    model(3, || {
+        let (channel, index, newest) = with_long_message();
+        let area = channel.area.clone();
+        let trimmer = loom::thread::spawn(move || {
+            act_as(2);
+            let log = area.log().unwrap();
+            let seen = log.oldest();
+            area.move_oldest(seen, 1).unwrap();
+            assert_eq!(log.oldest().position(), 1);
+            let (trimmed, _) = area.trimmed_parcels(0, 1).unwrap();
+            !trimmed.is_empty()
+        });
+        let publisher = channel.area.mark_kept(index, newest, 0).unwrap();
+        assert!(trimmer.join().unwrap() || publisher);
     });
 }

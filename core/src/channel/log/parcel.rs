@@ -131,7 +131,6 @@ impl Area {
 
     /// The newest long message of a block was published: its chunks are nobody's, unless it was trimmed already.
     fn keep_parcel_of_log(&self, index: u32, state: LaneState, newest: Newest, parcel: Parcel) -> Result<()> {
-        let log = self.log()?;
         let parcels = self.must_have_parcels()?;
         for chunk in parcels.chunks(parcel.words)? {
             kill_point!("channel.log_parcel.before_keep");
@@ -139,14 +138,20 @@ impl Area {
         }
         // DIES BEFORE: whoever takes the block over does it all again.
         kill_point!("channel.log_parcel.before_mark");
+        if self.mark_kept(index, newest, parcel.position)? { self.end_parcel(parcel.words) } else { Ok(()) }
+    }
+
+    /// The chunks of the newest long message of a block are nobody's. True if it was trimmed before: then the caller gives them back, as others may do.
+    pub fn mark_kept(&self, index: u32, newest: Newest, position: u64) -> Result<bool> {
+        let log = self.log()?;
         let word = newest_word(log.entry(&self.shm, index)?);
         // ORDER AcqRel [log-parcel]: the chunks are nobody's; a failure means that another was first.
         let _ = word.compare_exchange(newest.0, newest.kept().0, Ordering::AcqRel, Ordering::Relaxed);
         // DIES AFTER: one that was trimmed before is given back when the block is begun anew.
         kill_point!("channel.log_parcel.marked");
-        // ORDER SeqCst [log-kept]: the mark before the look at `oldest`; pairs with the fence in `free_parcels_of_log`.
+        // ORDER SeqCst [log-kept]: the mark before the look at `oldest`; pairs with the fence in `trimmed_parcels`.
         fence(Ordering::SeqCst);
-        if log.oldest().position() > parcel.position { self.end_parcel(parcel.words) } else { Ok(()) }
+        Ok(log.oldest().position() > position)
     }
 
     /// The holder of a block has published the long message that it named at byte `at` of the log.
@@ -165,7 +170,7 @@ impl Area {
     }
 
     /// The long messages of a block that were published and kept, at `floor` or behind it, the newest first. None if it changes all the time.
-    fn parcels_of_block(&self, index: u32, floor: u64) -> Result<Option<Vec<Parcel>>> {
+    pub fn parcels_of_block(&self, index: u32, floor: u64) -> Result<Option<Vec<Parcel>>> {
         let word = newest_word(self.log()?.entry(&self.shm, index)?);
         for _ in 0..ROUNDS {
             // ORDER Acquire [log-parcel]: the records that it leads to.
@@ -232,18 +237,8 @@ impl Area {
             return Ok(());
         }
         let oldest = log.oldest().position();
-        // ORDER SeqCst [log-kept]: `oldest` before the look at the marks; pairs with the fence in `settle_parcel_of_log`.
-        fence(Ordering::SeqCst);
-        let mut all_seen = true;
-        for index in 0..log.geometry.blocks {
-            let Some(parcels) = self.parcels_of_block(index, freed - 1)? else {
-                all_seen = false;
-                continue;
-            };
-            for parcel in parcels.iter().filter(|parcel| parcel.position < oldest) {
-                self.end_parcel(parcel.words)?;
-            }
-        }
+        let (trimmed, all_seen) = self.trimmed_parcels(freed - 1, oldest)?;
+        trimmed.iter().try_for_each(|parcel| self.end_parcel(parcel.words))?;
         if all_seen {
             // DIES BEFORE: the next one gives back once more what is gone.
             kill_point!("channel.log_parcel.before_freed");
@@ -251,6 +246,21 @@ impl Area {
             log.parcels_word().fetch_max(oldest + 1, Ordering::AcqRel);
         }
         Ok(())
+    }
+
+    /// The long messages that were trimmed, from `floor` to `oldest`, which the caller has read; false if there may be more. What its publisher has
+    /// still to mark is that one's affair.
+    pub fn trimmed_parcels(&self, floor: u64, oldest: u64) -> Result<(Vec<Parcel>, bool)> {
+        // ORDER SeqCst [log-kept]: `oldest` before the look at the marks; pairs with the fence in `mark_kept`.
+        fence(Ordering::SeqCst);
+        let (mut trimmed, mut all_seen) = (Vec::new(), true);
+        for index in 0..self.log()?.geometry.blocks {
+            match self.parcels_of_block(index, floor)? {
+                Some(parcels) => trimmed.extend(parcels.into_iter().filter(|it| it.position < oldest)),
+                None => all_seen = false,
+            }
+        }
+        Ok((trimmed, all_seen))
     }
 
     /// The caller took a block to begin it anew, and everything in it was trimmed: gives back what nobody has, and takes the names away.

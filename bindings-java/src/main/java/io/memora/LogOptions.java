@@ -49,7 +49,10 @@ public final class LogOptions {
         return value;
     }
 
-    /** Bytes that the log takes at most: a power of two from 256 KiB to 1 GiB. A message takes at most a 128th part. */
+    /**
+     * Bytes that the log takes at most: a power of two from 256 KiB to 1 GiB. Longer messages than a 128th part take chunks of the fabric besides: as many
+     * bytes again are kept of them, or one.
+     */
     public LogOptions bytes(long newBytes) {
         LogOptions copy = copy();
         copy.bytes = positive("bytes", newBytes);

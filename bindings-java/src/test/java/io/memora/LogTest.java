@@ -85,10 +85,44 @@ class LogTest extends WithFabric {
         }
     }
 
+    private static byte[] longBytes(int len, int number) {
+        byte[] bytes = new byte[len];
+        for (int i = 0; i < len; i++) {
+            bytes[i] = (byte) (i * 7 + number);
+        }
+        return bytes;
+    }
+
+    @Test
+    void longMessagesStandInChunksOfTheFabric(@TempDir Path directory) {
+        int[] lens = {10, 3000, 100_000, 0, 200_000};
+        for (LogOptions options : List.of(SMALL, SMALL.in(directory))) {
+            String name = options == SMALL ? "memory" : "files";
+            try (Log log = fabric.log(name, options);
+                    Appender appender = log.appender();
+                    LogReader reader = log.reader(LogPosition.OLDEST)) {
+                for (int i = 0; i < lens.length; i++) {
+                    byte[] bytes = longBytes(lens[i], i);
+                    assertEquals(i, i % 2 == 0 ? appender.append(bytes) : appender.append(ByteBuffer.wrap(bytes)));
+                }
+                assertArrayEquals(longBytes(10, 0), reader.tryRecv().payload());
+                List<Integer> seen = new ArrayList<>();
+                reader.poll((position, payload) -> {
+                    byte[] bytes = new byte[payload.remaining()];
+                    payload.get(bytes);
+                    assertArrayEquals(longBytes(lens[(int) position], (int) position), bytes);
+                    seen.add(bytes.length);
+                }, 10);
+                assertEquals(List.of(3000, 100_000, 0, 200_000), seen);
+                fails(ErrorCode.VALUE_TOO_LONG, () -> appender.claim(3000));
+            }
+        }
+    }
+
     @Test
     void eachErrorIsTold() {
         try (Log log = fabric.log("orders", SMALL); Appender appender = log.appender()) {
-            fails(ErrorCode.VALUE_TOO_LONG, () -> appender.append(new byte[3000]));
+            fails(ErrorCode.VALUE_TOO_LONG, () -> appender.append(new byte[40 << 20]));
             LogReader slow = log.reader(LogPosition.OLDEST);
             byte[] message = new byte[1000];
             for (int i = 0; i < 1000; i++) {
