@@ -202,6 +202,33 @@ fn a_call_gives_its_chunks_back_however_it_ends() {
 }
 
 #[test]
+fn a_server_that_stood_still_over_a_long_reply_takes_it_back() {
+    let (stage, service, before) = stage();
+    let (mut client, mut server) = (service.client().unwrap(), service.server().unwrap());
+    let reply = long(3 * PART, 0);
+    for (given_up, ended) in [(true, true), (true, false), (false, false)] {
+        let call = client.send(b"q").unwrap();
+        let (mut token, _) = taken(&mut server);
+        token.put_long(&reply).unwrap();
+        assert!(free(&stage) < before);
+        // As it is when it goes on.
+        if given_up {
+            client.cancel(call).unwrap();
+        }
+        if ended {
+            assert!(!token.end(reply.len() as u64, Status::Replied).unwrap());
+            assert_eq!(free(&stage), before, "also while it is held");
+        }
+        drop(token);
+        assert_eq!(free(&stage), before, "{given_up} {ended}");
+        if !given_up {
+            assert_eq!(code(client.wait(call, &mut Vec::new(), NOW)), ErrorCode::Unanswered);
+        }
+    }
+    assert_sound(&service);
+}
+
+#[test]
 fn without_memory_nothing_is_sent_and_a_request_is_still_to_be_answered() {
     let (stage, service, before) = stage();
     let (mut client, mut server) = (service.client().unwrap(), service.server().unwrap());

@@ -449,12 +449,18 @@ impl Request {
         if len > self.area.len_max() {
             return Err(too_long(&self.area, "reply", len));
         }
+        self.put_long(reply)?;
+        self.end(len, Status::Replied)
+    }
+
+    /// Writes it, and shows it to nobody yet.
+    pub(super) fn put_long(&mut self, reply: &[u8]) -> Result<()> {
         if self.hold()? {
             self.chunks = self.area.write_parcel(&self.cells, Side::Reply, self.number, reply)?;
             // DIES AFTER: the call is not answered: nobody takes the chunks for those of its reply, and the reaper frees them.
             kill_point!("service.reply.named");
         }
-        self.end(len, Status::Replied)
+        Ok(())
     }
 
     /// Lets the request go without a reply: its client is told `Unanswered`. False if nobody waits any more; a caller that gives up or
@@ -465,7 +471,7 @@ impl Request {
 
     /// Shows the answer and gives the cell back.
     #[inline(always)]
-    fn end(&mut self, len: u64, status: Status) -> Result<bool> {
+    pub(super) fn end(&mut self, len: u64, status: Status) -> Result<bool> {
         let waited_for = self.hold()?;
         self.done = true;
         if waited_for {
