@@ -5,6 +5,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -23,6 +24,8 @@ static memora_service_t *open_service(memora_fabric_t *on) {
     return opened;
 }
 
+#define TOO_LONG ((size_t)128 << 20)
+
 /* --- calls and their ends --- */
 
 static void calls_end_once_in_any_order(void) {
@@ -33,6 +36,7 @@ static void calls_end_once_in_any_order(void) {
     char text[200], reply[200];
     size_t len = 99;
     int i, told = 9;
+    char *many;
     OK(memora_client_open(service, &client));
     OK(memora_server_open(service, &server));
     CODE(memora_server_take(server, 0, text, sizeof text, &request[0]), MEMORA_NOT_FOUND);
@@ -69,9 +73,13 @@ static void calls_end_once_in_any_order(void) {
     CHECK(told == 0);
     OK(memora_client_cancel(client, call[3]));
     CODE(memora_client_cancel(client, call[3]), MEMORA_INVALID_ARGUMENT);
-    CODE(memora_server_reply(server, &request[3], text, 201, &told), MEMORA_VALUE_TOO_LONG);
+    /* Longer than any message may be. */
+    many = calloc(1, TOO_LONG);
+    CHECK(many != NULL);
+    CODE(memora_server_reply(server, &request[3], many, TOO_LONG, &told), MEMORA_VALUE_TOO_LONG);
     OK(memora_server_reply(server, &request[3], text, 200, NULL));
-    CODE(memora_client_send(client, text, 201, &id), MEMORA_VALUE_TOO_LONG);
+    CODE(memora_client_send(client, many, TOO_LONG, &id), MEMORA_VALUE_TOO_LONG);
+    free(many);
     CODE(memora_client_call(client, "q", 1, 20, reply, sizeof reply, &len), MEMORA_TIMED_OUT);
     CODE(memora_server_take(server, 0, text, sizeof text, &request[0]), MEMORA_NOT_FOUND);
     /* What is not answered when its server closes. */
@@ -82,6 +90,38 @@ static void calls_end_once_in_any_order(void) {
     CODE(memora_client_wait(client, call[0], 20000, reply, sizeof reply, &len), MEMORA_UNANSWERED);
     OK(memora_client_close(client));
     CODE(memora_client_send(client, "q", 1, &id), MEMORA_CLOSED);
+}
+
+/* Longer than a cell: in memory of the fabric for as long as they are under way. */
+static void long_requests_and_replies_arrive_whole(void) {
+    enum { LONG = 300000 };
+    memora_client_t *client = NULL;
+    memora_server_t *server = NULL;
+    memora_request_t request;
+    uint64_t call;
+    char *sent = malloc(LONG), *got = malloc(LONG);
+    size_t len = 0;
+    int i, round, told = 9;
+    CHECK(sent != NULL && got != NULL);
+    OK(memora_client_open(service, &client));
+    OK(memora_server_open(service, &server));
+    for (round = 0; round < 50; round++) {
+        for (i = 0; i < LONG; i++) sent[i] = (char)(i * 7 + i / 251 + round);
+        OK(memora_client_send(client, sent, LONG - (size_t)round, &call));
+        CODE(memora_server_take(server, 0, got, 200, &request), MEMORA_BUFFER_TOO_SMALL);
+        CHECK(memora_last_error_amount() == LONG - (uint64_t)round);
+        OK(memora_server_take(server, 0, got, LONG, &request));
+        CHECK(request.len == LONG - (size_t)round && memcmp(got, sent, request.len) == 0);
+        sent[0]++;
+        OK(memora_server_reply(server, &request, sent, 201 + (size_t)round, &told));
+        CHECK(told == 1);
+        OK(memora_client_wait(client, call, 20000, got, LONG, &len));
+        CHECK(len == 201 + (size_t)round && memcmp(got, sent, len) == 0);
+    }
+    OK(memora_server_close(server));
+    OK(memora_client_close(client));
+    free(sent);
+    free(got);
 }
 
 /* --- threads --- */
@@ -207,6 +247,7 @@ int main(int argc, char **argv) {
     OK(memora_fabric_open("test", &fabric));
     service = open_service(fabric);
     TEST(calls_end_once_in_any_order);
+    TEST(long_requests_and_replies_arrive_whole);
     TEST(a_server_waits_in_a_thread_until_it_is_closed);
     TEST(a_dead_server_is_told_at_once_and_the_next_takes_the_rest);
     TEST(bad_input_is_told);

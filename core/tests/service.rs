@@ -48,7 +48,8 @@ fn ask(home: &Path, service: &Service, random: &mut Random) -> ! {
     process::tell("ready");
     loop {
         for _ in 0..1 + random.draw(6) {
-            client.send(random.draw(1500) as usize);
+            let most = if random.draw(8) == 0 { 100_000 } else { 1500 };
+            client.send(random.draw(most) as usize);
         }
         match random.draw(4) {
             0 => {
@@ -226,6 +227,47 @@ fn the_death_of_a_server_ends_the_call_that_it_took_long_before_its_time_is_over
     assert!(Worker::was_killed(next.kill()));
     fabric.reap().expect("reaped");
     assert_eq!(service.stats().expect("counted").left, 0);
+}
+
+/// Bytes of which each place has its own.
+fn long(len: usize, number: u64) -> Vec<u8> {
+    (0..len as u64).step_by(8).flat_map(|at| (at ^ number << 40).to_le_bytes()).take(len).collect()
+}
+
+#[test]
+fn requests_and_replies_of_64_mib_arrive_whole_and_their_memory_comes_back() {
+    const LEN: usize = 64 << 20;
+    let dir = temporary();
+    let fabric =
+        FabricOptions::new().home(dir.path().join("home")).limit(256 << 20).open("long").expect("opens");
+    let service = fabric.service("work", &ServiceOptions::default()).expect("opens");
+    let mut client = service.client().expect("a client");
+    assert!(client.message_len_max() > LEN, "{}", client.message_len_max());
+    let before = fabric.stat().expect("counted").chunks_used;
+    let mut server = service.server().expect("a server");
+    let serving = std::thread::spawn(move || {
+        let mut buffer = Vec::new();
+        for number in 0..3 {
+            let request = server.take(&mut buffer, Some(PATIENCE)).expect("taken").expect("it was sent");
+            assert!(buffer == long(LEN + number, 1), "another request");
+            assert!(request.reply(&long(LEN + number, 2)).expect("answered"));
+        }
+    });
+    let mut reply = Vec::new();
+    for number in 0..3 {
+        client.call(&long(LEN + number, 1), &mut reply, Some(PATIENCE)).expect("a reply");
+        assert!(reply == long(LEN + number, 2), "another reply");
+    }
+    serving.join().expect("it ends");
+    // Two that nobody takes leave no room for a third.
+    let calls = [1, 2].map(|_| client.send(&reply));
+    assert!(calls.iter().filter(|call| call.is_ok()).count() >= 1);
+    let error = (0..2).find_map(|_| client.send(&reply).err()).expect("no room");
+    assert_eq!(error.code(), ErrorCode::Full);
+    drop(client);
+    assert_eq!(fabric.stat().expect("counted").chunks_used, before);
+    let report = fabric.check().expect("checked");
+    assert!(report.problems.is_empty(), "{:#?}", report.problems);
 }
 
 #[test]

@@ -234,14 +234,13 @@ impl ServerHandle {
     }
 
     pub(crate) fn reply(&self, ticket: u64, data: &[u8]) -> Result<bool> {
-        let request = self.answer(ticket)?;
-        if data.len() > request.reply_len_max() {
-            let text =
-                format!("A reply of {} bytes is too long: at most {}.", data.len(), request.reply_len_max());
-            // It may be answered with a shorter one.
+        let mut request = self.answer(ticket)?;
+        let told = request.try_reply(data);
+        if told.as_ref().is_err_and(|error| matches!(error.code(), ErrorCode::ValueTooLong | ErrorCode::Full))
+        {
+            // It may be answered with a shorter one, or later.
             self.lock().requests.insert(ticket, request);
-            return Err(Error::new(ErrorCode::ValueTooLong, text));
         }
-        request.reply(data)
+        told
     }
 }

@@ -39,7 +39,8 @@ pub struct memora_server_t {
 pub struct memora_service_options_t {
     /// Bytes of this structure in the calling program; set by the init function.
     pub struct_size: usize,
-    /// Bytes of the longest request or reply. 0: the default.
+    /// Bytes of a request or reply that a cell holds, up to 64 MiB. Longer ones, up to half of the fabric and 128 MiB, take memory of the
+    /// fabric for as long as they are under way. 0: the default.
     pub message_bytes: u32,
     /// Calls that a client may have under way: a power of two. 0: the default.
     pub calls: u32,
@@ -223,7 +224,8 @@ pub unsafe extern "C" fn memora_client_close(client: *mut memora_client_t) -> c_
 
 /// Sends a request and does not wait: `*id` becomes the number by which the other functions know the call.
 ///
-/// Returns MEMORA_OK, MEMORA_TOO_MANY_CALLS, MEMORA_VALUE_TOO_LONG, MEMORA_BUSY, MEMORA_INVALID_ARGUMENT, MEMORA_CLOSED,
+/// With MEMORA_FULL there is no memory for a request that is longer than `message_bytes`, and nothing was sent.
+/// Returns MEMORA_OK, MEMORA_TOO_MANY_CALLS, MEMORA_VALUE_TOO_LONG, MEMORA_FULL, MEMORA_BUSY, MEMORA_INVALID_ARGUMENT, MEMORA_CLOSED,
 /// MEMORA_FORKED, MEMORA_CORRUPT.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn memora_client_send(
@@ -412,8 +414,9 @@ pub unsafe extern "C" fn memora_server_take(
 /// Answers a request, from any thread. `*waited_for` (may be NULL) becomes 1 if its client was waiting for the reply, 0 if it had
 /// given up or was gone: then the reply was dropped, unless the client gave up in this very moment, and had seen it.
 ///
-/// With MEMORA_VALUE_TOO_LONG the request is still to be answered.
-/// Returns MEMORA_OK, MEMORA_VALUE_TOO_LONG, MEMORA_INVALID_ARGUMENT (it was answered before), MEMORA_CLOSED, MEMORA_FORKED,
+/// With MEMORA_VALUE_TOO_LONG, and with MEMORA_FULL (there is no memory for a reply that is longer than `message_bytes`), the request is
+/// still to be answered.
+/// Returns MEMORA_OK, MEMORA_VALUE_TOO_LONG, MEMORA_FULL, MEMORA_INVALID_ARGUMENT (it was answered before), MEMORA_CLOSED, MEMORA_FORKED,
 /// MEMORA_CORRUPT.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn memora_server_reply(

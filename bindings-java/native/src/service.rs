@@ -43,15 +43,14 @@ impl Serving {
     }
 
     fn reply(&self, ticket: jlong, reply: &[u8]) -> Answer<jint> {
-        let request = self.answer(ticket)?;
-        let most = request.reply_len_max();
-        if reply.len() > most {
-            // It may be answered with a shorter one.
+        let mut request = self.answer(ticket)?;
+        let told = request.try_reply(reply);
+        if told.as_ref().is_err_and(|error| matches!(error.code(), ErrorCode::ValueTooLong | ErrorCode::Full))
+        {
+            // It may be answered with a shorter one, or later.
             self.open().requests.insert(ticket as u64, request);
-            let text = format!("A reply of {} bytes does not fit the service: at most {most}.", reply.len());
-            return Err(Error::new(ErrorCode::ValueTooLong, text).into());
         }
-        Ok(jint::from(request.reply(reply)?))
+        Ok(jint::from(told?))
     }
 }
 

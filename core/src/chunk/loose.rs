@@ -98,6 +98,12 @@ impl Pool {
         Ok(chunks)
     }
 
+    /// Number of the object that it is used for, if that use has not ended.
+    pub fn loose_object(&self, loose: Loose) -> Result<u32> {
+        // ORDER Relaxed: written before the chunk was named.
+        Ok(self.descriptor(loose.chunk)?.u32::<{ at::OBJECT }>().load(Ordering::Relaxed))
+    }
+
     /// Where the bytes of a chunk begin.
     pub fn loose_offset(&self, loose: Loose) -> u64 {
         self.geometry().chunk_offset(loose.chunk)

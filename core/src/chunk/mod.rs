@@ -73,7 +73,7 @@ pub use hold::{Holders, Holds};
 pub use inherit::inherit;
 pub use layout::{Class, Kind, PoolGeometry};
 pub use loose::{Loose, Search};
-pub use parcel::{PARCEL_HEADER, Parcels};
+pub use parcel::{PARCEL_HEADER, ParcelHead, Parcels};
 pub use pin::{Guard, PIN_COUNT};
 pub use pool::Pool;
 pub use relief::{Cleaner, Effort, Relief};

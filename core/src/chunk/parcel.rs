@@ -115,14 +115,23 @@ impl<'a> Parcels<'a> {
         chunks.iter().try_for_each(|chunk| self.pool.keep_loose(taker, *chunk))
     }
 
+    /// The bytes of a chunk; None if that use of it has ended.
+    fn look(&self, chunk: Loose) -> Result<Option<Span<'a>>> {
+        let Some(span) = self.pool.loose_span(chunk)? else { return Ok(None) };
+        if self.pool.loose_object(chunk)? != self.object && self.pool.loose_span(chunk)?.is_some() {
+            return Err(self.corrupt(format!("{chunk:?} is another object's")));
+        }
+        Ok(Some(span))
+    }
+
     fn span(&self, chunk: Loose) -> Result<Span<'a>> {
-        self.pool.loose_span(chunk)?.ok_or_else(|| self.corrupt(format!("{chunk:?} is not that of a parcel")))
+        self.look(chunk)?.ok_or_else(|| self.corrupt(format!("{chunk:?} is not that of a parcel")))
     }
 
     /// The header of the parcel whose first chunk is `word`; None if it is gone.
     pub fn head(&self, word: u64) -> Result<Option<ParcelHead>> {
         let Some(first) = Loose::from_word(word) else { return Ok(None) };
-        let Some(span) = self.pool.loose_span(first)? else { return Ok(None) };
+        let Some(span) = self.look(first)? else { return Ok(None) };
         // ORDER Relaxed: whoever named it ordered them; validated below.
         let field = |at| Ok::<u64, Error>(span.u64(at)?.load(Ordering::Relaxed));
         let marks = [field(MARKS[0])?, field(MARKS[1])?, field(MARKS[2])?];
@@ -139,7 +148,7 @@ impl<'a> Parcels<'a> {
         // One at least, so that nothing stays of a parcel whose length is damaged.
         let count = len.min(VALUE_LEN_MAX).div_ceil(self.part()).max(1);
         while let Some(chunk) = next.filter(|_| (chunks.len() as u64) < count) {
-            let Some(span) = self.pool.loose_span(chunk)? else { break };
+            let Some(span) = self.look(chunk)? else { break };
             // ORDER Relaxed: as in `head`.
             let word = span.u64(NEXT)?.load(Ordering::Relaxed);
             // ORDER Acquire [chunk-reuse]: as in `head`.
@@ -191,7 +200,7 @@ impl<'a> Parcels<'a> {
         let mut done = 0;
         while done < len {
             let chunk = next.ok_or_else(|| self.corrupt(format!("a parcel ends after {done} bytes")))?;
-            let Some(span) = self.pool.loose_span(chunk)? else { return Ok(None) };
+            let Some(span) = self.look(chunk)? else { return Ok(None) };
             let is_first = done == 0;
             let end = len.min(done + part);
             span.copy_out(PARCEL_HEADER, &mut into[done..end])?;

@@ -8,6 +8,7 @@ use super::layout::{
     AnswerWord, CellKind, CellWord, EntryKind, EntryState, NUMBER_MAX, Shape, Status, check_options, client,
     control, half, server,
 };
+use super::parcel::Side;
 use crate::channel::Ground;
 use crate::error::{Error, ErrorCode, Result};
 use crate::shm::atomic::{AtomicU64, Ordering};
@@ -24,7 +25,7 @@ pub struct Area {
     pub ground: Arc<dyn Ground>,
     pub shape: Shape,
     pub name: Box<str>,
-    object: u32,
+    pub object: u32,
     header: Kept<{ control::BYTES }>,
     /// Heavy fences of others reach this process.
     pub registered: bool,
@@ -281,6 +282,11 @@ impl Area {
                 }
                 Some(CellKind::Taken | CellKind::Left) if self.ground.thread_is_dead(seen.server()) => {
                     kill_point!("service.reuse.before");
+                    if seen.kind() == Some(CellKind::Left) {
+                        self.end_call(cells, seen.number());
+                    } else {
+                        self.end_parcel(cells, Side::Request, seen.number());
+                    }
                     // Not `Free`: another client may just have gone on with the entry.
                     let died = cells.change(seen, seen.as_kind(CellKind::Died))?;
                     kill_point!("service.reuse.after");

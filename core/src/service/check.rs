@@ -106,6 +106,7 @@ pub(crate) fn check_taken_over(area: &Area, problem: &mut dyn FnMut(String, Stri
             }
         }
     }
+    super::parcel::check_taken_over(area, problem)?;
     for index in 0..area.shape.servers {
         let Ok(state) = area.server_state(index) else { continue };
         if dead(state.owner()) {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::area::{Area, Cells, LOOKS};
 use super::layout::{CellKind, CellWord, EntryKind, EntryState, NUMBER_MAX, Status, client, half};
+use super::parcel::Side;
 use crate::error::{Error, ErrorCode, Result};
 use crate::limits::WAIT_SLICE_MS;
 use crate::shm::atomic::Ordering;
@@ -59,6 +60,8 @@ pub struct Client {
     last: u64,
     /// For each cell the number of the call in it whose end was not told yet; 0 for none.
     open: Vec<u64>,
+    /// For each cell whether the request in it has chunks of its own.
+    long: Vec<bool>,
     outstanding: usize,
     era: u16,
     /// The cell that [`Client::poll_any`] looks at first.
@@ -79,6 +82,7 @@ impl Client {
             cells,
             last,
             open: vec![0; area.shape.calls as usize],
+            long: vec![false; area.shape.calls as usize],
             outstanding: 0,
             era: 0,
             turn: 0,
@@ -88,9 +92,9 @@ impl Client {
         })
     }
 
-    /// Bytes of the longest request or reply.
+    /// Bytes of the longest request or reply, as [`Service::message_len_max`](super::Service::message_len_max).
     pub fn message_len_max(&self) -> usize {
-        self.area.shape.message_bytes as usize
+        self.area.len_max() as usize
     }
 
     /// Calls that were sent and whose end was not told yet.
@@ -129,6 +133,7 @@ impl Client {
         (self.cells, self.state, self.last) = self.area.take_client(me)?;
         self.marker = thread::marker();
         self.open.fill(0);
+        self.long.fill(false);
         self.outstanding = 0;
         self.era = self.era.wrapping_add(1);
         Ok(())
@@ -140,16 +145,44 @@ impl Client {
     }
 
     /// Sends a request; its end is told by [`Client::poll`], [`Client::wait`] or [`Client::poll_any`]. Never waits:
-    /// `TooManyCalls` if all cells are under way.
+    /// `TooManyCalls` if all cells are under way, `Full` if there is no memory for a request that is longer than `message_bytes`.
     pub fn send(&mut self, request: &[u8]) -> Result<Call> {
         self.start()?;
         let len = request.len() as u64;
         if len > self.area.shape.message_bytes {
+            return self.send_long(request);
+        }
+        let number = self.choose()?;
+        self.cells.request_bytes(number)?.copy_in(0, request)?;
+        self.ask(number, len)
+    }
+
+    /// Sends a request that does not fit a cell.
+    #[cold]
+    #[inline(never)]
+    fn send_long(&mut self, request: &[u8]) -> Result<Call> {
+        let len = request.len() as u64;
+        if len > self.area.len_max() {
             return Err(too_long(&self.area, "request", len));
         }
         let number = self.choose()?;
+        let chunks = self.area.write_parcel(&self.cells, Side::Request, number, request)?;
+        // DIES AFTER: the number in the header is none that was asked: nobody takes the chunks for those of a call.
+        kill_point!("service.request.named");
+        let place = self.place(number);
+        self.long[place] = true;
+        let call = self.ask(number, len)?;
+        // DIES BEFORE: whoever lets the calls of this client go ends the request.
+        kill_point!("service.request.before_keep");
+        self.area.keep_parcel(&chunks)?;
+        kill_point!("service.request.kept");
+        Ok(call)
+    }
+
+    /// The request stands there: shows it.
+    #[inline(always)]
+    fn ask(&mut self, number: u64, len: u64) -> Result<Call> {
         let half = self.cells.request(number)?;
-        self.cells.request_bytes(number)?.copy_in(0, request)?;
         // ORDER Relaxed: the store of the word orders it.
         half.u64::<{ half::LEN }>().store(len, Ordering::Relaxed);
         let asked = CellWord::new(CellKind::Asked, 0, number);
@@ -219,7 +252,13 @@ impl Client {
         ))
     }
 
+    #[inline(always)]
     fn told(&mut self, place: usize) {
+        if self.long[place] {
+            // Its server has done that, unless it let the call go without looking at it.
+            self.area.end_parcel(&self.cells, Side::Request, self.open[place]);
+            self.long[place] = false;
+        }
         self.open[place] = 0;
         self.outstanding -= 1;
     }
@@ -251,11 +290,22 @@ impl Client {
         // ORDER Relaxed: the answer's word orders it.
         let len = self.cells.answer(number)?.u64::<{ half::LEN }>().load(Ordering::Relaxed);
         if len > self.area.shape.message_bytes {
-            return Err(self.cells.damaged("the length of a reply"));
+            return self.collect_long(number, len, into);
         }
         into.resize(len as usize, 0);
         self.cells.answer_bytes(number)?.copy_out(0, into)?;
         Ok(len as usize)
+    }
+
+    /// The reply does not fit the cell.
+    #[cold]
+    #[inline(never)]
+    fn collect_long(&self, number: u64, len: u64, into: &mut Vec<u8>) -> Result<usize> {
+        let copied = self.area.copy_parcel(&self.cells, Side::Reply, number, len, into);
+        // DIES BEFORE: whoever lets the calls of this client go ends the reply.
+        kill_point!("service.reply.copied");
+        self.area.end_parcel(&self.cells, Side::Reply, number);
+        copied?.ok_or_else(|| self.cells.damaged("the length of a reply"))
     }
 
     /// There was no answer: whether there will be one.
@@ -455,7 +505,9 @@ impl Client {
     pub fn cancel(&mut self, call: Call) -> Result<()> {
         self.start()?;
         let place = self.known(call)?;
-        self.withdraw(place)?;
+        if !self.withdraw(place)? {
+            self.area.end_call(&self.cells, self.open[place]);
+        }
         self.told(place);
         Ok(())
     }
@@ -534,7 +586,8 @@ pub(super) fn too_long(area: &Area, what: &str, len: u64) -> Error {
         ErrorCode::ValueTooLong,
         format!(
             "A {what} of {len} bytes does not fit service `{}`, which takes up to {} bytes.",
-            area.name, area.shape.message_bytes
+            area.name,
+            area.len_max()
         ),
     )
 }

@@ -2,6 +2,7 @@
 
 use super::area::{Area, Cells};
 use super::layout::{CellKind, CellWord, EntryKind, EntryState};
+use super::parcel::Side;
 use crate::error::Result;
 
 /// States that a call passes through at most while its client lets it go: asked, taken, left.
@@ -40,9 +41,16 @@ fn inherit_calls(area: &Area, index: u32, thread: u16) -> Result<()> {
     for number in 0..area.shape.calls {
         let seen = cells.look(number)?;
         if matches!(seen.kind(), Some(CellKind::Taken | CellKind::Left)) && seen.server() == thread {
+            // What it showed is its client's to read; what it took nobody answers any more. What is damaged keeps nothing else from being taken over.
+            if seen.kind() == Some(CellKind::Taken) {
+                let _ = area.keep_reply_of(&cells, seen.number(), thread);
+                area.end_parcel(&cells, Side::Request, seen.number());
+            } else {
+                area.end_call(&cells, seen.number());
+            }
             kill_point!("service.inherit.before_died");
             // A failure means that the client gave it up or found the death itself: then the next look finds it.
-            any |= cells.change(seen, seen.as_kind(CellKind::Died))? || given_up(&cells, seen)?;
+            any |= cells.change(seen, seen.as_kind(CellKind::Died))? || given_up(area, &cells, seen)?;
             kill_point!("service.inherit.died");
         }
     }
@@ -53,8 +61,12 @@ fn inherit_calls(area: &Area, index: u32, thread: u16) -> Result<()> {
 }
 
 /// The client gave a call up just now whose server is gone: frees its cell. True if this did it.
-fn given_up(cells: &Cells, seen: CellWord) -> Result<bool> {
+fn given_up(area: &Area, cells: &Cells, seen: CellWord) -> Result<bool> {
     let left = CellWord::new(CellKind::Left, seen.server(), seen.number());
+    if cells.look(seen.number())? != left {
+        return Ok(false);
+    }
+    area.end_call(cells, seen.number());
     cells.change(left, left.as_kind(CellKind::Died))
 }
 
@@ -116,8 +128,10 @@ fn inherit_server(area: &Area, index: u32, seen: EntryState, thread: u16) -> Res
 /// Withdraws what was asked and leaves what was taken to its servers, as long as the entry has this state.
 pub(super) fn let_calls_go(area: &Area, cells: &Cells, state: EntryState) -> Result<()> {
     for number in 0..area.shape.calls {
+        let mut ended = None;
         for _ in 0..STEPS {
             let seen = cells.look(number)?;
+            ended = Some(seen.number());
             let next = match seen.kind() {
                 Some(CellKind::Asked) => seen.as_kind(CellKind::Free),
                 Some(CellKind::Taken) => CellWord::new(CellKind::Left, seen.server(), seen.number()),
@@ -134,12 +148,20 @@ pub(super) fn let_calls_go(area: &Area, cells: &Cells, state: EntryState) -> Res
                 break;
             }
         }
+        // The word was loaded before, as above.
+        if area.client_state(cells.index)? != state {
+            return Ok(());
+        }
+        if let Some(ended) = ended {
+            // DIES BEFORE: the entry is that of the dead still, whoever comes next goes on.
+            area.end_call(cells, ended);
+        }
     }
     Ok(())
 }
 
 /// Whether some client of the service names the ring that contains the byte at `offset`: what the pool asks about open
-/// chunks of the dead.
+/// chunks of the dead. Those of replies that were shown were kept before; the others belong to calls that ended.
 pub(crate) fn names_ring(area: &Area, offset: u64) -> Result<bool> {
     for index in 0..area.shape.clients {
         // ORDER Acquire [client-ring]: as in `cells`.

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! control area
-//!   0 message_bytes u32  of the longest request or reply     4 calls u32  cells of each client, a power of two
+//!   0 message_bytes u32  that half a cell holds              4 calls u32  cells of each client, a power of two
 //!   8 clients       u32  client entries                     12 servers u32  server entries
 //!  16 object        u32  number of the object that the chunks of rings are marked with
 //!  64 epoch         u32  grows when a client entry gets its ring
@@ -24,6 +24,9 @@
 //!   0 word   u64  {kind 4 | server's thread 12 | number 48}, lowest bits first
 //!   8 len    u64  bytes of the request                       16 request
 //! half + 0 answer u64 {status 16 | number 48}       half + 8 len u64 bytes of the reply       half + 16 reply
+//!
+//! A half whose length is more than message_bytes holds the word of the first chunk of a parcel instead. The marks in the parcel's header:
+//! {client entry * 2, and 1 more for a reply}, the number of the call, 0.
 //! ```
 
 /// Who holds an entry: as for lanes. A server entry is free or live.
@@ -69,9 +72,9 @@ pub mod half {
     pub const HEADER: u64 = 16;
 }
 
-/// Bytes of the longest request or reply if the user names none: eight cells then fit 64 KiB.
+/// Bytes of a request or reply in a cell if the user names none: eight cells then fit 64 KiB.
 pub const MESSAGE_BYTES_DEFAULT: u32 = 4000;
-/// Bytes of the longest request or reply at most.
+/// Bytes of a request or reply in a cell at most.
 pub const MESSAGE_BYTES_MAX: u32 = 64 << 20;
 /// Cells of a client if the user names none.
 pub const CALLS_DEFAULT: u32 = 8;
@@ -186,7 +189,7 @@ impl AnswerWord {
 pub struct Shape {
     /// Where the control area begins in the segment.
     pub offset: u64,
-    /// Bytes of the longest request or reply.
+    /// Bytes of the longest request or reply that stands in a cell.
     pub message_bytes: u64,
     /// Cells of a client, a power of two.
     pub calls: u64,
@@ -275,6 +278,7 @@ pub const FACTS: &[u64] = &[
     client::POSTED as u64,
     server::BYTES as u64,
     half::HEADER,
+    crate::chunk::PARCEL_HEADER,
 ];
 
 #[cfg(test)]

@@ -22,6 +22,7 @@
 //! | `layout` | bytes of the control area and of cells |
 //! | `area` | checked views; taking and leaving entries |
 //! | `client`, `server` | the two ends |
+//! | `parcel` | requests and replies that are too long for a cell |
 //! | `inherit`, `check` | what a dead thread leaves; every invariant |
 
 mod area;
@@ -29,6 +30,7 @@ mod check;
 mod client;
 mod inherit;
 pub mod layout;
+mod parcel;
 mod server;
 
 #[cfg(all(test, not(memora_loom)))]
@@ -37,6 +39,8 @@ mod damage_tests;
 mod death_tests;
 #[cfg(all(test, memora_loom))]
 mod interleavings;
+#[cfg(all(test, not(memora_loom)))]
+mod parcel_tests;
 #[cfg(test)]
 mod testing;
 #[cfg(all(test, not(memora_loom)))]
@@ -57,7 +61,7 @@ use layout::{CellKind, EntryKind};
 /// How a service is made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServiceOptions {
-    /// Bytes of the longest request or reply, 1 to 64 MiB.
+    /// Bytes of a request or reply that a cell holds, 1 to 64 MiB. Longer ones take memory of the fabric for as long as they are under way.
     pub message_bytes: u32,
     /// Calls that a client may have under way at the same time: a power of two from 1 to 1024.
     pub calls: u32,
@@ -114,6 +118,11 @@ impl Service {
             message_bytes: self.area.shape.message_bytes as u32,
             calls: self.area.shape.calls as u32,
         }
+    }
+
+    /// Bytes of the longest request or reply: 128 MiB or half of the fabric, or `message_bytes` where that is more.
+    pub fn message_len_max(&self) -> usize {
+        self.area.len_max() as usize
     }
 
     /// A new client, with cells of its own: those that another has left, if there are some, else new ones, which the service keeps.

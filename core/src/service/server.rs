@@ -6,8 +6,10 @@ use std::time::Duration;
 use super::area::{Area, Cells};
 use super::client::too_long;
 use super::layout::{AnswerWord, CellKind, CellWord, EntryKind, EntryState, Status, half, server};
+use super::parcel::Side;
 use crate::channel::write_at;
-use crate::error::Result;
+use crate::chunk::Loose;
+use crate::error::{Error, ErrorCode, Result};
 use crate::limits::WAIT_SLICE_MS;
 use crate::shm::atomic::Ordering;
 use crate::shm::{Kept, thread};
@@ -104,9 +106,9 @@ impl Server {
         })
     }
 
-    /// Bytes of the longest request or reply.
+    /// Bytes of the longest request or reply, as [`Service::message_len_max`](super::Service::message_len_max).
     pub fn message_len_max(&self) -> usize {
-        self.area.shape.message_bytes as usize
+        self.area.len_max() as usize
     }
 
     /// What every call begins with: the thread holds the entry.
@@ -170,25 +172,32 @@ impl Server {
             if self.turn >= count {
                 self.turn = 0;
             }
-            let seen = &mut self.clients[self.turn];
+            let turn = self.turn;
             self.turn += 1;
-            let Some(number) = seen.take(self.me)? else { continue };
-            let cells = Arc::clone(&seen.cells);
-            let taken = self.entry.block().u64::<{ server::TAKEN }>();
-            // ORDER Relaxed: a count of the entry's holder.
-            taken.store(taken.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
-            // From here on the request is let go if anything fails.
-            let mut request = Request {
-                area: self.area.clone(),
-                cells,
-                number,
-                owner: self.me,
-                marker: self.marker,
-                len: 0,
-                done: false,
-            };
-            request.read(into)?;
-            return Ok(Some(request));
+            // Each round but the first comes behind a call that was given up before it was copied.
+            for _ in 0..=self.area.shape.calls {
+                let seen = &mut self.clients[turn];
+                let Some(number) = seen.take(self.me)? else { break };
+                let cells = Arc::clone(&seen.cells);
+                let taken = self.entry.block().u64::<{ server::TAKEN }>();
+                // ORDER Relaxed: a count of the entry's holder.
+                taken.store(taken.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+                // From here on the request is let go if anything fails.
+                let mut request = Request {
+                    area: self.area.clone(),
+                    cells,
+                    number,
+                    owner: self.me,
+                    marker: self.marker,
+                    len: 0,
+                    done: false,
+                    chunks: Vec::new(),
+                    draft: None,
+                };
+                if request.read(into)? {
+                    return Ok(Some(request));
+                }
+            }
         }
         Ok(None)
     }
@@ -250,20 +259,43 @@ pub struct Request {
     marker: usize,
     len: usize,
     done: bool,
+    /// Those of a long reply that was not shown yet.
+    chunks: Vec<Loose>,
+    /// A reply that is put together and does not fit the cell.
+    draft: Option<Vec<u8>>,
 }
 
 impl Request {
-    /// Copies the request out.
+    /// Copies the request out. False if its caller has given it up, and a part of it is gone.
     #[inline(always)]
-    fn read(&mut self, into: &mut Vec<u8>) -> Result<()> {
+    fn read(&mut self, into: &mut Vec<u8>) -> Result<bool> {
         // ORDER Relaxed: the taking of the cell's word orders it.
         let len = self.cells.request(self.number)?.u64::<{ half::LEN }>().load(Ordering::Relaxed);
         if len > self.area.shape.message_bytes {
-            return Err(self.cells.damaged("the length of a request"));
+            return self.read_long(len, into);
         }
         into.resize(len as usize, 0);
         self.len = into.len();
-        self.cells.request_bytes(self.number)?.copy_out(0, into)
+        self.cells.request_bytes(self.number)?.copy_out(0, into)?;
+        Ok(true)
+    }
+
+    /// Copies a request that does not fit the cell, and gives its chunks back.
+    #[cold]
+    #[inline(never)]
+    fn read_long(&mut self, len: u64, into: &mut Vec<u8>) -> Result<bool> {
+        let copied = self.area.copy_parcel(&self.cells, Side::Request, self.number, len, into);
+        // DIES BEFORE: whoever ends the call does it.
+        kill_point!("service.request.copied");
+        self.area.end_parcel(&self.cells, Side::Request, self.number);
+        match copied? {
+            Some(len) => {
+                self.len = len;
+                Ok(true)
+            }
+            None if self.is_given_up()? => Ok(false),
+            None => Err(self.cells.damaged("the length of a request")),
+        }
     }
 
     /// Bytes of the request.
@@ -278,7 +310,7 @@ impl Request {
 
     /// Bytes of the longest reply.
     pub fn reply_len_max(&self) -> usize {
-        self.area.shape.message_bytes as usize
+        self.area.len_max() as usize
     }
 
     /// The client's entry. Another client may go on with it later.
@@ -332,18 +364,38 @@ impl Request {
         }
     }
 
-    /// Writes bytes of the reply at byte `at` of it, where the client will read them. [`Request::commit`] shows them; bytes that are
-    /// not written hold whatever was there before.
+    /// Writes bytes of the reply at byte `at` of it: where the client will read them, or, of a reply that is longer than `message_bytes`, in memory of
+    /// the caller. [`Request::commit`] shows them; bytes that are not written hold whatever was there before.
     pub fn write(&mut self, at: usize, bytes: &[u8]) -> Result<()> {
-        let most = self.area.shape.message_bytes;
         let end = (at as u64).checked_add(bytes.len() as u64);
-        if end.is_none_or(|end| end > most) {
-            return Err(too_long(&self.area, "reply", end.unwrap_or(u64::MAX)));
-        }
-        if self.hold()? {
+        let end = end.filter(|end| *end <= self.area.len_max());
+        let Some(end) = end else {
+            return Err(too_long(&self.area, "reply", (at as u64).saturating_add(bytes.len() as u64)));
+        };
+        if self.draft.is_some() || end > self.area.shape.message_bytes {
+            let draft = self.draft(end as usize)?;
+            draft[at..end as usize].copy_from_slice(bytes);
+        } else if self.hold()? {
             write_at(self.cells.answer_bytes(self.number)?, at as u64, bytes)?;
         }
         Ok(())
+    }
+
+    /// The reply that is put together, with room for `len` bytes: it begins with what was written to the cell.
+    #[cold]
+    fn draft(&mut self, len: usize) -> Result<&mut Vec<u8>> {
+        if self.draft.is_none() {
+            let mut draft = vec![0; self.area.shape.message_bytes as usize];
+            if self.hold()? {
+                self.cells.answer_bytes(self.number)?.copy_out(0, &mut draft)?;
+            }
+            self.draft = Some(draft);
+        }
+        let draft = self.draft.get_or_insert_default();
+        if draft.len() < len {
+            draft.resize(len, 0);
+        }
+        Ok(draft)
     }
 
     /// Answers with the first `len` bytes that were written. True: the reply was shown, and its caller had not given the call up by then.
@@ -352,8 +404,13 @@ impl Request {
     /// An error before the reply was shown lets the request go, as dropping it does: its client is told `Unanswered`, or `PeerDied` where
     /// even that fails. One after it (the cell is damaged) leaves open whether the client has seen the reply.
     pub fn commit(mut self, len: usize) -> Result<bool> {
-        if len as u64 > self.area.shape.message_bytes {
+        if len as u64 > self.area.len_max() {
             return Err(too_long(&self.area, "reply", len as u64));
+        }
+        if self.draft.is_some() || len as u64 > self.area.shape.message_bytes {
+            self.draft(len)?;
+            let draft = self.draft.take().unwrap_or_default();
+            return self.try_reply(&draft[..len]);
         }
         self.end(len as u64, Status::Replied)
     }
@@ -361,14 +418,49 @@ impl Request {
     /// Answers. What it gives, and what an error means, is as for [`Request::commit`].
     #[inline]
     pub fn reply(mut self, reply: &[u8]) -> Result<bool> {
+        self.try_reply(reply)
+    }
+
+    /// As [`Request::reply`], but after `ValueTooLong`, and after `Full` (there is no memory for a reply that is longer than `message_bytes`), the
+    /// request is still to be answered.
+    #[inline]
+    pub fn try_reply(&mut self, reply: &[u8]) -> Result<bool> {
+        if self.done {
+            return Err(Error::new(
+                ErrorCode::InvalidArgument,
+                format!("Request {} was answered before.", self.number),
+            ));
+        }
         let len = reply.len() as u64;
         if len > self.area.shape.message_bytes {
-            return Err(too_long(&self.area, "reply", len));
+            return self.reply_long(reply);
         }
         if self.hold()? {
             self.cells.answer_bytes(self.number)?.copy_in(0, reply)?;
         }
         self.end(len, Status::Replied)
+    }
+
+    /// Answers with a reply that does not fit the cell.
+    #[cold]
+    #[inline(never)]
+    fn reply_long(&mut self, reply: &[u8]) -> Result<bool> {
+        let len = reply.len() as u64;
+        if len > self.area.len_max() {
+            return Err(too_long(&self.area, "reply", len));
+        }
+        self.put_long(reply)?;
+        self.end(len, Status::Replied)
+    }
+
+    /// Writes it, and shows it to nobody yet.
+    pub(super) fn put_long(&mut self, reply: &[u8]) -> Result<()> {
+        if self.hold()? {
+            self.chunks = self.area.write_parcel(&self.cells, Side::Reply, self.number, reply)?;
+            // DIES AFTER: the call is not answered: nobody takes the chunks for those of its reply, and the reaper frees them.
+            kill_point!("service.reply.named");
+        }
+        Ok(())
     }
 
     /// Lets the request go without a reply: its client is told `Unanswered`. False if nobody waits any more; a caller that gives up or
@@ -379,7 +471,7 @@ impl Request {
 
     /// Shows the answer and gives the cell back.
     #[inline(always)]
-    fn end(&mut self, len: u64, status: Status) -> Result<bool> {
+    pub(super) fn end(&mut self, len: u64, status: Status) -> Result<bool> {
         let waited_for = self.hold()?;
         self.done = true;
         if waited_for {
@@ -392,11 +484,17 @@ impl Request {
             half.u64::<{ half::WORD }>().store(word.0, Ordering::Release);
             // DIES AFTER: the reply is there, and its client sees it before it sees the death.
             kill_point!("service.answer.answered");
+            if !self.chunks.is_empty() {
+                // Before the cell is given back: it says to whoever takes over from us whose chunks they are.
+                self.area.keep_parcel(&self.chunks)?;
+                kill_point!("service.reply.kept");
+            }
             let mine = CellWord::new(CellKind::Taken, self.owner, self.number);
             let freed = self.cells.change(mine, mine.as_kind(CellKind::Free))?;
             kill_point!("service.answer.freed");
             // Its client has seen the answer, and was faster with the cell.
             if freed || !self.is_left_or_lost()? {
+                self.chunks.clear();
                 self.cells.wait(self.area.registered).notify();
                 return Ok(true);
             }
@@ -416,7 +514,9 @@ impl Request {
     /// The caller is gone: the cell goes back to the client's entry.
     #[cold]
     #[inline(never)]
-    fn let_go(&self) -> Result<()> {
+    fn let_go(&mut self) -> Result<()> {
+        // Before the cell is free: it says to whoever takes over from us that nobody reads the reply.
+        self.area.take_back_reply(&std::mem::take(&mut self.chunks));
         let left = CellWord::new(CellKind::Left, self.owner, self.number);
         kill_point!("service.answer.before_let_go");
         // A failure means that the thread which took it ended, and the cell was taken back for it.
@@ -429,6 +529,7 @@ impl Request {
 impl Drop for Request {
     fn drop(&mut self) {
         if !self.done {
+            self.area.take_back_reply(&std::mem::take(&mut self.chunks));
             // An error leaves it to the reaper.
             let _ = self.end(0, Status::Unanswered);
         }

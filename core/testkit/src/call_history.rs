@@ -83,7 +83,7 @@ impl CallClient {
         self.open.keys().copied().collect()
     }
 
-    /// Sends a request with `pad` bytes of filling; false if all calls are under way.
+    /// Sends a request with `pad` bytes of filling; false if all calls are under way, or there is no memory for it.
     pub fn send(&mut self, pad: usize) -> bool {
         self.seq += 1;
         let id = format!("{}:{}", self.name, self.seq);
@@ -95,7 +95,7 @@ impl CallClient {
                 self.open.insert(call, (id, request));
                 true
             }
-            Err(error) if error.code() == ErrorCode::TooManyCalls => {
+            Err(error) if matches!(error.code(), ErrorCode::TooManyCalls | ErrorCode::Full) => {
                 self.recorder.line(&format!("end {id} refused"));
                 false
             }

@@ -65,6 +65,7 @@ fn entry() {
         "mover" => signal::mover(&place),
         "service" => service::victim(&place),
         "call taker" => service::taker(&place),
+        "answerer" => service::answerer(&place),
         "fabric" => fabric::victim(&place),
         "evict" => evict::victim(&place),
         "heir" => heir::victim(&place),

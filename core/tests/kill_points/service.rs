@@ -1,4 +1,4 @@
-//! Victims on services: clients and servers in one process, several calls under way, giving up, threads that end with calls in hand.
+//! Victims on services: clients and servers in one process, several calls under way, short and long, giving up, threads that end with calls in hand.
 
 use std::time::Duration;
 
@@ -14,11 +14,13 @@ use crate::{Blow, ENTRY, Place, Scenario, borrowed, check, environment, keep};
 pub const SCENARIO: Scenario = Scenario { role: "service", covers, tries: 2, prepare, survive, conclude };
 
 const OPTIONS: ServiceOptions = ServiceOptions { message_bytes: 500, calls: 4 };
+/// Bytes of requests that do not fit a cell; their replies are a little longer.
+const LONG: usize = 40_000;
 /// A server that is frozen with a call in hand keeps its client waiting this long.
 const PATIENT: Duration = Duration::from_millis(100);
 
 fn covers(name: &str) -> bool {
-    name.starts_with("service.")
+    name.starts_with("service.") || name.starts_with("chunk.parcel.")
 }
 
 fn fabric(place: &Place) -> Fabric {
@@ -44,6 +46,10 @@ fn prepare(place: &Place) -> Vec<Victim> {
         client.cancel(call).expect("given up");
     }
     assert!(Worker::was_killed(taker.worker().kill()), "a frozen process does nothing but die");
+    let answered = ("service.answer.answered", 1, Harm::Freeze);
+    let mut answerer =
+        Victim::harm(ENTRY, "answerer", &borrowed(&environment), answered).expect("it answers one call");
+    assert!(Worker::was_killed(answerer.worker().kill()), "a frozen process does nothing but die");
     Vec::new()
 }
 
@@ -57,8 +63,24 @@ pub fn taker(place: &Place) {
     }
 }
 
+/// Answers a long request with a long reply. Its own thread is there first, so who takes over finds the server before the client.
+pub fn answerer(place: &Place) {
+    let service = open(&fabric(place), "answered");
+    let mut server = service.server().expect("a server");
+    let asking = std::thread::spawn(move || {
+        let mut client = service.client().expect("a client");
+        client.call(&[1; LONG], &mut Vec::new(), Some(PATIENCE)).expect("a reply");
+    });
+    let mut buffer = Vec::new();
+    let request = server.take(&mut buffer, Some(PATIENCE)).expect("taken").expect("it was sent");
+    assert!(request.reply(&buffer).expect("answered"));
+    asking.join().expect("it ends");
+}
+
 pub fn victim(place: &Place) {
     let fabric = fabric(place);
+    // Of those who died in the midst of a long reply.
+    fabric.reap().expect("reaped");
     use_cells_of_the_dead(&fabric);
     let mut random = Random::new("victim");
     for _ in 0..3 {
@@ -97,7 +119,8 @@ fn work(fabric: &Fabric, place: &Place, who: &str, random: &mut Random, count: u
     for _ in 0..count {
         let (asking, serving) = (random.draw(2) as usize, random.draw(2) as usize);
         for _ in 0..random.draw(4) {
-            clients[asking].send(random.draw(300) as usize);
+            let most = if random.draw(4) == 0 { LONG as u64 } else { 300 };
+            clients[asking].send(random.draw(most) as usize);
         }
         held.extend(servers[serving].take(None));
         if !held.is_empty() && random.draw(3) > 0 {

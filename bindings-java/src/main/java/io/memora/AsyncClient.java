@@ -21,8 +21,8 @@ import java.util.concurrent.locks.ReentrantLock;
  * millisecond whether others came; while none is, it sleeps.
  *
  * <p>A future ends with the reply, or exceptionally with a {@link MemoraException}: {@link ErrorCode#PEER_DIED},
- * {@link ErrorCode#UNANSWERED}, {@link ErrorCode#TIMED_OUT}, {@link ErrorCode#VALUE_TOO_LONG}, or {@link ErrorCode#CLOSED}. Cancelling one
- * gives the call up.
+ * {@link ErrorCode#UNANSWERED}, {@link ErrorCode#TIMED_OUT}, {@link ErrorCode#VALUE_TOO_LONG}, {@link ErrorCode#FULL} (no memory for a long
+ * request, also when no other call is under way), or {@link ErrorCode#CLOSED}. Cancelling one gives the call up.
  */
 public final class AsyncClient implements AutoCloseable {
     private static final Duration LOOK = Duration.ofMillis(1);
@@ -145,10 +145,11 @@ public final class AsyncClient implements AutoCloseable {
         try {
             open.put(client.send(pending.request), pending);
         } catch (MemoraException error) {
-            if (error.code() == ErrorCode.TOO_MANY_CALLS) {
+            boolean full = error.code() == ErrorCode.FULL;
+            if (error.code() == ErrorCode.TOO_MANY_CALLS || full && !open.isEmpty()) {
                 return false;
             }
-            if (error.code() != ErrorCode.VALUE_TOO_LONG) {
+            if (error.code() != ErrorCode.VALUE_TOO_LONG && !full) {
                 throw error;
             }
             pending.future.completeExceptionally(error);

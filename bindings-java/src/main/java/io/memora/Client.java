@@ -39,7 +39,8 @@ public final class Client implements AutoCloseable {
     /**
      * Sends a request and does not wait.
      *
-     * @throws MemoraException {@link ErrorCode#TOO_MANY_CALLS} if as many are under way as the service allows
+     * @throws MemoraException {@link ErrorCode#TOO_MANY_CALLS} if as many are under way as the service allows; {@link ErrorCode#FULL} if there is no
+     *     memory for a request that is longer than {@code messageBytes}
      */
     public Call send(byte[] request) {
         long id = Native.callArray(handle.number(), request, 0, request.length);

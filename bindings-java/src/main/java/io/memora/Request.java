@@ -39,7 +39,7 @@ public final class Request {
      * Answers. False if nobody waited for the reply any more: then it was dropped.
      *
      * @throws MemoraException {@link ErrorCode#INVALID_ARGUMENT} if it was answered before; {@link ErrorCode#VALUE_TOO_LONG} if the reply is too
-     *     long: then it is still to be answered
+     *     long, {@link ErrorCode#FULL} if there is no memory for one that is longer than {@code messageBytes}: then it is still to be answered
      */
     public boolean reply(byte[] reply) {
         return server.reply(ticket, reply);

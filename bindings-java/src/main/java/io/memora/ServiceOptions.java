@@ -15,7 +15,10 @@ public final class ServiceOptions {
         return new ServiceOptions(0, 0);
     }
 
-    /** Bytes of the longest request or reply, up to 64 MiB; 0 leaves it to the library. */
+    /**
+     * Bytes of a request or reply that a cell holds, up to 64 MiB; 0 leaves it to the library. Longer ones, up to half of the fabric and
+     * 128 MiB, take memory of the fabric for as long as they are under way.
+     */
     public ServiceOptions messageBytes(int newMessageBytes) {
         return new ServiceOptions(notNegative("messageBytes", newMessageBytes), calls);
     }

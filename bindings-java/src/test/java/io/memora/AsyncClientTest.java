@@ -66,6 +66,29 @@ class AsyncClientTest extends WithFabric {
     }
 
     @Test
+    void longCallsThatHaveNoMemoryAtTheSameTimeWaitForEachOther() throws Exception {
+        byte[] request = new byte[(int) LIMIT / 4];
+        Thread server = new Thread(() -> {
+            try (Server answers = service.server()) {
+                for (int i = 0; i < 12; i++) {
+                    Request taken = answers.take(LONG);
+                    taken.reply(new byte[] {taken.data()[request.length - 1]});
+                }
+            }
+        });
+        List<CompletableFuture<byte[]>> replies = new ArrayList<>();
+        for (int i = 0; i < 12; i++) {
+            request[request.length - 1] = (byte) i;
+            replies.add(calls.callAsync(request, LONG));
+        }
+        server.start();
+        for (int i = 0; i < 12; i++) {
+            assertEquals(i, replies.get(i).get(20, TimeUnit.SECONDS)[0]);
+        }
+        server.join();
+    }
+
+    @Test
     void callsEndAsTheyDoForAClient() throws Exception {
         try (Server server = service.server()) {
             byte[] request = bytes("refuse");
@@ -75,7 +98,7 @@ class AsyncClientTest extends WithFabric {
             assertEquals("refuse", string(taken.data()), "the bytes were copied");
             taken.refuse();
             assertEquals(ErrorCode.UNANSWERED, failure(refused));
-            assertEquals(ErrorCode.VALUE_TOO_LONG, failure(calls.callAsync(new byte[201], LONG)));
+            assertEquals(ErrorCode.VALUE_TOO_LONG, failure(calls.callAsync(new byte[128 << 20], LONG)));
             assertEquals(ErrorCode.TIMED_OUT, failure(calls.callAsync(bytes("late"), Duration.ofMillis(5))));
             assertEquals(ErrorCode.TIMED_OUT, failure(calls.callAsync(bytes("never"), Duration.ZERO)));
             assertNull(server.tryTake(), "what was given up is never served");

@@ -23,6 +23,9 @@ class ServiceTest extends WithFabric {
     private static final Duration LONG = Duration.ofSeconds(20);
     private static final Duration SHORT = Duration.ofMillis(20);
 
+    /** Longer than any message may be. */
+    private static final byte[] TOO_LONG = new byte[128 << 20];
+
     private Service service;
     private Client client;
     private Server server;
@@ -67,7 +70,7 @@ class ServiceTest extends WithFabric {
         assertFalse(end.isReply());
         fails(ErrorCode.TIMED_OUT, () -> client.await(calls.get(0), SHORT));
         assertFalse(requests.get(0).reply(bytes("late")), "nobody waits");
-        fails(ErrorCode.VALUE_TOO_LONG, () -> requests.get(3).reply(new byte[201]));
+        fails(ErrorCode.VALUE_TOO_LONG, () -> requests.get(3).reply(TOO_LONG));
         ByteBuffer direct = ByteBuffer.allocateDirect(8).put(2, (byte) 7).position(2).limit(5);
         assertTrue(requests.get(3).reply(direct));
         assertEquals(0, direct.remaining());
@@ -88,6 +91,32 @@ class ServiceTest extends WithFabric {
         assertEquals(1, stats.servers());
         assertEquals(1, stats.timedOut());
         assertEquals(1, stats.left(), "cancelled and not answered");
+    }
+
+    @Test
+    void longRequestsAndRepliesArriveWholeAndTheirMemoryComesBack() {
+        byte[] sent = new byte[300_000];
+        for (int round = 0; round < 50; round++) {
+            for (int i = 0; i < sent.length; i++) {
+                sent[i] = (byte) (i * 7 + i / 251 + round);
+            }
+            Call call = round % 2 == 0 ? client.send(sent)
+                    : client.send(ByteBuffer.allocateDirect(sent.length).put(sent).flip());
+            Request request = server.take(LONG);
+            assertArrayEquals(sent, request.data());
+            sent[0]++;
+            boolean told = round % 2 == 0 ? request.reply(sent)
+                    : request.reply(ByteBuffer.allocateDirect(sent.length).put(sent).flip());
+            assertTrue(told);
+            assertArrayEquals(sent, client.await(call, LONG));
+        }
+        byte[] half = new byte[(int) LIMIT / 3];
+        client.send(half);
+        fails(ErrorCode.FULL, () -> {
+            client.send(half);
+            client.send(half);
+        });
+        assertArrayEquals(half, server.take(LONG).data());
     }
 
     @Test
@@ -149,7 +178,7 @@ class ServiceTest extends WithFabric {
         fails(ErrorCode.INVALID_ARGUMENT, () -> fabric.service("x", ServiceOptions.defaults().calls(3)));
         fails(ErrorCode.WRONG_OPTIONS, () -> fabric.service("work", ServiceOptions.defaults()));
         fails(ErrorCode.NOT_FOUND, () -> fabric.openService("none"));
-        fails(ErrorCode.VALUE_TOO_LONG, () -> client.send(new byte[201]));
+        fails(ErrorCode.VALUE_TOO_LONG, () -> client.send(TOO_LONG));
         fails(ErrorCode.INVALID_ARGUMENT, () -> client.poll(new Call(12345)));
         try (Service again = fabric.openService("work")) {
             assertEquals("work", again.name());
