@@ -61,6 +61,7 @@ public final class LaneChild {
         try (Channel channel = fabric.openChannel("lane"); Publisher publisher = channel.publisher()) {
             long[] now = {0};
             int[] left = {times};
+            long pause = 1;
             Moments.watcher = moment -> {
                 if (moment.equals(where) && left[0]-- == 0) {
                     System.out.println("reached " + now[0]);
@@ -74,8 +75,9 @@ public final class LaneChild {
             for (; now[0] < LAST; now[0]++) {
                 publisher.send(payload(now[0]), LONG);
                 if (now[0] % 50 == 0) {
-                    // Its reader falls asleep.
-                    Thread.sleep(20);
+                    // Until its reader falls asleep, which takes longer on a busy machine.
+                    pause = where.equals("waking") && left[0] >= 0 ? Math.min(pause * 2, 2000) : 1;
+                    Thread.sleep(pause);
                 }
             }
             System.out.println("sent");
