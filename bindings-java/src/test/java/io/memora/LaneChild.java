@@ -184,7 +184,7 @@ public final class LaneChild {
             int overflows = 0;
             long last = -1;
             long taken = 0;
-            int rounds = 25 * Testing.LENGTH;
+            int rounds = 25;
             for (int round = 0; round < rounds; round++) {
                 diver.acknowledged.clear();
                 Thread thread = new Thread(null, diver, "diver", (160 << 10) + round % 64 * 16);

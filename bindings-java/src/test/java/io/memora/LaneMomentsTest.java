@@ -181,8 +181,10 @@ class LaneMomentsTest extends WithFabric {
 
     @Test
     void aThreadWithoutRoomOnItsStackLosesAndRepeatsNothing() throws Exception {
-        run("deep", List.of("-Xint"));
-        run("deep", List.of());
+        for (int turn = 0; turn < Testing.LENGTH; turn++) {
+            run("deep", List.of("-Xint"));
+            run("deep", List.of());
+        }
     }
 
     private void run(String role, List<String> options) throws Exception {
