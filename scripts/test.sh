@@ -35,7 +35,10 @@ flights() {
 # Rust, C and JVM workers on one fabric, some killed; their histories are checked.
 storm() {
     make --no-print-directory -C bindings-c stress || return
-    ROUNDS=${MEMORA_TORTURE:+12} scripts/storm.sh
+    ROUNDS=${MEMORA_TORTURE:+12} scripts/storm.sh || return
+    # JVMs that write their lanes themselves, killed at random; the classes come with `make build`.
+    MEMORA_STORM_CLASSES=$PWD/bindings-java/target/classes:$PWD/bindings-java/target/test-classes \
+        cargo test --locked -p memora --test channel_storms
 }
 
 # Counts what the tools say they ran: cargo, Maven's surefire, and our own "N passed, M failed".

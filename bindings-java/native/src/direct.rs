@@ -1,119 +1,62 @@
 //! A publisher whose lane the JVM writes itself: a call into native code costs more than a short message.
 //!
-//! One Java thread may do so, the one that asked for it, for as long as no other thread uses the publisher and nobody closes it. It tells by its
-//! [`Gate`] that it is inside, then looks whether it may still be; whoever wants the publisher stores that it may not, then looks whether it is
-//! inside. The thread writes on each message, so it pays no fence: the other one runs a heavy one, as in `handles`.
+//! One Java thread may do so, the one that asked for it, for as long as no other thread uses the publisher and nobody closes it: see [`Door`].
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use jni::objects::JClass;
 use jni::sys::{jint, jlong, jobject};
 use jni::{EnvUnowned, jni_mangle};
-use memora::shm::{fence, thread};
-use memora::{DirectLane, Error, ErrorCode, Publisher};
+use memora::shm::thread;
+use memora::{DirectLane, Door, Error, ErrorCode, Publisher};
 
 use crate::guard::{Answer, guard};
 use crate::handles::{asymmetric, insert, with};
 use crate::object::{Kind, Object, OneAtATime, wrong};
 
-/// What the thread and the library share. `LaneWriter` knows where the words stand.
-#[repr(C, align(64))]
-pub struct Gate {
-    /// Where the next message goes.
-    head: AtomicU64,
-    /// Up to where there is room.
-    limit: AtomicU64,
-    /// 1 while the thread may write.
-    open: AtomicU64,
-    /// 1 while it does.
-    inside: AtomicU64,
-}
-
-impl Gate {
-    /// The thread begins nothing any more; whoever said so looks at [`Gate::is_inside`] behind a heavy fence.
-    pub fn shut(&self) {
-        self.open.store(0, Ordering::SeqCst);
-    }
-
-    /// Whether the thread is writing.
-    pub fn is_inside(&self) -> bool {
-        // Acquire: pairs with the release by which the thread says that it is done.
-        self.inside.load(Ordering::Acquire) != 0
-    }
-}
-
 /// A publisher behind a handle.
 pub struct Sender {
-    publisher: OneAtATime<Sending>,
-    gate: OnceLock<Arc<Gate>>,
-}
-
-struct Sending {
-    publisher: Publisher,
-    /// The thread that may write itself.
-    writer: Option<usize>,
+    publisher: OneAtATime<Publisher>,
+    door: Arc<Door>,
 }
 
 /// What the JVM writes, kept in memory until it has no buffer of it any more.
 pub struct Shared {
     lane: DirectLane,
-    gate: Arc<Gate>,
+    door: Arc<Door>,
 }
 
 impl Sender {
     pub fn new(publisher: Publisher) -> Sender {
-        Sender { publisher: OneAtATime::new(Sending { publisher, writer: None }), gate: OnceLock::new() }
+        Sender { publisher: OneAtATime::new(publisher), door: Arc::default() }
     }
 
-    /// The gate, if a thread writes itself.
-    pub fn gate(&self) -> Option<&Gate> {
-        self.gate.get().map(|gate| &**gate)
+    /// The door of the thread that writes itself.
+    pub fn door(&self) -> &Door {
+        &self.door
     }
 
     /// Calls `body` with the publisher, which knows how far the writing thread came, and tells that how far it may go.
     #[inline]
     pub fn with<T>(&self, body: impl FnOnce(&mut Publisher) -> Answer<T>) -> Answer<T> {
-        let mut sending = self.publisher.take()?;
-        let Sending { publisher, writer } = &mut *sending;
-        let Some(gate) = self.gate() else { return body(publisher) };
-        if writer.is_some_and(|writer| writer != thread::marker()) {
-            // For good: another thread has begun to use it.
-            gate.shut();
-            if !fence::heavy() {
-                return Err(Error::new(ErrorCode::Internal, "The kernel runs no fences any more.").into());
-            }
-            *writer = None;
-        }
-        if gate.is_inside() {
+        let mut publisher = self.publisher.take()?;
+        if !self.door.take(&mut publisher, thread::marker())? {
             return Err(busy());
         }
-        // Relaxed: of this thread, or ordered by the look above.
-        publisher.went_on(gate.head.load(Ordering::Relaxed))?;
-        let answer = body(publisher);
-        let (head, limit) = publisher.reach();
-        gate.head.store(head, Ordering::Relaxed);
-        gate.limit.store(limit, Ordering::Relaxed);
+        let answer = body(&mut publisher);
+        self.door.give(&publisher);
         answer
     }
 
     /// Lets the calling thread write; none if it cannot be, or somebody does.
     fn share(&self) -> Answer<Option<Shared>> {
-        let mut sending = self.publisher.take()?;
-        if self.gate.get().is_some() || !asymmetric() {
+        let mut publisher = self.publisher.take()?;
+        if !asymmetric() {
             return Ok(None);
         }
-        let Some(lane) = sending.publisher.direct()? else { return Ok(None) };
-        let (head, limit) = sending.publisher.reach();
-        let gate = Arc::new(Gate {
-            head: AtomicU64::new(head),
-            limit: AtomicU64::new(limit),
-            open: AtomicU64::new(1),
-            inside: AtomicU64::new(0),
-        });
-        sending.writer = Some(thread::marker());
-        let gate = Arc::clone(self.gate.get_or_init(|| gate));
-        Ok(Some(Shared { lane, gate }))
+        let Some(lane) = publisher.direct()? else { return Ok(None) };
+        let opened = self.door.open(&publisher, thread::marker());
+        Ok(opened.then(|| Shared { lane, door: Arc::clone(&self.door) }))
     }
 }
 
@@ -142,7 +85,7 @@ fn shared<T>(handle: jlong, body: impl FnOnce(&Shared) -> Answer<T>) -> Answer<T
     })
 }
 
-/// A direct buffer over a part of a shared lane: 0 the ring, 1 its entry, 2 the word of who sleeps, 3 the gate. Java keeps the handle for as long as
+/// A direct buffer over a part of a shared lane: 0 the ring, 1 its entry, 2 the word of who sleeps, 3 the door. Java keeps the handle for as long as
 /// the buffer can be reached.
 #[jni_mangle("io.memora.internal.Native")]
 pub fn lane_part<'l>(env: EnvUnowned<'l>, class: JClass<'l>, handle: jlong, part: jint) -> jobject {
@@ -151,7 +94,7 @@ pub fn lane_part<'l>(env: EnvUnowned<'l>, class: JClass<'l>, handle: jlong, part
             0 => Ok(shared.lane.ring()),
             1 => Ok(shared.lane.entry()),
             2 => Ok(shared.lane.sleepers()),
-            3 => Ok((std::ptr::from_ref(&*shared.gate).addr(), size_of::<Gate>())),
+            3 => Ok((std::ptr::from_ref(&*shared.door).addr(), size_of::<Door>())),
             _ => Err(wrong()),
         })?;
         jvm.new_direct(address, len)
@@ -171,13 +114,8 @@ pub fn lane_figure<'l>(env: EnvUnowned<'l>, class: JClass<'l>, handle: jlong, fi
     })
 }
 
-/// Wakes who sleeps until a message comes.
+/// Wakes who sleeps until a message comes, for a thread that wrote one itself.
 #[jni_mangle("io.memora.internal.Native")]
-pub fn wake_subscribers<'l>(env: EnvUnowned<'l>, class: JClass<'l>, publisher: jlong) {
-    guard(env, class, |_| {
-        with(publisher, |object| {
-            object.sender()?.publisher.take()?.publisher.wake();
-            Ok(())
-        })
-    })
+pub fn wake_subscribers<'l>(env: EnvUnowned<'l>, class: JClass<'l>, handle: jlong) {
+    guard(env, class, |_| shared(handle, |shared| Ok(shared.lane.wake()?)))
 }

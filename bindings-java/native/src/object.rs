@@ -5,15 +5,16 @@ use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use jni::sys::jlong;
+use memora::shm::thread;
 use memora::{
-    Appender, Cache, Channel, Client, Error, ErrorCode, EventSubscriber, Fabric, Outbox, Service, Snapshot,
-    Store, Topic, TopicSubscriber, View, ViewedMemory, WaitSet,
+    Appender, Cache, Channel, Client, Door, Error, ErrorCode, EventSubscriber, Fabric, Outbox, Service,
+    Snapshot, Store, Topic, TopicSubscriber, View, ViewedMemory, WaitSet,
 };
 
 use crate::cache::Entries;
 use crate::channel::Reader;
 use crate::compute::Filler;
-use crate::direct::{Gate, Sender, Shared};
+use crate::direct::{Sender, Shared};
 use crate::feed::Following;
 use crate::guard::{Answer, Fault};
 use crate::log::Reading;
@@ -197,19 +198,19 @@ impl Object {
 
     /// A Java thread that writes without a call: it is told to begin nothing any more.
     pub fn shut(&self) {
-        if let Some(gate) = self.gate() {
-            gate.shut();
+        if let Some(door) = self.door() {
+            door.shut();
         }
     }
 
-    /// Whether a Java thread is writing without a call.
+    /// Whether another Java thread is writing without a call.
     pub fn is_written(&self) -> bool {
-        self.gate().is_some_and(Gate::is_inside)
+        self.door().is_some_and(|door| door.is_inside(thread::marker()))
     }
 
-    fn gate(&self) -> Option<&Gate> {
+    fn door(&self) -> Option<&Door> {
         match &self.kind {
-            Kind::Publisher(sender) => sender.gate(),
+            Kind::Publisher(sender) => Some(sender.door()),
             _ => None,
         }
     }

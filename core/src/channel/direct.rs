@@ -1,17 +1,22 @@
 //! A lane that a binding writes itself, where crossing into this library for each message costs more than writing it.
 //!
-//! The binding does what [`Publisher::try_send`] does as long as there is room in front of the ring's end: it stores 0 into the word behind the frame, then the
+//! Who may write when is settled by its [`Door`](super::Door). The binding does what [`Publisher::try_send`] does as long as there is room in front of the ring's end: it stores 0 into the word behind the frame, then the
 //! payload, then the frame's word and the tail, both with release, and then looks whether anybody sleeps. All else it leaves to the
 //! publisher, which it tells how far it came.
 
+use std::sync::Arc;
+
 use super::layout::{FrameKind, FrameWord, LANE_BYTES_MAX, control, lane};
 use super::publisher::Publisher;
-use crate::error::{Error, ErrorCode, Result};
-use crate::shm::{Span, ViewedMemory};
+use super::wait::WaitWord;
+use crate::error::Result;
+use crate::shm::{Shm, Span};
 
-/// Where the parts of a publisher's lane stand in this process.
+/// Where the parts of a publisher's lane stand in this process. They stay mapped as long as this lives, also when the publisher is closed.
 pub struct DirectLane {
-    memory: ViewedMemory,
+    shm: Arc<Shm>,
+    /// Where the wait word of the subscribers stands in the segment.
+    data: u64,
     ring: (usize, usize),
     entry: (usize, usize),
     sleepers: (usize, usize),
@@ -29,11 +34,6 @@ impl DirectLane {
     /// Where the tail stands in the entry, and the state at its start.
     pub const TAIL: usize = lane::TAIL;
 
-    /// What keeps all of it mapped.
-    pub fn memory(&self) -> &ViewedMemory {
-        &self.memory
-    }
-
     /// Address and length of the ring, a power of two.
     pub fn ring(&self) -> (usize, usize) {
         self.ring
@@ -44,7 +44,7 @@ impl DirectLane {
         self.entry
     }
 
-    /// Address and length of the word that says in its two lowest bits whether [`Publisher::wake`] is to be called.
+    /// Address and length of the word that says in its two lowest bits whether [`DirectLane::wake`] is to be called.
     pub fn sleepers(&self) -> (usize, usize) {
         self.sleepers
     }
@@ -57,6 +57,14 @@ impl DirectLane {
     /// Bytes of the longest message that may be written so.
     pub fn message_len_max(&self) -> usize {
         self.most
+    }
+
+    /// Wakes who sleeps until a message comes. Whoever uses or closes the publisher meanwhile does not matter.
+    pub fn wake(&self) -> Result<()> {
+        let word = self.shm.block::<8>(self.data)?;
+        // Only processes that heavy fences of others reach write lanes so.
+        WaitWord::new(word.u32::<0>(), true).notify();
+        Ok(())
     }
 }
 
@@ -71,36 +79,15 @@ impl Publisher {
             area.lane_ref(self.lane.index)?.filter(|_| plain && area.shape.lane_bytes <= LANE_BYTES_MAX);
         let Some(reference) = reference else { return Ok(None) };
         let shm = &area.shm;
+        let data = area.shape.offset + control::DATA as u64;
         Ok(Some(DirectLane {
-            memory: ViewedMemory::of(shm),
+            shm: Arc::clone(shm),
+            data,
             ring: part(shm.span(reference.ring, area.shape.lane_bytes)?),
             entry: part(shm.span(reference.entry, lane::BYTES)?),
-            sleepers: part(shm.span(area.shape.offset + control::DATA as u64, 8)?),
+            sleepers: part(shm.span(data, 8)?),
             state: self.state.0,
             most: area.message_len_max as usize,
         }))
-    }
-
-    /// Where the next message goes, and up to which position there is room.
-    pub fn reach(&self) -> (u64, u64) {
-        (self.head.position, self.limit)
-    }
-
-    /// The binding has written messages up to `position`.
-    pub fn went_on(&mut self, position: u64) -> Result<()> {
-        if position == self.head.position {
-            return Ok(());
-        }
-        if !position.is_multiple_of(8) || position < self.head.position || position > self.limit {
-            let text = format!("A lane cannot go on from {} to {position}.", self.head.position);
-            return Err(Error::new(ErrorCode::InvalidArgument, text));
-        }
-        self.head.position = position;
-        Ok(())
-    }
-
-    /// Wakes who sleeps until a message comes.
-    pub fn wake(&self) {
-        self.area.data().notify();
     }
 }

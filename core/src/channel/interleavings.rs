@@ -22,7 +22,7 @@ const PLACE: u64 = lane::BYTES + RING;
 /// How often a reader looks while a producer laps it.
 const LOOKS: usize = 2;
 
-fn model(preemptions: usize, check: impl Fn() + Sync + Send + 'static) {
+pub(super) fn model(preemptions: usize, check: impl Fn() + Sync + Send + 'static) {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = Some(preemptions);
     builder.max_branches = 20_000;
@@ -157,7 +157,7 @@ fn a_lapped_reader_never_accepts_a_torn_frame_and_counts_what_it_lost() {
 }
 
 /// One lane and two subscriptions, laid out by hand.
-fn small(overrun: OverrunPolicy) -> Channel {
+pub(super) fn small(overrun: OverrunPolicy) -> Channel {
     let shape = Shape { offset: 0, lane_bytes: RING, lanes: 1, subs: 2 };
     let bytes = Shape::bytes(1, 2);
     let shm = Arc::new(Shm::heap(bytes + RING).unwrap());

@@ -31,7 +31,7 @@
 //! | `parcel` | messages that are too long for a lane |
 //! | `eject` | the time that publishers wait for one that stands still |
 //! | `publisher`, `subscriber` | the two ends |
-//! | `direct` | a lane that a binding writes itself |
+//! | `direct`, `door` | a lane that a binding writes itself, and who may touch it when |
 //! | `view` | messages looked at where they stand |
 //! | `gate`, `outbox` | messages that a transaction decides about |
 //! | `log` | one order, kept: cells, blocks, trimming |
@@ -45,6 +45,9 @@ mod area;
 mod check;
 #[cfg(not(memora_loom))]
 mod direct;
+mod door;
+#[cfg(test)]
+mod door_tests;
 mod eject;
 mod gate;
 mod inherit;
@@ -95,6 +98,7 @@ pub(crate) use area::{Area, Ground, create};
 pub(crate) use check::{check, check_taken_over};
 #[cfg(not(memora_loom))]
 pub use direct::DirectLane;
+pub use door::Door;
 pub(crate) use gate::Gate;
 pub(crate) use inherit::{inherit, names_ring};
 pub(crate) use log::files::check_directory;

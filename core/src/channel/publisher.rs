@@ -91,7 +91,8 @@ impl Publisher {
         Ok(publisher)
     }
 
-    fn find_head(&mut self) -> Result<()> {
+    /// Looks at the lane for the place where this goes on.
+    pub(super) fn find_head(&mut self) -> Result<()> {
         let lane = self.lane.view();
         let (ground, generation) = (&*self.area.ground, self.state.generation());
         self.head = if self.area.overruns() {

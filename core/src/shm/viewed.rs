@@ -19,14 +19,6 @@ pub struct ViewedMemory {
     _shm: Arc<Shm>,
 }
 
-impl ViewedMemory {
-    /// Keeps a whole space mapped.
-    #[cfg(not(memora_loom))]
-    pub(crate) fn of(shm: &Arc<Shm>) -> ViewedMemory {
-        ViewedMemory { _shm: Arc::clone(shm) }
-    }
-}
-
 impl Viewed {
     /// The memory that the bytes stand in; none for a copy.
     pub fn memory(&self) -> Option<ViewedMemory> {

@@ -138,7 +138,12 @@ public final class Publisher implements AutoCloseable {
     /** A message was sent by the library. */
     private long sent(long position) {
         if (before > 0 && --before == 0 && !Scratch.virtual()) {
-            writer = LaneWriter.of(handle.number());
+            try {
+                writer = LaneWriter.of(handle.number());
+            } catch (VirtualMachineError | LinkageError tight) {
+                // No room on the stack, or in memory: the message was sent all the same, and the library goes on sending.
+                return position;
+            }
         }
         return position;
     }

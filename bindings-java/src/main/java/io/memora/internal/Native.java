@@ -309,7 +309,7 @@ public final class Native {
 
     public static native long laneFigure(long lane, int figure);
 
-    public static native void wakeSubscribers(long publisher);
+    public static native void wakeSubscribers(long lane);
 
     public static native long poll(long handle, long out, int capacity, int limit);
 

@@ -10,6 +10,7 @@ import io.memora.Testing;
 import java.io.IOException;
 import java.nio.ByteBuffer;
 import java.nio.file.Path;
+import java.util.concurrent.atomic.AtomicReference;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
@@ -208,12 +209,12 @@ class NativeArgumentsTest {
     }
 
     @Test
-    void partsOfALaneThatAreNoneAreRefused() {
+    void partsOfALaneThatAreNoneAreRefused() throws Exception {
         for (long other : new long[] {fabric, cache, channel, subscriber, consumer}) {
             fails(ErrorCode.INTERNAL, () -> Native.shareLane(other));
             fails(ErrorCode.INTERNAL, () -> Native.wakeSubscribers(other));
         }
-        Native.wakeSubscribers(publisher);
+        fails(ErrorCode.INTERNAL, () -> Native.wakeSubscribers(publisher));
         long lane = Native.shareLane(publisher);
         assertEquals(0, Native.shareLane(publisher));
         for (int part : new int[] {-1, 4, Integer.MAX_VALUE, Integer.MIN_VALUE}) {
@@ -224,19 +225,33 @@ class NativeArgumentsTest {
         fails(ErrorCode.INTERNAL, () -> Native.laneFigure(publisher, 0));
         fails(ErrorCode.INTERNAL, () -> Native.size(lane));
         // A place that the lane cannot have come to: before where it was, behind what has room, or in the midst of a word.
-        ByteBuffer gate = Native.lanePart(lane, 3).order(java.nio.ByteOrder.nativeOrder());
-        long head = gate.getLong(0);
-        for (long wrong : new long[] {head - 8, head + 4, gate.getLong(8) + 8, Long.MAX_VALUE, Long.MIN_VALUE}) {
-            gate.putLong(0, wrong);
+        ByteBuffer door = Native.lanePart(lane, 3).order(java.nio.ByteOrder.nativeOrder());
+        long head = door.getLong(0);
+        for (long wrong : new long[] {head - 8, head + 4, door.getLong(8) + 8, Long.MAX_VALUE, Long.MIN_VALUE}) {
+            door.putLong(0, wrong);
             fails(ErrorCode.INVALID_ARGUMENT, () -> Native.send(publisher, memory.address(), 8, 0));
         }
-        gate.putLong(0, head);
-        gate.putLong(24, 1);
-        fails(ErrorCode.BUSY, () -> Native.send(publisher, memory.address(), 8, 0));
-        gate.putLong(24, 0);
+        door.putLong(0, head);
+        Native.wakeSubscribers(lane);
+        // Inside, and thrown out: who is here is not there, so the ring says where the lane goes on.
+        for (long thrownOut : new long[] {1, 2, Long.MIN_VALUE}) {
+            door.putLong(0, head + 4).putLong(24, thrownOut);
+            Native.send(publisher, memory.address(), 8, 0);
+            assertEquals(0, door.getLong(24));
+            assertEquals(head + 16, door.getLong(0));
+            head += 16;
+        }
+        door.putLong(24, 1);
+        AtomicReference<MemoraException> busy = new AtomicReference<>();
+        Thread other = new Thread(() -> busy.set(fails(ErrorCode.BUSY, () -> Native.send(publisher, memory.address(), 8, 0))));
+        other.start();
+        other.join();
+        assertEquals(ErrorCode.BUSY, busy.get().code());
+        door.putLong(24, 0);
         Native.send(publisher, memory.address(), 8, 0);
         Native.close(publisher);
-        assertEquals(0, gate.getLong(16), "whoever writes is told");
+        Native.wakeSubscribers(lane);
+        assertEquals(0, door.getLong(16), "whoever writes is told");
         Native.close(lane);
     }
 
