@@ -44,7 +44,7 @@ pub use channel::{
     Retention, Subscriber, SubscriptionInfo, WaitSet, Waitable, wait_any,
 };
 #[cfg(not(memora_loom))]
-pub use channel::{DirectLane, Messages, Readiness};
+pub use channel::{DirectLane, DirectPlace, DirectReading, Messages, Readiness, Stand};
 pub use error::{Error, ErrorCode, Result};
 #[cfg(not(memora_loom))]
 pub use fabric::{

@@ -17,30 +17,54 @@ use crate::guard::{Answer, guard};
 use crate::handles::{asymmetric, insert, with};
 use crate::object::{Kind, Object, OneAtATime, wrong};
 
-/// What the thread and the library share. `LaneWriter` knows where the words stand.
-#[repr(C, align(64))]
-pub struct Gate {
-    /// Where the next message goes.
-    head: AtomicU64,
-    /// Up to where there is room.
-    limit: AtomicU64,
-    /// 1 while the thread may write.
+/// By which a Java thread goes in and out that uses an object without a call.
+#[repr(C)]
+pub struct Door {
+    /// 1 while the thread may go in.
     open: AtomicU64,
-    /// 1 while it does.
+    /// 1 while it is.
     inside: AtomicU64,
 }
 
-impl Gate {
-    /// The thread begins nothing any more; whoever said so looks at [`Gate::is_inside`] behind a heavy fence.
+impl Door {
+    /// For a thread that may.
+    pub fn new() -> Door {
+        Door { open: AtomicU64::new(1), inside: AtomicU64::new(0) }
+    }
+
+    /// The thread begins nothing any more; whoever said so looks at [`Door::is_inside`] behind a heavy fence.
     pub fn shut(&self) {
         self.open.store(0, Ordering::SeqCst);
     }
 
-    /// Whether the thread is writing.
+    /// Whether the thread is inside.
     pub fn is_inside(&self) -> bool {
         // Acquire: pairs with the release by which the thread says that it is done.
         self.inside.load(Ordering::Acquire) != 0
     }
+
+    /// A call uses the object: the thread `user` that may go in, if it is another one, does so never again. An error while it is inside.
+    pub fn pass(&self, user: &mut Option<usize>) -> Answer<()> {
+        if user.is_some_and(|user| user != thread::marker()) {
+            // For good: another thread has begun to use it.
+            self.shut();
+            if !fence::heavy() {
+                return Err(Error::new(ErrorCode::Internal, "The kernel runs no fences any more.").into());
+            }
+            *user = None;
+        }
+        if self.is_inside() { Err(busy()) } else { Ok(()) }
+    }
+}
+
+/// What the thread and the library share. `LaneWriter` knows where the words stand.
+#[repr(C, align(64))]
+struct Gate {
+    /// Where the next message goes.
+    head: AtomicU64,
+    /// Up to where there is room.
+    limit: AtomicU64,
+    door: Door,
 }
 
 /// A publisher behind a handle.
@@ -66,9 +90,9 @@ impl Sender {
         Sender { publisher: OneAtATime::new(Sending { publisher, writer: None }), gate: OnceLock::new() }
     }
 
-    /// The gate, if a thread writes itself.
-    pub fn gate(&self) -> Option<&Gate> {
-        self.gate.get().map(|gate| &**gate)
+    /// The door, if a thread writes itself.
+    pub fn door(&self) -> Option<&Door> {
+        self.gate.get().map(|gate| &gate.door)
     }
 
     /// Calls `body` with the publisher, which knows how far the writing thread came, and tells that how far it may go.
@@ -76,18 +100,8 @@ impl Sender {
     pub fn with<T>(&self, body: impl FnOnce(&mut Publisher) -> Answer<T>) -> Answer<T> {
         let mut sending = self.publisher.take()?;
         let Sending { publisher, writer } = &mut *sending;
-        let Some(gate) = self.gate() else { return body(publisher) };
-        if writer.is_some_and(|writer| writer != thread::marker()) {
-            // For good: another thread has begun to use it.
-            gate.shut();
-            if !fence::heavy() {
-                return Err(Error::new(ErrorCode::Internal, "The kernel runs no fences any more.").into());
-            }
-            *writer = None;
-        }
-        if gate.is_inside() {
-            return Err(busy());
-        }
+        let Some(gate) = self.gate.get() else { return body(publisher) };
+        gate.door.pass(writer)?;
         // Relaxed: of this thread, or ordered by the look above.
         publisher.went_on(gate.head.load(Ordering::Relaxed))?;
         let answer = body(publisher);
@@ -105,12 +119,8 @@ impl Sender {
         }
         let Some(lane) = sending.publisher.direct()? else { return Ok(None) };
         let (head, limit) = sending.publisher.reach();
-        let gate = Arc::new(Gate {
-            head: AtomicU64::new(head),
-            limit: AtomicU64::new(limit),
-            open: AtomicU64::new(1),
-            inside: AtomicU64::new(0),
-        });
+        let gate =
+            Arc::new(Gate { head: AtomicU64::new(head), limit: AtomicU64::new(limit), door: Door::new() });
         sending.writer = Some(thread::marker());
         let gate = Arc::clone(self.gate.get_or_init(|| gate));
         Ok(Some(Shared { lane, gate }))
@@ -119,7 +129,7 @@ impl Sender {
 
 #[cold]
 fn busy() -> crate::guard::Fault {
-    Error::new(ErrorCode::Busy, "Another thread is sending by this publisher: give each thread its own.")
+    Error::new(ErrorCode::Busy, "Another thread is inside this publisher or subscriber: give each thread its own.")
         .into()
 }
 

@@ -11,9 +11,9 @@ use memora::{
 };
 
 use crate::cache::Entries;
-use crate::channel::Reader;
 use crate::compute::Filler;
-use crate::direct::{Gate, Sender, Shared};
+use crate::direct::{Door, Sender, Shared};
+use crate::direct_reading::{Receiver, Shown};
 use crate::feed::Following;
 use crate::guard::{Answer, Fault};
 use crate::log::Reading;
@@ -36,7 +36,9 @@ pub enum Kind {
     Publisher(Sender),
     /// Keeps what Java writes itself.
     SharedLane(Shared),
-    Subscriber(OneAtATime<Reader>),
+    Subscriber(Box<Receiver>),
+    /// Keeps what Java reads itself.
+    SharedReading(Shown),
     Appender(OneAtATime<Appender>),
     LogReader(OneAtATime<Reading>),
     View(View),
@@ -195,21 +197,22 @@ impl Object {
         }
     }
 
-    /// A Java thread that writes without a call: it is told to begin nothing any more.
+    /// A Java thread that writes or reads without a call: it is told to begin nothing any more.
     pub fn shut(&self) {
-        if let Some(gate) = self.gate() {
-            gate.shut();
+        if let Some(door) = self.door() {
+            door.shut();
         }
     }
 
-    /// Whether a Java thread is writing without a call.
-    pub fn is_written(&self) -> bool {
-        self.gate().is_some_and(Gate::is_inside)
+    /// Whether a Java thread is inside without a call.
+    pub fn is_entered(&self) -> bool {
+        self.door().is_some_and(Door::is_inside)
     }
 
-    fn gate(&self) -> Option<&Gate> {
+    fn door(&self) -> Option<&Door> {
         match &self.kind {
-            Kind::Publisher(sender) => sender.gate(),
+            Kind::Publisher(sender) => sender.door(),
+            Kind::Subscriber(receiver) => receiver.door(),
             _ => None,
         }
     }
@@ -235,9 +238,9 @@ impl Object {
         }
     }
 
-    pub fn subscriber(&self) -> Answer<Taken<'_, Reader>> {
+    pub fn receiver(&self) -> Answer<&Receiver> {
         match &self.kind {
-            Kind::Subscriber(subscriber) => subscriber.take(),
+            Kind::Subscriber(receiver) => Ok(receiver),
             _ => Err(wrong()),
         }
     }

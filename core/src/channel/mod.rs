@@ -31,7 +31,7 @@
 //! | `parcel` | messages that are too long for a lane |
 //! | `eject` | the time that publishers wait for one that stands still |
 //! | `publisher`, `subscriber` | the two ends |
-//! | `direct` | a lane that a binding writes itself |
+//! | `direct`, `direct_reading` | a lane that a binding writes itself, lanes that it reads itself |
 //! | `view` | messages looked at where they stand |
 //! | `gate`, `outbox` | messages that a transaction decides about |
 //! | `log` | one order, kept: cells, blocks, trimming |
@@ -45,6 +45,8 @@ mod area;
 mod check;
 #[cfg(not(memora_loom))]
 mod direct;
+#[cfg(not(memora_loom))]
+mod direct_reading;
 mod eject;
 mod gate;
 mod inherit;
@@ -95,6 +97,8 @@ pub(crate) use area::{Area, Ground, create};
 pub(crate) use check::{check, check_taken_over};
 #[cfg(not(memora_loom))]
 pub use direct::DirectLane;
+#[cfg(not(memora_loom))]
+pub use direct_reading::{DirectPlace, DirectReading, Stand};
 pub(crate) use gate::Gate;
 pub(crate) use inherit::{inherit, names_ring};
 pub(crate) use log::files::check_directory;

@@ -1,0 +1,290 @@
+package io.memora;
+
+import io.memora.internal.Handle;
+import io.memora.internal.Native;
+import java.lang.invoke.MethodHandles;
+import java.lang.invoke.VarHandle;
+import java.nio.ByteBuffer;
+import java.nio.ByteOrder;
+
+/**
+ * Reads the lanes of a subscriber without a call of the library, which would cost more than that. Only the thread that made this does so, as
+ * long as no other thread uses the subscriber and nobody closes it; for all else, and for all but messages and padding, the library is asked.
+ *
+ * <p>The memory stays mapped for as long as this can be reached. What is read of a lane is read once and checked before it is used.
+ */
+final class LaneReader {
+    /** The library must be asked. */
+    static final int ASK = -1;
+
+    private static final VarHandle LONGS = MethodHandles.byteBufferViewVarHandle(long[].class, ByteOrder.nativeOrder());
+    private static final VarHandle INTS = MethodHandles.byteBufferViewVarHandle(int[].class, ByteOrder.nativeOrder());
+    // On the desk.
+    private static final int OPEN = 0;
+    private static final int INSIDE = 8;
+    private static final int READY = 16;
+    private static final int EPOCH = 24;
+    private static final int LANES = 32;
+    private static final int PLACES = 64;
+    private static final int PLACE_BYTES = 16;
+    // In the control area.
+    private static final int LANE_EPOCH = 64;
+    private static final int SPACE = 192;
+    /** Somebody sleeps, or may. */
+    private static final int SLEEPERS = 3;
+    private static final int WORD = 8;
+    // Bits 32 to 47 of a frame's word.
+    private static final int MESSAGE = 0x301;
+    private static final int MESSAGE_AGAIN = 0x701;
+    private static final int PADDING = 0x302;
+    /** Frames that follow each other without a message at most. */
+    private static final int BARE_MAX = 4;
+    /** Messages taken from one lane before the next lane has its turn. */
+    private static final int TURN = 16;
+    /** Messages after which a call ends that has taken a quarter of the ring. */
+    private static final int MANY = 32;
+
+    private static final class Lane {
+        final ByteBuffer ring;
+        /** The same bytes, little-endian. */
+        final ByteBuffer bytes;
+        final ByteBuffer place;
+        final int size;
+        final int index;
+        /** Where its words stand on the desk. */
+        final int shown;
+        final int position;
+
+        private Lane(long subscriber, Handle reading, int number) {
+            ring = kept(Native.readingLane(subscriber, number, 0), reading);
+            place = kept(Native.readingLane(subscriber, number, 1), reading);
+            bytes = ring.duplicate().order(ByteOrder.LITTLE_ENDIAN);
+            index = Native.readingLaneIndex(subscriber, number);
+            size = ring.capacity();
+            shown = PLACES + number * PLACE_BYTES;
+            position = shown + 8;
+        }
+    }
+
+    private final Thread reader = Thread.currentThread();
+    private final long subscriber;
+    private final Handle reading;
+    private final ByteBuffer control;
+    private final ByteBuffer entry;
+    private final ByteBuffer desk;
+    private final long state;
+    private final int stamp;
+    private final MessageView view;
+    private Lane[] lanes = {};
+    private int turn;
+    // What `find` found.
+    private int at;
+    private int len;
+    private long behind;
+
+    private LaneReader(long subscriber, Handle reading, MessageView view) {
+        this.subscriber = subscriber;
+        this.reading = reading;
+        this.view = view;
+        control = kept(Native.readingPart(reading.number(), 0), reading);
+        entry = kept(Native.readingPart(reading.number(), 1), reading);
+        desk = kept(Native.readingPart(reading.number(), 2), reading);
+        state = Native.readingFigure(reading.number(), 0);
+        stamp = (int) Native.readingFigure(reading.number(), 1);
+    }
+
+    /** For this thread, which must be a platform thread; null when the library must be asked for each batch. */
+    static LaneReader of(long subscriber, MessageView view) {
+        long reading = Native.shareReading(subscriber);
+        return reading == 0 ? null : new LaneReader(subscriber, Handle.shared(reading), view);
+    }
+
+    private static ByteBuffer kept(ByteBuffer buffer, Handle reading) {
+        Handle.outlive(buffer, reading);
+        return buffer.order(ByteOrder.nativeOrder());
+    }
+
+    /** Whether this thread may read. */
+    boolean isMine() {
+        return Thread.currentThread() == reader && (long) LONGS.getOpaque(desk, OPEN) != 0;
+    }
+
+    /** Hands over what is there, up to {@code limit} messages: how many, or {@link #ASK} when the library must be asked before the first. */
+    int poll(ViewHandler handler, int limit) {
+        if (Thread.currentThread() != reader) {
+            return ASK;
+        }
+        if ((long) LONGS.getOpaque(desk, READY) != 0 && desk.getLong(LANES) != lanes.length && !learn()) {
+            return ASK;
+        }
+        if (!enter()) {
+            return ASK;
+        }
+        boolean moved = false;
+        try {
+            if (desk.getLong(READY) == 0 || (int) INTS.getAcquire(control, LANE_EPOCH) != (int) desk.getLong(EPOCH)) {
+                return ASK;
+            }
+            for (Lane lane : lanes) {
+                moved |= show(lane);
+            }
+            if (moved) {
+                inOrder();
+                if (((int) INTS.getOpaque(control, SPACE) & SLEEPERS) != 0) {
+                    wake();
+                }
+            }
+            return take(handler, limit);
+        } finally {
+            leave();
+        }
+    }
+
+    private int take(ViewHandler handler, int limit) {
+        int taken = 0;
+        int count = lanes.length;
+        int idle = 0;
+        while (taken < limit && idle < count) {
+            if (turn >= count) {
+                turn = 0;
+            }
+            Lane lane = lanes[turn];
+            int before = taken;
+            int end = count == 1 ? limit : Math.min(limit, taken + TURN);
+            while (taken < end) {
+                long position = desk.getLong(lane.position);
+                long moved = position - desk.getLong(lane.shown);
+                if (moved >= lane.size || moved >= lane.size / 4 && taken >= MANY) {
+                    break;
+                }
+                int found = find(lane, position);
+                if (found == 0) {
+                    break;
+                }
+                if (found == ASK) {
+                    return taken == 0 ? ASK : taken;
+                }
+                long next = behind;
+                handOver(handler, lane);
+                if (!enter()) {
+                    // Closed, ejected, or another thread has come: the message was not handled.
+                    return taken == 0 ? ASK : taken;
+                }
+                desk.putLong(lane.position, next);
+                taken++;
+                if (view.isLast()) {
+                    return taken;
+                }
+            }
+            idle = taken == before ? idle + 1 : 0;
+            turn++;
+        }
+        return taken;
+    }
+
+    private void handOver(ViewHandler handler, Lane lane) {
+        long sent = stamp == 0 ? 0 : lane.bytes.getLong(at);
+        view.showInRing(entry, state, lane.bytes, at + stamp, len - stamp, lane.index, behind, sent);
+        // Others may close the subscriber while the handler is at work.
+        leave();
+        try {
+            handler.onMessage(view);
+        } finally {
+            view.end();
+        }
+    }
+
+    /** Finds the message that comes next: 1, 0 when there is none yet, or {@link #ASK}. */
+    private int find(Lane lane, long place) {
+        long position = place;
+        for (int bare = 0; bare < BARE_MAX; bare++) {
+            int from = (int) position & lane.size - 1;
+            // With acquire: the message comes after it.
+            long word = (long) LONGS.getAcquire(lane.ring, from);
+            if (word == 0) {
+                return 0;
+            }
+            if (word >>> 48 != (position >>> 3 & 0xffff)) {
+                return ASK;
+            }
+            int kind = (int) (word >>> 32) & 0xffff;
+            long bytes = word & 0xffff_ffffL;
+            int rest = lane.size - from;
+            if (kind == PADDING && bytes == rest) {
+                position += rest;
+                continue;
+            }
+            if (kind != MESSAGE && kind != MESSAGE_AGAIN || bytes < WORD + stamp || bytes > rest) {
+                return ASK;
+            }
+            at = from + WORD;
+            len = (int) bytes - WORD;
+            behind = position + (bytes + 7 & ~7L);
+            return 1;
+        }
+        return ASK;
+    }
+
+    /** Shows publishers the place in a lane: everything in front of it was handled. Whether it moved. */
+    private boolean show(Lane lane) {
+        long position = desk.getLong(lane.position);
+        long shown = desk.getLong(lane.shown);
+        if (position == shown) {
+            return false;
+        }
+        // With release: what was read comes before it. A failure means that the entry is another's: the next call finds that out.
+        LONGS.compareAndExchangeRelease(lane.place, 0, shown, position);
+        desk.putLong(lane.shown, position);
+        return true;
+    }
+
+    /** Goes in: false when this thread may not any more, or the subscription is not held so any more. */
+    private boolean enter() {
+        LONGS.setOpaque(desk, INSIDE, 1L);
+        inOrder();
+        if ((long) LONGS.getOpaque(desk, OPEN) == 0 || (long) LONGS.getOpaque(entry, 0) != state) {
+            leave();
+            return false;
+        }
+        return true;
+    }
+
+    private void leave() {
+        LONGS.setRelease(desk, INSIDE, 0L);
+    }
+
+    /** Gets the parts of lanes that the library has learnt of. */
+    private boolean learn() {
+        int count = (int) desk.getLong(LANES);
+        Lane[] all = new Lane[count];
+        System.arraycopy(lanes, 0, all, 0, Math.min(count, lanes.length));
+        try {
+            for (int number = lanes.length; number < count; number++) {
+                all[number] = new Lane(subscriber, reading, number);
+            }
+        } catch (MemoraException refused) {
+            // The library tells the next call.
+            return false;
+        }
+        lanes = all;
+        return true;
+    }
+
+    private void wake() {
+        try {
+            Native.wakePublishers(subscriber);
+        } catch (MemoraException refused) {
+            // Closed, or another thread is at this subscriber. The place was shown; who sleeps looks again within 50 ms.
+            return;
+        }
+    }
+
+    /**
+     * The store in front of this comes before the load behind it in the code that runs. Whoever must see the one, or be seen by the other,
+     * has the kernel run a full fence on this thread's processor.
+     */
+    private static void inOrder() {
+        VarHandle.releaseFence();
+        VarHandle.acquireFence();
+    }
+}
