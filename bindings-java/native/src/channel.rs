@@ -351,7 +351,8 @@ pub fn poll<'l>(
 #[jni_mangle("io.memora.internal.Native")]
 pub fn rest<'l>(env: EnvUnowned<'l>, class: JClass<'l>, handle: jlong) -> jbyteArray {
     guard(env, class, |jvm| {
-        let rest = with(handle, |object| object.receiver()?.with(|reader| Ok(std::mem::take(&mut reader.rest))))?;
+        let rest =
+            with(handle, |object| object.receiver()?.with(|reader| Ok(std::mem::take(&mut reader.rest))))?;
         jvm.new_bytes(&rest)
     })
 }
@@ -413,20 +414,26 @@ pub fn recv<'l>(
 /// The payload of a message that did not fit; null when there is none.
 #[jni_mangle("io.memora.internal.Native")]
 pub fn held<'l>(env: EnvUnowned<'l>, class: JClass<'l>, handle: jlong) -> jbyteArray {
-    guard(env, class, |jvm| match with(handle, |object| object.receiver()?.with(|reader| Ok(reader.held.take())))? {
-        Some((_, payload)) => jvm.new_bytes(&payload),
-        None => Ok(std::ptr::null_mut()),
+    guard(env, class, |jvm| {
+        match with(handle, |object| object.receiver()?.with(|reader| Ok(reader.held.take())))? {
+            Some((_, payload)) => jvm.new_bytes(&payload),
+            None => Ok(std::ptr::null_mut()),
+        }
     })
 }
 
 /// Bytes that were published and not yet taken.
 #[jni_mangle("io.memora.internal.Native")]
 pub fn lag<'l>(env: EnvUnowned<'l>, class: JClass<'l>, handle: jlong) -> jlong {
-    guard(env, class, |_| with(handle, |object| object.receiver()?.with(|reader| Ok(reader.subscriber.lag()? as jlong))))
+    guard(env, class, |_| {
+        with(handle, |object| object.receiver()?.with(|reader| Ok(reader.subscriber.lag()? as jlong)))
+    })
 }
 
 /// Confirms everything that was taken.
 #[jni_mangle("io.memora.internal.Native")]
 pub fn commit<'l>(env: EnvUnowned<'l>, class: JClass<'l>, handle: jlong) {
-    guard(env, class, |_| with(handle, |object| object.receiver()?.with(|reader| Ok(reader.subscriber.commit()?))))
+    guard(env, class, |_| {
+        with(handle, |object| object.receiver()?.with(|reader| Ok(reader.subscriber.commit()?)))
+    })
 }

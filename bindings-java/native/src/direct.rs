@@ -45,15 +45,21 @@ impl Door {
 
     /// A call uses the object: the thread `user` that may go in, if it is another one, does so never again. An error while it is inside.
     pub fn pass(&self, user: &mut Option<usize>) -> Answer<()> {
-        if user.is_some_and(|user| user != thread::marker()) {
+        let another = user.is_some_and(|user| user != thread::marker());
+        if another {
             // For good: another thread has begun to use it.
             self.shut();
             if !fence::heavy() {
                 return Err(Error::new(ErrorCode::Internal, "The kernel runs no fences any more.").into());
             }
+        }
+        if self.is_inside() {
+            return Err(busy());
+        }
+        if another {
             *user = None;
         }
-        if self.is_inside() { Err(busy()) } else { Ok(()) }
+        Ok(())
     }
 }
 
@@ -129,8 +135,11 @@ impl Sender {
 
 #[cold]
 fn busy() -> crate::guard::Fault {
-    Error::new(ErrorCode::Busy, "Another thread is inside this publisher or subscriber: give each thread its own.")
-        .into()
+    Error::new(
+        ErrorCode::Busy,
+        "Another thread is inside this publisher or subscriber: give each thread its own.",
+    )
+    .into()
 }
 
 /// Lets the calling thread write the lane of a publisher itself: a handle of what it needs, or 0.

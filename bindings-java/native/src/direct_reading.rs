@@ -1,7 +1,7 @@
 //! A subscriber whose lanes the JVM reads itself: a call into native code costs more than the look at a short message.
 //!
-//! One Java thread may do so, the one that asked for it, as a thread that writes a lane itself (see `direct`): by a [`Door`]. It is inside while it looks
-//! for a message and while it moves its places, and outside while its handler is at work.
+//! One Java thread may do so, the one that asked for it, as a thread that writes a lane itself (see `direct`): by a [`Door`]. It is inside while it shows
+//! its places and looks for messages, and outside while its handler is at work; meanwhile it notes on the desk how far that came.
 
 use std::array::from_fn;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -117,11 +117,14 @@ impl Receiver {
     pub fn with<T>(&self, body: impl FnOnce(&mut Reader) -> Answer<T>) -> Answer<T> {
         let mut receiving = self.reader.take()?;
         let Receiving { reader, looker } = &mut *receiving;
-        let Some(desk) = self.desk.get() else { return body(reader) };
+        let Some(desk) = self.desk.get().filter(|_| looker.is_some()) else { return body(reader) };
         desk.door.pass(looker)?;
         desk.tell(&mut reader.subscriber)?;
         let answer = body(reader);
-        desk.learn(reader);
+        // Of a thread that was shut out nothing is wanted any more, but it may still note there what its handler did.
+        if looker.is_some() {
+            desk.learn(reader);
+        }
         answer
     }
 
@@ -143,7 +146,9 @@ impl Receiver {
 impl Drop for Receiver {
     /// Nobody is inside any more: what the thread handled counts.
     fn drop(&mut self) {
-        if let (Some(desk), Ok(mut receiving)) = (self.desk.get(), self.reader.take()) {
+        if let (Some(desk), Ok(mut receiving)) = (self.desk.get(), self.reader.take())
+            && receiving.looker.is_some()
+        {
             // An error leaves the place where it was: messages come again.
             let _ = desk.tell(&mut receiving.reader.subscriber);
         }

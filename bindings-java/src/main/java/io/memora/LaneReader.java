@@ -41,8 +41,9 @@ final class LaneReader {
     private static final int BARE_MAX = 4;
     /** Messages taken from one lane before the next lane has its turn. */
     private static final int TURN = 16;
-    /** Messages after which a call ends that has taken a quarter of the ring. */
-    private static final int MANY = 32;
+
+    /** Messages that are found before the first of them is handed over, and after which a poll ends that has taken a quarter of a ring. */
+    private static final int AHEAD = 32;
 
     private static final class Lane {
         final ByteBuffer ring;
@@ -77,10 +78,10 @@ final class LaneReader {
     private final MessageView view;
     private Lane[] lanes = {};
     private int turn;
-    // What `find` found.
-    private int at;
-    private int len;
-    private long behind;
+    // The messages that were found: where in the ring the payload begins, its length with the time, and the position behind it.
+    private final int[] ats = new int[AHEAD];
+    private final int[] lens = new int[AHEAD];
+    private final long[] behinds = new long[AHEAD];
 
     private LaneReader(long subscriber, Handle reading, MessageView view) {
         this.subscriber = subscriber;
@@ -134,6 +135,7 @@ final class LaneReader {
                     wake();
                 }
             }
+            view.beginInPlace(entry, state);
             return take(handler, limit);
         } finally {
             leave();
@@ -152,28 +154,19 @@ final class LaneReader {
             int before = taken;
             int end = count == 1 ? limit : Math.min(limit, taken + TURN);
             while (taken < end) {
-                long position = desk.getLong(lane.position);
-                long moved = position - desk.getLong(lane.shown);
-                if (moved >= lane.size || moved >= lane.size / 4 && taken >= MANY) {
-                    break;
-                }
-                int found = find(lane, position);
+                int found = find(lane, taken, end);
                 if (found == 0) {
                     break;
                 }
                 if (found == ASK) {
                     return taken == 0 ? ASK : taken;
                 }
-                long next = behind;
-                handOver(handler, lane);
-                if (!enter()) {
-                    // Closed, ejected, or another thread has come: the message was not handled.
+                // Others may close the subscriber while the handler is at work.
+                leave();
+                int handled = handOver(handler, lane, found);
+                taken += handled;
+                if (handled < found || taken == limit || !enter()) {
                     return taken == 0 ? ASK : taken;
-                }
-                desk.putLong(lane.position, next);
-                taken++;
-                if (view.isLast()) {
-                    return taken;
                 }
             }
             idle = taken == before ? idle + 1 : 0;
@@ -182,47 +175,68 @@ final class LaneReader {
         return taken;
     }
 
-    private void handOver(ViewHandler handler, Lane lane) {
-        long sent = stamp == 0 ? 0 : lane.bytes.getLong(at);
-        view.showInRing(entry, state, lane.bytes, at + stamp, len - stamp, lane.index, behind, sent);
-        // Others may close the subscriber while the handler is at work.
-        leave();
-        try {
-            handler.onMessage(view);
-        } finally {
-            view.end();
+    /** Hands over what was found: how many were handled, fewer if the subscriber was closed or ejected meanwhile. */
+    private int handOver(ViewHandler handler, Lane lane, int found) {
+        for (int number = 0; number < found; number++) {
+            int at = ats[number] + stamp;
+            int len = lens[number] - stamp;
+            long behind = behinds[number];
+            view.show(lane.bytes, at, len, lane.index, behind, stamp == 0 ? 0 : lane.bytes.getLong(at - stamp));
+            try {
+                handler.onMessage(view);
+            } finally {
+                view.end();
+            }
+            // What was read comes before this look; a publisher that goes on has seen first that the subscription is not held any more.
+            VarHandle.acquireFence();
+            if ((long) LONGS.getOpaque(entry, 0) != state) {
+                return number;
+            }
+            desk.putLong(lane.position, behind);
+            if (view.isLast()) {
+                return number + 1;
+            }
         }
+        return found;
     }
 
-    /** Finds the message that comes next: 1, 0 when there is none yet, or {@link #ASK}. */
-    private int find(Lane lane, long place) {
-        long position = place;
-        for (int bare = 0; bare < BARE_MAX; bare++) {
-            int from = (int) position & lane.size - 1;
+    /**
+     * Finds the messages that come next: how many there are, 0 for none yet, or {@link #ASK}. A place goes a ring at most before it is shown, for
+     * damaged content may look like frames without end, and of many messages a quarter, so that publishers get room.
+     */
+    private int find(Lane lane, int taken, int end) {
+        ByteBuffer ring = lane.ring;
+        int size = lane.size;
+        int most = Math.min(end - taken, AHEAD);
+        long position = desk.getLong(lane.position);
+        long far = desk.getLong(lane.shown) + (taken < AHEAD ? size : size / 4);
+        int found = 0;
+        int bare = 0;
+        while (found < most && position < far) {
+            int from = (int) position & size - 1;
             // With acquire: the message comes after it.
-            long word = (long) LONGS.getAcquire(lane.ring, from);
+            long word = (long) LONGS.getAcquire(ring, from);
             if (word == 0) {
-                return 0;
-            }
-            if (word >>> 48 != (position >>> 3 & 0xffff)) {
-                return ASK;
+                return found;
             }
             int kind = (int) (word >>> 32) & 0xffff;
             long bytes = word & 0xffff_ffffL;
-            int rest = lane.size - from;
-            if (kind == PADDING && bytes == rest) {
-                position += rest;
-                continue;
+            int rest = size - from;
+            boolean message = (kind == MESSAGE || kind == MESSAGE_AGAIN) && bytes >= WORD + stamp && bytes <= rest;
+            boolean padding = kind == PADDING && bytes == rest && bare++ < BARE_MAX;
+            if (word >>> 48 != (position >>> 3 & 0xffff) || !message && !padding) {
+                return found == 0 ? ASK : found;
             }
-            if (kind != MESSAGE && kind != MESSAGE_AGAIN || bytes < WORD + stamp || bytes > rest) {
-                return ASK;
+            position += bytes + 7 & ~7L;
+            if (message) {
+                bare = 0;
+                ats[found] = from + WORD;
+                lens[found] = (int) bytes - WORD;
+                behinds[found] = position;
+                found++;
             }
-            at = from + WORD;
-            len = (int) bytes - WORD;
-            behind = position + (bytes + 7 & ~7L);
-            return 1;
         }
-        return ASK;
+        return found;
     }
 
     /** Shows publishers the place in a lane: everything in front of it was handled. Whether it moved. */

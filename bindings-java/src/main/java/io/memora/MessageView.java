@@ -18,8 +18,9 @@ import java.util.Objects;
 public final class MessageView {
     private static final VarHandle LONGS = MethodHandles.byteBufferViewVarHandle(long[].class, ByteOrder.nativeOrder());
 
-    /** The thread whose handler looks at it. */
+    /** The thread whose handler looks at it, now if it is shown. */
     private Thread user;
+    private boolean shown;
     private ByteBuffer bytes;
     private int start;
     private int length;
@@ -34,37 +35,41 @@ public final class MessageView {
 
     MessageView() {}
 
-    /** Shows a copy in memory of the subscriber's own, little-endian. */
-    void showCopy(ByteBuffer memory, int start, int length, int lane, long position, long sentNanos) {
+    /** From here on messages are shown to this thread that stand in memory of the subscriber's own. */
+    void beginCopies() {
+        user = Thread.currentThread();
         entry = null;
-        show(memory, start, length, lane, position, sentNanos);
     }
 
-    /** Shows a part of a ring, little-endian, for as long as the state of the subscription stays. */
-    void showInRing(ByteBuffer entry, long state, ByteBuffer ring, int start, int length, int lane, long position, long sentNanos) {
-        this.entry = entry;
-        this.state = state;
-        show(ring, start, length, lane, position, sentNanos);
+    /** From here on messages are shown to this thread that stand in rings, for as long as the state of the subscription stays. */
+    void beginInPlace(ByteBuffer newEntry, long newState) {
+        user = Thread.currentThread();
+        entry = newEntry;
+        state = newState;
     }
 
-    private void show(ByteBuffer newBytes, int newStart, int newLength, int newLane, long newPosition, long newSentNanos) {
-        bytes = newBytes;
+    /** Shows a part of little-endian memory. */
+    void show(ByteBuffer memory, int newStart, int newLength, int newLane, long newPosition, long newSentNanos) {
+        // Storing a reference costs more than looking at it.
+        if (bytes != memory) {
+            bytes = memory;
+        }
         start = newStart;
         length = newLength;
         lane = newLane;
         position = newPosition;
         sentNanos = newSentNanos;
-        user = Thread.currentThread();
+        shown = true;
     }
 
     /** The handler has returned. */
     void end() {
-        user = null;
+        shown = false;
     }
 
     /** Whether this thread is in the handler. */
     boolean isShown() {
-        return Thread.currentThread() == user;
+        return shown && Thread.currentThread() == user;
     }
 
     /** No message comes after this one. */
@@ -77,7 +82,7 @@ public final class MessageView {
     }
 
     private void check() {
-        if (Thread.currentThread() != user) {
+        if (!isShown()) {
             throw ended();
         }
     }
@@ -191,13 +196,9 @@ public final class MessageView {
         return (long) LONGS.getOpaque(entry, 0) == state;
     }
 
-    /** The memory that it stands in, for a publisher that sends it on: from {@link #start} on. */
-    ByteBuffer bytes() {
+    /** Whether the bytes are a copy after all: on channels that overrun, and of messages that stand in no piece or in somebody's way. */
+    public boolean isCopy() {
         check();
-        return bytes;
-    }
-
-    int start() {
-        return start;
+        return entry == null;
     }
 }

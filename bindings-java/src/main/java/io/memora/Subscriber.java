@@ -78,7 +78,7 @@ public final class Subscriber implements AutoCloseable, Source {
             batch.take(limit);
             return handOver(handler, limit);
         } finally {
-            inside.set(false);
+            inside.setRelease(false);
             Reference.reachabilityFence(this);
         }
     }
@@ -110,11 +110,20 @@ public final class Subscriber implements AutoCloseable, Source {
             if (handled != LaneReader.ASK) {
                 return handled;
             }
+            if (mine == null || !mine.isMine()) {
+                batch.take(limit);
+                return showCopies(handler, limit);
+            }
             // One that stands in the way of those which are read in place.
-            batch.take(mine != null && mine.isMine() ? 1 : limit);
-            return showCopies(handler, limit);
+            batch.take(1);
+            handled = showCopies(handler, 1);
+            if (handled == 0 || handled == limit || view.isLast()) {
+                return handled;
+            }
+            int more = mine.poll(handler, limit - handled);
+            return more == LaneReader.ASK ? handled : handled + more;
         } finally {
-            inside.set(false);
+            inside.setRelease(false);
             if (view.isLast()) {
                 handle.close();
             }
@@ -133,9 +142,10 @@ public final class Subscriber implements AutoCloseable, Source {
 
     private int showCopies(ViewHandler handler, int limit) {
         int handled = 0;
+        view.beginCopies();
         while (batch.count() > 0 && handled < limit && !view.isLast()) {
             int at = batch.next();
-            view.showCopy(batch.littleEndian(), at + HEADER, batch.payloadLen(at), batch.bytes().getInt(at + 8), batch.bytes().getLong(at),
+            view.show(batch.littleEndian(), at + HEADER, batch.payloadLen(at), batch.bytes().getInt(at + 8), batch.bytes().getLong(at),
                     batch.bytes().getLong(at + SENT));
             try {
                 handler.onMessage(view);
@@ -196,7 +206,7 @@ public final class Subscriber implements AutoCloseable, Source {
         try {
             return receive(timeout);
         } finally {
-            inside.set(false);
+            inside.setRelease(false);
         }
     }
 
@@ -245,7 +255,7 @@ public final class Subscriber implements AutoCloseable, Source {
             }
             Native.commit(handle.number());
         } finally {
-            inside.set(false);
+            inside.setRelease(false);
             Reference.reachabilityFence(this);
         }
     }
@@ -256,7 +266,7 @@ public final class Subscriber implements AutoCloseable, Source {
         try {
             return Native.lag(handle.number());
         } finally {
-            inside.set(false);
+            inside.setRelease(false);
             Reference.reachabilityFence(this);
         }
     }
