@@ -165,7 +165,7 @@ final class LaneReader {
                 leave();
                 int handled = handOver(handler, lane, found);
                 taken += handled;
-                if (handled < found || taken == limit || !enter()) {
+                if (handled < found || taken == limit || view.isLast() || !enter()) {
                     return taken == 0 ? ASK : taken;
                 }
             }

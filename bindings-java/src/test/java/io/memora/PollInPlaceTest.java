@@ -300,6 +300,31 @@ class PollInPlaceTest extends WithFabric {
     }
 
     @Test
+    void nothingIsHandedOverAfterTheHandlerHasClosed() {
+        try (Channel channel = fabric.channel("last", STREAM); Publisher publisher = channel.publisher()) {
+            for (int polls = 1; polls < 4; polls++) {
+                Subscriber subscriber = channel.subscriber();
+                for (int poll = 1; poll < polls; poll++) {
+                    publisher.send(new byte[8]);
+                    while (subscriber.pollInPlace(view -> {}, 10) > 0) {}
+                }
+                publisher.send(new byte[8]);
+                int[] calls = {0};
+                assertEquals(1, subscriber.pollInPlace(view -> {
+                    calls[0]++;
+                    subscriber.close();
+                    publisher.send(new byte[8]);
+                }, 10));
+                assertEquals(1, calls[0]);
+                assertThrows(MemoraException.Closed.class, subscriber::tryRecv);
+                try (Subscriber next = channel.subscriber()) {
+                    assertEquals(1, next.pollInPlace(view -> {}, 10));
+                }
+            }
+        }
+    }
+
+    @Test
     void ejectionInTheHandlerIsToldToItAndToTheCaller() {
         ChannelOptions strict = BROADCAST.ejectAfter(Duration.ofMillis(20));
         try (Channel channel = fabric.channel("strict", strict); Publisher publisher = channel.publisher()) {
