@@ -303,7 +303,7 @@ class PollInPlaceTest extends WithFabric {
     void nothingIsHandedOverAfterTheHandlerHasClosed() {
         try (Channel channel = fabric.channel("last", STREAM); Publisher publisher = channel.publisher()) {
             for (int polls = 1; polls < 4; polls++) {
-                Subscriber subscriber = channel.subscriber();
+                Subscriber subscriber = channel.subscriber("billing");
                 for (int poll = 1; poll < polls; poll++) {
                     publisher.send(new byte[8]);
                     while (subscriber.pollInPlace(view -> {}, 10) > 0) {}
@@ -317,7 +317,7 @@ class PollInPlaceTest extends WithFabric {
                 }, 10));
                 assertEquals(1, calls[0]);
                 assertThrows(MemoraException.Closed.class, subscriber::tryRecv);
-                try (Subscriber next = channel.subscriber()) {
+                try (Subscriber next = channel.subscriber("billing")) {
                     assertEquals(1, next.pollInPlace(view -> {}, 10));
                 }
             }
