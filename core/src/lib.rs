@@ -44,7 +44,9 @@ pub use channel::{
     Retention, Subscriber, SubscriptionInfo, WaitSet, Waitable, wait_any,
 };
 #[cfg(not(memora_loom))]
-pub use channel::{DirectLane, Door, Messages, Readiness};
+pub use channel::{
+    Came, DirectLane, DirectPlace, DirectReading, Door, Messages, Readiness, Stand, WritingDesk,
+};
 pub use error::{Error, ErrorCode, Result};
 #[cfg(not(memora_loom))]
 pub use fabric::{

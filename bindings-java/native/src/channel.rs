@@ -11,9 +11,10 @@ use jni::{EnvUnowned, jni_mangle};
 use memora::{Error, ErrorCode, Message, Publisher, Result, Subscriber, WaitSet};
 
 use crate::direct::Sender;
+use crate::direct_reading::Receiver;
 use crate::guard::{Answer, Direct, guard};
 use crate::handles::{insert, with};
-use crate::object::{Kind, Object, OneAtATime, wrong};
+use crate::object::{Kind, Object, wrong};
 
 /// Answer for "nothing there" and "refused for now".
 pub const NONE: jint = -1;
@@ -84,7 +85,7 @@ impl<'a> Packing<'a> {
 
 /// A subscriber with what it took out of the ring and the JVM has not fetched yet.
 pub struct Reader {
-    subscriber: Subscriber,
+    pub subscriber: Subscriber,
     /// A message that did not fit the memory of `recv`.
     held: Option<(Message, Vec<u8>)>,
     /// The payload of the last `recv`, whose memory is used again.
@@ -103,7 +104,12 @@ impl Reader {
     /// Notes the subscriber among those that are waited for. True: it has something already that is in no ring.
     fn watch(&mut self, set: &mut WaitSet) -> Result<bool> {
         set.watch(&mut self.subscriber)?;
-        Ok(self.held.is_some() || !self.rest.is_empty() || self.trouble.is_some())
+        Ok(!self.is_plain())
+    }
+
+    /// Whether it has nothing that is in no ring.
+    pub fn is_plain(&self) -> bool {
+        self.held.is_none() && self.rest.is_empty() && self.trouble.is_none()
     }
 
     fn check(&mut self) -> Result<()> {
@@ -142,7 +148,7 @@ pub fn subscriber<'l>(env: EnvUnowned<'l>, class: JClass<'l>, channel: jlong, na
             };
             insert(Object {
                 parent: channel,
-                kind: Kind::Subscriber(OneAtATime::new(Reader::new(subscriber))),
+                kind: Kind::Subscriber(Box::new(Receiver::new(Reader::new(subscriber)))),
             })
         })
     })
@@ -154,7 +160,7 @@ fn watch(handles: &[jlong]) -> Answer<(WaitSet, Option<usize>)> {
     let mut ready = None;
     for (place, handle) in handles.iter().enumerate() {
         let has = with(*handle, |object| match &object.kind {
-            Kind::Subscriber(_) => Ok(object.subscriber()?.watch(&mut set)?),
+            Kind::Subscriber(receiver) => receiver.with(|reader| Ok(reader.watch(&mut set)?)),
             Kind::Consumer(_) => Ok(object.consumer()?.watch(&mut set)?),
             _ => Err(wrong()),
         })?;
@@ -316,26 +322,27 @@ pub fn poll<'l>(
         let mut out = Direct::at(out, capacity)?;
         let limit = usize::try_from(limit).unwrap_or(0).min(BATCH_MAX);
         with(handle, |object| {
-            let reader = &mut *object.subscriber()?;
-            reader.check()?;
-            let Reader { subscriber, rest, trouble, .. } = reader;
-            let mut packing = Packing::new(out.bytes_mut(), rest);
-            let polled = subscriber.poll_in_place(limit, |view| {
-                let (len, before) = (view.len(), packing.mark());
-                let place = packing.place(MESSAGE_HEADER + len);
-                header(place, view.message(), len);
-                let copied = view.copy_to(0, &mut place[MESSAGE_HEADER..MESSAGE_HEADER + len]);
-                if copied.is_err() || !view.is_whole() {
-                    packing.back_to(before);
+            object.receiver()?.with(|reader| {
+                reader.check()?;
+                let Reader { subscriber, rest, trouble, .. } = reader;
+                let mut packing = Packing::new(out.bytes_mut(), rest);
+                let polled = subscriber.poll_in_place(limit, |view| {
+                    let (len, before) = (view.len(), packing.mark());
+                    let place = packing.place(MESSAGE_HEADER + len);
+                    header(place, view.message(), len);
+                    let copied = view.copy_to(0, &mut place[MESSAGE_HEADER..MESSAGE_HEADER + len]);
+                    if copied.is_err() || !view.is_whole() {
+                        packing.back_to(before);
+                    }
+                    copied
+                });
+                match polled {
+                    Ok(_) => {}
+                    Err(error) if packing.count > 0 => *trouble = Some(error),
+                    Err(error) => return Err(error.into()),
                 }
-                copied
-            });
-            match polled {
-                Ok(_) => {}
-                Err(error) if packing.count > 0 => *trouble = Some(error),
-                Err(error) => return Err(error.into()),
-            }
-            Ok(packing.answer())
+                Ok(packing.answer())
+            })
         })
     })
 }
@@ -344,7 +351,8 @@ pub fn poll<'l>(
 #[jni_mangle("io.memora.internal.Native")]
 pub fn rest<'l>(env: EnvUnowned<'l>, class: JClass<'l>, handle: jlong) -> jbyteArray {
     guard(env, class, |jvm| {
-        let rest = with(handle, |object| Ok(std::mem::take(&mut object.subscriber()?.rest)))?;
+        let rest =
+            with(handle, |object| object.receiver()?.with(|reader| Ok(std::mem::take(&mut reader.rest))))?;
         jvm.new_bytes(&rest)
     })
 }
@@ -363,41 +371,42 @@ pub fn recv<'l>(
     guard(env, class, |_| {
         let mut out = Direct::at(out, capacity)?;
         with(handle, |object| {
-            let reader = &mut *object.subscriber()?;
-            reader.check()?;
-            // Before a message is taken that could not be told.
-            let (head, body) =
-                out.bytes_mut().split_at_mut_checked(MESSAGE_HEADER).ok_or(ErrorCode::InvalidArgument)?;
-            if reader.held.is_none() {
-                let mut buffer = std::mem::take(&mut reader.buffer);
-                let taken = match u64::try_from(wait_us) {
-                    Ok(0) | Err(_) => reader.subscriber.try_recv(&mut buffer),
-                    Ok(us) => reader.subscriber.recv(&mut buffer, Some(Duration::from_micros(us))),
-                };
-                match taken {
-                    Ok(Some(message)) => reader.held = Some((message, buffer)),
-                    Ok(None) => {
-                        reader.buffer = buffer;
-                        return Ok(NONE);
+            object.receiver()?.with(|reader| {
+                reader.check()?;
+                // Before a message is taken that could not be told.
+                let (head, body) =
+                    out.bytes_mut().split_at_mut_checked(MESSAGE_HEADER).ok_or(ErrorCode::InvalidArgument)?;
+                if reader.held.is_none() {
+                    let mut buffer = std::mem::take(&mut reader.buffer);
+                    let taken = match u64::try_from(wait_us) {
+                        Ok(0) | Err(_) => reader.subscriber.try_recv(&mut buffer),
+                        Ok(us) => reader.subscriber.recv(&mut buffer, Some(Duration::from_micros(us))),
+                    };
+                    match taken {
+                        Ok(Some(message)) => reader.held = Some((message, buffer)),
+                        Ok(None) => {
+                            reader.buffer = buffer;
+                            return Ok(NONE);
+                        }
+                        Err(error) if error.code() == ErrorCode::TimedOut => return Ok(NONE),
+                        Err(error) => return Err(error.into()),
                     }
-                    Err(error) if error.code() == ErrorCode::TimedOut => return Ok(NONE),
-                    Err(error) => return Err(error.into()),
                 }
-            }
-            let Some((message, payload)) = reader.held.take() else { return Ok(NONE) };
-            let len = payload.len();
-            header(head, &message, len);
-            match body.get_mut(..len) {
-                Some(body) => {
-                    body.copy_from_slice(&payload);
-                    reader.buffer = payload;
-                    Ok(len as jint)
+                let Some((message, payload)) = reader.held.take() else { return Ok(NONE) };
+                let len = payload.len();
+                header(head, &message, len);
+                match body.get_mut(..len) {
+                    Some(body) => {
+                        body.copy_from_slice(&payload);
+                        reader.buffer = payload;
+                        Ok(len as jint)
+                    }
+                    None => {
+                        reader.held = Some((message, payload));
+                        Ok(-2 - len as jint)
+                    }
                 }
-                None => {
-                    reader.held = Some((message, payload));
-                    Ok(-2 - len as jint)
-                }
-            }
+            })
         })
     })
 }
@@ -405,20 +414,26 @@ pub fn recv<'l>(
 /// The payload of a message that did not fit; null when there is none.
 #[jni_mangle("io.memora.internal.Native")]
 pub fn held<'l>(env: EnvUnowned<'l>, class: JClass<'l>, handle: jlong) -> jbyteArray {
-    guard(env, class, |jvm| match with(handle, |object| Ok(object.subscriber()?.held.take()))? {
-        Some((_, payload)) => jvm.new_bytes(&payload),
-        None => Ok(std::ptr::null_mut()),
+    guard(env, class, |jvm| {
+        match with(handle, |object| object.receiver()?.with(|reader| Ok(reader.held.take())))? {
+            Some((_, payload)) => jvm.new_bytes(&payload),
+            None => Ok(std::ptr::null_mut()),
+        }
     })
 }
 
 /// Bytes that were published and not yet taken.
 #[jni_mangle("io.memora.internal.Native")]
 pub fn lag<'l>(env: EnvUnowned<'l>, class: JClass<'l>, handle: jlong) -> jlong {
-    guard(env, class, |_| with(handle, |object| Ok(object.subscriber()?.subscriber.lag()? as jlong)))
+    guard(env, class, |_| {
+        with(handle, |object| object.receiver()?.with(|reader| Ok(reader.subscriber.lag()? as jlong)))
+    })
 }
 
 /// Confirms everything that was taken.
 #[jni_mangle("io.memora.internal.Native")]
 pub fn commit<'l>(env: EnvUnowned<'l>, class: JClass<'l>, handle: jlong) {
-    guard(env, class, |_| with(handle, |object| Ok(object.subscriber()?.subscriber.commit()?)))
+    guard(env, class, |_| {
+        with(handle, |object| object.receiver()?.with(|reader| Ok(reader.subscriber.commit()?)))
+    })
 }

@@ -8,7 +8,7 @@ use jni::objects::JClass;
 use jni::sys::{jint, jlong, jobject};
 use jni::{EnvUnowned, jni_mangle};
 use memora::shm::thread;
-use memora::{DirectLane, Door, Error, ErrorCode, Publisher};
+use memora::{DirectLane, Door, Error, ErrorCode, Publisher, WritingDesk};
 
 use crate::guard::{Answer, guard};
 use crate::handles::{asymmetric, insert, with};
@@ -17,34 +17,34 @@ use crate::object::{Kind, Object, OneAtATime, wrong};
 /// A publisher behind a handle.
 pub struct Sender {
     publisher: OneAtATime<Publisher>,
-    door: Arc<Door>,
+    desk: Arc<WritingDesk>,
 }
 
 /// What the JVM writes, kept in memory until it has no buffer of it any more.
 pub struct Shared {
     lane: DirectLane,
-    door: Arc<Door>,
+    desk: Arc<WritingDesk>,
 }
 
 impl Sender {
     pub fn new(publisher: Publisher) -> Sender {
-        Sender { publisher: OneAtATime::new(publisher), door: Arc::default() }
+        Sender { publisher: OneAtATime::new(publisher), desk: Arc::default() }
     }
 
     /// The door of the thread that writes itself.
     pub fn door(&self) -> &Door {
-        &self.door
+        &self.desk.door
     }
 
     /// Calls `body` with the publisher, which knows how far the writing thread came, and tells that how far it may go.
     #[inline]
     pub fn with<T>(&self, body: impl FnOnce(&mut Publisher) -> Answer<T>) -> Answer<T> {
         let mut publisher = self.publisher.take()?;
-        if !self.door.take(&mut publisher, thread::marker())? {
+        if !self.desk.take(&mut publisher, thread::marker())? {
             return Err(busy());
         }
         let answer = body(&mut publisher);
-        self.door.give(&publisher);
+        self.desk.give(&publisher);
         answer
     }
 
@@ -55,15 +55,18 @@ impl Sender {
             return Ok(None);
         }
         let Some(lane) = publisher.direct()? else { return Ok(None) };
-        let opened = self.door.open(&publisher, thread::marker());
-        Ok(opened.then(|| Shared { lane, door: Arc::clone(&self.door) }))
+        let opened = self.desk.open(&publisher, thread::marker());
+        Ok(opened.then(|| Shared { lane, desk: Arc::clone(&self.desk) }))
     }
 }
 
 #[cold]
-fn busy() -> crate::guard::Fault {
-    Error::new(ErrorCode::Busy, "Another thread is sending by this publisher: give each thread its own.")
-        .into()
+pub fn busy() -> crate::guard::Fault {
+    Error::new(
+        ErrorCode::Busy,
+        "Another thread is inside this publisher or subscriber: give each thread its own.",
+    )
+    .into()
 }
 
 /// Lets the calling thread write the lane of a publisher itself: a handle of what it needs, or 0.
@@ -85,7 +88,7 @@ fn shared<T>(handle: jlong, body: impl FnOnce(&Shared) -> Answer<T>) -> Answer<T
     })
 }
 
-/// A direct buffer over a part of a shared lane: 0 the ring, 1 its entry, 2 the word of who sleeps, 3 the door. Java keeps the handle for as long as
+/// A direct buffer over a part of a shared lane: 0 the ring, 1 its entry, 2 the word of who sleeps, 3 the desk. Java keeps the handle for as long as
 /// the buffer can be reached.
 #[jni_mangle("io.memora.internal.Native")]
 pub fn lane_part<'l>(env: EnvUnowned<'l>, class: JClass<'l>, handle: jlong, part: jint) -> jobject {
@@ -94,7 +97,7 @@ pub fn lane_part<'l>(env: EnvUnowned<'l>, class: JClass<'l>, handle: jlong, part
             0 => Ok(shared.lane.ring()),
             1 => Ok(shared.lane.entry()),
             2 => Ok(shared.lane.sleepers()),
-            3 => Ok((std::ptr::from_ref(&*shared.door).addr(), size_of::<Door>())),
+            3 => Ok((std::ptr::from_ref(&*shared.desk).addr(), size_of::<WritingDesk>())),
             _ => Err(wrong()),
         })?;
         jvm.new_direct(address, len)

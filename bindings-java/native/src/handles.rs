@@ -233,7 +233,7 @@ fn retire(index: u32) {
     }
 }
 
-/// Tells a Java thread that writes without a call to begin nothing any more.
+/// Tells a Java thread that writes or reads without a call to begin nothing any more.
 fn shut(index: u32) {
     // SAFETY: `insert` made this box. Only `sweep` frees it, once the index is on the list `late`, and only the `retire` that called
     // this puts it there, afterwards.
@@ -250,9 +250,9 @@ fn sweep() -> Vec<u32> {
         for index in std::mem::take(&mut book.late) {
             // SAFETY: as below; nobody but the holder of the book's lock drops it.
             let object = unsafe { TABLE[index as usize].object.load(Ordering::Relaxed).as_ref() };
-            // Acquire: pairs with the Release in `Using::drop`: the user has finished with the object. Who writes without a call
+            // Acquire: pairs with the Release in `Using::drop`: the user has finished with the object. Who is inside without a call
             // was told before the fence that came before the index was put onto the list.
-            if object.is_some_and(Object::is_written)
+            if object.is_some_and(Object::is_entered)
                 || book.announcements.iter().any(|it| it.entry.load(Ordering::Acquire) == index)
             {
                 book.late.push(index);

@@ -7,6 +7,7 @@ mod cache;
 mod channel;
 mod compute;
 mod direct;
+mod direct_reading;
 mod events;
 mod fabric;
 mod feed;

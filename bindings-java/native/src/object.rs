@@ -12,9 +12,10 @@ use memora::{
 };
 
 use crate::cache::Entries;
-use crate::channel::Reader;
 use crate::compute::Filler;
-use crate::direct::{Sender, Shared};
+use crate::direct::Sender;
+use crate::direct::Shared;
+use crate::direct_reading::{Receiver, Shown};
 use crate::feed::Following;
 use crate::guard::{Answer, Fault};
 use crate::log::Reading;
@@ -37,7 +38,9 @@ pub enum Kind {
     Publisher(Sender),
     /// Keeps what Java writes itself.
     SharedLane(Shared),
-    Subscriber(OneAtATime<Reader>),
+    Subscriber(Box<Receiver>),
+    /// Keeps what Java reads itself.
+    SharedReading(Shown),
     Appender(OneAtATime<Appender>),
     LogReader(OneAtATime<Reading>),
     View(View),
@@ -196,21 +199,22 @@ impl Object {
         }
     }
 
-    /// A Java thread that writes without a call: it is told to begin nothing any more.
+    /// A Java thread that writes or reads without a call: it is told to begin nothing any more.
     pub fn shut(&self) {
         if let Some(door) = self.door() {
             door.shut();
         }
     }
 
-    /// Whether another Java thread is writing without a call.
-    pub fn is_written(&self) -> bool {
+    /// Whether another Java thread is inside without a call.
+    pub fn is_entered(&self) -> bool {
         self.door().is_some_and(|door| door.is_inside(thread::marker()))
     }
 
     fn door(&self) -> Option<&Door> {
         match &self.kind {
             Kind::Publisher(sender) => Some(sender.door()),
+            Kind::Subscriber(receiver) => Some(receiver.door()),
             _ => None,
         }
     }
@@ -236,9 +240,9 @@ impl Object {
         }
     }
 
-    pub fn subscriber(&self) -> Answer<Taken<'_, Reader>> {
+    pub fn receiver(&self) -> Answer<&Receiver> {
         match &self.kind {
-            Kind::Subscriber(subscriber) => subscriber.take(),
+            Kind::Subscriber(receiver) => Ok(receiver),
             _ => Err(wrong()),
         }
     }

@@ -24,7 +24,8 @@ pub struct DirectLane {
     most: usize,
 }
 
-fn part(span: Span<'_>) -> (usize, usize) {
+/// Address and length.
+pub(super) fn part(span: Span<'_>) -> (usize, usize) {
     (span.as_ptr().addr(), span.len() as usize)
 }
 

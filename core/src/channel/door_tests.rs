@@ -1,7 +1,7 @@
 //! The door of a thread that writes a lane itself: nobody else writes while it is inside, and whatever moment it is thrown out at, the lane goes on.
 
 use super::area::Area;
-use super::door::Door;
+use super::door::{Door, WritingDesk};
 use super::lane::{Head, Next, Place};
 use super::layout::{LaneState, WORD, lane};
 use crate::shm::atomic::Ordering;
@@ -22,22 +22,22 @@ enum Moment {
 }
 
 /// What a binding does for a message of a thread, step by step, up to a moment. False if it asks the library.
-fn write(area: &Area, door: &Door, state: LaneState, message: &[u8], end: Moment) -> bool {
+fn write(area: &Area, desk: &WritingDesk, state: LaneState, message: &[u8], end: Moment) -> bool {
     let ring = area.lane(area.lane_ref(0).unwrap().unwrap()).unwrap();
-    let (head, len) = (door.head.load(Ordering::Relaxed), message.len() as u64);
+    let (head, len) = (desk.head.load(Ordering::Relaxed), message.len() as u64);
     let need = align8(WORD + len);
-    if door.inside.load(Ordering::Relaxed) != Door::OUTSIDE
+    if desk.door.inside.load(Ordering::Relaxed) != Door::OUTSIDE
         || need > ring.size() - head % ring.size()
-        || head + need + WORD > door.limit.load(Ordering::Relaxed)
+        || head + need + WORD > desk.limit.load(Ordering::Relaxed)
     {
         return false;
     }
     // ORDER Relaxed: the fence orders it.
-    door.inside.store(Door::INSIDE, Ordering::Relaxed);
+    desk.door.inside.store(Door::INSIDE, Ordering::Relaxed);
     fence::light();
     let held = LaneState(area.lane_word(0).unwrap().load(Ordering::Relaxed)) == state;
-    if door.open.load(Ordering::Relaxed) != Door::OPEN || !held {
-        door.inside.store(Door::OUTSIDE, Ordering::Release);
+    if desk.door.open.load(Ordering::Relaxed) != Door::OPEN || !held {
+        desk.door.inside.store(Door::OUTSIDE, Ordering::Release);
         return false;
     }
     if end == Moment::Entered {
@@ -61,9 +61,9 @@ fn write(area: &Area, door: &Door, state: LaneState, message: &[u8], end: Moment
     if end == Moment::Moved {
         return true;
     }
-    door.head.store(at.position, Ordering::Relaxed);
+    desk.head.store(at.position, Ordering::Relaxed);
     // ORDER Release [door]: what was written; pairs with the look of who wants the publisher.
-    door.inside.store(Door::OUTSIDE, Ordering::Release);
+    desk.door.inside.store(Door::OUTSIDE, Ordering::Release);
     true
 }
 
@@ -111,19 +111,19 @@ mod moments {
                 for next in 0..3 {
                     let (channel, mut publisher) = begun();
                     let (area, state) = (channel.area.clone(), publisher.state);
-                    let door = Door::default();
-                    assert!(door.take(&mut publisher, OTHER).unwrap(), "nobody was let in");
+                    let desk = WritingDesk::default();
+                    assert!(desk.take(&mut publisher, OTHER).unwrap(), "nobody was let in");
                     let writer = if next == 1 { WRITER } else { here };
-                    assert!(door.open(&publisher, writer) && !door.open(&publisher, OTHER));
-                    assert!(write(&area, &door, state, b"first", Moment::Left));
-                    assert!(write(&area, &door, state, b"second", end));
+                    assert!(desk.open(&publisher, writer) && !desk.open(&publisher, OTHER));
+                    assert!(write(&area, &desk, state, b"first", Moment::Left));
+                    assert!(write(&area, &desk, state, b"second", end));
                     let there = end >= Moment::Committed;
                     if end != Moment::Left {
-                        door.inside.store(mark, Ordering::Relaxed);
-                        assert!(!write(&area, &door, state, b"not", Moment::Left), "the library looks first");
-                        assert_eq!(door.is_inside(OTHER), mark == Door::INSIDE);
+                        desk.door.inside.store(mark, Ordering::Relaxed);
+                        assert!(!write(&area, &desk, state, b"not", Moment::Left), "the library looks first");
+                        assert_eq!(desk.door.is_inside(OTHER), mark == Door::INSIDE);
                     }
-                    assert!(!door.is_inside(writer), "who is here is not there");
+                    assert!(!desk.door.is_inside(writer), "who is here is not there");
                     let mut expected: Vec<&[u8]> = vec![b"first"];
                     expected.extend(there.then_some(&b"second"[..]));
                     if next == 2 {
@@ -131,20 +131,20 @@ mod moments {
                         publisher = channel.publisher().unwrap();
                         assert_eq!(publisher.lane(), 0);
                     } else if next == 1 && mark == Door::INSIDE && end != Moment::Left {
-                        assert!(!door.take(&mut publisher, OTHER).unwrap(), "it is writing");
+                        assert!(!desk.take(&mut publisher, OTHER).unwrap(), "it is writing");
                         continue;
                     } else {
                         let me = if next == 1 { OTHER } else { here };
-                        assert!(door.take(&mut publisher, me).unwrap());
+                        assert!(desk.take(&mut publisher, me).unwrap());
                     }
                     publisher.try_send(b"third").unwrap();
-                    door.give(&publisher);
+                    desk.give(&publisher);
                     expected.push(b"third");
                     if next == 0 {
-                        assert!(write(&area, &door, state, b"fourth", Moment::Left), "{end:?}");
+                        assert!(write(&area, &desk, state, b"fourth", Moment::Left), "{end:?}");
                         expected.push(b"fourth");
                     } else {
-                        assert!(!write(&area, &door, state, b"not", Moment::Left));
+                        assert!(!write(&area, &desk, state, b"not", Moment::Left));
                     }
                     assert_eq!(sent(&area), expected, "{end:?} {mark} {next}");
                 }
@@ -156,10 +156,10 @@ mod moments {
     #[test]
     fn a_door_that_was_shut_first_never_opens() {
         let (channel, publisher) = begun();
-        let door = Door::default();
-        door.shut();
-        assert!(!door.open(&publisher, WRITER));
-        assert!(!write(&channel.area, &door, publisher.state, b"not", Moment::Left));
+        let desk = WritingDesk::default();
+        desk.door.shut();
+        assert!(!desk.open(&publisher, WRITER));
+        assert!(!write(&channel.area, &desk, publisher.state, b"not", Moment::Left));
         assert!(sent(&channel.area).is_empty());
     }
 }
@@ -174,7 +174,7 @@ mod interleavings {
     use super::*;
     use crate::shm::atomic::AtomicU64;
 
-    fn begun() -> (Channel, Publisher, Arc<Door>) {
+    fn begun() -> (Channel, Publisher, Arc<WritingDesk>) {
         crate::shm::fork::begin();
         let channel = small(OverrunPolicy::Block);
         let mut publisher = channel.publisher().unwrap();
@@ -183,8 +183,8 @@ mod interleavings {
     }
 
     /// The messages 1 and 2 of the writer, as far as it may write them.
-    fn writes(area: &Area, door: &Door, state: LaneState) -> Vec<Vec<u8>> {
-        [vec![1], vec![2]].into_iter().take_while(|it| write(area, door, state, it, Moment::Left)).collect()
+    fn writes(area: &Area, desk: &WritingDesk, state: LaneState) -> Vec<Vec<u8>> {
+        [vec![1], vec![2]].into_iter().take_while(|it| write(area, desk, state, it, Moment::Left)).collect()
     }
 
     fn assert_sent(area: &Area, mut written: Vec<Vec<u8>>, other: bool) {
@@ -199,21 +199,21 @@ mod interleavings {
     #[test]
     fn another_thread_sends_behind_the_one_that_writes_or_not_at_all() {
         model(4, || {
-            let (channel, mut publisher, door) = begun();
+            let (channel, mut publisher, desk) = begun();
             let (area, state) = (channel.area.clone(), publisher.state);
-            assert!(door.open(&publisher, WRITER));
+            assert!(desk.open(&publisher, WRITER));
             let writer = {
-                let (area, door) = (area.clone(), door.clone());
-                loom::thread::spawn(move || writes(&area, &door, state))
+                let (area, desk) = (area.clone(), desk.clone());
+                loom::thread::spawn(move || writes(&area, &desk, state))
             };
-            let had = door.take(&mut publisher, OTHER).unwrap();
+            let had = desk.take(&mut publisher, OTHER).unwrap();
             if had {
                 publisher.try_send(&[9]).unwrap();
-                door.give(&publisher);
+                desk.give(&publisher);
             }
             let written = writer.join().unwrap();
             assert_sent(&area, written, had);
-            assert!(door.take(&mut publisher, OTHER).unwrap());
+            assert!(desk.take(&mut publisher, OTHER).unwrap());
             std::mem::forget(publisher);
         });
     }
@@ -222,17 +222,17 @@ mod interleavings {
     #[test]
     fn the_next_publisher_has_the_lane_of_a_closed_one_alone() {
         model(4, || {
-            let (channel, publisher, door) = begun();
+            let (channel, publisher, desk) = begun();
             let (area, state) = (channel.area.clone(), publisher.state);
-            assert!(door.open(&publisher, WRITER));
+            assert!(desk.open(&publisher, WRITER));
             let writer = {
-                let (area, door) = (area.clone(), door.clone());
-                loom::thread::spawn(move || writes(&area, &door, state))
+                let (area, desk) = (area.clone(), desk.clone());
+                loom::thread::spawn(move || writes(&area, &desk, state))
             };
             // As a handle's close does it, but for its patience.
-            door.shut();
+            desk.door.shut();
             assert!(fence::heavy());
-            let closed = !door.is_inside(OTHER);
+            let closed = !desk.door.is_inside(OTHER);
             if closed {
                 follow(&channel, publisher);
             } else {
@@ -255,13 +255,13 @@ mod interleavings {
     #[test]
     fn a_thread_that_is_let_in_while_the_publisher_is_closed_does_not_write() {
         model(4, || {
-            let (channel, publisher, door) = begun();
+            let (channel, publisher, desk) = begun();
             let (area, state) = (channel.area.clone(), publisher.state);
             // The announcement and the generation of `handles`.
             let words = Arc::new((AtomicU64::new(0), AtomicU64::new(1)));
             let publisher = Arc::new(loom::sync::Mutex::new(Some(publisher)));
             let writer = {
-                let (area, door, words) = (area.clone(), door.clone(), words.clone());
+                let (area, desk, words) = (area.clone(), desk.clone(), words.clone());
                 let publisher = publisher.clone();
                 loom::thread::spawn(move || {
                     let (announced, generation) = &*words;
@@ -269,16 +269,16 @@ mod interleavings {
                     fence::light();
                     let valid = generation.load(Ordering::Relaxed) == 1;
                     let let_in =
-                        valid && door.open(publisher.lock().unwrap().as_ref().expect("announced"), WRITER);
+                        valid && desk.open(publisher.lock().unwrap().as_ref().expect("announced"), WRITER);
                     announced.store(0, Ordering::Release);
-                    if let_in { writes(&area, &door, state) } else { Vec::new() }
+                    if let_in { writes(&area, &desk, state) } else { Vec::new() }
                 })
             };
             let (announced, generation) = &*words;
             generation.store(2, Ordering::Relaxed);
-            door.shut();
+            desk.door.shut();
             assert!(fence::heavy());
-            let closed = announced.load(Ordering::Acquire) == 0 && !door.is_inside(OTHER);
+            let closed = announced.load(Ordering::Acquire) == 0 && !desk.door.is_inside(OTHER);
             if closed {
                 follow(&channel, publisher.lock().unwrap().take().unwrap());
             }

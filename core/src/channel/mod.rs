@@ -31,7 +31,8 @@
 //! | `parcel` | messages that are too long for a lane |
 //! | `eject` | the time that publishers wait for one that stands still |
 //! | `publisher`, `subscriber` | the two ends |
-//! | `direct`, `door` | a lane that a binding writes itself, and who may touch it when |
+//! | `direct`, `direct_reading` | a lane that a binding writes itself, lanes that it reads itself |
+//! | `door` | who may touch them when |
 //! | `view` | messages looked at where they stand |
 //! | `gate`, `outbox` | messages that a transaction decides about |
 //! | `log` | one order, kept: cells, blocks, trimming |
@@ -45,6 +46,8 @@ mod area;
 mod check;
 #[cfg(not(memora_loom))]
 mod direct;
+#[cfg(not(memora_loom))]
+mod direct_reading;
 mod door;
 #[cfg(test)]
 mod door_tests;
@@ -98,7 +101,9 @@ pub(crate) use area::{Area, Ground, create};
 pub(crate) use check::{check, check_taken_over};
 #[cfg(not(memora_loom))]
 pub use direct::DirectLane;
-pub use door::Door;
+#[cfg(not(memora_loom))]
+pub use direct_reading::{DirectPlace, DirectReading, Stand};
+pub use door::{Came, Door, WritingDesk};
 pub(crate) use gate::Gate;
 pub(crate) use inherit::{inherit, names_ring};
 pub(crate) use log::files::check_directory;

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use super::Message;
 use super::area::{Area, HeldLane};
+#[cfg(not(memora_loom))]
+use super::direct_reading::Stand;
 use super::lane::{Found, Place};
 use super::layout::{Count, LaneKind, NAMED, STEP_MAX, SubKind, SubState, place, sub};
 use super::subscription::Stood;
@@ -33,34 +35,44 @@ const RESUME_TRIES: usize = 64;
 /// last counts as handled only then, so whoever takes a named subscription over from a killed process sees those messages
 /// again, with the same lanes and positions.
 pub struct Subscriber {
-    area: Arc<Area>,
+    pub(super) area: Arc<Area>,
     marker: usize,
-    index: u32,
-    state: SubState,
+    pub(super) index: u32,
+    pub(super) state: SubState,
     entry: Kept<{ sub::BYTES as usize }>,
-    lanes: Vec<Reading>,
-    lane_epoch: Option<u32>,
+    pub(super) lanes: Vec<Reading>,
+    pub(super) lane_epoch: Option<u32>,
     /// The lane whose turn it is.
     turn: usize,
     scratch: Vec<u8>,
     /// A message that was too long for a lane was handed out: when the places are shown its chunks may be free.
-    parcels: bool,
+    pub(super) parcels: bool,
     /// To be told at the next call: messages that came before it were handed out first.
-    pending: Option<Error>,
+    pub(super) pending: Option<Error>,
     patience: Patience,
     /// `!Sync`: one thread at a time.
     alone: std::marker::PhantomData<std::cell::Cell<()>>,
 }
 
-struct Reading {
-    lane: HeldLane,
-    place: Place,
+pub(super) struct Reading {
+    pub(super) lane: HeldLane,
+    pub(super) place: Place,
     /// Where others see it.
-    shown: Place,
+    pub(super) shown: Place,
     /// The words that say so.
     stood: Stood,
     /// Where these stand.
     stand: Kept<{ place::BYTES as usize }>,
+}
+
+impl Reading {
+    /// A binding went on so, on a lane that blocks.
+    #[cfg(not(memora_loom))]
+    pub(super) fn went_on(&mut self, to: Stand) {
+        self.stood.show(to.shown);
+        self.shown.position = to.shown;
+        self.place.position = to.position;
+    }
 }
 
 impl Waitable for Subscriber {}

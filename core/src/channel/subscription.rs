@@ -39,6 +39,12 @@ impl Stood {
     fn at(place: Place) -> Stood {
         Stood { position: place.position, handled: Count::new(place.messages, place.position) }
     }
+
+    /// A binding has stored that position, where messages are not counted.
+    #[cfg(not(memora_loom))]
+    pub(super) fn show(&mut self, position: u64) {
+        self.position = position;
+    }
 }
 
 /// Changes a word of a place, if it still holds `from`.

@@ -324,3 +324,39 @@ fn a_lane_that_a_binding_writes_goes_on_from_where_that_says_and_nowhere_else() 
         assert!(channel.publisher().unwrap().direct().unwrap().is_none());
     }
 }
+
+#[test]
+fn a_binding_that_reads_lanes_itself_goes_on_only_to_where_it_can_be() {
+    let (_stage, channel) = stage_of(&options(ChannelKind::Stream));
+    let mut subscriber = channel.subscriber().unwrap();
+    let mut publisher = channel.publisher().unwrap();
+    let reading = subscriber.direct().unwrap().expect("the kernel runs fences of others");
+    assert_eq!((reading.state(), reading.stamped()), (subscriber.state.0, false));
+    assert_eq!((subscriber.direct_epoch(), subscriber.direct_lanes()), (None, 0));
+    for _ in 0..3 {
+        publisher.try_send(&[1; 8]).unwrap();
+    }
+    assert_eq!(subscriber.poll(1, |_, _| ()).unwrap(), 1);
+    let place = subscriber.direct_place(0).unwrap().unwrap();
+    assert_eq!((place.lane, place.ring.1, subscriber.direct_lanes()), (0, LANE as usize, 1));
+    assert!(subscriber.direct_place(1).unwrap().is_none() && subscriber.direct_epoch().is_some());
+    assert_eq!(subscriber.stand(0), Stand { shown: 0, position: 16 });
+    for (shown, position) in
+        [(0, 8), (0, 20), (24, 16), (4, 16), (0, 8 + u64::from(LANE)), (u64::MAX - 7, u64::MAX - 7), (32, 24)]
+    {
+        let refused = subscriber.went_on(0, Stand { shown, position }).unwrap_err();
+        assert_eq!(refused.code(), ErrorCode::InvalidArgument, "{shown} {position}");
+    }
+    assert!(subscriber.went_on(1, Stand { shown: 0, position: 8 }).is_err());
+    // The binding shows the first and handles the second.
+    let shown = channel.area.place(0, 0).unwrap().u64::<0>();
+    shown.store(16, Relaxed);
+    subscriber.went_on(0, Stand { shown: 16, position: 32 }).unwrap();
+    assert_eq!(subscriber.poll(10, |_, _| ()).unwrap(), 1);
+    assert_eq!((shown.load(Relaxed), subscriber.lag().unwrap()), (32, 0));
+    subscriber.commit().unwrap();
+    assert_eq!(shown.load(Relaxed), 48);
+    let lossy = ChannelOptions { overrun: OverrunPolicy::Overrun, ..options(ChannelKind::Broadcast) };
+    let (_stage, channel) = stage_of(&lossy);
+    assert!(channel.subscriber().unwrap().direct().unwrap().is_none());
+}

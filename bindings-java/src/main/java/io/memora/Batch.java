@@ -26,6 +26,7 @@ final class Batch {
     private final Source source;
     private Memory memory;
     private ByteBuffer view;
+    private ByteBuffer littleEndian;
     private int next;
     private int count;
 
@@ -75,13 +76,19 @@ final class Batch {
     private void use(Memory newMemory) {
         memory = newMemory;
         view = newMemory.buffer().asReadOnlyBuffer();
+        littleEndian = newMemory.buffer().duplicate().order(ByteOrder.LITTLE_ENDIAN);
     }
 
     private int behind(int at, ByteBuffer bytes) {
         return at + (header + bytes.getInt(at + LEN) + 7 & ~7);
     }
 
-    /** Goes on to the next message: where its header stands in {@link #bytes}. */
+    /** Where the header of the next message stands in {@link #bytes}. */
+    int next() {
+        return next;
+    }
+
+    /** Goes on to the next message: where the header of this one stands. */
     int advance() {
         int at = next;
         next = behind(at, memory.buffer());
@@ -94,9 +101,19 @@ final class Batch {
         return memory.buffer();
     }
 
+    /** The same, little-endian. */
+    ByteBuffer littleEndian() {
+        return littleEndian;
+    }
+
+    /** Bytes of the payload of the message whose header stands there. */
+    int payloadLen(int at) {
+        return memory.buffer().getInt(at + LEN);
+    }
+
     /** A read-only view whose remaining bytes are the payload of the message whose header stands there. */
     ByteBuffer payload(int at) {
         int start = at + header;
-        return view.limit(start + memory.buffer().getInt(at + LEN)).position(start);
+        return view.limit(start + payloadLen(at)).position(start);
     }
 }

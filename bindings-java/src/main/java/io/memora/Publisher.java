@@ -150,7 +150,7 @@ public final class Publisher implements AutoCloseable {
 
     private long attempt(byte[] payload, int start, int len, int waitMicros) {
         if (len > Scratch.VALUE_CAPACITY) {
-            long position = Native.sendArray(handle.number(), payload, start, len, waitMicros);
+            long position = sent(Native.sendArray(handle.number(), payload, start, len, waitMicros));
             Reference.reachabilityFence(this);
             return position;
         }
@@ -171,11 +171,11 @@ public final class Publisher implements AutoCloseable {
             if (payload.isDirect()) {
                 // A buffer of an arena that was closed throws here, before its address is used.
                 payload.get(payload.position());
-                position = Native.sendBuffer(handle.number(), payload, payload.position(), len, waitMicros);
+                position = sent(Native.sendBuffer(handle.number(), payload, payload.position(), len, waitMicros));
             } else {
                 byte[] bytes = new byte[len];
                 payload.get(payload.position(), bytes);
-                position = Native.sendArray(handle.number(), bytes, 0, len, waitMicros);
+                position = sent(Native.sendArray(handle.number(), bytes, 0, len, waitMicros));
             }
             Reference.reachabilityFence(this);
             return position;

@@ -32,6 +32,11 @@ public final class Subscriber implements AutoCloseable, Source {
     /** While a thread is inside: the batch below belongs to that call. */
     private final AtomicBoolean inside = new AtomicBoolean();
 
+    private final MessageView view = new MessageView();
+    /** Reads in place for one thread; null before one polled so, and where none can. */
+    private LaneReader reader;
+    private boolean asked;
+
     /** What was taken and not yet handed over: it stays when a handler throws. */
     private final Batch batch = new Batch(HEADER, new Batch.Source() {
         @Override
@@ -73,9 +78,84 @@ public final class Subscriber implements AutoCloseable, Source {
             batch.take(limit);
             return handOver(handler, limit);
         } finally {
-            inside.set(false);
+            inside.setRelease(false);
             Reference.reachabilityFence(this);
         }
+    }
+
+    /**
+     * As {@link #poll}, but the handler looks at each message where it stands, and copies what it wants of it. Nothing else is copied, and a
+     * thread that keeps polling short messages makes no native call: give each thread a subscriber of its own.
+     *
+     * <p>When the handler throws, the message was not handled: it comes again, by whichever method asks next. Where the subscription is
+     * ejected while the handler is at work, {@link MessageView#isWhole} says so from then on, and this or the next call throws
+     * {@link ErrorCode#EJECTED}; what the handler did with that message is for it to undo. On a channel that overruns nobody would wait for the handler, and
+     * what is longer than a ring takes stands in no piece: those it gets copied.
+     *
+     * <p>The handler may send, and may close this subscriber, which then closes when it returns. It may stop early, as the library does after a
+     * quarter of a ring: nothing is there when this gives 0.
+     *
+     * @return how many messages were handled
+     * @throws MemoraException.Overrun once for each time that messages were lost; call again to go on
+     */
+    public int pollInPlace(ViewHandler handler, int limit) {
+        Objects.requireNonNull(handler, "handler");
+        enter();
+        try {
+            if (batch.count() > 0 || limit <= 0) {
+                return showCopies(handler, limit);
+            }
+            LaneReader mine = reader();
+            int handled = mine == null ? LaneReader.ASK : mine.poll(handler, limit);
+            if (handled != LaneReader.ASK) {
+                return handled;
+            }
+            if (mine == null || !mine.isMine()) {
+                batch.take(limit);
+                return showCopies(handler, limit);
+            }
+            // One that stands in the way of those which are read in place.
+            batch.take(1);
+            handled = showCopies(handler, 1);
+            if (handled == 0 || handled == limit || view.isLast()) {
+                return handled;
+            }
+            int more = mine.poll(handler, limit - handled);
+            return more == LaneReader.ASK ? handled : handled + more;
+        } finally {
+            inside.setRelease(false);
+            if (view.isLast()) {
+                handle.close();
+            }
+            Reference.reachabilityFence(this);
+        }
+    }
+
+    /** What reads without a call, if this thread may. */
+    private LaneReader reader() {
+        if (!asked && !Scratch.virtual()) {
+            asked = true;
+            reader = LaneReader.of(handle.number(), view);
+        }
+        return reader;
+    }
+
+    private int showCopies(ViewHandler handler, int limit) {
+        int handled = 0;
+        view.beginCopies();
+        while (batch.count() > 0 && handled < limit && !view.isLast()) {
+            int at = batch.next();
+            view.show(batch.littleEndian(), at + HEADER, batch.payloadLen(at), batch.bytes().getInt(at + 8), batch.bytes().getLong(at),
+                    batch.bytes().getLong(at + SENT));
+            try {
+                handler.onMessage(view);
+            } finally {
+                view.end();
+            }
+            batch.advance();
+            handled++;
+        }
+        return handled;
     }
 
     private Handle handle() {
@@ -126,7 +206,7 @@ public final class Subscriber implements AutoCloseable, Source {
         try {
             return receive(timeout);
         } finally {
-            inside.set(false);
+            inside.setRelease(false);
         }
     }
 
@@ -175,7 +255,7 @@ public final class Subscriber implements AutoCloseable, Source {
             }
             Native.commit(handle.number());
         } finally {
-            inside.set(false);
+            inside.setRelease(false);
             Reference.reachabilityFence(this);
         }
     }
@@ -186,7 +266,7 @@ public final class Subscriber implements AutoCloseable, Source {
         try {
             return Native.lag(handle.number());
         } finally {
-            inside.set(false);
+            inside.setRelease(false);
             Reference.reachabilityFence(this);
         }
     }
@@ -194,6 +274,11 @@ public final class Subscriber implements AutoCloseable, Source {
     /** Closes this subscriber. The second time does nothing. */
     @Override
     public void close() {
-        handle.close();
+        if (view.isShown()) {
+            // In its own handler: once the message was handled, which then counts.
+            view.makeLast();
+        } else {
+            handle.close();
+        }
     }
 }

@@ -19,6 +19,8 @@ public final class ChildJvm {
         switch (arguments[0]) {
             case "open" -> open(home);
             case "work" -> work(home, Path.of(arguments[2]));
+            case "look" -> look(home, Path.of(arguments[2]));
+            case "virtual-look" -> virtualLook(home);
             case "virtual" -> virtual(home);
             case "views" -> views(home);
             case "compute" -> compute(home);
@@ -205,6 +207,72 @@ public final class ChildJvm {
                 }
             }
         }
+    }
+
+    /** Takes numbers in place, adds each to the store; for ever. */
+    private static void look(Path home, Path files) {
+        boolean[] end = {false};
+        try (Fabric fabric = Fabric.builder("test").home(home).open();
+                Channel channel = fabric.openChannel("numbers");
+                Store store = fabric.store("seen", StoreOptions.in(files))) {
+            Subscriber subscriber = null;
+            while (subscriber == null) {
+                try {
+                    subscriber = channel.subscriber("worker");
+                } catch (MemoraException error) {
+                    if (error.code() != ErrorCode.SUBSCRIPTION_IN_USE) {
+                        throw error;
+                    }
+                    Thread.onSpinWait();
+                }
+            }
+            while (!end[0]) {
+                subscriber.pollInPlace(view -> {
+                    String text = string(view.toByteArray());
+                    if (text.equals("end")) {
+                        end[0] = true;
+                    } else {
+                        store.set(bytes(text), bytes("seen"));
+                    }
+                }, 20);
+            }
+        }
+    }
+
+    /** A thousand messages for a thread of the platform, and as many for a virtual one. */
+    private static void virtualLook(Path home) throws Exception {
+        var start = Thread.class.getMethod("startVirtualThread", Runnable.class);
+        int[] seen = {0, 0};
+        try (Fabric fabric = Fabric.builder("test").home(home).open()) {
+            for (int kind = 0; kind < 2; kind++) {
+                int which = kind;
+                Runnable all = () -> {
+                    try (Channel channel = fabric.channel("looked" + which, ChannelOptions.stream());
+                            Publisher publisher = channel.publisher();
+                            Subscriber subscriber = channel.subscriber()) {
+                        // The library meets the lane.
+                        subscriber.pollInPlace(view -> {}, 1);
+                        for (int number = 0; number < 1000; number++) {
+                            publisher.send(bytes("number " + number));
+                            String expected = "number " + number;
+                            while (subscriber.pollInPlace(view -> {
+                                if (string(view.toByteArray()).equals(expected) && view.isCopy() == (which == 1)) {
+                                    seen[which]++;
+                                }
+                            }, 1) == 0) {
+                                Thread.yield();
+                            }
+                        }
+                    }
+                };
+                if (kind == 0) {
+                    all.run();
+                } else {
+                    ((Thread) start.invoke(null, all)).join();
+                }
+            }
+        }
+        System.out.println(seen[0] + " in place, " + seen[1] + " copied");
     }
 
     /** Thousands of virtual threads on a cache and a channel; the test's own code is for Java 17. */

@@ -311,6 +311,18 @@ public final class Native {
 
     public static native void wakeSubscribers(long lane);
 
+    public static native long shareReading(long subscriber);
+
+    public static native ByteBuffer readingPart(long reading, int part);
+
+    public static native long readingFigure(long reading, int figure);
+
+    public static native ByteBuffer readingLane(long subscriber, int number, int part);
+
+    public static native int readingLaneIndex(long subscriber, int number);
+
+    public static native void wakePublishers(long reading);
+
     public static native long poll(long handle, long out, int capacity, int limit);
 
     public static native byte[] rest(long handle);

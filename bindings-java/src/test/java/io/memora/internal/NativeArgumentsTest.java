@@ -256,6 +256,65 @@ class NativeArgumentsTest {
     }
 
     @Test
+    void partsOfAReadingThatAreNoneAreRefused() throws InterruptedException {
+        for (long other : new long[] {fabric, cache, channel, publisher, consumer}) {
+            fails(ErrorCode.INTERNAL, () -> Native.shareReading(other));
+            fails(ErrorCode.INTERNAL, () -> Native.readingLane(other, 0, 0));
+            fails(ErrorCode.INTERNAL, () -> Native.readingLaneIndex(other, 0));
+            fails(ErrorCode.INTERNAL, () -> Native.wakePublishers(other));
+        }
+        fails(ErrorCode.INTERNAL, () -> Native.wakePublishers(subscriber));
+        long reading = Native.shareReading(subscriber);
+        Native.wakePublishers(reading);
+        assertEquals(0, Native.shareReading(subscriber));
+        for (int part : new int[] {-1, 3, Integer.MAX_VALUE, Integer.MIN_VALUE}) {
+            fails(ErrorCode.INTERNAL, () -> Native.readingPart(reading, part));
+            fails(ErrorCode.INTERNAL, () -> Native.readingFigure(reading, part));
+            fails(ErrorCode.INTERNAL, () -> Native.readingLane(subscriber, part, 0));
+        }
+        Native.send(publisher, memory.address(), 8, 0);
+        Native.send(publisher, memory.address(), 8, 0);
+        assertEquals(8, Native.recv(subscriber, memory.address(), 1024, 0));
+        fails(ErrorCode.INTERNAL, () -> Native.readingLane(subscriber, 0, 2));
+        fails(ErrorCode.INTERNAL, () -> Native.readingLaneIndex(subscriber, 1));
+        assertEquals(0, Native.readingLaneIndex(subscriber, 0));
+        assertEquals(64 << 10, Native.readingLane(subscriber, 0, 0).capacity());
+        ByteBuffer desk = Native.readingPart(reading, 2).order(java.nio.ByteOrder.nativeOrder());
+        assertEquals(1, desk.getLong(0), "it may go in");
+        assertEquals(1, desk.getLong(32), "it may read");
+        assertEquals(1, desk.getLong(48), "one lane");
+        assertEquals(0, desk.getLong(64));
+        assertEquals(16, desk.getLong(72));
+        // A place that cannot be: before where it was, in the midst of a word, shown before it was handled, farther than a ring.
+        for (long[] wrong : new long[][] {{0, 8}, {0, 20}, {24, 16}, {8, 8}, {-8, 16}, {0, 1 << 17}, {0, Long.MAX_VALUE}, {0, Long.MIN_VALUE}}) {
+            desk.putLong(64, wrong[0]).putLong(72, wrong[1]);
+            fails(ErrorCode.INVALID_ARGUMENT, () -> Native.recv(subscriber, memory.address(), 1024, 0));
+        }
+        desk.putLong(64, 0).putLong(72, 16);
+        // This thread cannot be inside, so it was thrown out; the place that it notes is behind the one that it shows.
+        desk.putLong(8, 1);
+        Native.commit(subscriber);
+        assertEquals(0, desk.getLong(8));
+        assertEquals(16, desk.getLong(64));
+        desk.putLong(8, 2).putLong(64, 16).putLong(72, 32);
+        assertEquals(0, Native.lag(subscriber), "what the thread handled counts");
+        assertEquals(0, desk.getLong(8));
+        // Another one does not know.
+        desk.putLong(8, 1);
+        AtomicReference<MemoraException> busy = new AtomicReference<>();
+        Thread other = new Thread(() -> busy.set(fails(ErrorCode.BUSY, () -> Native.commit(subscriber))));
+        other.start();
+        other.join();
+        assertEquals(ErrorCode.BUSY, busy.get().code());
+        assertEquals(0, desk.getLong(0), "the door is shut");
+        desk.putLong(8, 0);
+        Native.close(subscriber);
+        Native.wakePublishers(reading);
+        assertEquals(0, desk.getLong(0), "whoever reads is told");
+        Native.close(reading);
+    }
+
+    @Test
     void memoryTooSmallForAMessageLosesNone() {
         memory.buffer().putLong(0, 42);
         for (int i = 0; i < 3; i++) {

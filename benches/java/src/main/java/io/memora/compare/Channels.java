@@ -3,6 +3,7 @@ package io.memora.compare;
 import io.memora.Channel;
 import io.memora.ChannelOptions;
 import io.memora.Fabric;
+import io.memora.MessageView;
 import io.memora.Publisher;
 import io.memora.Subscriber;
 import java.io.BufferedReader;
@@ -27,9 +28,13 @@ public final class Channels {
     static final int BATCH = 256;
     private static final int SLEEP_NANOS = 200_000;
 
-    /** Takes the bytes of a message: from {@code at} on, {@code len} of them. */
+    /** Takes the bytes of a message. */
     interface Taker {
+        /** From {@code at} on, {@code len} of them. */
         void take(DirectBuffer buffer, int at, int len);
+
+        /** Where ours stands. */
+        void take(MessageView message);
     }
 
     /** The sending end. */
@@ -155,7 +160,17 @@ public final class Channels {
 
         @Override
         public void take(DirectBuffer buffer, int at, int len) {
-            if (len != size || buffer.getLong(at) != next || buffer.getLong(at + len - 8) != next) {
+            check(len == size && buffer.getLong(at) == next && buffer.getLong(at + len - 8) == next);
+        }
+
+        @Override
+        public void take(MessageView message) {
+            int len = message.length();
+            check(len == size && message.getLong(0) == next && message.getLong(len - 8) == next);
+        }
+
+        private void check(boolean right) {
+            if (!right) {
                 throw new IllegalStateException("message " + next + " is not whole or not in its place");
             }
             next++;
@@ -185,8 +200,7 @@ public final class Channels {
     private String roundTrips(Link link, Task task) throws IOException {
         UnsafeBuffer message = message(task.size);
         ByteBuffer times = ByteBuffer.allocate((int) task.count * 4).order(ByteOrder.nativeOrder());
-        int[] lens = {0};
-        Taker taker = (buffer, at, len) -> lens[0] = len;
+        Answer answer = new Answer();
         long end = task.warm() + task.count;
         try (In in = link.receive("back", task.number, task.size); Out out = link.send("there", task.number, task.size)) {
             for (long round = 0; round < end; round++) {
@@ -196,19 +210,19 @@ public final class Channels {
                         Thread.onSpinWait();
                     }
                 }
-                lens[0] = 0;
+                answer.len = 0;
                 long start = System.nanoTime();
                 out.send(message, task.size);
                 if (task.blocking()) {
-                    in.await(taker);
+                    in.await(answer);
                 } else {
-                    while (in.poll(taker, 1) == 0) {
+                    while (in.poll(answer, 1) == 0) {
                         Thread.onSpinWait();
                     }
                 }
                 long time = System.nanoTime() - start;
-                if (lens[0] != task.size) {
-                    throw new IllegalStateException("an answer of " + lens[0] + " bytes");
+                if (answer.len != task.size) {
+                    throw new IllegalStateException("an answer of " + answer.len + " bytes");
                 }
                 if (round >= task.warm()) {
                     times.putInt((int) Math.min(time, Integer.MAX_VALUE));
@@ -218,6 +232,21 @@ public final class Channels {
         Path file = folder.resolve("times");
         Files.write(file, times.array());
         return file.toString();
+    }
+
+    /** What came back. */
+    private static final class Answer implements Taker {
+        private int len;
+
+        @Override
+        public void take(DirectBuffer buffer, int at, int answered) {
+            len = answered;
+        }
+
+        @Override
+        public void take(MessageView message) {
+            len = message.length();
+        }
     }
 
     /** Sends back what comes. */
@@ -237,12 +266,23 @@ public final class Channels {
 
         @Override
         public void take(DirectBuffer buffer, int at, int len) {
+            message.putBytes(0, buffer, at, len);
+            out().send(message, len);
+            left--;
+        }
+
+        @Override
+        public void take(MessageView view) {
+            view.copyTo(message.byteBuffer().clear());
+            out().send(message, view.length());
+            left--;
+        }
+
+        private Out out() {
             if (out == null) {
                 out = link.send("back", task.number, task.size);
             }
-            message.putBytes(0, buffer, at, len);
-            out.send(message, len);
-            left--;
+            return out;
         }
 
         @Override
@@ -287,20 +327,10 @@ public final class Channels {
         public In receive(String direction, long number, int size) {
             Channel channel = channel(direction, size);
             Subscriber subscriber = channel.subscriber();
-            UnsafeBuffer wrapped = new UnsafeBuffer(0, 0);
             return new In() {
-                private ByteBuffer last;
-
                 @Override
                 public int poll(Taker taker, int limit) {
-                    return subscriber.poll((lane, position, payload) -> {
-                        if (payload != last) {
-                            last = payload;
-                            // All of the memory that batches stand in.
-                            wrapped.wrap(payload.duplicate().clear());
-                        }
-                        taker.take(wrapped, payload.position(), payload.remaining());
-                    }, limit);
+                    return subscriber.pollInPlace(taker::take, limit);
                 }
 
                 @Override
@@ -323,7 +353,7 @@ public final class Channels {
             return new Out() {
                 @Override
                 public void send(UnsafeBuffer message, int len) {
-                    publisher.send(message.byteBuffer());
+                    publisher.send(message.byteBuffer().clear());
                 }
 
                 @Override
