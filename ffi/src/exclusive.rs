@@ -4,13 +4,14 @@
 use std::cell::UnsafeCell;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use memora_core::shm::{self, Turn};
 use memora_core::{Error, ErrorCode, Result};
 
 use crate::handles::{call_fence, close_fence};
 
 /// A value used by one thread at a time: a second one gets an error instead of waiting.
 pub(crate) struct Exclusive<T> {
-    busy: AtomicBool,
+    turn: Turn,
     closing: AtomicBool,
     value: UnsafeCell<Option<T>>,
 }
@@ -19,26 +20,22 @@ pub(crate) struct Exclusive<T> {
 unsafe impl<T: Send> Sync for Exclusive<T> {}
 
 /// The right to use the value, until dropped.
-struct Held<'a, T>(&'a Exclusive<T>);
+struct Held<'a, T> {
+    value: &'a UnsafeCell<Option<T>>,
+    _turn: shm::Held<'a>,
+}
 
 impl<T> Held<'_, T> {
     fn value(&mut self) -> &mut Option<T> {
-        // SAFETY: `busy` was changed from false by the one that made this, and stays true until this is dropped.
-        unsafe { &mut *self.0.value.get() }
-    }
-}
-
-impl<T> Drop for Held<'_, T> {
-    fn drop(&mut self) {
-        // Release: pairs with the Acquire in `hold`; the next one finds the value as it is now.
-        self.0.busy.store(false, Ordering::Release);
+        // SAFETY: the turn was taken by the one that made this, and is held until this is dropped.
+        unsafe { &mut *self.value.get() }
     }
 }
 
 impl<T> Exclusive<T> {
     pub(crate) fn new(value: T) -> Exclusive<T> {
         Exclusive {
-            busy: AtomicBool::new(false),
+            turn: Turn::default(),
             closing: AtomicBool::new(false),
             value: UnsafeCell::new(Some(value)),
         }
@@ -46,8 +43,7 @@ impl<T> Exclusive<T> {
 
     #[inline]
     fn hold(&self) -> Option<Held<'_, T>> {
-        // Acquire: pairs with the Release in `Held::drop`. Only the one who changed the flag may make a `Held`.
-        if self.busy.swap(true, Ordering::Acquire) { None } else { Some(Held(self)) }
+        Some(Held { _turn: self.turn.take()?, value: &self.value })
     }
 
     /// Calls `f` with the value, unless another thread is using it or it was closed.

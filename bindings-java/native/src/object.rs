@@ -2,10 +2,9 @@
 
 use std::cell::UnsafeCell;
 use std::ops::{Deref, DerefMut};
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use jni::sys::jlong;
-use memora::shm::thread;
+use memora::shm::{Held, Turn, thread};
 use memora::{
     Appender, Cache, Channel, Client, Door, Error, ErrorCode, EventSubscriber, Fabric, Outbox, Service,
     Snapshot, Store, Topic, TopicSubscriber, View, ViewedMemory, WaitSet,
@@ -255,7 +254,7 @@ pub fn wrong() -> Fault {
 
 /// An object that one thread at a time may use; a second one is told so instead of waiting.
 pub struct OneAtATime<T> {
-    taken: AtomicBool,
+    turn: Turn,
     object: UnsafeCell<T>,
 }
 
@@ -263,17 +262,20 @@ pub struct OneAtATime<T> {
 unsafe impl<T: Send> Sync for OneAtATime<T> {}
 
 /// The right to use the object, until dropped; also a panic drops it, and was reported to its caller.
-pub struct Taken<'a, T>(&'a OneAtATime<T>);
+pub struct Taken<'a, T> {
+    object: &'a UnsafeCell<T>,
+    _turn: Held<'a>,
+}
 
 impl<T> OneAtATime<T> {
     pub fn new(object: T) -> OneAtATime<T> {
-        OneAtATime { taken: AtomicBool::new(false), object: UnsafeCell::new(object) }
+        OneAtATime { turn: Turn::default(), object: UnsafeCell::new(object) }
     }
 
     #[inline]
     pub fn take(&self) -> Answer<Taken<'_, T>> {
-        // Acquire: pairs with the Release in `Taken::drop`. Only the one who changed the flag may make a `Taken`.
-        if self.taken.swap(true, Ordering::Acquire) { Err(busy()) } else { Ok(Taken(self)) }
+        let turn = self.turn.take().ok_or_else(busy)?;
+        Ok(Taken { object: &self.object, _turn: turn })
     }
 }
 
@@ -290,22 +292,15 @@ impl<T> Deref for Taken<'_, T> {
     type Target = T;
 
     fn deref(&self) -> &T {
-        // SAFETY: `taken` was changed from false by the one that made this, and stays true until this is dropped.
-        unsafe { &*self.0.object.get() }
+        // SAFETY: the turn was taken by the one that made this, and is held until this is dropped.
+        unsafe { &*self.object.get() }
     }
 }
 
 impl<T> DerefMut for Taken<'_, T> {
     fn deref_mut(&mut self) -> &mut T {
         // SAFETY: as in `deref`; and whoever has this mutably has it alone.
-        unsafe { &mut *self.0.object.get() }
-    }
-}
-
-impl<T> Drop for Taken<'_, T> {
-    fn drop(&mut self) {
-        // Release: pairs with the Acquire in `take`; the next one finds the object as it is now.
-        self.0.taken.store(false, Ordering::Release);
+        unsafe { &mut *self.object.get() }
     }
 }
 

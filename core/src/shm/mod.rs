@@ -15,6 +15,7 @@
 //! | `copy` | word-wise copies in and out, comparison |
 //! | `futex`, `fence`, `life` | sleeping and waking, the fence a sleeper pays for, proof of a thread's death |
 //! | `fork`, `thread`, `time` | detection of a forked child and of another thread, clocks |
+//! | `turn` | [`Turn`]: one thread at a time |
 //! | `features` | what the running kernel allows |
 //! | `kill_point` | named points at which tests kill or freeze a process |
 #![allow(unsafe_code)]
@@ -29,6 +30,8 @@ mod features;
 pub mod fence;
 pub mod fork;
 pub mod futex;
+#[cfg(all(test, memora_loom))]
+mod interleavings;
 mod kept;
 pub mod life;
 pub mod map;
@@ -37,12 +40,14 @@ mod space;
 pub mod sysv;
 pub mod thread;
 pub mod time;
+mod turn;
 mod viewed;
 
 pub use features::{KernelFeatures, kernel_features};
 pub use kept::{Kept, KeptRing, Ring};
 pub use signals::uninterrupted;
 pub use space::{Block, Shm, Span, Window};
+pub use turn::{Held, Turn};
 pub use viewed::{Viewed, ViewedMemory};
 
 /// Bytes of a page: the unit of mapping, reserving and populating.

@@ -3,7 +3,8 @@
 //!
 //! A contestant is one way to carry messages. Its two processes do one task at a time, so with two cores nobody else spins; between tasks
 //! they sleep. Programs in other languages speak the protocol of `worker`: `MEMORA_CHANNELS_C` names ours in C,
-//! `MEMORA_CHANNELS_JAVA` the command of those in Java. Samples of all contestants are interleaved.
+//! `MEMORA_CHANNELS_JAVA` the command of those in Java. Samples of all contestants are interleaved, in another order each round: how fast a
+//! sleeper is woken depends on what the machine did just before.
 //!
 //! | file | holds |
 //! |---|---|
@@ -27,7 +28,7 @@ use std::time::Instant;
 
 use hdrhistogram::Histogram;
 
-use crate::harness::{Figure, Report, Samples};
+use crate::harness::{Figure, Random, Report, Samples};
 use pair::Pair;
 
 /// Rounds, after one that does not count. `MEMORA_CHANNELS_ROUNDS` says otherwise; no round begins that would end after
@@ -175,9 +176,10 @@ fn cells() -> Vec<Cell> {
     for case in ["one", "two", "queue", "acknowledged"] {
         cells.push(Cell::new("Memora, Rust", "rust", "memora", case, 32));
     }
-    // For trying one thing: `MEMORA_CHANNELS_ONLY` is a part of `case size title`.
+    // For trying some: `MEMORA_CHANNELS_ONLY` is a part of `case size title`, or several with `|` between them.
     if let Ok(only) = std::env::var("MEMORA_CHANNELS_ONLY") {
-        cells.retain(|cell| format!("{} {} {}", cell.case, cell.size, cell.title).contains(&only));
+        let name = |cell: &Cell| format!("{} {} {}", cell.case, cell.size, cell.title);
+        cells.retain(|cell| only.split('|').any(|part| name(cell).contains(part)));
     }
     cells
 }
@@ -191,13 +193,21 @@ pub fn run(report: &Report) {
     let rounds = number_in("MEMORA_CHANNELS_ROUNDS").unwrap_or(ROUNDS);
     let seconds = number_in("MEMORA_CHANNELS_SECONDS").map_or(f64::INFINITY, |seconds| seconds as f64);
     let (start_of_all, mut last_round, mut number) = (Instant::now(), 0.0, 0);
+    let (mut order, mut random): (Vec<usize>, _) = ((0..cells.len()).collect(), Random(1));
     for round in 0..=rounds {
         let begun = start_of_all.elapsed().as_secs_f64();
         if round > 1 && begun + last_round > seconds {
             println!("{} rounds in {begun:.0} s", round - 1);
             break;
         }
-        for cell in cells.iter_mut().filter(|cell| cell.missing.is_none()) {
+        for left in (1..order.len()).rev() {
+            order.swap(left, (random.next() % (left as u64 + 1)) as usize);
+        }
+        for &place in &order {
+            let cell = &mut cells[place];
+            if cell.missing.is_some() {
+                continue;
+            }
             number += 1;
             let taken = match start(&mut pairs, &programs, cell.program, folder.path()) {
                 Some(pair) => cell.take(pair, number, round > 0),
