@@ -224,7 +224,7 @@ impl Newest {
 
     /// Its record stands at byte `at` of the log; the publisher, whose state has this generation, has it still to keep.
     pub const fn new(at: u64, generation: u32) -> Newest {
-        Newest((generation as u64) << 32 | at / 8)
+        Newest(((generation as u64) << 32) | (at / 8))
     }
 
     /// Where in the log its record stands; 0: there is none.
