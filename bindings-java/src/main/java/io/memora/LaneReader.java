@@ -136,6 +136,7 @@ final class LaneReader {
     }
 
     private int showAndTake(ViewHandler handler, int limit) {
+        Moments.reached("looking");
         if (desk.getLong(READY) == 0 || (int) INTS.getAcquire(control, LANE_EPOCH) != (int) desk.getLong(EPOCH)) {
             return ASK;
         }
@@ -172,6 +173,7 @@ final class LaneReader {
                 if (found == ASK) {
                     return taken == 0 ? ASK : taken;
                 }
+                Moments.reached("found");
                 // Others may close the subscriber while the handler is at work.
                 leave(IS_OUTSIDE);
                 int handled = handOver(handler, lane, found);
@@ -203,7 +205,9 @@ final class LaneReader {
             if ((long) LONGS.getOpaque(entry, 0) != state) {
                 return number;
             }
+            Moments.reached("handled");
             desk.putLong(lane.position, behind);
+            Moments.reached("noted");
             if (view.isLast()) {
                 return number + 1;
             }
@@ -259,6 +263,7 @@ final class LaneReader {
         }
         // With release: what was read comes before it. A failure means that the entry is another's: the next call finds that out.
         LONGS.compareAndExchangeRelease(lane.place, 0, shown, position);
+        Moments.reached("shown");
         desk.putLong(lane.shown, position);
         return true;
     }

@@ -3,7 +3,7 @@ package io.memora;
 import java.util.function.Consumer;
 
 /**
- * Named moments of a message that a thread writes itself, at each of which its process may be killed: tests do so. Compiled code has nothing
+ * Named moments of a message that a thread writes or reads itself, at each of which its process may be killed: tests do so. Compiled code has nothing
  * of them unless the property {@code io.memora.moments} is set.
  */
 final class Moments {

@@ -26,6 +26,7 @@ public final class LaneChild {
             switch (arguments[0]) {
                 case "send" -> send(fabric, arguments[2], Integer.parseInt(arguments[3]));
                 case "thrown" -> thrown(fabric);
+                case "reading" -> reading(fabric);
                 case "deep" -> deep(fabric);
                 default -> throw new IllegalArgumentException(arguments[0]);
             }
@@ -153,6 +154,81 @@ public final class LaneChild {
             take(subscriber, expected, what);
             check(channel.stats().lanes() == 1, what + "the next publisher got another lane");
             publisher.close();
+        }
+        check(fabric.check().isEmpty(), what + fabric.check());
+    }
+
+    /** The moments of a thread that reads: what it handled by {@code noted} does not come again. */
+    private static final List<String> READING = List.of("looking", "shown", "found", "handled", "noted");
+
+    /** A thread that reads is thrown out at each moment; whoever goes on gets everything, in its order, and publishers get their room. */
+    private static void reading(Fabric fabric) throws Exception {
+        for (String where : READING) {
+            for (int next = 0; next < 3; next++) {
+                reading(fabric, where, next);
+            }
+        }
+        System.out.println("fine");
+    }
+
+    private static void reading(Fabric fabric, String where, int next) throws Exception {
+        String what = "reading, thrown out at " + where + ", " + next + ": ";
+        List<Long> got = new ArrayList<>();
+        ViewHandler handler = view -> got.add(number(view.toByteArray()));
+        try (Channel channel = fabric.channel("read-" + where + next, OPTIONS); Publisher publisher = channel.publisher()) {
+            Subscriber first = channel.subscriber("named");
+            long sent = 0;
+            for (; sent < 60; sent++) {
+                publisher.send(payload(sent), LONG);
+                first.pollInPlace(handler, 10);
+            }
+            boolean[] thrown = {false};
+            Moments.watcher = moment -> {
+                if (moment.equals(where)) {
+                    Moments.watcher = NOTHING;
+                    thrown[0] = true;
+                    throw new StackOverflowError(moment);
+                }
+            };
+            try {
+                for (int more = 0; more < 3; more++) {
+                    publisher.send(payload(sent++), LONG);
+                    publisher.send(payload(sent++), LONG);
+                    first.pollInPlace(handler, 10);
+                }
+                throw new AssertionError(what + "the thread does not read itself");
+            } catch (StackOverflowError meant) {
+                check(thrown[0], what + meant);
+            }
+            Subscriber subscriber = first;
+            if (next == 1) {
+                elsewhere(() -> first.pollInPlace(handler, 1));
+            } else if (next == 2) {
+                first.close();
+                subscriber = channel.subscriber("named");
+            }
+            // Several times what the lane holds.
+            for (long end = sent + 500; sent < end; sent++) {
+                for (int full = 0; publisher.trySend(payload(sent)) == Publisher.BACK_PRESSURE; full++) {
+                    check(full < 100, what + "there is no room for message " + sent);
+                    subscriber.pollInPlace(handler, 1 + full);
+                }
+            }
+            while (subscriber.pollInPlace(handler, 7) > 0) {
+                continue;
+            }
+            int twice = 0;
+            long expected = 0;
+            for (long number : got) {
+                if (number == expected - 1) {
+                    twice++;
+                } else {
+                    check(number == expected++, what + number + " came instead of " + (expected - 1));
+                }
+            }
+            check(expected == sent, what + expected + " came of " + sent);
+            check(twice == (where.equals("handled") ? 1 : 0), what + twice + " came twice");
+            subscriber.close();
         }
         check(fabric.check().isEmpty(), what + fabric.check());
     }

@@ -15,8 +15,8 @@ import java.util.stream.LongStream;
 import org.junit.jupiter.api.Test;
 
 /**
- * A JVM that writes a lane itself is killed and stopped at each moment of a message, and its thread is thrown out there: what it had committed
- * is there, what it had not is not, and the lane goes on.
+ * A JVM that writes a lane itself is killed and stopped at each moment of a message, and a thread that writes or reads is thrown out there: what
+ * it had committed is there, what it had not is not, and the lane goes on.
  */
 class LaneMomentsTest extends WithFabric {
     private static final Duration LONG = Duration.ofSeconds(60);
@@ -177,6 +177,11 @@ class LaneMomentsTest extends WithFabric {
     @Test
     void aThreadThatIsThrownOutAtAnyMomentLeavesALaneThatGoesOn() throws Exception {
         run("thrown", List.of("-Dio.memora.moments=true"));
+    }
+
+    @Test
+    void aReadingThreadThatIsThrownOutAtAnyMomentLosesNothingAndLeavesPublishersTheirRoom() throws Exception {
+        run("reading", List.of("-Dio.memora.moments=true"));
     }
 
     @Test
