@@ -1339,11 +1339,11 @@ typedef struct memora_log_stats_t {
      */
     uint64_t end;
     /**
-     * Bytes of the records in blocks that hold messages which are kept.
+     * Bytes of the records in blocks that hold messages which are kept, and of the long messages that are kept in chunks.
      */
     uint64_t bytes;
     /**
-     * Bytes that the log takes at most.
+     * Bytes that the log takes for records, and as much for long messages.
      */
     uint64_t bytes_max;
     /**

@@ -50,9 +50,9 @@ pub struct memora_log_stats_t {
     pub oldest: u64,
     /// The position that the next message gets.
     pub end: u64,
-    /// Bytes of the records in blocks that hold messages which are kept.
+    /// Bytes of the records in blocks that hold messages which are kept, and of the long messages that are kept in chunks.
     pub bytes: u64,
-    /// Bytes that the log takes at most.
+    /// Bytes that the log takes for records, and as much for long messages.
     pub bytes_max: u64,
     /// Appenders that hold a block now.
     pub appenders: u64,

@@ -7,8 +7,8 @@ import java.util.List;
  *
  * @param oldest the oldest position that is kept: so many messages were trimmed in the log's life
  * @param end the position that the next message gets
- * @param bytes bytes of the records in blocks that hold messages which are kept
- * @param bytesMax bytes that the log takes at most
+ * @param bytes bytes of the records in blocks that hold messages which are kept, and of the long messages that are kept in chunks
+ * @param bytesMax bytes that the log takes for records, and as much for long messages
  * @param appenders appenders that hold a block now
  * @param durable messages in front of this position are in files that are synced; 0 of a log without files
  * @param fileBytes bytes of its files
