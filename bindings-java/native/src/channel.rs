@@ -430,6 +430,20 @@ pub fn lag<'l>(env: EnvUnowned<'l>, class: JClass<'l>, handle: jlong) -> jlong {
     })
 }
 
+/// Gives back everything that was taken and not confirmed: it comes again.
+#[jni_mangle("io.memora.internal.Native")]
+pub fn unread<'l>(env: EnvUnowned<'l>, class: JClass<'l>, handle: jlong) {
+    guard(env, class, |_| {
+        with(handle, |object| {
+            object.receiver()?.with(|reader| {
+                reader.subscriber.unread()?;
+                (reader.held, reader.rest) = (None, Vec::new());
+                Ok(())
+            })
+        })
+    })
+}
+
 /// Confirms everything that was taken.
 #[jni_mangle("io.memora.internal.Native")]
 pub fn commit<'l>(env: EnvUnowned<'l>, class: JClass<'l>, handle: jlong) {

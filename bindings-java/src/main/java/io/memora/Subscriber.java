@@ -125,7 +125,7 @@ public final class Subscriber implements AutoCloseable, Source {
         } finally {
             inside.setRelease(false);
             if (view.isLast()) {
-                handle.close();
+                end();
             }
             Reference.reachabilityFence(this);
         }
@@ -271,13 +271,29 @@ public final class Subscriber implements AutoCloseable, Source {
         }
     }
 
-    /** Closes this subscriber. The second time does nothing. */
+    /**
+     * Closes this subscriber. What was taken counts as handled, unless a handler threw, or closed this, and messages of its batch wait to be
+     * handed over: then a named subscription hands out all of that batch again. Closing the channel or the fabric instead confirms what
+     * was taken. The second time does nothing.
+     */
     @Override
     public void close() {
         if (view.isShown()) {
             // In its own handler: once the message was handled, which then counts.
             view.makeLast();
         } else {
+            end();
+        }
+    }
+
+    private void end() {
+        try {
+            if (batch.count() > 0) {
+                Native.unread(handle.number());
+            }
+        } catch (MemoraException refused) {
+            // Closed before, or another thread is inside: then that one's call decides.
+        } finally {
             handle.close();
         }
     }

@@ -104,6 +104,41 @@ class SubscriberTest extends WithFabric {
     }
 
     @Test
+    void batchWhoseHandlerFailedComesAgainToWhoGoesOnWithTheName() {
+        try (Channel channel = fabric.channel("news", BROADCAST)) {
+            channel.subscriber("billing").close();
+            List<String> all = new ArrayList<>();
+            try (Publisher publisher = channel.publisher()) {
+                for (int i = 0; i < 5; i++) {
+                    publisher.send(bytes("message " + i));
+                    all.add("message " + i);
+                }
+            }
+            List<String> seen = new ArrayList<>();
+            assertThrows(IllegalStateException.class, () -> {
+                try (Subscriber subscriber = channel.subscriber("billing")) {
+                    subscriber.poll((lane, position, payload) -> {
+                        seen.add(text(payload));
+                        if (seen.size() == 2) {
+                            throw new IllegalStateException("of the handler");
+                        }
+                    }, 10);
+                }
+            });
+            assertEquals(all.subList(0, 2), seen);
+            seen.clear();
+            try (Subscriber subscriber = channel.subscriber("billing")) {
+                assertEquals(5, subscriber.poll((lane, position, payload) -> seen.add(text(payload)), 10));
+            }
+            assertEquals(all, seen);
+            // What was handled to its end does not.
+            try (Subscriber subscriber = channel.subscriber("billing")) {
+                assertNull(subscriber.tryRecv());
+            }
+        }
+    }
+
+    @Test
     void payloadCannotBeChanged() {
         try (Channel channel = fabric.channel("news", BROADCAST);
                 Subscriber subscriber = channel.subscriber();

@@ -331,6 +331,8 @@ public final class Native {
 
     public static native byte[] held(long handle);
 
+    public static native void unread(long handle);
+
     public static native void commit(long handle);
 
     public static native long lag(long handle);
