@@ -4,6 +4,7 @@
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 static memora_fabric_t *fabric;
@@ -331,6 +332,7 @@ int main(int argc, char **argv) {
     OK(memora_fabric_open("test", &fabric));
     TEST(messages_of_all_appenders_are_read_again_in_one_order);
     TEST(a_named_reader_goes_on_and_trims_are_counted);
+    TEST(long_messages_stand_in_chunks_of_the_fabric);
     TEST(what_a_reader_has_to_read_is_kept_on_a_log_that_blocks);
     TEST(kinds_and_options_that_do_not_fit_are_refused);
     TEST(a_claim_is_a_message_when_it_is_committed_and_nothing_before);

@@ -278,7 +278,7 @@ void logs(const memora::Fabric &fabric) {
     CHECK(named.try_recv()->data == "zero");
     named.commit();
     CHECK(code_of([&] { memora::LogReader ahead(log, MEMORA_FROM_POSITION, 9); }) == MEMORA_POSITION_AHEAD);
-    CHECK(code_of([&] { appender.append(std::string(5000, 'x')); }) == MEMORA_VALUE_TOO_LONG);
+    CHECK(code_of([&] { appender.claim(5000); }) == MEMORA_VALUE_TOO_LONG);
     CHECK(log.stats().end == 2 && log.stats().lag_max == 1 && log.stats().readers == 1);
     named.close();
     CHECK(log.forget("audit") && !log.forget("audit"));
@@ -288,6 +288,10 @@ void logs(const memora::Fabric &fabric) {
     appender.claim(3);
     appender.abort();
     CHECK(appender.append("kept in memory", MEMORA_DURABILITY_PROCESS) == 3);
+    /* In chunks of the fabric. */
+    CHECK(appender.append(std::string(100000, 'y')) == 4);
+    reader.seek(MEMORA_FROM_POSITION, 4);
+    CHECK(reader.recv(std::chrono::milliseconds(1000))->data == std::string(100000, 'y'));
     CHECK(code_of([&] { appender.append("nowhere", MEMORA_DURABILITY_SYNC); }) == MEMORA_INVALID_ARGUMENT);
     CHECK(code_of([&] { log.flush(); }) == MEMORA_INVALID_ARGUMENT);
 }
@@ -306,7 +310,7 @@ void services(const memora::Fabric &fabric) {
     CHECK(!server.try_take() && !server.take(1ms) && !client.wait_any(0ms));
 
     std::thread answers([&] {
-        for (int round = 0; round < 3; ++round) {
+        for (int round = 0; round < 4; ++round) {
             auto request = server.take(std::chrono::milliseconds(-1));
             CHECK(request && request->about().len == request->data.size());
             CHECK(request->reply(request->data + request->data));
@@ -317,6 +321,8 @@ void services(const memora::Fabric &fabric) {
     CHECK(client.call(std::string(1500, 'x'), 10s) == std::string(3000, 'x'));
     const std::uint64_t first = client.send("");
     CHECK(client.wait(first, 10s).empty());
+    /* In chunks of the fabric, both ways. */
+    CHECK(client.call(std::string(100000, 'z'), 10s) == std::string(200000, 'z'));
     answers.join();
     CHECK(code_of([&] { client.wait(first, 1ms); }) == MEMORA_INVALID_ARGUMENT);
 
@@ -335,8 +341,7 @@ void services(const memora::Fabric &fabric) {
     CHECK(let_go == 2);
     const std::uint64_t late = client.send("late");
     auto request = server.try_take();
-    CHECK(code_of([&] { request->reply(std::string(options.message_bytes == 0 ? 1 << 20 : options.message_bytes + 1, 'x')); }) ==
-          MEMORA_VALUE_TOO_LONG);
+    CHECK(code_of([&] { request->reply(std::string((128u << 20) + 1, 'x')); }) == MEMORA_VALUE_TOO_LONG);
     CHECK(code_of([&] { client.wait(late, 2ms); }) == MEMORA_TIMED_OUT);
     CHECK(!request->reply("nobody hears it"));
     const std::uint64_t given_up = client.send("x");
