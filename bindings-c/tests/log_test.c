@@ -127,13 +127,13 @@ static void check_long(void *context, const memora_log_message_t *message, const
 }
 
 static void long_messages_stand_in_chunks_of_the_fabric(void) {
-    static const size_t lens[] = {10, 3000, 100000, 0, 200000};
+    static const size_t lens[] = {10, 3000, 100000, 0, 150000};
     memora_channel_t *log = small("long", MEMORA_OVERRUN_LOSE);
     memora_appender_t *appender = NULL;
     memora_log_reader_t *reader = NULL;
     memora_log_message_t message;
     struct seen seen = {0, 0};
-    unsigned char *bytes = malloc(200000), *huge = calloc(1, (128u << 20) + 1);
+    unsigned char *bytes = malloc(150000), *huge = calloc(1, (128u << 20) + 1);
     size_t taken = 0, at, number;
     uint64_t position = 9;
     OK(memora_appender_open(log, &appender));
