@@ -310,7 +310,7 @@ void services(const memora::Fabric &fabric) {
     CHECK(!server.try_take() && !server.take(1ms) && !client.wait_any(0ms));
 
     std::thread answers([&] {
-        for (int round = 0; round < 4; ++round) {
+        for (int round = 0; round < 5; ++round) {
             auto request = server.take(std::chrono::milliseconds(-1));
             CHECK(request && request->about().len == request->data.size());
             CHECK(request->reply(request->data + request->data));
@@ -323,6 +323,7 @@ void services(const memora::Fabric &fabric) {
     CHECK(client.wait(first, 10s).empty());
     /* In chunks of the fabric, both ways. */
     CHECK(client.call(std::string(100000, 'z'), 10s) == std::string(200000, 'z'));
+    CHECK(client.call(std::string(5000, 'z'), 10s) == std::string(10000, 'z'));
     answers.join();
     CHECK(code_of([&] { client.wait(first, 1ms); }) == MEMORA_INVALID_ARGUMENT);
 

@@ -273,7 +273,7 @@ public final class Subscriber implements AutoCloseable, Source {
 
     /**
      * Closes this subscriber. What was taken counts as handled, unless a handler threw, or closed this, and messages of its batch wait to be
-     * handed over: then a named subscription hands out all of that batch again. Closing the channel or the fabric instead confirms what
+     * handed over: then a named subscription hands out all of that batch of {@link #poll} again. Closing the channel or the fabric instead confirms what
      * was taken. The second time does nothing.
      */
     @Override
@@ -288,7 +288,8 @@ public final class Subscriber implements AutoCloseable, Source {
 
     private void end() {
         try {
-            if (batch.count() > 0) {
+            // Where messages were handled in the rings, they would come again as well.
+            if (batch.count() > 0 && reader == null) {
                 Native.unread(handle.number());
             }
         } catch (MemoraException refused) {
