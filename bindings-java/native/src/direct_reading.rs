@@ -145,7 +145,8 @@ impl Receiver {
 impl Drop for Receiver {
     /// Nobody is inside any more: what the thread handled counts.
     fn drop(&mut self) {
-        if let (Ok(mut reader), Ok(Some(came))) = (self.reader.take(), self.desk.door.pass(thread::marker()))
+        let came = self.desk.door.last(thread::marker());
+        if let Ok(mut reader) = self.reader.take()
             && came != Came::Nowhere
         {
             // An error leaves the place where it was: messages come again.

@@ -124,6 +124,24 @@ impl Door {
         Ok(Some(if outside { Came::Outside } else { Came::ThrownOut }))
     }
 
+    /// What the one that goes in without a call left, for whoever ends the object, `me`: the door was shut, and the thread seen outside behind a heavy
+    /// fence. Since then it may have come as far as to find the door shut.
+    pub fn last(&self, me: usize) -> Came {
+        // ORDER Relaxed: written by who had the object.
+        let user = self.user.load(Ordering::Relaxed);
+        // ORDER Relaxed: as above.
+        if user == NOBODY || self.alone.load(Ordering::Relaxed) != 0 {
+            return Came::Nowhere;
+        }
+        // ORDER Acquire [door]: what the thread did before it said that it has left.
+        match self.inside.load(Ordering::Acquire) {
+            Door::BROKEN => Came::ThrownOut,
+            // A thread that is here is not there.
+            Door::INSIDE if user == me as u64 => Came::ThrownOut,
+            _ => Came::Outside,
+        }
+    }
+
     /// How far the thread came that was thrown out is known now. Only who has the object calls.
     pub fn found_out(&self) {
         // ORDER Relaxed: of this thread, or of one that goes in no more.

@@ -208,7 +208,8 @@ final class LaneReader {
             Moments.reached("handled");
             desk.putLong(lane.position, behind);
             Moments.reached("noted");
-            if (view.isLast()) {
+            // Who closes it has shut the door first: no handler begins behind what counts then.
+            if (view.isLast() || (long) LONGS.getOpaque(desk, OPEN) != IS_OPEN) {
                 return number + 1;
             }
         }
