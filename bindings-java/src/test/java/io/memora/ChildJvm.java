@@ -179,23 +179,27 @@ public final class ChildJvm {
         views.clear();
     }
 
+    /** The subscription of the workers, once it was taken over from the dead one. */
+    private static Subscriber worker(Channel channel) {
+        while (true) {
+            try {
+                return channel.subscriber("worker");
+            } catch (MemoraException error) {
+                if (error.code() != ErrorCode.SUBSCRIPTION_IN_USE) {
+                    throw error;
+                }
+                Thread.onSpinWait();
+            }
+        }
+    }
+
     /** Takes numbers from the channel, adds each to the store under its position, counts in the cache; for ever. */
     private static void work(Path home, Path files) {
         try (Fabric fabric = Fabric.builder("test").home(home).open();
                 Channel channel = fabric.openChannel("numbers");
                 Cache cache = fabric.cache("cache");
                 Store store = fabric.store("seen", StoreOptions.in(files))) {
-            Subscriber subscriber = null;
-            while (subscriber == null) {
-                try {
-                    subscriber = channel.subscriber("worker");
-                } catch (MemoraException error) {
-                    if (error.code() != ErrorCode.SUBSCRIPTION_IN_USE) {
-                        throw error;
-                    }
-                    Thread.onSpinWait();
-                }
-            }
+            Subscriber subscriber = worker(channel);
             cache.increment(bytes("starts"), 1, 1);
             while (true) {
                 Message message = subscriber.recv(Duration.ofMillis(50));
@@ -215,17 +219,7 @@ public final class ChildJvm {
         try (Fabric fabric = Fabric.builder("test").home(home).open();
                 Channel channel = fabric.openChannel("numbers");
                 Store store = fabric.store("seen", StoreOptions.in(files))) {
-            Subscriber subscriber = null;
-            while (subscriber == null) {
-                try {
-                    subscriber = channel.subscriber("worker");
-                } catch (MemoraException error) {
-                    if (error.code() != ErrorCode.SUBSCRIPTION_IN_USE) {
-                        throw error;
-                    }
-                    Thread.onSpinWait();
-                }
-            }
+            Subscriber subscriber = worker(channel);
             while (!end[0]) {
                 subscriber.pollInPlace(view -> {
                     String text = string(view.toByteArray());
