@@ -592,6 +592,8 @@ pub fn replay_in_parallel(
     if let Some(error) = work.failed.take() {
         return Err(error);
     }
+    // Also where the readers were done before the calling thread had looked once.
+    meanwhile(work.done)?;
     let reads: Option<Vec<Read>> = work.reads.into_iter().collect();
     let reads = reads.ok_or_else(|| Error::new(ErrorCode::Internal, "A file was not read."))?;
     let result = judge(files, survey, &all, &reads)?;
